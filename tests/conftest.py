@@ -1,0 +1,59 @@
+"""Fixtures every test may use.
+
+Needs pytest's setting ``anyio_mode = "auto"``: an ``async def test_`` runs in an event loop of its
+own, without a mark.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.blocking import BlockingCalls, no_blocking_calls
+from tests.support.environment import isolate
+from tests.support.s3 import S3Server, rclone_s3
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Here and not in a fixture: libraries read some of these when they are imported, and the
+    # modules with tests are imported before the first fixture runs.
+    isolate(os.environ)
+    config.addinivalue_line(
+        "markers",
+        "may_block(reason): blocking calls in the event loop of this test are let through",
+    )
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """Async tests run on asyncio only: aioboto3 knows no other."""
+    return "asyncio", {}
+
+
+@pytest.fixture(autouse=True)
+def blocking_calls(request: pytest.FixtureRequest) -> Iterator[BlockingCalls]:
+    """Every test fails on a blocking call in an event loop that runs in the thread of the test."""
+    marker = request.node.get_closest_marker("may_block")
+    if marker is not None:
+        if not (marker.args or marker.kwargs):
+            raise pytest.UsageError("pytest.mark.may_block needs a reason")
+        yield BlockingCalls()
+        return
+    with no_blocking_calls() as caught:
+        yield caught
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server, one for the whole run of pytest."""
+    with rclone_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: S3Server) -> S3Server:
+    """The real S3 server with an empty bucket of this test's own."""
+    return s3_server.with_fresh_bucket()
