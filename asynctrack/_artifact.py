@@ -1,0 +1,113 @@
+"""The values that travel from stage to stage: Batch, Artifact, Receipt, MetricPoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+ParameterValue = float | str
+"""A Run parameter as AWS takes it: a finite number or a string."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events cut together, in the order in which they were accepted.
+
+    Attributes:
+        first_seq: Sequence number of the first event.
+        bodies: The encoded events without their sequence number.
+        size: What they count in the buffer, in bytes.
+    """
+
+    first_seq: int
+    bodies: list[bytes]
+    size: int
+
+    @property
+    def last_seq(self) -> int:
+        """Sequence number of the last event."""
+        return self.first_seq + len(self.bodies) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One encoded batch: one object, its key and bytes fixed before the first attempt.
+
+    Attributes:
+        name: Key below the Run's folder.
+        content: The object's bytes.
+        crc32: Checksum of the content, for S3 to compare with what arrived.
+        sha256: Digest of the content in hex, for the manifest.
+        first_seq: Sequence number of the first event.
+        last_seq: Sequence number of the last event.
+        raw_bytes: Size before compression, in bytes.
+    """
+
+    name: str
+    content: bytes
+    crc32: int
+    sha256: str
+    first_seq: int
+    last_seq: int
+    raw_bytes: int
+
+    @property
+    def events(self) -> int:
+        """How many events it holds."""
+        return self.last_seq - self.first_seq + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What is left of an artifact once the backend has acknowledged it."""
+
+    name: str
+    first_seq: int
+    last_seq: int
+    bytes: int
+    raw_bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> Receipt:
+        """Return the receipt for an artifact."""
+        return cls(
+            artifact.name,
+            artifact.first_seq,
+            artifact.last_seq,
+            len(artifact.content),
+            artifact.raw_bytes,
+            artifact.sha256,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MetricPoint:
+    """One value of a metric.
+
+    Attributes:
+        name: The metric's name.
+        value: A finite number.
+        time_unix_nano: When it was measured.
+        step: The iteration it belongs to, 0 or more.
+    """
+
+    name: str
+    value: float
+    time_unix_nano: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What a Run already holds, as far as a writer must respect it.
+
+    Attributes:
+        parameters: Its parameters.
+        output_artifacts: Names and values of its output artifacts.
+        announced: Names of parameters that the user's Run object will send when it ends.
+    """
+
+    parameters: Mapping[str, ParameterValue]
+    output_artifacts: Mapping[str, str]
+    announced: frozenset[str]

@@ -1,0 +1,229 @@
+"""The AWS backend: S3 for artifacts and manifests, SageMaker for parameters and metrics.
+
+The one owner of aioboto3. Its clients live in the worker's event loop and are made there: making
+one imports and parses for a second. botocore's retries are off; ``_retry`` is the only layer.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import datetime, timezone
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+
+from asynctrack._artifact import MetricPoint, ParameterValue, RunState
+from asynctrack._backends._aws_errors import map_error
+from asynctrack._backends._run import RunTarget, local_parameter_names, mirror_parameters
+from asynctrack._errors import BackendError, TransientError
+from asynctrack._format import MEDIA_TYPE, run_prefix
+
+CONNECT_TIMEOUT: Final = 3.0
+READ_TIMEOUT: Final = 15.0
+ATTEMPT_TIMEOUT: Final = 60.0
+"""Seconds for connecting, for each read, and for one attempt in all."""
+_RETRIED_METRIC_ERRORS: Final = frozenset({"INTERNAL_ERROR", "CONFLICT_ERROR"})
+
+
+class AwsBackend:
+    """Artifacts and manifests in S3, parameters and metrics in the Run.
+
+    Args:
+        run: The user's Run object; only ``mirror`` changes it.
+        target: What was read from it.
+        bucket: Bucket that takes the place of the Run's, or None.
+        prefix: Prefix that takes the place of the Run's, or None.
+        connections: How many requests to S3 may be under way at a time.
+    """
+
+    def __init__(
+        self,
+        run: Any,
+        target: RunTarget,
+        *,
+        bucket: str | None,
+        prefix: str | None,
+        connections: int,
+    ) -> None:
+        self.experiment = target.experiment
+        self.run = target.run
+        self._run = run
+        self._target = target
+        self._bucket = bucket
+        self._prefix = prefix
+        self._connections = connections
+        self._root = ""
+        self._stack: AsyncExitStack | None = None
+        self._s3: Any = None
+        self._sagemaker: Any = None
+        self._metrics: Any = None
+
+    async def open(self) -> None:
+        """Find the bucket and make the clients."""
+        try:
+            await self._find_bucket()
+            if self._stack is None:
+                stack = AsyncExitStack()
+                try:
+                    await self._make_clients(stack)
+                except BaseException:
+                    await stack.aclose()
+                    raise
+                self._stack = stack
+        except Exception as error:
+            raise map_error(error) from error
+
+    def uri(self, name: str = "") -> str:
+        """Return the ``s3://`` address of an object below the Run's folder."""
+        return f"s3://{self._bucket}/{self._root}{name}"
+
+    async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
+        """Store an object; S3 compares it with the checksum made when it was encoded."""
+        await self._call(
+            self._s3.put_object,
+            Bucket=self._bucket,
+            Key=self._root + name,
+            Body=content,
+            ContentType=media_type,
+            ChecksumCRC32=base64.b64encode(crc32.to_bytes(4, "big")).decode(),
+        )
+
+    async def state(self) -> RunState:
+        """Return the Run's parameters and output artifacts."""
+        answer = await self._call(
+            self._sagemaker.describe_trial_component,
+            TrialComponentName=self._target.trial_component,
+        )
+        parameters = {
+            key: value.get("NumberValue", value.get("StringValue", ""))
+            for key, value in (answer.get("Parameters") or {}).items()
+        }
+        artifacts = {
+            key: value["Value"] for key, value in (answer.get("OutputArtifacts") or {}).items()
+        }
+        return RunState(parameters, artifacts, local_parameter_names(self._run))
+
+    async def update(
+        self, parameters: Mapping[str, ParameterValue], artifacts: Mapping[str, str]
+    ) -> None:
+        """Send a delta; AWS merges it by key."""
+        request: dict[str, Any] = {"TrialComponentName": self._target.trial_component}
+        if parameters:
+            request["Parameters"] = {
+                key: {"StringValue": value} if isinstance(value, str) else {"NumberValue": value}
+                for key, value in parameters.items()
+            }
+        if artifacts:
+            request["OutputArtifacts"] = {
+                key: {"Value": value, "MediaType": MEDIA_TYPE} for key, value in artifacts.items()
+            }
+        await self._call(self._sagemaker.update_trial_component, **request)
+
+    async def put_metrics(self, points: Sequence[MetricPoint]) -> Sequence[MetricPoint]:
+        """Send up to 10 points, AWS's limit for one request; return those to send again."""
+        answer = await self._call(
+            self._metrics.batch_put_metrics,
+            TrialComponentName=self._target.trial_component.lower(),
+            MetricData=[
+                {
+                    "MetricName": point.name,
+                    "Timestamp": datetime.fromtimestamp(
+                        point.time_unix_nano / 1e9, tz=timezone.utc
+                    ),
+                    "Step": point.step,
+                    "Value": point.value,
+                }
+                for point in points
+            ],
+        )
+        again = []
+        for failure in answer.get("Errors") or ():
+            index = failure.get("MetricIndex")
+            known = isinstance(index, int) and 0 <= index < len(points)
+            if known and failure.get("Code") in _RETRIED_METRIC_ERRORS:
+                again.append(points[index])
+        return again
+
+    async def aclose(self) -> None:
+        """Close the clients."""
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            try:
+                await stack.aclose()
+            except Exception as error:
+                raise map_error(error) from error
+
+    def mirror(self, parameters: Mapping[str, ParameterValue]) -> None:
+        """Bring what was written into the Run's local copy."""
+        mirror_parameters(self._run, parameters)
+
+    async def _call(self, operation: Any, **request: Any) -> Any:
+        try:
+            with anyio.fail_after(ATTEMPT_TIMEOUT):
+                return await operation(**request)
+        except BackendError:
+            raise
+        except Exception as error:
+            raise map_error(error) from error
+
+    async def _find_bucket(self) -> None:
+        prefix = self._target.prefix
+        if self._bucket is None:
+            self._bucket = self._target.bucket
+        if self._bucket is None:
+            # As the SDK does: the default prefix goes with the default bucket, and only with it.
+            with anyio.move_on_after(ATTEMPT_TIMEOUT) as scope:
+                self._bucket, prefix = await anyio.to_thread.run_sync(
+                    self._target.default_bucket, abandon_on_cancel=True
+                )
+            if scope.cancelled_caught:
+                raise TransientError("Timeout", "asking for the default bucket took too long")
+        if self._prefix is not None:
+            prefix = self._prefix
+        self._prefix = prefix
+        self._root = run_prefix(prefix, self.experiment, self.run)
+
+    async def _make_clients(self, stack: AsyncExitStack) -> None:
+        # Imported here, in the worker's thread: it takes seconds.
+        import aioboto3
+        from aiobotocore.config import AioConfig
+        from aiobotocore.session import AioSession
+
+        from asynctrack._backends._credentials import delegate_credentials
+
+        botocore_session = AioSession()
+        delegate_credentials(botocore_session, self._target.credentials)
+        session = aioboto3.Session(
+            botocore_session=botocore_session, region_name=self._target.region
+        )
+        shared: dict[str, Any] = {
+            "connect_timeout": CONNECT_TIMEOUT,
+            "read_timeout": READ_TIMEOUT,
+            "retries": {"total_max_attempts": 1, "mode": "standard"},
+        }
+        s3: dict[str, Any] = {"addressing_style": "path"} if self._target.path_style else {}
+        self._s3 = await stack.enter_async_context(
+            session.client(
+                "s3",
+                endpoint_url=self._target.s3_endpoint,
+                # Two more than uploads, for the manifest and a probe.
+                config=AioConfig(**shared, s3=s3, max_pool_connections=self._connections + 2),
+            )
+        )
+        self._sagemaker = await stack.enter_async_context(
+            session.client(
+                "sagemaker",
+                endpoint_url=self._target.sagemaker_endpoint,
+                config=AioConfig(**shared),
+            )
+        )
+        self._metrics = await stack.enter_async_context(
+            session.client(
+                "sagemaker-metrics",
+                endpoint_url=self._target.metrics_endpoint,
+                config=AioConfig(**shared),
+            )
+        )

@@ -1,0 +1,45 @@
+"""What a backend is: where artifacts, manifests and what a Run records go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from asynctrack._artifact import MetricPoint, ParameterValue, RunState
+
+
+class Backend(Protocol):
+    """Artifacts, manifests, parameters and metrics of one Run.
+
+    Every method but ``mirror`` is called in the worker's event loop only. They raise nothing but
+    ``BackendError``: whatever the libraries below raise is mapped at this boundary.
+    """
+
+    experiment: str
+    run: str
+
+    async def open(self) -> None:
+        """Get ready for requests. May be called again after it failed."""
+
+    def uri(self, name: str = "") -> str:
+        """Return the address of an object below the Run's folder; known once it is open."""
+
+    async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
+        """Store an object below the Run's folder; the same call again stores the same object."""
+
+    async def state(self) -> RunState:
+        """Return what the Run holds now."""
+
+    async def update(
+        self, parameters: Mapping[str, ParameterValue], artifacts: Mapping[str, str]
+    ) -> None:
+        """Merge parameters and output artifacts (names to addresses) into the Run."""
+
+    async def put_metrics(self, points: Sequence[MetricPoint]) -> Sequence[MetricPoint]:
+        """Send points; return those to send again, without those that are refused for good."""
+
+    async def aclose(self) -> None:
+        """Close connections. May be called when it was never opened."""
+
+    def mirror(self, parameters: Mapping[str, ParameterValue]) -> None:
+        """Bring what was written into the user's Run object; on the thread that owns it."""

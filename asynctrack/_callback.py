@@ -1,0 +1,214 @@
+"""The two LangChain handlers: what LangChain calls, and how an event gets into the buffer.
+
+Both have every callback of langchain-core, and none of them raises. The asynchronous one runs
+inline in the caller's task (langchain-core would otherwise make a task for each callback) and
+awaits room when the buffer is full; the synchronous one costs a plain call and waits in its thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.callbacks.base import AsyncCallbackHandler, BaseCallbackHandler
+
+from asynctrack._capture import SHEDDABLE
+
+if TYPE_CHECKING:
+    from asynctrack._sink import Flush, Sink
+    from asynctrack._statistics import Statistics
+
+
+def _awaiting(name: str) -> Any:
+    """Make the asynchronous callback of this name."""
+    sheddable = name in SHEDDABLE
+
+    async def callback(self: AsyncHandler, *args: Any, **kwargs: Any) -> None:
+        sink = self._sink
+        try:
+            body = getattr(sink.capture, name)(*args, **kwargs)
+        except Exception as error:
+            sink.capture_failed(name, error)
+            return
+        if body is not None and not sink.put_nowait(body, sheddable):
+            await sink.put(body, sheddable)
+
+    return _named(callback, name)
+
+
+def _calling(name: str) -> Any:
+    """Make the synchronous callback of this name."""
+    sheddable = name in SHEDDABLE
+
+    def callback(self: SyncHandler, *args: Any, **kwargs: Any) -> None:
+        sink = self._sink
+        try:
+            body = getattr(sink.capture, name)(*args, **kwargs)
+        except Exception as error:
+            sink.capture_failed(name, error)
+            return
+        if body is not None and not sink.put_nowait(body, sheddable):
+            sink.put_blocking(body, sheddable)
+
+    return _named(callback, name)
+
+
+def _named(callback: Callable[..., Any], name: str) -> Any:
+    callback.__name__ = name
+    callback.__qualname__ = f"Handler.{name}"
+    callback.__doc__ = f"Track LangChain's ``{name}``; see langchain-core for the arguments."
+    return callback
+
+
+class _Handler:
+    """What both handlers offer to the user."""
+
+    _sink: Sink
+
+    def log_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """Log hyperparameters: into the Run's parameters and as an event. Never blocks.
+
+        Args:
+            parameters: Names and values. Numbers and strings are stored as they are, anything
+                else as its JSON. The last value of a name counts. What is over one of AWS's
+                limits is stored whole in the manifest, with a pointer to it in the Run.
+        """
+        self._sink.log_parameters(parameters)
+
+    def log_metric(self, name: str, value: float, step: int | None = None) -> None:
+        """Log one value of a metric: into the Run's metrics and as an event. Never blocks.
+
+        Args:
+            name: 1 to 255 characters.
+            value: A number. What is not finite is stored in the event only: SageMaker takes
+                none.
+            step: The iteration, 0 or more; None numbers the values of a name by themselves.
+        """
+        self._sink.log_metric(name, value, step)
+
+    def statistics(self) -> Statistics:
+        """Return a frozen snapshot of all counters; may be called from any thread."""
+        return self._sink.statistics()
+
+    def flush_tracker(self) -> Flush:
+        """Flush at once without waiting, as the old handler's method of this name.
+
+        Returns:
+            The flush, under way. It may be awaited, or waited for with ``result(timeout)``; both
+            give True once everything accepted before this call is delivered.
+        """
+        return self._sink.request_flush()
+
+
+class AsyncHandler(_Handler, AsyncCallbackHandler):
+    """The handler of ``async with tracker(run) as handler``.
+
+    May be called from any thread and any event loop. Made by ``tracker(...)``.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    @property
+    def run_inline(self) -> bool:  # type: ignore[override]  # a plain attribute in langchain-core
+        """Whether LangChain awaits the callbacks in the caller's task instead of a new one.
+
+        True but for one question: ``AsyncCallbackManager.on_llm_start`` of langchain-core skips
+        all other handlers when it is told of an inline one (langchain issue 39633). It is told
+        that there is none; what it then calls asks again and hears the truth.
+        """
+        frame = sys._getframe(1)
+        code = frame.f_code
+        if code.co_name == "<listcomp>" and frame.f_back is not None:  # its own frame until 3.11
+            code = frame.f_back.f_code
+        return code is not _on_llm_start_code()
+
+    async def flush(self, timeout: float | None = None) -> bool:
+        """Deliver everything accepted before this call.
+
+        Args:
+            timeout: The longest to wait, in seconds; None waits as long as it takes.
+
+        Returns:
+            Whether it is all delivered, parameters and metrics included. False when the time is
+            over first; the worker goes on all the same.
+        """
+        flush = self._sink.request_flush()
+        try:
+            return await asyncio.wait_for(asyncio.shield(flush.as_future()), timeout)
+        except (TimeoutError, asyncio.TimeoutError):  # two types until 3.10
+            return False
+
+    on_llm_start: Any = _awaiting("on_llm_start")
+    on_chat_model_start: Any = _awaiting("on_chat_model_start")
+    on_llm_new_token: Any = _awaiting("on_llm_new_token")
+    on_stream_event: Any = _awaiting("on_stream_event")
+    on_llm_end: Any = _awaiting("on_llm_end")
+    on_llm_error: Any = _awaiting("on_llm_error")
+    on_chain_start: Any = _awaiting("on_chain_start")
+    on_chain_end: Any = _awaiting("on_chain_end")
+    on_chain_error: Any = _awaiting("on_chain_error")
+    on_tool_start: Any = _awaiting("on_tool_start")
+    on_tool_end: Any = _awaiting("on_tool_end")
+    on_tool_error: Any = _awaiting("on_tool_error")
+    on_retriever_start: Any = _awaiting("on_retriever_start")
+    on_retriever_end: Any = _awaiting("on_retriever_end")
+    on_retriever_error: Any = _awaiting("on_retriever_error")
+    on_agent_action: Any = _awaiting("on_agent_action")
+    on_agent_finish: Any = _awaiting("on_agent_finish")
+    on_text: Any = _awaiting("on_text")
+    on_retry: Any = _awaiting("on_retry")
+    on_custom_event: Any = _awaiting("on_custom_event")
+
+
+class SyncHandler(_Handler, BaseCallbackHandler):
+    """The handler of ``with tracker(run) as handler``.
+
+    May be called from any thread and any event loop. Made by ``tracker(...)``.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Deliver everything accepted before this call.
+
+        Args:
+            timeout: The longest to wait, in seconds; None waits as long as it takes.
+
+        Returns:
+            Whether it is all delivered, parameters and metrics included. False when the time is
+            over first; the worker goes on all the same.
+        """
+        return self._sink.request_flush().result(timeout)
+
+    on_llm_start: Any = _calling("on_llm_start")
+    on_chat_model_start: Any = _calling("on_chat_model_start")
+    on_llm_new_token: Any = _calling("on_llm_new_token")
+    on_stream_event: Any = _calling("on_stream_event")
+    on_llm_end: Any = _calling("on_llm_end")
+    on_llm_error: Any = _calling("on_llm_error")
+    on_chain_start: Any = _calling("on_chain_start")
+    on_chain_end: Any = _calling("on_chain_end")
+    on_chain_error: Any = _calling("on_chain_error")
+    on_tool_start: Any = _calling("on_tool_start")
+    on_tool_end: Any = _calling("on_tool_end")
+    on_tool_error: Any = _calling("on_tool_error")
+    on_retriever_start: Any = _calling("on_retriever_start")
+    on_retriever_end: Any = _calling("on_retriever_end")
+    on_retriever_error: Any = _calling("on_retriever_error")
+    on_agent_action: Any = _calling("on_agent_action")
+    on_agent_finish: Any = _calling("on_agent_finish")
+    on_text: Any = _calling("on_text")
+    on_retry: Any = _calling("on_retry")
+    on_custom_event: Any = _calling("on_custom_event")
+
+
+@functools.cache
+def _on_llm_start_code() -> Any:
+    from langchain_core.callbacks.manager import AsyncCallbackManager
+
+    return AsyncCallbackManager.on_llm_start.__code__

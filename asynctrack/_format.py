@@ -1,0 +1,112 @@
+"""The one contract on disk and in S3: schema version, field prefix and key layout.
+
+Both the write path and the read path build on this module and on nothing else of each other::
+
+    <prefix>/asynctrack/v1/experiment=<E>/run=<R>/dt=<YYYY-MM-DD>/<writer>-<first>-<last>.jsonl.zst
+    <prefix>/asynctrack/v1/experiment=<E>/run=<R>/_manifest/<writer>.json
+
+Change it only together with ``SCHEMA_VERSION``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+SCHEMA_VERSION = 1
+"""Version of the event schema and of the key layout."""
+
+SEQ_DIGITS = 12
+"""Sequence numbers are zero-padded to this width in keys, so that keys sort by number."""
+
+SUFFIXES = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}
+"""Ending of an artifact's key for each compression."""
+
+MEDIA_TYPE = "application/x-ndjson"
+"""Media type of artifacts; SageMaker's pattern for media types allows no dot."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,118}")
+_ARTIFACT = re.compile(
+    r"dt=(?P<day>\d{4}-\d{2}-\d{2})/(?P<writer>[0-9a-f]+)"
+    rf"-(?P<first>\d{{{SEQ_DIGITS},}})-(?P<last>\d{{{SEQ_DIGITS},}})\.jsonl(?:\.zst|\.gz)?"
+)
+_TIME_FIELD = b'{"time_unix_nano":'
+
+
+def is_valid_name(name: str) -> bool:
+    """Tell whether a name may stand as ``experiment=`` or ``run=`` in a key."""
+    return _NAME.fullmatch(name) is not None
+
+
+def run_prefix(prefix: str, experiment: str, run: str) -> str:
+    """Return the folder of one Run, ending in a slash.
+
+    Args:
+        prefix: What stands before it, without a slash at either end; may be empty.
+        experiment: The experiment's name.
+        run: The Run's name.
+    """
+    stem = f"{prefix}/" if prefix else ""
+    return f"{stem}asynctrack/v{SCHEMA_VERSION}/experiment={experiment}/run={run}/"
+
+
+def artifact_name(
+    writer_id: str, first_seq: int, last_seq: int, time_unix_nano: int, compression: str
+) -> str:
+    """Return an artifact's key below the Run's folder.
+
+    Args:
+        writer_id: Who accepted the events.
+        first_seq: Sequence number of the first event.
+        last_seq: Sequence number of the last event.
+        time_unix_nano: Wall clock of the first event; it fixes the UTC day of the key.
+        compression: One of ``SUFFIXES``.
+    """
+    day = datetime.fromtimestamp(time_unix_nano / 1e9, tz=timezone.utc).strftime("%Y-%m-%d")
+    first, last = (f"{seq:0{SEQ_DIGITS}d}" for seq in (first_seq, last_seq))
+    return f"dt={day}/{writer_id}-{first}-{last}{SUFFIXES[compression]}"
+
+
+def manifest_name(writer_id: str, page: int | None = None) -> str:
+    """Return a manifest's key below the Run's folder; full pages have a number."""
+    middle = "" if page is None else f".{page:06d}"
+    return f"_manifest/{writer_id}{middle}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactName:
+    """What the key of an artifact says about it."""
+
+    writer_id: str
+    first_seq: int
+    last_seq: int
+    day: str
+
+
+def parse_artifact_name(name: str) -> ArtifactName | None:
+    """Read an artifact's key below the Run's folder; None where it is not one."""
+    match = _ARTIFACT.fullmatch(name)
+    if match is None:
+        return None
+    return ArtifactName(match["writer"], int(match["first"]), int(match["last"]), match["day"])
+
+
+def line_prefix(writer_id: str) -> bytes:
+    """Return the first bytes of every line of a writer, up to the sequence number."""
+    return b'{"v":%d,"writer_id":"%s","seq":' % (SCHEMA_VERSION, writer_id.encode())
+
+
+def event_time(body: bytes) -> int:
+    """Return the wall clock in an encoded event body, in nanoseconds, without decoding it.
+
+    Every body starts with ``time_unix_nano``; capture guarantees that.
+
+    Raises:
+        ValueError: The body does not start that way.
+    """
+    if not body.startswith(_TIME_FIELD):
+        raise ValueError("an event body starts with time_unix_nano")
+    start = len(_TIME_FIELD)
+    end = min(at for at in (body.find(b",", start), body.find(b"}", start)) if at > 0)
+    return int(body[start:end])

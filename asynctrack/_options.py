@@ -1,0 +1,215 @@
+"""Options: every keyword of ``tracker(...)``, its default, and what it may be.
+
+A keyword that is not given is looked up as ``ASYNCTRACK_<NAME>`` in the environment, then the
+default stands. Every value is checked before anything is started.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final, Literal, Union
+
+from asynctrack._errors import OptionError
+from asynctrack._format import SUFFIXES, is_valid_name
+
+Overflow = Literal["block", "drop_newest"]
+Compression = Literal["zstd", "gzip", "none"]
+Tokens = Literal["stream", "each", "none"]
+Redact = Union[
+    Callable[[str], str], str, "re.Pattern[str]", Iterable[Union[str, "re.Pattern[str]"]]
+]
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+
+_UNITS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+_SIZE = re.compile(r"\s*(\d+)\s*([a-z]*)\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of one tracker, all of them valid.
+
+    Attributes:
+        overflow: What happens when the buffer is full: ``"block"`` makes the callback wait for
+            room (an async one awaits, a sync one waits), ``"drop_newest"`` drops and counts.
+        block_timeout: The longest a callback waits for room, in seconds; None waits as long as
+            it takes. When it is over, the event is dropped and counted.
+        max_buffer_bytes: Bound of everything accepted and not acknowledged, in bytes.
+        max_buffer_events: The same bound, in events.
+        max_batch_bytes: A batch is cut when it has this size, in bytes before compression.
+        max_batch_events: A batch is cut when it has this many events.
+        max_delay: A batch is cut when its first event is this old, in seconds.
+        upload_concurrency: How many artifacts are uploaded at a time.
+        close_timeout: The longest that leaving the ``with`` block may take, in seconds.
+        bucket: S3 bucket; None takes the Run's own.
+        prefix: Key prefix in the bucket; None takes the Run's own.
+        compression: ``"zstd"``, ``"gzip"`` or ``"none"``.
+        redact: What is cut out of everything before it is stored, besides the secrets that are
+            always cut out: a function from string to string, or one or more regular expressions.
+        tokens: How streamed tokens are kept: ``"stream"`` one record for each stream,
+            ``"each"`` an event for each token, ``"none"`` not at all.
+        experiment_name: Name of the experiment when tracking into a folder.
+        run_name: Name of the Run when tracking into a folder; None makes one up.
+    """
+
+    overflow: Overflow = "block"
+    block_timeout: float | None = None
+    max_buffer_bytes: int = 64 * MIB
+    max_buffer_events: int = 100_000
+    max_batch_bytes: int = 8 * MIB
+    max_batch_events: int = 20_000
+    max_delay: float = 5.0
+    upload_concurrency: int = 4
+    close_timeout: float = 30.0
+    bucket: str | None = None
+    prefix: str | None = None
+    compression: Compression = "zstd"
+    redact: Redact | None = None
+    tokens: Tokens = "stream"
+    experiment_name: str | None = None
+    run_name: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check every option.
+
+        Raises:
+            OptionError: One is not allowed.
+        """
+        _choice(self, "overflow", ("block", "drop_newest"))
+        _choice(self, "compression", tuple(SUFFIXES))
+        _choice(self, "tokens", ("stream", "each", "none"))
+        if self.block_timeout is not None:
+            _seconds(self, "block_timeout", 0.0, math.inf)
+        _integer(self, "max_buffer_bytes", 64 * KIB, 1024 * GIB)
+        _integer(self, "max_buffer_events", 10, 10**9)
+        _integer(self, "max_batch_bytes", KIB, GIB)
+        _integer(self, "max_batch_events", 1, 10**7)
+        _seconds(self, "max_delay", 0.01, 3600.0)
+        _integer(self, "upload_concurrency", 1, 64)
+        _seconds(self, "close_timeout", 0.0, 86_400.0)
+        _text(self, "bucket", re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"), "an S3 bucket name")
+        _text(
+            self,
+            "prefix",
+            re.compile(r"(?!.*//)[^/](?:.*[^/])?|", re.DOTALL),
+            "a key prefix without a slash at its ends and without two in a row",
+        )
+        for option in ("experiment_name", "run_name"):
+            value = getattr(self, option)
+            if value is not None and not (isinstance(value, str) and is_valid_name(value)):
+                raise OptionError(option, value, "1 to 119 of A-Z a-z 0-9 . _ -, no sign first")
+        for small, large in (
+            ("max_batch_bytes", "max_buffer_bytes"),
+            ("max_batch_events", "max_buffer_events"),
+        ):
+            limit = getattr(self, large)
+            if getattr(self, small) > limit:
+                raise OptionError(small, getattr(self, small), f"at most {large}={limit}")
+        compile_redact(self.redact)
+
+    @classmethod
+    def resolve(cls, given: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Options:
+        """Take keywords first, then ``ASYNCTRACK_*`` of the environment, then the defaults.
+
+        Args:
+            given: The keywords of the call.
+            environ: The environment; None takes the process's.
+
+        Raises:
+            OptionError: A keyword is unknown, or a value is not allowed.
+        """
+        environ = os.environ if environ is None else environ
+        known = {item.name: item for item in fields(cls)}
+        for name in given:
+            if name not in known:
+                raise OptionError(name, given[name], f"one of the options: {', '.join(known)}")
+        values = dict(given)
+        defaults = cls.__dataclass_fields__
+        for name in known:
+            text = environ.get(f"ASYNCTRACK_{name.upper()}")
+            if name not in values and text is not None:
+                values[name] = _from_environment(name, text, defaults[name].default)
+        # Batches shrink with a buffer that was made smaller on purpose: asking for a small
+        # buffer alone is not an error.
+        for small, large in (
+            ("max_batch_bytes", "max_buffer_bytes"),
+            ("max_batch_events", "max_buffer_events"),
+        ):
+            limit = values.get(large)
+            if small not in values and isinstance(limit, int):
+                default: int = getattr(cls(), small)
+                values[small] = max(1, min(default, limit // 4))
+        return cls(**values)
+
+
+def compile_redact(redact: Redact | None) -> Callable[[str], str] | None:
+    """Turn the option into one function from string to string, or None.
+
+    Raises:
+        OptionError: It is neither a function nor regular expressions.
+    """
+    if redact is None:
+        return None
+    if callable(redact):
+        return redact
+    allowed = "a function from str to str, or regular expressions"
+    single = isinstance(redact, (str, re.Pattern))
+    try:
+        items = [redact] if single else list(redact)  # type: ignore[arg-type]  # tried, caught
+        patterns = [re.compile(item) for item in items]  # type: ignore[arg-type]  # tried, caught
+    except (TypeError, re.error) as error:
+        raise OptionError("redact", redact, f"{allowed} ({error})") from None
+
+    def replace(text: str) -> str:
+        for pattern in patterns:
+            text = pattern.sub("[REDACTED]", text)
+        return text
+
+    return replace
+
+
+def _from_environment(name: str, text: str, default: object) -> object:
+    if isinstance(default, bool) or name in ("block_timeout", "max_delay", "close_timeout"):
+        try:
+            return float(text)
+        except ValueError:
+            raise OptionError(f"ASYNCTRACK_{name.upper()}", text, "a number of seconds") from None
+    if isinstance(default, int):
+        match = _SIZE.fullmatch(text)
+        unit = match and _UNITS.get(match[2].lower())
+        if match is None or unit is None:
+            raise OptionError(
+                f"ASYNCTRACK_{name.upper()}", text, "a whole number, like 1000 or 64MiB"
+            )
+        return int(match[1]) * unit
+    return text
+
+
+def _choice(options: Options, name: str, allowed: tuple[str, ...]) -> None:
+    if getattr(options, name) not in allowed:
+        raise OptionError(name, getattr(options, name), " or ".join(map(repr, allowed)))
+
+
+def _integer(options: Options, name: str, low: int, high: int) -> None:
+    value = getattr(options, name)
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise OptionError(name, value, f"a whole number from {low} to {high}")
+
+
+def _seconds(options: Options, name: str, low: float, high: float) -> None:
+    value = getattr(options, name)
+    good = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not good or not low <= value <= high:
+        raise OptionError(name, value, f"seconds from {low:g} to {high:g}")
+
+
+def _text(options: Options, name: str, pattern: re.Pattern[str], allowed: str) -> None:
+    value = getattr(options, name)
+    if value is not None and not (isinstance(value, str) and pattern.fullmatch(value)):
+        raise OptionError(name, value, allowed)

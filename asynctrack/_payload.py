@@ -1,0 +1,332 @@
+"""LangChain objects, and whatever else a chain passes, to JSON: the fast path and the careful one.
+
+The fast path hands the record to orjson with a converter for each type it does not know. Where
+orjson refuses (cycles, lone surrogates, keys that are not strings, huge integers) or where a
+``null`` in the result may have been a NaN, the careful path walks the record in Python and puts a
+*marker* in place of what JSON cannot hold: an object with ``$type`` and what could be kept of it.
+Nothing here does I/O, imports LangChain, or lets an exception of a logged object out.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Set
+from datetime import date, datetime, time
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+Converter = Callable[[Any], Any]
+
+MAX_DEPTH = 120
+"""Deeper structures end in a marker; orjson itself refuses 255 levels."""
+MAX_NODES = 2_000_000
+"""More values than this in one record end in a marker (shared references can multiply)."""
+MAX_REPR = 500
+"""Characters kept of the ``repr`` of an object of unknown type."""
+
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+_SKIPPED_WHEN_EMPTY = (dict, list, str)
+
+
+def encode(record: dict[str, Any]) -> bytes:
+    """Encode a record as one line of JSON, without its line end.
+
+    Args:
+        record: String keys; values of any kind.
+
+    Returns:
+        UTF-8 bytes. Never raises because of a value: what JSON cannot hold becomes a marker.
+    """
+    try:
+        line = orjson.dumps(record, default=_convert, option=_OPTIONS)
+    except (TypeError, ValueError, RecursionError):
+        return orjson.dumps(to_plain(record))
+    if b"null" in line and _may_hold_nonfinite(record):
+        # orjson writes NaN and infinity as null, which would pass for None.
+        return orjson.dumps(to_plain(record))
+    return line
+
+
+def decode(line: bytes) -> Any:
+    """Decode one line of JSON."""
+    return orjson.loads(line)
+
+
+def to_plain(value: Any) -> Any:
+    """Return what orjson can encode for any value: the careful path.
+
+    Args:
+        value: Anything at all.
+
+    Returns:
+        A structure of dict, list, str, int, float, bool and None, not deeper than ``MAX_DEPTH``.
+    """
+    return _Walker().walk(value, 0)
+
+
+def type_name(value: Any) -> str:
+    """Return a value's type as ``module.Class``, builtins without their module."""
+    kind = type(value)
+    module = kind.__module__
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+
+
+def marker(value: Any, /, **kept: Any) -> dict[str, Any]:
+    """Return what stands for a value that JSON cannot hold."""
+    return {"$type": type_name(value), **kept}
+
+
+def safe_str(value: Any, limit: int | None = None) -> str:
+    """Return ``str(value)`` as valid Unicode; a note where that raises."""
+    try:
+        text = str(value)
+    except Exception as error:
+        return f"<str() of {type_name(value)} raised {type(error).__name__}>"
+    return clean(text if limit is None else text[:limit])
+
+
+def clean(text: str) -> str:
+    """Return a text that UTF-8 can hold: lone surrogates become ``\\udXXX`` escapes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+    return str(text)
+
+
+class _Walker:
+    """One walk of the careful path, with the objects on the way down to it."""
+
+    def __init__(self) -> None:
+        self._on_path: set[int] = set()
+        self._nodes = 0
+
+    def walk(self, value: Any, depth: int) -> Any:
+        kind = type(value)
+        if value is None or kind is bool:
+            return value
+        if isinstance(value, str):
+            return clean(value)
+        if isinstance(value, int) and not isinstance(value, Enum):
+            value = int(value)
+            small = -(2**63) <= value < 2**64
+            return value if small else marker(value, value=_integer_text(value))
+        if isinstance(value, float):
+            value = float(value)
+            return value if math.isfinite(value) else marker(value, value=str(value))
+        self._nodes += 1
+        if depth > MAX_DEPTH:
+            return marker(value, cut="depth")
+        if self._nodes > MAX_NODES:
+            return marker(value, cut="size")
+        if id(value) in self._on_path:
+            return marker(value, cut="cycle")
+        self._on_path.add(id(value))
+        try:
+            return self._container(value, depth)
+        except Exception as error:
+            return marker(value, cut="error", error=type(error).__name__)
+        finally:
+            self._on_path.discard(id(value))
+
+    def _container(self, value: Any, depth: int) -> Any:
+        if isinstance(value, dict):
+            plain: dict[str, Any] = {}
+            for key, item in list(value.items()):
+                name = key if type(key) is str else safe_str(key)
+                name = clean(name)
+                while name in plain:  # 1 and "1" are two keys here and one in JSON
+                    name += "~"
+                plain[name] = self.walk(item, depth + 1)
+                if self._nodes > MAX_NODES:
+                    break
+            return plain
+        if isinstance(value, (list, tuple)):
+            items = []
+            for item in value:
+                items.append(self.walk(item, depth + 1))
+                if self._nodes > MAX_NODES:
+                    break
+            return items
+        if isinstance(value, Enum):
+            return self.walk(value.value, depth + 1)
+        if isinstance(value, UUID):
+            return str(value)
+        if isinstance(value, (datetime, date, time)):
+            return value.isoformat()
+        return self.walk(_convert(value), depth + 1)
+
+
+def _may_hold_nonfinite(value: Any, depth: int = 0) -> bool:
+    """Tell whether a NaN or infinity may be in there; True where it cannot tell cheaply."""
+    kind = type(value)
+    if kind is float:
+        return not math.isfinite(value)
+    if kind is dict:
+        return any(_may_hold_nonfinite(item, depth + 1) for item in value.values())
+    if kind is list or kind is tuple:
+        return any(_may_hold_nonfinite(item, depth + 1) for item in value)
+    if kind in (str, int, bool, type(None), UUID, bytes):
+        return False
+    if depth < 30 and kind in _FIELD_TYPES:
+        return _may_hold_nonfinite(value.__dict__, depth + 1)
+    return True
+
+
+def _convert(value: Any) -> Any:
+    """Return something closer to JSON for a value that orjson does not know."""
+    converter = _CONVERTERS.get(type(value))
+    if converter is None:
+        converter = _find_converter(type(value))
+        if len(_CONVERTERS) < 10_000:  # classes made at run time must not pile up here
+            _CONVERTERS[type(value)] = converter
+    try:
+        return converter(value)
+    except Exception as error:
+        return marker(value, cut="error", error=type(error).__name__)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """A LangChain value object by its fields, without those that are empty."""
+    fields = {
+        name: item
+        for name, item in value.__dict__.items()
+        if item is not None and (item or item.__class__ not in _SKIPPED_WHEN_EMPTY)
+    }
+    extra = getattr(value, "__pydantic_extra__", None)
+    if extra:
+        fields.update(extra)
+    return fields
+
+
+def _message(value: Any) -> dict[str, Any]:
+    fields = _fields(value)
+    fields.setdefault("content", "")
+    return fields
+
+
+def _model(value: Any) -> Any:
+    return value.model_dump(warnings=False)
+
+
+def _runnable(value: Any) -> Any:
+    name = getattr(value, "name", None)
+    return marker(value, name=name) if isinstance(name, str) else marker(value)
+
+
+def _bytes(value: Any) -> Any:
+    content = bytes(value)
+    try:
+        return marker(value, utf8=content.decode())
+    except UnicodeDecodeError:
+        return marker(value, base64=base64.b64encode(content).decode())
+
+
+def _exception(value: BaseException) -> Any:
+    return marker(value, message=safe_str(value))
+
+
+def _array(value: Any) -> Any:
+    # A numpy scalar or array that orjson refuses (other byte order, objects, strings).
+    if type(value).__module__.partition(".")[0] == "numpy":
+        if getattr(value, "ndim", 0) == 0:
+            item = value.item()
+            return marker(value, repr=repr(item)[:MAX_REPR]) if item is value else item
+        return value.tolist()
+    # Tensors and data frames may be huge or live on another device: say what it was.
+    return marker(
+        value,
+        shape=[int(size) for size in value.shape],
+        dtype=safe_str(getattr(value, "dtype", ""), 100),
+    )
+
+
+def _unknown(value: Any) -> Any:
+    try:
+        text = repr(value)[:MAX_REPR]
+    except Exception as error:
+        return marker(value, repr_error=type(error).__name__)
+    return marker(value, repr=clean(text))
+
+
+def _masked(value: Any) -> str:
+    return "**********"
+
+
+def _integer_text(value: int) -> str:
+    try:
+        return str(value)
+    except ValueError:  # more digits than the interpreter converts to decimal
+        return hex(value)
+
+
+def _function(value: Any) -> Any:
+    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", "")
+    return marker(value, name=safe_str(name, MAX_REPR))
+
+
+_VALUE_OBJECTS = {
+    # LangChain's value objects, by the class that names the family: their fields are their data.
+    "Generation": _fields,
+    "LLMResult": _fields,
+    "Document": _fields,
+    "PromptValue": _fields,
+    "BaseMessage": _message,
+}
+
+_KNOWN: dict[str, Converter] = {
+    "builtins.bytes": _bytes,
+    "builtins.bytearray": _bytes,
+    "builtins.memoryview": _bytes,
+    "builtins.type": _function,
+    "builtins.function": _function,
+    "builtins.builtin_function_or_method": _function,
+    "builtins.method": _function,
+    "builtins.complex": lambda value: marker(value, value=str(value)),
+    "decimal.Decimal": lambda value: marker(value, value=str(value)),
+    "fractions.Fraction": lambda value: marker(value, value=str(value)),
+    "datetime.timedelta": lambda value: marker(value, seconds=value.total_seconds()),
+    "pathlib.PurePath": safe_str,
+    "pydantic.types.SecretStr": _masked,
+    "pydantic.types.SecretBytes": _masked,
+    "pydantic.types.Secret": _masked,
+    "pydantic.v1.types.SecretStr": _masked,
+    "pydantic.v1.types.SecretBytes": _masked,
+    "pydantic.v1.main.BaseModel": lambda value: value.dict(),
+}
+
+_FIELD_TYPES: set[type] = set()
+_CONVERTERS: dict[type, Converter] = {}
+
+
+def _find_converter(kind: type) -> Converter:
+    """Find the converter of a type by the names in its ancestry, without importing anything."""
+    is_model = False
+    for base in kind.__mro__:
+        module, name = base.__module__, base.__qualname__
+        if module.startswith("langchain_core.") and name in _VALUE_OBJECTS:
+            _FIELD_TYPES.add(kind)
+            return _VALUE_OBJECTS[name]
+        if name == "Runnable" and module.startswith("langchain_core."):
+            return _runnable
+        # pathlib moved into a package in Python 3.13.
+        known = _KNOWN.get(f"{module}.{name}".replace("pathlib._local.", "pathlib."))
+        if known is not None:
+            return known
+        is_model = is_model or (name == "BaseModel" and module == "pydantic.main")
+    if is_model:
+        return _model
+    if issubclass(kind, BaseException):
+        return _exception
+    if issubclass(kind, Mapping):
+        return dict
+    if issubclass(kind, (Set, deque)):
+        return list
+    if hasattr(kind, "shape") and (hasattr(kind, "dtype") or hasattr(kind, "dtypes")):
+        return _array
+    return _unknown

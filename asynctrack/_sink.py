@@ -1,0 +1,224 @@
+"""What the handlers talk to: capture an event, get it into the buffer, or count it as dropped."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future as ThreadFuture
+from concurrent.futures import TimeoutError as ThreadTimeout
+from typing import Any, Protocol
+
+from asynctrack import _payload
+from asynctrack._buffer import AsyncWaiter, Buffer, ThreadWaiter
+from asynctrack._capture import Capture
+from asynctrack._notices import Notices
+from asynctrack._observe import Observations
+from asynctrack._statistics import Statistics
+
+
+class Flush:
+    """A flush under way; may be awaited in any event loop or waited for in any thread."""
+
+    def __init__(self, future: ThreadFuture[bool]) -> None:
+        self._future = future
+
+    def __await__(self) -> Generator[Any, None, bool]:
+        return self.as_future().__await__()
+
+    def as_future(self) -> asyncio.Future[bool]:
+        """Return it as a future of the running event loop."""
+        return asyncio.wrap_future(self._future)
+
+    def done(self) -> bool:
+        """Tell whether it has ended."""
+        return self._future.done()
+
+    def result(self, timeout: float | None = None) -> bool:
+        """Wait in this thread.
+
+        Args:
+            timeout: The longest to wait, in seconds; None waits as long as it takes.
+
+        Returns:
+            Whether everything is delivered; False when the time is over first.
+        """
+        try:
+            return self._future.result(timeout)
+        except (TimeoutError, ThreadTimeout):  # two types until 3.10
+            return False
+
+
+class WorkerView(Protocol):
+    """What the sink needs of the worker."""
+
+    def request_flush(self) -> ThreadFuture[bool]: ...
+
+    def runs_here(self) -> bool: ...
+
+
+class Sink:
+    """Takes what the callbacks captured; shared by all threads and event loops.
+
+    Args:
+        capture: Turns callbacks into bytes.
+        buffer: Where events go.
+        observations: Where the user's parameters and metrics go for the Run.
+        worker: Delivers, and is asked to flush.
+        notices: Rate-limited warnings.
+        block: Whether a callback waits when the buffer is full.
+        block_timeout: The longest wait, in seconds, or None.
+        statistics: Reads all counters.
+    """
+
+    def __init__(
+        self,
+        *,
+        capture: Capture,
+        buffer: Buffer,
+        observations: Observations,
+        worker: WorkerView,
+        notices: Notices,
+        block: bool,
+        block_timeout: float | None,
+        statistics: Callable[[], Statistics],
+    ) -> None:
+        self.capture = capture
+        self.statistics = statistics
+        self._buffer = buffer
+        self._observations = observations
+        self._worker = worker
+        self._notices = notices
+        self._block = block
+        self._block_timeout = block_timeout
+
+    def put_nowait(self, body: bytes, sheddable: bool) -> bool:
+        """Accept an event if there is room for it now."""
+        return self._buffer.put_nowait(body, sheddable=sheddable and not self._block)
+
+    async def put(self, body: bytes, sheddable: bool) -> None:
+        """Await room for an event, or drop and count it, as the options say."""
+        if not self._block or self._worker.runs_here():
+            self._drop_newest(body, sheddable)
+            return
+        waiter = AsyncWaiter(body)
+        reason = self._buffer.enqueue(waiter)
+        if reason is not None:
+            self._drop(reason)
+            return
+        try:
+            if self._block_timeout is None:
+                await waiter.outcome
+            else:
+                await asyncio.wait_for(asyncio.shield(waiter.outcome), self._block_timeout)
+        except (TimeoutError, asyncio.TimeoutError):  # two types until 3.10
+            if self._buffer.withdraw(waiter):
+                self._drop("block_timeout")
+        except asyncio.CancelledError:
+            if self._buffer.withdraw(waiter):
+                self._drop("cancelled")
+            raise
+
+    def put_blocking(self, body: bytes, sheddable: bool) -> None:
+        """Wait in this thread for room for an event, or drop and count it, as the options say."""
+        if not self._block or self._worker.runs_here():
+            self._drop_newest(body, sheddable)
+            return
+        waiter = ThreadWaiter(body)
+        reason = self._buffer.enqueue(waiter)
+        if reason is not None:
+            self._drop(reason)
+            return
+        try:
+            waiter.outcome.result(self._block_timeout)
+        except (TimeoutError, ThreadTimeout):  # two types until 3.10
+            if self._buffer.withdraw(waiter):
+                self._drop("block_timeout")
+        except BaseException:  # KeyboardInterrupt: leave nothing behind that waits
+            if self._buffer.withdraw(waiter):
+                self._drop("cancelled")
+            raise
+
+    def capture_failed(self, callback: str, error: Exception) -> None:
+        """Count an event whose capture raised; the chain goes on."""
+        self._buffer.drop("capture_failed")
+        self._notices.warn(
+            "capture_failed",
+            f"asynctrack could not capture {callback}: {type(error).__name__} at"
+            f" {_place(error)}. The event is counted as dropped, the chain goes on."
+            " Please report this.",
+        )
+
+    def log_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """Store the user's parameters as an event and hand them over for the Run."""
+        try:
+            values = {_payload.safe_str(name): value for name, value in parameters.items()}
+            body = self.capture.user_value("parameters", None, _payload.to_plain(values))
+        except Exception as error:
+            self.capture_failed("log_parameters", error)
+            return
+        self._put_own(body)
+        # What goes to the Run is what was stored: plain, and without secrets.
+        self._observations.parameters(_payload.decode(body)["data"])
+
+    def log_metric(self, name: str, value: float, step: int | None) -> None:
+        """Store a metric as an event and hand it over for the Run."""
+        try:
+            number = float(value)
+            whole = None if step is None else int(step)
+        except (TypeError, ValueError, OverflowError):
+            self._drop(
+                "invalid_metric",
+                f"log_metric({name!r}, …) takes a number and a whole step, not"
+                f" {_payload.type_name(value)} and {_payload.type_name(step)}.",
+            )
+            return
+        now = time.time_ns()
+        data = {"name": str(name), "value": number, "step": whole}
+        self._put_own(self.capture.user_value("metric", str(name), data))
+        if math.isfinite(number) and 1 <= len(str(name)) <= 255 and (whole is None or whole >= 0):
+            self._observations.metric(str(name), number, now, whole)
+        else:
+            self._observations.points_skipped += 1
+
+    def request_flush(self) -> Flush:
+        """Start delivering everything accepted so far."""
+        return Flush(self._worker.request_flush())
+
+    def _put_own(self, body: bytes) -> None:
+        if not self._buffer.put_nowait(body):
+            self._drop(self._buffer.closed_reason or "buffer_full")
+
+    def _drop_newest(self, body: bytes, sheddable: bool) -> None:
+        reason = self._buffer.closed_reason
+        if reason is None and sheddable and self._buffer.put_nowait(body, sheddable=True):
+            return  # room was made meanwhile
+        self._drop(reason or "buffer_full")
+
+    def _drop(self, reason: str, text: str | None = None) -> None:
+        self._buffer.drop(reason)
+        self._notices.warn(f"drop:{reason}", f"asynctrack dropped an event. {text or _WHY[reason]}")
+
+
+_WHY = {
+    "buffer_full": "The buffer is full: events come in faster than they can be uploaded, or"
+    " uploads fail. Raise max_buffer_bytes or upload_concurrency, or use overflow='block'.",
+    "block_timeout": "The buffer was full for longer than block_timeout. Raise"
+    " max_buffer_bytes or upload_concurrency, and look for warnings about failing uploads.",
+    "cancelled": "Its callback was cancelled while it waited for room in the buffer.",
+    "closed": "It came after the tracker was closed: await all tasks that use the handler"
+    " before leaving its 'with' block.",
+    "close_timeout": "It waited for room in the buffer when the tracker's close_timeout was over.",
+    "worker_failed": "The worker has ended because of an error that was logged before.",
+    "invalid_metric": "",
+}
+
+
+def _place(error: BaseException) -> str:
+    step = error.__traceback__
+    while step is not None and step.tb_next is not None:
+        step = step.tb_next
+    if step is None:
+        return "an unknown place"
+    return f"{step.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{step.tb_lineno}"

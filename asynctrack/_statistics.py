@@ -1,0 +1,50 @@
+"""Statistics: the frozen snapshot of all counters, and the accounting equation they obey."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """All counters of one tracker at one moment.
+
+    ``accepted == delivered + spooled + pending + dead_lettered`` holds in every snapshot.
+    A dropped event was never accepted, and is counted by its reason.
+
+    Attributes:
+        accepted: Events that callbacks handed over and that got a sequence number.
+        delivered: Events in artifacts that the backend has acknowledged.
+        spooled: Events on disk that the backend has not acknowledged.
+        pending: Events in memory: open batch, uploads in flight, waiting for a retry.
+        dead_lettered: Events of artifacts that the backend refuses for good.
+        dropped: Events never accepted, by reason.
+        pending_bytes: Size of the pending events, in bytes, before compression.
+        artifacts: Artifacts acknowledged.
+        bytes_delivered: Size of those artifacts, in bytes, compressed.
+        retries: Uploads tried again.
+        run_updates: UpdateTrialComponent requests that worked.
+        metric_points: Metric points that SageMaker has acknowledged.
+        metric_points_unsent: Metric points that SageMaker refused or that found no room in the
+            queue for it; those of ``log_metric`` are in the artifacts all the same.
+    """
+
+    accepted: int = 0
+    delivered: int = 0
+    spooled: int = 0
+    pending: int = 0
+    dead_lettered: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    pending_bytes: int = 0
+    artifacts: int = 0
+    bytes_delivered: int = 0
+    retries: int = 0
+    run_updates: int = 0
+    metric_points: int = 0
+    metric_points_unsent: int = 0
+
+    @property
+    def balanced(self) -> bool:
+        """Whether the accounting equation holds."""
+        return self.accepted == (self.delivered + self.spooled + self.pending + self.dead_lettered)

@@ -1,0 +1,101 @@
+"""Artifact to Receipt: try until the backend has acknowledged it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+from asynctrack._artifact import Artifact, Receipt
+from asynctrack._errors import BackendError, PausingError, PermanentError, TransientError
+from asynctrack._notices import Notices
+from asynctrack._retry import RetryPolicy
+
+WARN_AFTER: Final = 3
+"""Failed attempts at one artifact before the user is told; hiccups are not worth a warning."""
+
+
+class Store(Protocol):
+    """Where artifacts go."""
+
+    async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
+        """Store an object; the same call again stores the same object."""
+
+
+class Uploader:
+    """Uploads artifacts, each until it is acknowledged or refused for good.
+
+    Args:
+        store: Where artifacts go.
+        media_type: Their media type.
+        notices: Rate-limited warnings.
+        sleep: Waits, in seconds.
+        policy: How long to wait between attempts.
+        uniform: Random numbers in [0, 1).
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        media_type: str,
+        notices: Notices,
+        sleep: Callable[[float], Awaitable[None]],
+        policy: RetryPolicy | None = None,
+        uniform: Callable[[], float] = random.random,
+    ) -> None:
+        self._store = store
+        self._media_type = media_type
+        self._notices = notices
+        self._sleep = sleep
+        self._policy = policy or RetryPolicy()
+        self._uniform = uniform
+        self.retries = 0
+
+    async def upload(self, artifact: Artifact) -> Receipt:
+        """Upload an artifact; the same key and bytes in every attempt.
+
+        Raises:
+            PermanentError: The backend refuses this very object.
+        """
+        failures = 0
+        while True:
+            try:
+                await self._store.put(
+                    artifact.name,
+                    artifact.content,
+                    crc32=artifact.crc32,
+                    media_type=self._media_type,
+                )
+                return Receipt.of(artifact)
+            except (TransientError, PausingError) as error:
+                failures += 1
+                self.retries += 1
+                self._tell(error, failures)
+                wait = self._policy.wait(failures, self._uniform(), error.retry_after)
+            except PermanentError as error:
+                self._notices.warn(
+                    f"refused:{error.code}",
+                    f"asynctrack could not upload {artifact.events} events: the backend refuses"
+                    f" the object {artifact.name} for good ({error}). They are counted as"
+                    " dead_lettered.",
+                )
+                raise
+            await self._sleep(wait)
+
+    def _tell(self, error: BackendError, failures: int) -> None:
+        if isinstance(error, PausingError) or failures >= WARN_AFTER:
+            self._notices.warn(
+                f"upload:{error.code}",
+                f"asynctrack cannot upload at the moment ({error}). The events wait in memory,"
+                " and every attempt is repeated until it works or the tracker is closed."
+                f"{_ADVICE.get(error.code, '')}",
+            )
+
+
+_ADVICE = {
+    "AccessDenied": " Allow s3:PutObject on the prefix; see the README, IAM permissions.",
+    "NoSuchBucket": " Create the bucket, or name another with bucket=…",
+    "NoCredentialsError": " Configure AWS credentials; they are looked up anew each time.",
+    "ExpiredToken": " Renew the AWS credentials; they are looked up anew each time.",
+}

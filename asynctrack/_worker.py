@@ -1,0 +1,334 @@
+"""The worker: one daemon thread with its own event loop that drives the stages.
+
+It cuts batches, encodes and uploads several at a time, and lets the recorder write to the Run. It
+has a loop of its own so that a user's loop that is blocked, closed or waiting for a callback never
+stands in the way of delivery, and the other way round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from concurrent.futures import Future as ThreadFuture
+from dataclasses import dataclass
+from typing import Final
+
+import anyio
+import anyio.abc
+
+from asynctrack._artifact import Artifact, Batch
+from asynctrack._backends._protocol import Backend
+from asynctrack._batch import CutPolicy
+from asynctrack._buffer import Buffer
+from asynctrack._encode import encode_batch
+from asynctrack._errors import BackendError, PermanentError
+from asynctrack._format import MEDIA_TYPE
+from asynctrack._notices import Notices
+from asynctrack._record import Recorder
+from asynctrack._retry import RetryPolicy
+from asynctrack._upload import Uploader
+
+logger = logging.getLogger("asynctrack")
+
+RECORD_TICK: Final = 2.0
+"""Seconds between two looks at what is due for the Run. Also how long a Run's first parameters
+are collected, so that a short one is written once."""
+
+
+@dataclass(slots=True)
+class _FlushRequest:
+    target: int
+    future: ThreadFuture[bool]
+
+
+class Worker:
+    """Delivers what is in the buffer.
+
+    Args:
+        writer_id: Who accepted the events.
+        buffer: Where they wait.
+        backend: Where they go.
+        recorder: Writes to the Run.
+        notices: Rate-limited warnings.
+        policy: When a batch is cut.
+        compression: How artifacts are compressed.
+        concurrency: How many are uploaded at a time.
+    """
+
+    def __init__(
+        self,
+        *,
+        writer_id: str,
+        buffer: Buffer,
+        backend: Backend,
+        recorder: Recorder,
+        notices: Notices,
+        policy: CutPolicy,
+        compression: str,
+        concurrency: int,
+    ) -> None:
+        self._writer_id = writer_id
+        self._buffer = buffer
+        self._backend = backend
+        self._recorder = recorder
+        self._notices = notices
+        self._policy = policy
+        self._compression = compression
+        self._concurrency = concurrency
+        self._uploader = Uploader(
+            store=backend, media_type=MEDIA_TYPE, notices=notices, sleep=anyio.sleep
+        )
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.RLock()  # re-entrant: a finalizer may wake the worker
+        self._started = False
+        self._early_flushes: list[_FlushRequest] = []
+        self._early_close: float | None = None
+        self._flushes: list[_FlushRequest] = []
+        self._outstanding: set[int] = set()
+        self._cut_through = 0
+        self._recording: list[ThreadFuture[bool]] = []
+        self._closing = False
+        self._close_timeout = 0.0
+        self.artifacts = 0
+        self.bytes_delivered = 0
+        self.ended: ThreadFuture[None] = ThreadFuture()
+
+    @property
+    def retries(self) -> int:
+        """Uploads tried again."""
+        return self._uploader.retries
+
+    # -- called from any thread ---------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread = threading.Thread(target=self._run, name="asynctrack", daemon=True)
+        self._thread.start()
+
+    def runs_here(self) -> bool:
+        """Tell whether the caller is the worker's own thread, which must never wait for itself."""
+        return self._thread is not None and threading.get_ident() == self._thread.ident
+
+    def wake(self) -> None:
+        """Make the worker look at the buffer."""
+        self._call(self._wake)
+
+    def request_flush(self) -> ThreadFuture[bool]:
+        """Start delivering everything accepted so far.
+
+        Returns:
+            Resolved with whether it all was delivered.
+        """
+        request = _FlushRequest(self._buffer.counts().accepted, ThreadFuture())
+        with self._lock:
+            if not self._started and not self.ended.done():
+                self._early_flushes.append(request)
+                return request.future
+        if not self._call(self._begin_flush, request):
+            counts = self._buffer.counts()
+            request.future.set_result(not counts.pending and not counts.dead_lettered)
+        return request.future
+
+    def close(self, timeout: float) -> None:
+        """Start delivering everything, and end the thread when that is done or time is over.
+
+        Args:
+            timeout: Seconds; ``ended`` is resolved at the end.
+        """
+        with self._lock:
+            if not self._started and not self.ended.done():
+                self._early_close = time.monotonic() + timeout
+                return
+        self._call(self._begin_close, timeout)
+
+    def _call(self, function: object, *args: object) -> bool:
+        loop = self._loop
+        if loop is None:
+            return False
+        try:
+            loop.call_soon_threadsafe(function, *args)  # type: ignore[arg-type]  # loosely typed
+        except RuntimeError:
+            return False  # the loop is closed: the worker has ended
+        return True
+
+    # -- in the worker's thread ---------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except BaseException as error:
+            logger.exception(
+                "asynctrack's worker has ended because of an error in it; further events are"
+                " counted as dropped. Please report this."
+            )
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            with self._lock:
+                self._started = True
+                self._loop = None
+                requests = [*self._early_flushes, *self._flushes]
+            self._buffer.close("worker_failed")
+            for request in requests:
+                _resolve(request.future, False)
+            for future in self._recording:
+                _resolve(future, False)
+            self.ended.set_result(None)
+
+    async def _main(self) -> None:
+        self._wakeup = asyncio.Event()
+        self._record_request = asyncio.Event()
+        self._close_request = asyncio.Event()
+        self._slots = asyncio.Semaphore(self._concurrency)
+        with self._lock:
+            self._loop = asyncio.get_running_loop()
+            self._started = True
+            early, self._early_flushes = self._early_flushes, []
+            close = self._early_close
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                for request in early:
+                    self._begin_flush(request)
+                if close is not None:
+                    self._begin_close(max(0.0, close - time.monotonic()))
+                tasks.start_soon(self._close)
+                await self._open()
+                tasks.start_soon(self._record)
+                await self._cut()
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(2.0):
+                await self._close_backend()
+
+    async def _close_backend(self) -> None:
+        try:
+            await self._backend.aclose()
+        except BackendError as error:
+            logger.debug("closing the backend's connections: %s", error)
+
+    async def _open(self) -> None:
+        policy = RetryPolicy()
+        failures = 0
+        while True:
+            try:
+                await self._backend.open()
+                return
+            except BackendError as error:
+                failures += 1
+                self._notices.warn(
+                    "open",
+                    f"asynctrack cannot reach its backend yet ({error}). Events wait in memory;"
+                    " it is tried again until the tracker is closed.",
+                )
+                await anyio.sleep(policy.wait(failures, random.random(), error.retry_after))
+
+    async def _cut(self) -> None:
+        while True:
+            await self._slots.acquire()
+            batch = await self._next_batch()
+            self._outstanding.add(batch.first_seq)
+            self._cut_through = batch.last_seq
+            artifact = encode_batch(self._writer_id, batch, self._compression)
+            self._tasks.start_soon(self._deliver, artifact, len(batch.bodies), batch.size)
+            del batch, artifact  # what waits for the next one must not hold on to this one
+
+    async def _next_batch(self) -> Batch:
+        while True:
+            self._wakeup.clear()
+            events, size, oldest, wanted = self._buffer.cut_state()
+            hurry = (
+                wanted
+                or self._closing
+                or any(request.target > self._cut_through for request in self._flushes)
+            )
+            wait = self._policy.wait(events, size, oldest, time.monotonic(), hurry=hurry)
+            if wait == 0.0:
+                batch = self._buffer.take()
+                if batch is not None:
+                    return batch
+            with anyio.move_on_after(wait):
+                await self._wakeup.wait()
+
+    async def _deliver(self, artifact: Artifact, events: int, size: int) -> None:
+        try:
+            receipt = await self._uploader.upload(artifact)
+        except PermanentError:
+            self._recorder.refused(artifact.first_seq, artifact.last_seq)
+            delivered = False
+        else:
+            self._recorder.delivered(receipt)
+            self.artifacts += 1
+            self.bytes_delivered += receipt.bytes
+            delivered = True
+        self._outstanding.discard(artifact.first_seq)
+        self._buffer.settle(events, size, delivered=delivered)
+        self._slots.release()
+        self._look_at_flushes()
+
+    # -- flush and close ----------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        self._wakeup.set()
+
+    def _begin_flush(self, request: _FlushRequest) -> None:
+        self._flushes.append(request)
+        self._wakeup.set()
+        self._look_at_flushes()
+
+    def _look_at_flushes(self) -> None:
+        """Hand the flushes whose events are settled on to the recorder."""
+        settled = min(self._outstanding, default=self._cut_through + 1) - 1
+        for request in [one for one in self._flushes if one.target <= settled]:
+            self._flushes.remove(request)
+            self._recording.append(request.future)
+            self._record_request.set()
+
+    async def _record(self) -> None:
+        wait: float | None = None
+        while True:
+            pause = RECORD_TICK if wait is None else wait
+            with anyio.move_on_after(pause):
+                await self._record_request.wait()
+                if wait is not None:
+                    await anyio.sleep(wait)  # a flush does not cut a backoff short
+            self._record_request.clear()
+            waiting, self._recording = self._recording, []
+            wait = await self._recorder.write(everything=bool(waiting))
+            if wait is None:
+                good = not self._buffer.counts().dead_lettered
+                for future in waiting:
+                    _resolve(future, good)
+            else:
+                self._recording = [*waiting, *self._recording]
+
+    def _begin_close(self, timeout: float) -> None:
+        self._close_timeout = timeout
+        self._close_request.set()
+
+    async def _close(self) -> None:
+        await self._close_request.wait()
+        timeout = self._close_timeout
+        self._closing = True
+        with anyio.move_on_after(timeout):
+            await self._settle_all()
+            # Nothing is accepted from here on; what came in meanwhile is delivered too.
+            self._buffer.close("closed")
+            await self._settle_all()
+            while (wait := await self._recorder.write(everything=True, closed=True)) is not None:
+                await anyio.sleep(wait)
+        self._buffer.close("close_timeout")
+        self._tasks.cancel_scope.cancel()
+
+    async def _settle_all(self) -> None:
+        request = _FlushRequest(self._buffer.counts().accepted, ThreadFuture())
+        self._begin_flush(request)
+        await asyncio.wrap_future(request.future)
+
+
+def _resolve(future: ThreadFuture[bool], value: bool) -> None:
+    if not future.done():
+        future.set_result(value)
