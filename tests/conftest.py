@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.blocking import BlockingCalls, no_blocking_calls
 from tests.support.environment import isolate
+from tests.support.proxy import FaultProxy, fault_proxy
 from tests.support.s3 import S3Server, rclone_s3
+
+if TYPE_CHECKING:
+    from asynctrack.demo._aws import EmbeddedAWS
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -57,3 +61,22 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 def s3(s3_server: S3Server) -> S3Server:
     """The real S3 server with an empty bucket of this test's own."""
     return s3_server.with_fresh_bucket()
+
+
+@pytest.fixture
+def s3_proxy(s3: S3Server) -> Iterator[FaultProxy]:
+    """A proxy that makes trouble on demand, before the real S3 server."""
+    with fault_proxy(s3.endpoint_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[EmbeddedAWS]:
+    """The embedded AWS, with the limits of SageMaker; one for the whole run of pytest.
+
+    Tests share its experiments: give them names of their own.
+    """
+    from asynctrack.demo._aws import embedded_aws
+
+    with embedded_aws() as running:
+        yield running

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from botocore.exceptions import ClientError  # type: ignore[import-untyped]  # ships no types
+from botocore.exceptions import ClientError
 
 from tests.support.s3 import S3Server
 

@@ -23,8 +23,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
-import boto3  # type: ignore[import-untyped]  # boto3 ships no types
-from botocore.config import Config  # type: ignore[import-untyped]  # nor does botocore
+import boto3
+from botocore.config import Config
 
 REGION = "us-east-1"
 START_TIMEOUT = 30.0
