@@ -42,7 +42,8 @@ class Component(FakeTrialComponent):
         """Apply an UpdateTrialComponent: all of it, or none when AWS would refuse it.
 
         Raises:
-            AWSValidationException: A map grows over its limit, or a parameter has not just one value.
+            AWSValidationException: A map grows over its limit, or a parameter has not just one
+                value.
         """
         merged = {}
         for field, name, limit in _MAPS:

@@ -78,10 +78,12 @@ def page(items: list[Item], token: str | None, size: int | None) -> tuple[list[I
 
 def _matches(record: Record, expression: Record, properties: frozenset[str]) -> bool:
     outcomes = [_filter(record, item, properties) for item in expression.get("Filters") or []]
-    for nested in expression.get("NestedFilters") or []:
-        outcomes.append(_nested(record, nested, properties))
-    for part in expression.get("SubExpressions") or []:
-        outcomes.append(_matches(record, part, properties))
+    outcomes += [
+        _nested(record, item, properties) for item in expression.get("NestedFilters") or []
+    ]
+    outcomes += [
+        _matches(record, item, properties) for item in expression.get("SubExpressions") or []
+    ]
     if expression.get("Operator") == "Or" and outcomes:
         return any(outcomes)
     return all(outcomes)
