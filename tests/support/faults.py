@@ -152,12 +152,24 @@ def acts_before_the_body(fault: Fault) -> bool:
 
 
 _S3_CODES = {
-    **{400: "InvalidRequest", 401: "Unauthorized", 403: "AccessDenied", 404: "NoSuchKey"},
-    **{408: "RequestTimeout", 409: "ConditionalRequestConflict", 412: "PreconditionFailed"},
-    **{413: "EntityTooLarge", 429: "TooManyRequests", 500: "InternalError", 503: "SlowDown"},
+    400: "InvalidRequest",
+    401: "Unauthorized",
+    403: "AccessDenied",
+    404: "NoSuchKey",
+    408: "RequestTimeout",
+    409: "ConditionalRequestConflict",
+    412: "PreconditionFailed",
+    413: "EntityTooLarge",
+    429: "TooManyRequests",
+    500: "InternalError",
+    503: "SlowDown",
 }
 _JSON_CODES = {
-    **{400: "ThrottlingException", 403: "AccessDeniedException", 404: "ResourceNotFound"},
-    **{409: "ConflictException", 429: "ThrottlingException", 500: "InternalFailure"},
-    **{503: "ServiceUnavailable"},
+    400: "ThrottlingException",
+    403: "AccessDeniedException",
+    404: "ResourceNotFound",
+    409: "ConflictException",
+    429: "ThrottlingException",
+    500: "InternalFailure",
+    503: "ServiceUnavailable",
 }
