@@ -19,9 +19,8 @@ from asynctrack._format import SUFFIXES, is_valid_name
 Overflow = Literal["block", "drop_newest"]
 Compression = Literal["zstd", "gzip", "none"]
 Tokens = Literal["stream", "each", "none"]
-Redact = Union[
-    Callable[[str], str], str, "re.Pattern[str]", Iterable[Union[str, "re.Pattern[str]"]]
-]
+Pattern = Union[str, "re.Pattern[str]"]
+Redact = Callable[[str], str] | Pattern | Iterable[Pattern]
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB

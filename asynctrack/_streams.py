@@ -64,7 +64,8 @@ class Streams:
         if started is not None:
             record["time_to_first_token"] = round((times[0] - started) / 1e9, 6)
         record["inter_token_times"] = [
-            round((after - before) / 1e9, 6) for before, after in zip(times, times[1:])
+            round((after - before) / 1e9, 6)
+            for before, after in zip(times, times[1:], strict=False)
         ]
         return record
 

@@ -224,7 +224,8 @@ class Worker:
                     f"asynctrack cannot reach its backend yet ({error}). Events wait in memory;"
                     " it is tried again until the tracker is closed.",
                 )
-                await anyio.sleep(policy.wait(failures, random.random(), error.retry_after))
+                jitter = random.random()  # noqa: S311  # spreads retries, guards no secret
+                await anyio.sleep(policy.wait(failures, jitter, error.retry_after))
 
     async def _cut(self) -> None:
         while True:

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio.to_thread
+from aiobotocore.credentials import AioCredentials
 from aiobotocore.session import AioSession
 from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import NoCredentialsError
 
 
-class DelegatedCredentials:
+class DelegatedCredentials(AioCredentials):  # type: ignore[misc]  # aiobotocore has no types
     """aiobotocore's view of synchronous credentials.
 
     Args:
@@ -23,9 +24,8 @@ class DelegatedCredentials:
             block.
     """
 
-    method = "asynctrack-delegated"
-
     def __init__(self, provider: Callable[[], Any]) -> None:
+        super().__init__("", "", method="asynctrack-delegated")
         self._provider = provider
         self._credentials: Any = None
 
