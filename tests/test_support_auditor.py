@@ -254,6 +254,22 @@ def test_damaged_object(ending: str, store: Store) -> None:
         assert key in store.problems(), size
 
 
+def test_frame_without_its_end(store: Store) -> None:
+    """A zstd frame that gives all its lines and then breaks off is not taken for whole."""
+    stream = zstandard.ZstdCompressor().compressobj()
+    content = stream.compress(packed([event(1)], ".jsonl"))
+    content += stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+    store.put("dt=2026-01-01/w1-1-1.jsonl.zst", content)
+    assert "cannot be unpacked: the last frame is cut off" in store.problems()
+
+
+def test_frames_one_after_another(store: Store) -> None:
+    """An object of several zstd frames is read to its end."""
+    content = packed([event(1)]) + packed([event(2)])
+    store.put("dt=2026-01-01/w1-1-2.jsonl.zst", content)
+    assert_exactly_once(audit_folder(store.folder), 2)
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
     [

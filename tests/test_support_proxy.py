@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import aioboto3
 import anyio
@@ -175,6 +177,34 @@ def test_fault_is_seen_by_botocore(case: Case, s3: S3Server, s3_proxy: FaultProx
         Bucket=s3.bucket, Key="a", Body=b"again"
     )
     assert (s3.folder / "a").read_bytes() == b"again"
+
+
+@pytest.mark.parametrize(
+    ("fault", "received", "is_reset"),
+    [
+        (ResetRequest(), b"", True),
+        (ResetAnswer(at=0), b"", True),
+        (ResetAnswer(at=8), b"HTTP/1.1", True),
+        (DropAnswer(), b"", False),
+    ],
+)
+def test_connection_ends_as_said(
+    fault: Fault, received: bytes, is_reset: bool, s3_proxy: FaultProxy
+) -> None:
+    """The client gets the bytes it was to get, and after them a reset or a proper end."""
+    s3_proxy.add(fault)
+    url = urlsplit(s3_proxy.endpoint_url)
+    with socket.create_connection((str(url.hostname), url.port or 0), timeout=10) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        got = b""
+        while len(got) < len(received):
+            got += connection.recv(100)
+        assert got == received
+        if is_reset:
+            with pytest.raises(ConnectionResetError):
+                connection.recv(100)
+        else:
+            assert connection.recv(100) == b""
 
 
 @OFF_LOOP
