@@ -1,0 +1,114 @@
+"""Shows the demo's report to a human."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._demo import Report
+    from ._screen import Screen
+
+#: The columns of the data frame that are shown, with the headings they get.
+_COLUMNS = {
+    "TrialComponentName": "TrialComponentName",
+    "scenario": "scenario",
+    "gen_ai.request.model": "gen_ai.request.model",
+    "gen_ai.request.temperature": "….temperature",
+    "gen_ai.client.operation.duration - Avg": "LLM seconds",
+    "answer_characters - Last": "answer_characters",
+}
+_STATISTICS = ("accepted", "delivered", "pending", "dead_lettered", "artifacts", "bytes_delivered")
+
+
+def show(report: Report, screen: Screen) -> None:
+    """Print the whole report."""
+    where = "an embedded AWS on this machine" if report.aws == "embedded" else "your AWS account"
+    screen.line(f"Tracked into {where}; the model server was {report.model_server}.")
+    _show_frame(report, screen)
+    _show_keys(report, screen)
+    screen.heading("A prompt and its answer, loaded back from S3 with pandas")
+    screen.line(f"asynctrack.events = {report.logged.address} ({report.logged.events} events)")
+    screen.quote("Prompt", report.logged.prompt)
+    screen.quote("Answer", report.logged.answer)
+    _show_statistics(report, screen)
+    _show_overhead(report, screen)
+    _show_next(report, screen)
+
+
+def _show_frame(report: Report, screen: Screen) -> None:
+    screen.heading(
+        f'ExperimentAnalytics("{report.outcomes[0].experiment}").dataframe(): '
+        f"{len(report.rows)} rows, {len({name for row in report.rows for name in row})} columns, "
+        "some of them:"
+    )
+    shown = [name for name in _COLUMNS if any(name in row for row in report.rows)]
+    rows = [[_cell(row.get(name)) for name in shown] for row in report.rows]
+    screen.table([_COLUMNS[name] for name in shown], rows)
+    for outcome in report.outcomes:
+        screen.quote(f"{outcome.run} answered", outcome.answer)
+
+
+def _show_keys(report: Report, screen: Screen) -> None:
+    screen.heading("Objects in S3")
+    for keys in report.keys.values():
+        for key in keys:
+            screen.line(key)
+
+
+def _show_statistics(report: Report, screen: Screen) -> None:
+    screen.heading("handler.statistics() of each Run")
+    rows = [
+        [
+            outcome.run,
+            *(_cell(outcome.statistics[name]) for name in _STATISTICS),
+            str(sum(outcome.statistics["dropped"].values())),
+        ]
+        for outcome in report.outcomes
+    ]
+    screen.table(["run", *_STATISTICS, "dropped"], rows)
+
+
+def _show_overhead(report: Report, screen: Screen) -> None:
+    overhead = report.overhead
+    screen.heading("What it costs")
+    if overhead is None:
+        screen.line(
+            "Not measured against a real account: run `asynctrack demo` without --aws real."
+        )
+        return
+    screen.table(
+        ["variant", "added per callback", "application time", "CPU added per callback"],
+        [
+            [
+                m.variant,
+                f"{m.added_us:+.1f} µs" if n else "-",
+                f"× {m.ratio:.2f}",
+                f"{m.added_cpu_us:+.1f} µs" if n else "-",
+            ]
+            for n, m in enumerate(overhead.measured)
+        ],
+    )
+    screen.line(
+        f"Measured in this process just now: medians of {overhead.rounds} interleaved rounds of "
+        f"{overhead.invocations} ainvoke, {overhead.concurrency} at a time, {overhead.callbacks} "
+        f"callbacks each, against a model that answers at once. CPU is that of all threads until "
+        f"everything was delivered to {overhead.target}; waiting for that at the end of a round "
+        f"took {overhead.measured[-1].flush_seconds * 1e3:.0f} ms."
+    )
+
+
+def _show_next(report: Report, screen: Screen) -> None:
+    screen.heading("What to do next")
+    if report.aws == "embedded":
+        screen.line("asynctrack demo --style classic    the old notebook, with one import changed")
+        screen.line("asynctrack demo --aws real         the same in your own AWS account")
+    else:
+        name = report.outcomes[0].experiment
+        screen.line(f'The Runs are in the experiment "{name}" of your account, and stay there.')
+    screen.line("In your own code: async with tracker(run) as handler: ... (see the README)")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
