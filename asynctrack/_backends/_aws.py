@@ -193,6 +193,7 @@ class AwsBackend:
         from aiobotocore.session import AioSession
 
         from asynctrack._backends._credentials import delegate_credentials
+        from asynctrack._backends._http import OneAttemptSession
 
         botocore_session = AioSession()
         delegate_credentials(botocore_session, self._target.credentials)
@@ -202,6 +203,7 @@ class AwsBackend:
         shared: dict[str, Any] = {
             "connect_timeout": CONNECT_TIMEOUT,
             "read_timeout": READ_TIMEOUT,
+            "http_session_cls": OneAttemptSession,
             "retries": {"total_max_attempts": 1, "mode": "standard"},
         }
         s3: dict[str, Any] = {"addressing_style": "path"} if self._target.path_style else {}
