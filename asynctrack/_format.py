@@ -63,7 +63,7 @@ def artifact_name(
         time_unix_nano: Wall clock of the first event; it fixes the UTC day of the key.
         compression: One of ``SUFFIXES``.
     """
-    day = datetime.fromtimestamp(time_unix_nano / 1e9, tz=timezone.utc).strftime("%Y-%m-%d")
+    day = datetime.fromtimestamp(time_unix_nano // 10**9, tz=timezone.utc).strftime("%Y-%m-%d")
     first, last = (f"{seq:0{SEQ_DIGITS}d}" for seq in (first_seq, last_seq))
     return f"dt={day}/{writer_id}-{first}-{last}{SUFFIXES[compression]}"
 
