@@ -87,6 +87,9 @@ def add_parser(commands: Any) -> None:
         help="auto: the server that OPENAI_BASE_URL and OPENAI_API_KEY name, else a scripted one "
         "on this machine; local: always the scripted one",
     )
+    parser.add_argument(
+        "--no-overhead", action="store_true", help="do not measure what tracking costs"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document instead")
     parser.set_defaults(run=run)
 
@@ -120,6 +123,7 @@ def _demo(options: argparse.Namespace) -> Report:
         numbers = (1, 2, 3) if options.scenario == "all" else (int(options.scenario),)
         # In a real account the names of earlier demos are in use.
         suffix = "" if aws else time.strftime("-%Y%m%d-%H%M%S")
+        measure = aws and not options.no_overhead
         outcomes = []
         for style, scenario in _run.planned(numbers, options.style):
             progress.say(f"Scenario {scenario.number}, {style}: {scenario.title} ...")
@@ -135,9 +139,7 @@ def _demo(options: argparse.Namespace) -> Report:
             )
         progress.say("Reading back ...")
         frame = _run.data_frame(EXPERIMENT, session, outcomes)
-        addresses = dict(
-            zip((outcome.run for outcome in outcomes), frame["asynctrack.events"], strict=True)
-        )
+        addresses = _run.addresses(frame, outcomes)
         return Report(
             aws=options.aws,
             model_server=server.base_url or "OpenAI",
@@ -145,7 +147,7 @@ def _demo(options: argparse.Namespace) -> Report:
             rows=[_row(row) for row in frame.to_dict("records")],
             keys={name: _run.keys_below(at, session) for name, at in addresses.items()},
             logged=_run.first_call(addresses[outcomes[0].run], session),
-            overhead=_overhead(session, progress) if aws else None,
+            overhead=_overhead(session, progress) if measure else None,
         )
 
 

@@ -70,12 +70,9 @@ def _show_statistics(report: Report, screen: Screen) -> None:
 
 def _show_overhead(report: Report, screen: Screen) -> None:
     overhead = report.overhead
-    screen.heading("What it costs")
     if overhead is None:
-        screen.line(
-            "Not measured against a real account: run `asynctrack demo` without --aws real."
-        )
         return
+    screen.heading("What it costs")
     screen.table(
         ["variant", "added per callback", "application time", "CPU added per callback"],
         [
@@ -104,6 +101,7 @@ def _show_next(report: Report, screen: Screen) -> None:
         screen.line("asynctrack demo --aws real         the same in your own AWS account")
     else:
         name = report.outcomes[0].experiment
+        screen.line("asynctrack demo                    an embedded AWS, and what tracking costs")
         screen.line(f'The Runs are in the experiment "{name}" of your account, and stay there.')
     screen.line("In your own code: async with tracker(run) as handler: ... (see the README)")
 

@@ -66,7 +66,7 @@ class Overhead:
 
 
 async def measure(
-    run: Any, *, target: str, rounds: int = 7, invocations: int = 200, concurrency: int = 50
+    run: Any, *, target: str, rounds: int = 5, invocations: int = 200, concurrency: int = 50
 ) -> Overhead:
     """Measure the overhead.
 

@@ -146,6 +146,26 @@ def data_frame(experiment: str, session: Any, outcomes: list[Outcome]) -> Any:
     return mine.loc[order.sort_values().index].reset_index(drop=True)
 
 
+def addresses(frame: Any, outcomes: list[Outcome]) -> dict[str, str]:
+    """Where each Run's events lie, by its name, as its parameter in the data frame says.
+
+    Raises:
+        NothingLogged: A Run does not say it.
+    """
+    rows = frame.set_index("TrialComponentName").to_dict("index")
+    found: dict[str, str] = {}
+    for outcome in outcomes:
+        address = rows.get(f"{outcome.experiment}-{outcome.run}", {}).get("asynctrack.events")
+        if not isinstance(address, str):
+            raise NothingLogged(
+                f"The Run {outcome.run} has no parameter asynctrack.events: its events were not "
+                f"delivered ({outcome.statistics['delivered']} of "
+                f"{outcome.statistics['accepted']}). The warnings above say why."
+            )
+        found[outcome.run] = address
+    return found
+
+
 def keys_below(address: str, session: Any) -> list[str]:
     """The addresses of all objects below an S3 address."""
     bucket, prefix = _split(address)

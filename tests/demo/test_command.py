@@ -1,0 +1,207 @@
+"""``asynctrack demo`` from end to end, as a process of its own."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from asynctrack.cli import main
+from asynctrack.cli._screen import Screen, printable
+from asynctrack.demo._models import model_server
+
+COMMAND = [sys.executable, "-m", "asynctrack.cli"]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=280, env=environment
+    )
+
+
+@pytest.fixture(scope="module")
+def document() -> Any:
+    """What the whole demo prints with --json, parsed."""
+    finished = run("demo", "--style", "both", "--json")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr == ""
+    return json.loads(finished.stdout)
+
+
+@pytest.mark.timeout(300)
+def test_three_scenarios_in_two_styles_are_six_runs(document: Any) -> None:
+    """Each scenario is a Run of its own with its model's parameters, in either style."""
+    rows = {row["TrialComponentName"]: row for row in document["rows"]}
+    names = [f"scenario-{n}{style}" for style in ("", "-classic") for n in (1, 2, 3)]
+    assert list(rows) == [f"asynctrack-demo-{name}" for name in names]
+    for name, row in rows.items():
+        classic = name.endswith("-classic")
+        expected = "gpt-3.5-turbo-instruct" if classic else "gpt-4o-mini"
+        assert row["gen_ai.request.model"] == expected
+        assert row["gen_ai.request.temperature"] == 0.1
+        assert row["answer_characters - Count"] == 1
+        assert row["asynctrack.events"].startswith("s3://")
+        assert row["asynctrack.manifest"].endswith(".json")
+
+
+@pytest.mark.timeout(300)
+def test_everything_is_delivered(document: Any) -> None:
+    """Every accepted event is delivered, none is dropped, in a few objects below the address."""
+    assert len(document["outcomes"]) == 6
+    for outcome, row in zip(document["outcomes"], document["rows"], strict=True):
+        statistics = outcome["statistics"]
+        assert statistics["accepted"] == statistics["delivered"] > 5
+        assert statistics["dropped"] == {}
+        keys = document["keys"][outcome["run"]]
+        assert all(key.startswith(row["asynctrack.events"]) for key in keys)
+        artifacts = [key for key in keys if "/dt=" in key and key.endswith(".jsonl.zst")]
+        assert len(artifacts) == statistics["artifacts"] <= 3
+        assert len(keys) == len(artifacts) + 1
+
+
+@pytest.mark.timeout(300)
+def test_the_scenarios_answer_as_they_are_meant_to(document: Any) -> None:
+    """A joke about the topic, a review of the play, the age to the power of 1.51."""
+    for outcome in document["outcomes"]:
+        wanted = {1: "fish", 2: 'Review: "Documentary about good log files"', 3: "1327.27"}
+        assert wanted[outcome["scenario"]] in outcome["answer"]
+
+
+@pytest.mark.timeout(300)
+def test_a_prompt_and_its_answer_come_back_from_s3(document: Any) -> None:
+    """The logged call is read at the address in the data frame, and is the first scenario's."""
+    logged = document["logged"]
+    assert logged["address"] == document["rows"][0]["asynctrack.events"]
+    assert logged["prompt"] == "Tell me a joke about fish."
+    assert logged["answer"] == document["outcomes"][0]["answer"]
+    assert logged["events"] == document["outcomes"][0]["statistics"]["accepted"]
+
+
+@pytest.mark.timeout(300)
+def test_the_overhead_was_measured(document: Any) -> None:
+    """All three variants were measured, on the eight callbacks that the chain makes."""
+    overhead = document["overhead"]
+    assert overhead["callbacks"] == 8
+    base, nothing, tracked = overhead["measured"]
+    assert base["ratio"] == 1.0 and base["added_us"] == 0.0
+    assert nothing["seconds"] > 0 and tracked["seconds"] > 0
+    assert tracked["flush_seconds"] > base["flush_seconds"] < 0.001
+
+
+@pytest.mark.timeout(300)
+def test_the_report_for_a_human() -> None:
+    """Without --json there is a report that ends with what to do next, and no noise."""
+    finished = run("demo", "--scenario", "2", "--no-overhead")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr == ""
+    assert "dataframe(): 1 rows" in finished.stdout
+    assert "  │ You are a playwright." in finished.stdout
+    assert "_manifest/" in finished.stdout and ".jsonl.zst" in finished.stdout
+    assert "What it costs" not in finished.stdout
+    assert "asynctrack demo --aws real" in finished.stdout.split("What to do next")[1]
+
+
+@pytest.mark.timeout(300)
+def test_ctrl_c_ends_it_quietly_and_takes_the_servers_along() -> None:
+    """An interrupt of the whole group is one line and exit code 130, and no server stays."""
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, "demo", "--style", "both"],
+        stdout=subprocess.DEVNULL,
+        stderr=terminal,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    said = b""
+    try:
+        while b"Scenario 1" not in said:
+            said += os.read(controller, 1024)
+        os.killpg(process.pid, signal.SIGINT)
+        while piece := _read_terminal(controller):
+            said += piece
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+        process.wait()
+        os.close(controller)
+    assert said.decode().rstrip().endswith("Interrupted.")
+    assert b"Traceback" not in said
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def _read_terminal(controller: int) -> bytes:
+    try:
+        return os.read(controller, 1024)
+    except OSError:  # Linux: nobody has the other end open any more
+        return b""
+
+
+def test_without_a_command_it_says_where_to_start(capsys: pytest.CaptureFixture[str]) -> None:
+    """No arguments are no error: they lead to the demo."""
+    assert main([]) == 0
+    assert "asynctrack demo " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("environment", "wanted"),
+    [
+        ({}, "AWS_ACCESS_KEY_ID"),
+        ({"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}, "AWS_REGION"),
+    ],
+    ids=["no credentials", "no region"],
+)
+def test_a_real_account_needs_credentials_and_a_region(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], wanted: str
+) -> None:
+    """Without them nothing is run, the message says what to set, and the exit code is 2."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    finished = run("demo", "--aws", "real")
+    assert finished.returncode == 2
+    assert wanted in finished.stderr and "nothing was run" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_a_wrong_option_is_refused() -> None:
+    """A scenario that does not exist is a usage error."""
+    assert run("demo", "--scenario", "4").returncode == 2
+
+
+def test_the_environments_model_server_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OPENAI_BASE_URL and OPENAI_MODEL are taken as they are; --llm local overrules them."""
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("OPENAI_MODEL", "my-model")
+    with model_server() as server:
+        assert (server.base_url, server.chat_model) == ("http://127.0.0.1:9/v1", "my-model")
+        assert not server.local
+    with model_server(local=True) as server:
+        assert server.local and server.base_url != "http://127.0.0.1:9/v1"
+
+
+def test_logged_texts_cannot_steer_the_terminal() -> None:
+    """Control characters, bidirectional marks and lone surrogates are shown, not sent."""
+    text = "a\x1b]0;title\x07b\r\x9b2J\u202ec\ud800\x85"
+    assert printable(text) == "a\\x1b]0;title\\x07b\\r\\x9b2J\\u202ec\\ud800\\x85"
+    assert printable("one\ntwo é 漢") == "one\ntwo é 漢"
+    assert printable("one\ntwo", lines=False) == "one\\ntwo"
+
+
+def test_logged_texts_are_no_markup() -> None:
+    """rich's markup and line breaks in a logged text are printed as they are."""
+    out = io.StringIO()
+    screen = Screen(out)
+    hostile = "[red]x[/red] [link=http://e]y[/link]\nWhat to do next"
+    screen.quote("Answer", hostile)
+    screen.table(["column"], [[hostile]])
+    printed = out.getvalue()
+    assert printed.count("[red]x[/red] [link=http://e]y[/link]") == 2
+    assert "\nWhat to do next" not in printed
