@@ -196,7 +196,9 @@ def _fields(value: Any) -> dict[str, Any]:
     fields = {
         name: item
         for name, item in value.__dict__.items()
-        if item is not None and (item or item.__class__ not in _SKIPPED_WHEN_EMPTY)
+        if item is not None
+        # The class first: some objects, arrays for one, refuse to be asked whether they are empty.
+        and (item.__class__ not in _SKIPPED_WHEN_EMPTY or item)
     }
     extra = getattr(value, "__pydantic_extra__", None)
     if extra:
