@@ -1,0 +1,58 @@
+"""Chains, models and tools that need no network, for every test that runs LangChain for real."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import Runnable
+
+USAGE = {"input_tokens": 3, "output_tokens": 5, "total_tokens": 8}
+
+
+class FakeModel(GenericFakeChatModel):
+    """Answers from a script, streams word by word, and takes tools."""
+
+    model_name: str = "fake-1"
+    temperature: float = 0.5
+    api_key: str = "sk-0123456789abcdefghijklmnop"
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Runnable[Any, Any]:
+        return self
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {
+            "model_name": self.model_name,
+            "temperature": self.temperature,
+            "api_key": self.api_key,
+        }
+
+
+def model(answers: Sequence[BaseMessage | str] = ("a fish walks in",), **fields: Any) -> FakeModel:
+    """A model that gives these answers, over and over."""
+    return FakeModel(messages=_cycle(answers), **fields)
+
+
+def _cycle(answers: Sequence[BaseMessage | str]) -> Iterator[BaseMessage | str]:
+    for number in itertools.count():
+        answer = answers[number % len(answers)]
+        if isinstance(answer, str):
+            yield AIMessage(answer, usage_metadata=USAGE)
+        else:
+            yield answer.model_copy()
+
+
+def joke_chain(**fields: Any) -> Runnable[Any, Any]:
+    """Prompt, model, parser: eight events for each call."""
+    prompt = ChatPromptTemplate.from_messages([("human", "tell me a joke about {topic}")])
+    return prompt | model(**fields) | StrOutputParser()
+
+
+CHAIN_EVENTS = 8
+"""Events of one call of `joke_chain`."""
