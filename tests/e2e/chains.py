@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from langchain_core.language_models import GenericFakeChatModel
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.output_parsers import StrOutputParser
+from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable
 
@@ -21,6 +25,22 @@ class FakeModel(GenericFakeChatModel):
     model_name: str = "fake-1"
     temperature: float = 0.5
     api_key: str = "sk-0123456789abcdefghijklmnop"
+
+    def _stream(self, messages: Any, *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
+        answer = self._generate(messages).generations[0].message
+        assert isinstance(answer, AIMessage)
+        pieces = re.split(r"(\s)", str(answer.content))
+        for number, piece in enumerate(pieces, 1):
+            message = AIMessageChunk(piece, id=answer.id)
+            if number == len(pieces):
+                message.usage_metadata = answer.usage_metadata
+                message.tool_call_chunks = [
+                    tool_call_chunk(
+                        name=call["name"], args=json.dumps(call["args"]), id=call["id"], index=index
+                    )
+                    for index, call in enumerate(answer.tool_calls)
+                ]
+            yield ChatGenerationChunk(message=message)
 
     def bind_tools(self, tools: Any, **kwargs: Any) -> Runnable[Any, Any]:
         return self
