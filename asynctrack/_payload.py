@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import base64
 import math
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Set
 from datetime import date, datetime, time
 from enum import Enum
+from gc import is_tracked
 from typing import Any
 from uuid import UUID
 
@@ -29,7 +31,10 @@ MAX_NODES = 2_000_000
 MAX_REPR = 500
 """Characters kept of the ``repr`` of an object of unknown type."""
 
-_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+# Dataclasses go through the converters, so that both paths store the same of them.
+_PLAIN = orjson.OPT_PASSTHROUGH_DATACLASS
+_WITH_NUMPY = _PLAIN | orjson.OPT_SERIALIZE_NUMPY
+_BOXES = frozenset({dict, list, tuple})
 _SKIPPED_WHEN_EMPTY = (dict, list, str)
 
 
@@ -42,8 +47,15 @@ def encode(record: dict[str, Any]) -> bytes:
     Returns:
         UTF-8 bytes. Never raises because of a value: what JSON cannot hold becomes a marker.
     """
+    # Told of numpy, orjson imports it at the first type that it does not know: seconds, in the
+    # user's event loop.
+    option = _WITH_NUMPY if "numpy" in sys.modules else _PLAIN
     try:
-        line = orjson.dumps(record, default=_convert, option=_OPTIONS)
+        for value in record.values():
+            # Tells nearly all small values apart without a look inside.
+            if type(value) in _BOXES and is_tracked(value) and _multiplies(value):
+                return orjson.dumps(to_plain(record))
+        line = orjson.dumps(record, default=_convert, option=option)
     except (TypeError, ValueError, RecursionError):
         return orjson.dumps(to_plain(record))
     if b"null" in line and _may_hold_nonfinite(record):
@@ -72,8 +84,11 @@ def to_plain(value: Any) -> Any:
 def type_name(value: Any) -> str:
     """Return a value's type as ``module.Class``, builtins without their module."""
     kind = type(value)
-    module = kind.__module__
-    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+    try:
+        module, name = kind.__module__, kind.__qualname__
+        return clean(name if module == "builtins" else f"{module}.{name}")
+    except Exception:  # a metaclass may do anything
+        return clean(type.__getattribute__(kind, "__name__"))
 
 
 def marker(value: Any, /, **kept: Any) -> dict[str, Any]:
@@ -92,11 +107,12 @@ def safe_str(value: Any, limit: int | None = None) -> str:
 
 def clean(text: str) -> str:
     """Return a text that UTF-8 can hold: lone surrogates become ``\\udXXX`` escapes."""
+    text = str.__str__(text)  # a subclass may override anything
     try:
         text.encode()
     except UnicodeEncodeError:
         return text.encode("utf-8", "backslashreplace").decode()
-    return str(text)
+    return text
 
 
 class _Walker:
@@ -107,19 +123,21 @@ class _Walker:
         self._nodes = 0
 
     def walk(self, value: Any, depth: int) -> Any:
+        # Asked of the type: asking the value may run its code, which may raise.
         kind = type(value)
+        self._nodes += 1
         if value is None or kind is bool:
             return value
-        if isinstance(value, str):
-            return clean(value)
-        if isinstance(value, int) and not isinstance(value, Enum):
-            value = int(value)
-            small = -(2**63) <= value < 2**64
-            return value if small else marker(value, value=_integer_text(value))
-        if isinstance(value, float):
-            value = float(value)
-            return value if math.isfinite(value) else marker(value, value=str(value))
-        self._nodes += 1
+        if not issubclass(kind, Enum):
+            if issubclass(kind, str):
+                return clean(value)
+            if issubclass(kind, int):
+                value = int.__int__(value)
+                small = -(2**63) <= value < 2**64
+                return value if small else marker(value, value=integer_text(value))
+            if issubclass(kind, float):
+                value = float.__float__(value)
+                return value if math.isfinite(value) else marker(value, value=str(value))
         if depth > MAX_DEPTH:
             return marker(value, cut="depth")
         if self._nodes > MAX_NODES:
@@ -130,36 +148,57 @@ class _Walker:
         try:
             return self._container(value, depth)
         except Exception as error:
-            return marker(value, cut="error", error=type(error).__name__)
+            return marker(value, cut="error", error=type_name(error))
         finally:
             self._on_path.discard(id(value))
 
     def _container(self, value: Any, depth: int) -> Any:
-        if isinstance(value, dict):
+        kind = type(value)
+        if issubclass(kind, dict):
             plain: dict[str, Any] = {}
-            for key, item in list(value.items()):
-                name = key if type(key) is str else safe_str(key)
-                name = clean(name)
+            for key, item in list(dict.items(value)):
+                name = clean(key) if issubclass(type(key), str) else safe_str(key)
                 while name in plain:  # 1 and "1" are two keys here and one in JSON
-                    name += "~"
+                    name += f"~{len(plain)}"
                 plain[name] = self.walk(item, depth + 1)
                 if self._nodes > MAX_NODES:
                     break
             return plain
-        if isinstance(value, (list, tuple)):
+        if issubclass(kind, list) or kind is tuple:
             items = []
-            for item in value:
+            for item in list.copy(value) if kind is not tuple else value:
                 items.append(self.walk(item, depth + 1))
                 if self._nodes > MAX_NODES:
                     break
             return items
-        if isinstance(value, Enum):
+        if issubclass(kind, Enum):
             return self.walk(value.value, depth + 1)
-        if isinstance(value, UUID):
+        if issubclass(kind, UUID):
             return str(value)
-        if isinstance(value, (datetime, date, time)):
+        if issubclass(kind, (datetime, date, time)):
             return value.isoformat()
         return self.walk(_convert(value), depth + 1)
+
+
+def _multiplies(value: Any) -> bool:
+    """Tell whether lists and dictionaries in there come to more than ``MAX_NODES`` values.
+
+    Few objects can, where each holds the next one several times. Also true of cycles.
+    """
+    total = 0
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner: list[Any] = []
+        for box in level:
+            items = box.values() if type(box) is dict else box
+            total += len(items)
+            if total > MAX_NODES:
+                return True
+            inner += [item for item in items if type(item) in _BOXES]
+        if not inner:
+            return False
+        level = inner
+    return True
 
 
 def _may_hold_nonfinite(value: Any, depth: int = 0) -> bool:
@@ -186,9 +225,12 @@ def _convert(value: Any) -> Any:
         if len(_CONVERTERS) < 10_000:  # classes made at run time must not pile up here
             _CONVERTERS[type(value)] = converter
     try:
-        return converter(value)
+        plain = converter(value)
+        if type(plain) in _BOXES and is_tracked(plain) and _multiplies(plain):
+            return marker(value, cut="size")
     except Exception as error:
-        return marker(value, cut="error", error=type(error).__name__)
+        return marker(value, cut="error", error=type_name(error))
+    return plain
 
 
 def _fields(value: Any) -> dict[str, Any]:
@@ -213,7 +255,21 @@ def _message(value: Any) -> dict[str, Any]:
 
 
 def _model(value: Any) -> Any:
+    if _multiplies(value.__dict__):
+        return marker(value, cut="size")
     return value.model_dump(warnings=False)
+
+
+def _dataclass(value: Any) -> Any:
+    # Those with an underscore are the class's own business.
+    names = (name for name in value.__dataclass_fields__ if not name.startswith("_"))
+    return {name: getattr(value, name) for name in names if hasattr(value, name)}
+
+
+def _tuple(value: Any) -> Any:
+    items = list(tuple.__iter__(value))
+    names = getattr(type(value), "_fields", None)  # a named tuple's
+    return items if names is None else dict(zip(names, items, strict=True))
 
 
 def _runnable(value: Any) -> Any:
@@ -238,8 +294,10 @@ def _array(value: Any) -> Any:
     if type(value).__module__.partition(".")[0] == "numpy":
         if getattr(value, "ndim", 0) == 0:
             item = value.item()
-            return marker(value, repr=repr(item)[:MAX_REPR]) if item is value else item
-        return value.tolist()
+            same = type(item) is type(value)  # a long double has no counterpart in Python
+            return marker(value, repr=repr(item)[:MAX_REPR]) if same else item
+        if value.size <= MAX_NODES:
+            return value.tolist()
     # Tensors and data frames may be huge or live on another device: say what it was.
     return marker(
         value,
@@ -252,7 +310,7 @@ def _unknown(value: Any) -> Any:
     try:
         text = repr(value)[:MAX_REPR]
     except Exception as error:
-        return marker(value, repr_error=type(error).__name__)
+        return marker(value, repr_error=type_name(error))
     return marker(value, repr=clean(text))
 
 
@@ -260,7 +318,8 @@ def _masked(value: Any) -> str:
     return "**********"
 
 
-def _integer_text(value: int) -> str:
+def integer_text(value: int) -> str:
+    """Return an integer of any size as text."""
     try:
         return str(value)
     except ValueError:  # more digits than the interpreter converts to decimal
@@ -289,6 +348,8 @@ _KNOWN: dict[str, Converter] = {
     "builtins.function": _function,
     "builtins.builtin_function_or_method": _function,
     "builtins.method": _function,
+    "builtins.float": float.__float__,
+    "builtins.tuple": _tuple,
     "builtins.complex": lambda value: marker(value, value=str(value)),
     "decimal.Decimal": lambda value: marker(value, value=str(value)),
     "fractions.Fraction": lambda value: marker(value, value=str(value)),
@@ -325,6 +386,8 @@ def _find_converter(kind: type) -> Converter:
         return _model
     if issubclass(kind, BaseException):
         return _exception
+    if hasattr(kind, "__dataclass_fields__"):
+        return _dataclass
     if issubclass(kind, Mapping):
         return dict
     if issubclass(kind, (Set, deque)):
