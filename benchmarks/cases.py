@@ -1,0 +1,288 @@
+"""The workloads: one table that all scripts share.
+
+The models answer at once or after a fixed time, natively async as real clients are, so that what
+is measured is LangChain and its handlers, not a thread pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+Invoke = Callable[[int, dict[str, Any]], Any]
+"""Run one invocation: its number, and the config with the callbacks. Awaitable unless sync."""
+
+ANSWER = "Why did the fish cross the sea? To get to the other tide. "
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One workload.
+
+    Attributes:
+        name: Short, for files and command lines.
+        title: For tables.
+        make: Builds the chain; the imports happen there.
+        invocations: In a round.
+        concurrency: How many invocations run at the same time.
+        sync: Whether it is synchronous code without an event loop.
+    """
+
+    name: str
+    title: str
+    make: Callable[[], Invoke]
+    invocations: int
+    concurrency: int
+    sync: bool = False
+
+    def shrunk(self, factor: float) -> Workload:
+        """Return it with fewer invocations; concurrency follows."""
+        invocations = max(1, round(self.invocations * factor))
+        return replace(
+            self, invocations=invocations, concurrency=min(self.concurrency, invocations)
+        )
+
+
+async def drive(invoke: Invoke, workload: Workload, config: dict[str, Any]) -> None:
+    """Run one round of an asynchronous workload."""
+    numbers = iter(range(workload.invocations))
+
+    async def work() -> None:
+        for number in numbers:
+            await invoke(number, config)
+
+    await asyncio.gather(*(work() for _ in range(workload.concurrency)))
+
+
+def drive_sync(invoke: Invoke, workload: Workload, config: dict[str, Any]) -> None:
+    """Run one round of a synchronous workload."""
+    for number in range(workload.invocations):
+        invoke(number, config)
+
+
+def run_round(
+    loop: asyncio.AbstractEventLoop, invoke: Invoke, workload: Workload, config: dict[str, Any]
+) -> None:
+    """Run one round, in the loop or without it."""
+    if workload.sync:
+        drive_sync(invoke, workload, config)
+    else:
+        loop.run_until_complete(drive(invoke, workload, config))
+
+
+def count_callbacks(loop: asyncio.AbstractEventLoop, invoke: Invoke, workload: Workload) -> int:
+    """Return how many callbacks one invocation makes."""
+    from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
+
+    names = [name for name in dir(AsyncCallbackHandler) if name.startswith("on_")]
+    counted = 0
+
+    def count(*arguments: Any, **options: Any) -> None:
+        nonlocal counted
+        counted += 1
+
+    async def count_async(*arguments: Any, **options: Any) -> None:
+        count()
+
+    base: type = BaseCallbackHandler if workload.sync else AsyncCallbackHandler
+    method = count if workload.sync else count_async
+    counting = type("Counting", (base,), dict.fromkeys(names, method))()
+    one = replace(workload, invocations=1, concurrency=1)
+    run_round(loop, invoke, one, {"callbacks": [counting]})
+    return counted
+
+
+# -- models -----------------------------------------------------------------------------------
+
+
+def _model(
+    *, latency: float = 0.0, answer: str = ANSWER, tokens: int = 0, tool_calls: int = 0
+) -> Any:
+    from langchain_core.language_models.chat_models import BaseChatModel
+    from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
+    from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+
+    class LocalModel(BaseChatModel):
+        """Answers from memory."""
+
+        model_name: str = "local-1"
+        temperature: float = 0.1
+
+        @property
+        def _llm_type(self) -> str:
+            return "local"
+
+        @property
+        def _identifying_params(self) -> dict[str, Any]:
+            return {"model_name": self.model_name, "temperature": self.temperature}
+
+        def bind_tools(self, tools: Any, **options: Any) -> Any:
+            return self
+
+        def _answer(self, messages: list[Any]) -> ChatResult:
+            done = sum(isinstance(message, ToolMessage) for message in messages)
+            calls = []
+            if done < tool_calls:
+                arguments = {"expression": f"{done} + 1"}
+                calls = [{"name": "calculate", "args": arguments, "id": f"call-{done}"}]
+            message = AIMessage(
+                "" if calls else answer,
+                tool_calls=calls,
+                usage_metadata={"input_tokens": 17, "output_tokens": 15, "total_tokens": 32},
+                response_metadata={"model_name": "local-1", "finish_reason": "stop"},
+            )
+            return ChatResult(generations=[ChatGeneration(message=message)])
+
+        def _generate(self, messages: list[Any], *arguments: Any, **options: Any) -> ChatResult:
+            return self._answer(messages)
+
+        async def _agenerate(
+            self, messages: list[Any], *arguments: Any, **options: Any
+        ) -> ChatResult:
+            await asyncio.sleep(latency)
+            return self._answer(messages)
+
+    class StreamingModel(LocalModel):
+        async def _astream(
+            self, messages: Any, stop: Any = None, run_manager: Any = None, **options: Any
+        ) -> Any:
+            for number in range(tokens):
+                chunk = ChatGenerationChunk(message=AIMessageChunk(f"word{number} "))
+                if run_manager is not None:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+                if not number % 50:
+                    await asyncio.sleep(0)
+
+    return StreamingModel() if tokens else LocalModel()
+
+
+def _lcel(latency: float = 0.0) -> Invoke:
+    chain = _joke_chain(_model(latency=latency))
+
+    async def invoke(number: int, config: dict[str, Any]) -> None:
+        await chain.ainvoke({"topic": f"fish {number}"}, config=config)
+
+    return invoke
+
+
+def _joke_chain(model: Any) -> Any:
+    from langchain_core.output_parsers import StrOutputParser
+    from langchain_core.prompts import ChatPromptTemplate
+
+    return ChatPromptTemplate.from_template("Tell me a joke about {topic}.") | (
+        model | StrOutputParser()
+    )
+
+
+def _lcel_sync() -> Invoke:
+    chain = _joke_chain(_model())
+
+    def invoke(number: int, config: dict[str, Any]) -> None:
+        chain.invoke({"topic": f"fish {number}"}, config=config)
+
+    return invoke
+
+
+def _streaming() -> Invoke:
+    chain = _joke_chain(_model(tokens=500))
+
+    async def invoke(number: int, config: dict[str, Any]) -> None:
+        async for _ in chain.astream({"topic": f"fish {number}"}, config=config):
+            pass
+
+    return invoke
+
+
+def _payload(size: int) -> Invoke:
+    # Words and not one letter: as hard to escape, hash and compress as text is.
+    text = " ".join(f"word{number * 7919 % 10_007}" for number in range(size // 8))[:size]
+    chain = _joke_chain(_model(answer=text[: size // 5] or ANSWER))
+
+    async def invoke(number: int, config: dict[str, Any]) -> None:
+        await chain.ainvoke({"topic": text}, config=config)
+
+    return invoke
+
+
+def _agent() -> Invoke:
+    from langchain.agents import create_agent
+    from langchain_core.tools import tool
+
+    @tool
+    async def calculate(expression: str) -> str:
+        """Calculate an expression."""
+        return f"{expression} is a sum"
+
+    agent = create_agent(_model(tool_calls=3), [calculate])
+
+    async def invoke(number: int, config: dict[str, Any]) -> None:
+        question = {"messages": [("user", f"What is {number} + 1 + 2 + 3?")]}
+        await agent.ainvoke(question, config=config)
+
+    return invoke
+
+
+def _retrieval() -> Invoke:
+    from langchain_core.documents import Document
+    from langchain_core.output_parsers import StrOutputParser
+    from langchain_core.prompts import ChatPromptTemplate
+    from langchain_core.retrievers import BaseRetriever
+    from langchain_core.runnables import RunnablePassthrough
+
+    documents = [
+        Document(
+            page_content=f"Fish number {number} swims. " * 20,
+            metadata={"source": f"shelf/{number}.txt", "page": number, "score": 0.5 + number / 10},
+        )
+        for number in range(4)
+    ]
+
+    class Shelf(BaseRetriever):
+        """Finds the same documents each time."""
+
+        def _get_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
+            return documents
+
+        async def _aget_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
+            await asyncio.sleep(0)
+            return documents
+
+    prompt = ChatPromptTemplate.from_template("From {context}, answer {question}")
+    chain: Any = (
+        {"context": Shelf(), "question": RunnablePassthrough()}
+        | prompt
+        | _model()
+        | StrOutputParser()
+    )
+
+    async def invoke(number: int, config: dict[str, Any]) -> None:
+        await chain.ainvoke(f"Where is fish {number}?", config=config)
+
+    return invoke
+
+
+WORKLOADS: dict[str, Workload] = {
+    workload.name: workload
+    for workload in (
+        Workload("lcel-1", "LCEL chain, one at a time", _lcel, 150, 1),
+        Workload("lcel-100", "LCEL chain, 100 at a time", _lcel, 200, 100),
+        Workload("lcel-10000", "LCEL chain, 10,000 at a time", _lcel, 10_000, 10_000),
+        Workload(
+            "lcel-latency",
+            "LCEL chain, model takes 50 ms, 100 at a time",
+            lambda: _lcel(0.05),
+            200,
+            100,
+        ),
+        Workload("stream", "streaming, 20 × 500 tokens", _streaming, 20, 20),
+        Workload("payload-1kb", "payload of 1 KB", lambda: _payload(1_000), 150, 20),
+        Workload("payload-100kb", "payload of 100 KB", lambda: _payload(100_000), 60, 20),
+        Workload("payload-5mb", "payload of 5 MB", lambda: _payload(5_000_000), 4, 2),
+        Workload("agent", "LangGraph agent, three tool calls", _agent, 30, 10),
+        Workload("retrieval", "retrieval with four documents", _retrieval, 100, 20),
+        Workload("sync", "LCEL chain, synchronous invoke", _lcel_sync, 150, 1, sync=True),
+    )
+}
