@@ -9,6 +9,7 @@ Both fail closed: when redaction raises, the payload is replaced, not stored.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 from functools import cache
@@ -19,49 +20,78 @@ from asynctrack import _payload
 REDACTED: Final = "[REDACTED]"
 
 
-# Each: what to look for in the lower-cased line; what must match at that place; its group "cut"
-# is replaced, or all of it where there is none.
+# What narrows a rule down to secrets. The automaton does not know these parts: it may say yes to
+# more than the rules cut, never to less.
+# Not inside a word ("risk-…"); a letter before it may be the end of an escaped line break.
+_FRESH: Final = rb"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf]))"
+# Not a word of prose, as in "basic functionality" or "bearer certificates".
+_NO_WORD: Final = rb"(?-i:(?=[A-Za-z._~+/-]*[0-9=]|[A-Za-z]*[a-z][A-Z]|[A-Za-z._~+/-]{24}))"
+_ENDS: Final = rb"(?![A-Za-z0-9+/=])"
+# Tokens that are pieces of text.
+_TEXT_TOKENS: Final = ("eos", "bos", "pad", "unk", "sep", "cls", "mask", "stop", "per", "first")
+_NO_TEXT_TOKEN: Final = "".join(f"(?<!{kind})" for kind in _TEXT_TOKENS).encode()
+_NARROWING: Final = (_FRESH, _NO_WORD, _ENDS, _NO_TEXT_TOKEN)
+
+# What follows a name; a blank in here stands for any gap. (Not \s: to Python's engine it is ASCII
+# here, to the automaton it is not.)
+_VALUE: Final = (
+    rb"(?:"
+    rb"\" : \"((?:[^\"\\]|\\.)+)"  # a field
+    rb"|\\\" : \\\"((?:[^\"\\]|\\\\(?:\\[\"\\]|[^\"\\])|\\[^\"\\])+)"  # one in JSON in a string
+    rb"|\\{2,}\" : \\{2,}\"([^\"\\]+)"  # one deeper than that, up to its first escape
+    rb"|' : (?:'([^'\"\\]+)|\\*\"([^\"\\]+))"  # an item in Python's repr of a dictionary
+    rb"| = (?:'([^'\"\\]+)|\\*\"([^\"\\]+)|"  # an assignment in text: API_KEY=…
+    rb"([^\x20\t\r\n\"'\\,;&=][^\x20\t\r\n\"\\,;&]*))"
+    rb")"
+).replace(b" ", rb"[\x20\t\r\n]*")
+
+# Each: what to look for in the lower-cased line; what must match at that place. The group that
+# took part is cut out, or all of it where there is none.
 _RULES: Final[tuple[tuple[bytes, re.Pattern[bytes]], ...]] = tuple(
     (probe, re.compile(pattern, re.IGNORECASE))
     for probe, pattern in (
-        # OpenAI, Anthropic, LangSmith (lsv2_), GitHub, Slack, Google: keys that say what they are.
-        (b"sk-", rb"sk-[A-Za-z0-9_-]{16,}"),
+        # OpenAI, Anthropic, LangSmith (lsv2_), GitHub, Slack, Google, Hugging Face, AWS: keys
+        # that say what they are.
+        (b"sk-", _FRESH + rb"sk-[A-Za-z0-9_-]{16,}"),
         (b"lsv2_", rb"lsv2_[A-Za-z0-9_]{16,}"),
         (b"github_pat_", rb"github_pat_[A-Za-z0-9_]{20,}"),
         (b"ghp_", rb"ghp_[A-Za-z0-9]{20,}"),
         (b"gho_", rb"gho_[A-Za-z0-9]{20,}"),
         (b"ghs_", rb"ghs_[A-Za-z0-9]{20,}"),
+        (b"hf_", _FRESH + rb"hf_[A-Za-z0-9]{30,}"),
         (b"xox", rb"xox[abeoprs]-[A-Za-z0-9-]{10,}"),
-        (b"aiza", rb"AIza[0-9A-Za-z_-]{30,}"),
-        (b"akia", rb"AKIA[0-9A-Z]{16}"),
-        (b"asia", rb"ASIA[0-9A-Z]{16}"),
-        (b"eyj", rb"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
-        (b"bearer", rb"bearer\s+(?P<cut>[A-Za-z0-9._~+/=-]{8,})"),
-        (b"basic ", rb"basic (?P<cut>[A-Za-z0-9+/]{12,}={0,2})"),
+        (b"aiza", rb"(?-i:AIza[0-9A-Za-z_-]{30,})"),
+        (b"akia", rb"(?-i:AKIA[0-9A-Z]{16})"),
+        (b"asia", rb"(?-i:ASIA[0-9A-Z]{16})"),
+        (b"eyj", rb"(?-i:eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*)"),
+        (b"bearer", rb"bearer[ \t\r\n]+(" + _NO_WORD + rb"[A-Za-z0-9._~+/=-]{8,})"),
+        (
+            b"basic ",
+            rb"basic ("
+            + _NO_WORD
+            + rb"(?:[A-Za-z0-9+/]{4}){2,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)"
+            + _ENDS,
+        ),
         (b"-----begin", rb"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:[^\"\\]|\\.)*"),
         # scheme://user:password@host
-        (b"://", rb"://[^/\s\"@:]*:(?P<cut>[^/\s\"@]+)@"),
-        # Fields named for a secret: "openai_api_key": "…", also inside a string (\"…\": \"…\"),
-        # and assignments in text: API_KEY=…
+        (b"://", rb"://[^/ \t\r\n\"\\@:]*:((?:[^/ \t\r\n\"\\@]|\\\\)+)@"),
+        # What is named for a secret.
         *(
-            (
-                name,
-                name.replace(b"_", rb"[_-]?")
-                + rb"[\w-]*(?:\\?\"\s*:\s*\\?\"(?P<cut>(?:[^\"\\]|\\[^\"])+)"
-                + rb"|\s*=\s*(?P<cut2>[^\s\"\\,;&]+))",
-            )
-            for name in (b"api_key", b"access_key", b"private_key", b"secret", b"passw")
+            (name, name + rb"[\w-]*" + _VALUE)
+            for words in ((b"api", b"key"), (b"access", b"key"), (b"private", b"key"))
+            for name in (sign.join(words) for sign in (b"_", b"-", b""))
         ),
-        (b"apikey", rb"apikey\\?\"\s*:\s*\\?\"(?P<cut>(?:[^\"\\]|\\[^\"])+)"),
-        (b"api-key", rb"api-key\\?\"\s*:\s*\\?\"(?P<cut>(?:[^\"\\]|\\[^\"])+)"),
-        (b"authorization", rb"authorization\\?\"\s*:\s*\\?\"(?P<cut>(?:[^\"\\]|\\[^\"])+)"),
-        (b'_token"', rb"_token\\?\"\s*:\s*\\?\"(?P<cut>(?:[^\"\\]|\\[^\"])+)"),
-        (b'_token\\"', rb"_token\\\"\s*:\s*\\?\"(?P<cut>(?:[^\"\\]|\\[^\"])+)"),
+        *((name, name + rb"[\w-]*" + _VALUE) for name in (b"secret", b"passw", b"authorization")),
+        (b"security-token", b"security-token" + _VALUE),
+        (b"_token", _NO_TEXT_TOKEN + b"_token" + _VALUE),
     )
 )
 
+_BASE64 = re.compile(rb'"base64":"([A-Za-z0-9+/=]+)"')
+
 _SECRET_NAME = re.compile(
-    r"api[_-]?key|access[_-]?key|private[_-]?key|secret|passw|authorization|_token$|credential",
+    r"api[_-]?key|access[_-]?key|private[_-]?key|secret|passw|authorization|credential"
+    rf"|security-token|{_NO_TEXT_TOKEN.decode()}_token$",
     re.IGNORECASE,
 )
 
@@ -90,8 +120,14 @@ class Redactor:
         """
         if self._suspicious(body):
             body = _cut_known(body)
+        if b'"base64":"' in body:
+            body = _BASE64.sub(_cut_binary, body)
         if self._custom is not None:
-            body = _payload.encode(self._walk(_payload.decode(body)))
+            record: dict[str, Any] = _payload.decode(body)
+            # The names of the fields are ours, and so are the values of some.
+            for field in record.keys() - _IDENTITY_FIELDS:
+                record[field] = self._walk(record[field])
+            body = _payload.encode(record)
         return body
 
     def text(self, text: str) -> str:
@@ -109,28 +145,17 @@ class Redactor:
         if isinstance(value, list):
             return [self._walk(item) for item in value]
         if isinstance(value, dict):
-            # Our own field names are part of the schema: only what lies below them is the user's.
-            return {
-                key if key in _SCHEMA_FIELDS else str(self._custom(key)): (
-                    item if key in _IDENTITY_FIELDS else self._walk(item)
-                )
-                for key, item in value.items()
-            }
+            result: dict[str, Any] = {}
+            for key, item in value.items():
+                name = str(self._custom(key))
+                while name in result:  # two keys that only differed in what was cut
+                    name += f"~{len(result)}"
+                result[name] = self._walk(item)
+            return result
         return value
 
 
 _IDENTITY_FIELDS = frozenset({"span_id", "parent_span_id", "trace_id", "event"})
-_SCHEMA_FIELDS = _IDENTITY_FIELDS | {
-    "time_unix_nano",
-    "name",
-    "tags",
-    "metadata",
-    "inputs",
-    "outputs",
-    "error",
-    "data",
-    "attributes",
-}
 
 
 @cache
@@ -139,7 +164,12 @@ def _automaton() -> Callable[[bytes], bool]:
     # Imported when the first tracker is made: `import asynctrack` stays light.
     from pydantic import StringConstraints, TypeAdapter
 
-    patterns = (re.sub(r"\(\?P<\w+>", "(?:", pattern.pattern.decode()) for _, pattern in _RULES)
+    patterns = []
+    for _, rule in _RULES:
+        pattern = rule.pattern
+        for part in _NARROWING:
+            pattern = pattern.replace(part, b"")
+        patterns.append(pattern.decode())
     union = StringConstraints(pattern=f"(?i){'|'.join(patterns)}")
     validator = TypeAdapter(Annotated[str, union]).validator
     return validator.isinstance_python
@@ -153,7 +183,7 @@ def _cut_known(body: bytes) -> bytes:
         while at >= 0:
             match = pattern.match(body, at)
             if match is not None:
-                cuts.append(_span(match))
+                cuts.append(match.span(match.lastindex or 0))
             at = lowered.find(probe, at + len(probe))
     if not cuts:
         return body
@@ -168,8 +198,7 @@ def _cut_known(body: bytes) -> bytes:
     return b"".join(parts)
 
 
-def _span(match: re.Match[bytes]) -> tuple[int, int]:
-    for group in ("cut", "cut2"):
-        if group in match.re.groupindex and match.start(group) >= 0:
-            return match.span(group)
-    return match.span()
+def _cut_binary(match: re.Match[bytes]) -> bytes:
+    """Bytes that are no text are stored as base64, which hides a secret in them from the rules."""
+    content = base64.b64decode(match[1])
+    return match[0] if _cut_known(content) == content else b'"base64":"%b"' % REDACTED.encode()
