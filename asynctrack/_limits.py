@@ -57,11 +57,11 @@ def parameter_value(value: Any) -> ParameterValue | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
-        if isinstance(value, int) and abs(value) > _MAX_EXACT_INTEGER:
-            return str(value)
-        return float(value) if math.isfinite(value) else str(value)
-    if isinstance(value, dict) and value.get("$type") == "float" and "value" in value:
-        return str(value["value"])  # NaN and infinity, as they were captured
+        if isinstance(value, float) or abs(value) <= _MAX_EXACT_INTEGER:
+            return float(value) if math.isfinite(value) else str(float(value))
+        value = _payload.integer_text(int(value))
+    elif isinstance(value, dict) and value.get("$type") == "float" and "value" in value:
+        value = str(value["value"])  # NaN and infinity, as they were captured
     if not isinstance(value, str):
         value = _payload.encode({"": value})[4:-1].decode()
     text = _one_line(value)
@@ -128,7 +128,7 @@ def metric_name(name: str) -> str:
 
 def _one_line(text: str) -> str:
     # AWS's pattern ".*" takes no line break; the escape is the one Python and JSON show.
-    return text.translate(_BREAKS)
+    return _payload.clean(text).translate(_BREAKS)
 
 
 _BREAKS: Final = str.maketrans(
