@@ -33,7 +33,7 @@ def describe_error(error: BaseException) -> dict[str, Any]:
     current: BaseException = error
     while len(causes) < MAX_CAUSES:
         context = None if current.__suppress_context__ else current.__context__
-        cause = current.__cause__ or context
+        cause = context if current.__cause__ is None else current.__cause__
         if cause is None or id(cause) in seen:
             break
         seen.add(id(cause))
@@ -41,7 +41,10 @@ def describe_error(error: BaseException) -> dict[str, Any]:
         current = cause
     if causes:
         described["causes"] = causes
-    members = getattr(error, "exceptions", None)
+    try:
+        members = getattr(error, "exceptions", None)
+    except Exception:  # a property of the user's
+        members = None
     if isinstance(members, tuple):
         described["exceptions"] = [
             _describe(member) for member in members[:100] if isinstance(member, BaseException)
