@@ -90,11 +90,13 @@ def response_attributes(response: Any) -> dict[str, Attribute]:
         for generation in choices:
             message = getattr(generation, "message", None)
             usage = getattr(message, "usage_metadata", None)
-            if usage:
+            if isinstance(usage, Mapping):
                 _add_usage(found, usage.get("input_tokens"), usage.get("output_tokens"))
             info = getattr(message, "response_metadata", None)
-            if not info:
-                info = getattr(generation, "generation_info", None) or {}
+            if not (info and isinstance(info, Mapping)):
+                info = getattr(generation, "generation_info", None)
+            if not isinstance(info, Mapping):
+                info = {}
             reason = info.get("finish_reason") or info.get("stop_reason")
             if isinstance(reason, str):
                 reasons.append(reason)
@@ -140,7 +142,7 @@ def _add_all(found: dict[str, Attribute], parameters: Mapping[str, Any]) -> None
         attribute = _REQUEST_NAMES.get(name)
         if attribute is not None:
             _add(found, attribute, value)
-        elif name not in _NOT_PARAMETERS and not is_secret_name(name):
+        elif name not in _NOT_PARAMETERS and not is_secret_name(str(name)):
             _add(found, f"langchain.request.{name}", value)
 
 
