@@ -11,6 +11,7 @@ import time
 from typing import Any, Final
 
 from asynctrack._errors import BackendError, PausingError, PermanentError, TransientError
+from asynctrack._payload import safe_str
 from asynctrack._retry import parse_retry_after
 
 PAUSING_CODES: Final = frozenset(
@@ -67,7 +68,7 @@ def map_error(error: BaseException, *, now: float | None = None) -> BackendError
         return _map_response(response, time.time() if now is None else now)
     names = {kind.__name__ for kind in type(error).__mro__}
     name = type(error).__name__
-    message = f"{error}"[:300]
+    message = safe_str(error, 300)
     if names & _PAUSING_TYPES:
         return PausingError(name, message)
     if names & _PERMANENT_TYPES:
