@@ -110,7 +110,8 @@ class Options:
             limit = getattr(self, large)
             if getattr(self, small) > limit:
                 raise OptionError(small, getattr(self, small), f"at most {large}={limit}")
-        compile_redact(self.redact)
+        # Compiled here for good: an iterator of patterns can be read only once.
+        object.__setattr__(self, "redact", compile_redact(self.redact))
 
     @classmethod
     def resolve(cls, given: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Options:
@@ -162,7 +163,9 @@ def compile_redact(redact: Redact | None) -> Callable[[str], str] | None:
     try:
         items = [redact] if single else list(redact)  # type: ignore[arg-type]  # tried, caught
         patterns = [re.compile(item) for item in items]  # type: ignore[arg-type]  # tried, caught
-    except (TypeError, re.error) as error:
+        if any(pattern.search("") for pattern in patterns):
+            raise ValueError("one matches the empty text, and so between any two characters")
+    except (TypeError, ValueError, re.error) as error:
         raise OptionError("redact", redact, f"{allowed} ({error})") from None
 
     def replace(text: str) -> str:
