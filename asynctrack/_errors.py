@@ -6,6 +6,11 @@
     ├── OptionError            (ValueError)    an option has a value that is not allowed
     ├── RunError               (TypeError)     the object given as Run lacks what we need of it
     ├── StateError             (RuntimeError)  entered twice, or used after it was closed
+    ├── ReadError                              what was written cannot be read back
+    │   ├── NotFoundError      (LookupError)   there is nothing at the given place
+    │   ├── SeveralRunsError   (LookupError)   there is more than one Run or experiment: named
+    │   └── ChecksumError                      an object is not the one its manifest lists
+    ├── MissingExtraError      (ImportError)   a package is not installed; the text names the extra
     └── BackendError                           S3, SageMaker or the disk said no
         ├── TransientError                     the same request may work later: retried
         ├── PausingError                       works once somebody acts: kept, probed slowly
@@ -13,17 +18,26 @@
 
 None of the last four ever reaches a chain: the worker handles them. ``OptionError``, ``RunError``
 and ``StateError`` are raised by ``tracker(...)`` and by entering it, before a chain runs.
+``ReadError``, ``MissingExtraError`` and ``BackendError`` are raised by ``open_run(...)``,
+``open_experiment(...)`` and ``verify(...)``, and by what they return.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 __all__ = [
     "AsynctrackError",
     "BackendError",
+    "ChecksumError",
+    "MissingExtraError",
+    "NotFoundError",
     "OptionError",
     "PausingError",
     "PermanentError",
+    "ReadError",
     "RunError",
+    "SeveralRunsError",
     "StateError",
     "TransientError",
 ]
@@ -49,6 +63,58 @@ class RunError(AsynctrackError, TypeError):
 
 class StateError(AsynctrackError, RuntimeError):
     """A tracker was entered twice, or used in a way its state does not allow."""
+
+
+class ReadError(AsynctrackError):
+    """What was written cannot be read back; the text names the place."""
+
+
+class NotFoundError(ReadError, LookupError):
+    """There is no Run, or no experiment, at the given place."""
+
+
+class SeveralRunsError(ReadError, LookupError):
+    """There is more than one at the given place, and only one can be read at a time.
+
+    Attributes:
+        found: The addresses of what is there; each of them can be opened.
+    """
+
+    def __init__(self, message: str, found: Sequence[str]) -> None:
+        self.found = tuple(found)
+        super().__init__(message)
+
+
+class ChecksumError(ReadError):
+    """An object's bytes are not those that its writer stored.
+
+    Attributes:
+        object: The object's address.
+    """
+
+    def __init__(self, object: str, listed: str, found: str) -> None:  # noqa: A002  # its name
+        self.object = object
+        super().__init__(
+            f"{object} is damaged: its manifest lists the SHA-256 {listed}, what is stored there"
+            f" has {found}. Restore it from a copy or an older version, or read without it:"
+            " open_run(..., damaged='set_aside')."
+        )
+
+
+class MissingExtraError(AsynctrackError, ImportError):
+    """A package that belongs to an extra of asynctrack is not installed.
+
+    Attributes:
+        package: The package.
+        extra: The extra that brings it.
+    """
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        self.package = package
+        self.extra = extra
+        super().__init__(
+            f"{what} needs {package}, which is not installed: pip install 'asynctrack[{extra}]'"
+        )
 
 
 class BackendError(AsynctrackError):

@@ -1,0 +1,271 @@
+"""Reading from AWS: objects in S3, and where SageMaker says that a Run's events are.
+
+boto3's clients are safe to use from several threads, which is how reads overlap here. botocore's
+retries are off: a connection that breaks while a body is read is beyond them, so that the one
+retry layer is ours.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from asynctrack._backends._aws_errors import map_error
+from asynctrack._backends._run import read_run
+from asynctrack._errors import NotFoundError, PausingError, TransientError
+from asynctrack._format import run_prefix
+from asynctrack._sources import GoneError, StoredObject
+
+CONNECT_TIMEOUT: Final = 5.0
+READ_TIMEOUT: Final = 30.0
+"""Seconds for connecting and for each read."""
+ATTEMPTS: Final = 6
+BACKOFF: Final = 0.2
+MAX_BACKOFF: Final = 5.0
+"""The longest wait before the second attempt, and before any, in seconds."""
+CONNECTIONS: Final = 16
+
+_T = TypeVar("_T")
+
+_EVENTS = re.compile(r"asynctrack\.events(?:\.\d+)?")
+_GONE = frozenset({"NoSuchKey", "404", "NotFound"})
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """With what S3 and SageMaker are asked.
+
+    Attributes:
+        endpoint_url: Where, instead of AWS's own address.
+        profile: Profile of the AWS configuration.
+        region: AWS region.
+        session: A ``boto3.Session`` to use instead of a new one.
+    """
+
+    endpoint_url: str | None = None
+    profile: str | None = None
+    region: str | None = None
+    session: Any = None
+
+    def client(self, service: str) -> Any:
+        """Return a boto3 client. Blocks: reads files, and parses for a third of a second.
+
+        Raises:
+            BackendError: The profile does not exist, or something else boto3 does not take.
+        """
+        import boto3
+        from botocore.config import Config
+
+        endpoint = self.endpoint_url or os.environ.get(
+            "AWS_ENDPOINT_URL_S3", os.environ.get("AWS_ENDPOINT_URL", "")
+        )
+        # Servers that are not AWS rarely answer for bucket.host.
+        foreign = service == "s3" and endpoint and ".amazonaws." not in endpoint
+        config = Config(
+            connect_timeout=CONNECT_TIMEOUT,
+            read_timeout=READ_TIMEOUT,
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            max_pool_connections=CONNECTIONS,
+            s3={"addressing_style": "path"} if foreign else {},
+        )
+        try:
+            session = self.session or boto3.Session(
+                profile_name=self.profile, region_name=self.region
+            )
+            return session.client(
+                service,
+                endpoint_url=self.endpoint_url,
+                region_name=self.region,
+                config=config,
+            )
+        except Exception as error:
+            raise map_error(error) from error
+
+
+class S3Store:
+    """A bucket.
+
+    Args:
+        client: boto3's S3 client.
+        bucket: The bucket's name.
+    """
+
+    def __init__(self, client: Any, bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    def folders(self, prefix: str) -> list[str]:
+        """Return the common prefixes right below a prefix."""
+        pages = self._pages(Prefix=prefix, Delimiter="/")
+        return sorted(
+            str(entry["Prefix"]) for page in pages for entry in page.get("CommonPrefixes", ())
+        )
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """Yield the objects below a prefix."""
+        for page in self._pages(Prefix=prefix):
+            for entry in page.get("Contents", ()):
+                yield StoredObject(str(entry["Key"]), int(entry["Size"]))
+
+    def read(self, key: str) -> bytes:
+        """Return an object's bytes.
+
+        Raises:
+            GoneError: It is not there.
+            BackendError: S3 said no, or could not be reached in several attempts.
+        """
+
+        def attempt() -> bytes:
+            body = self._client.get_object(Bucket=self._bucket, Key=key)["Body"]
+            with body:
+                return bytes(body.read())
+
+        try:
+            return _with_retries(attempt)
+        except PausingError as error:
+            if error.code in _GONE:
+                raise GoneError(f"{self.uri(key)} is not there any more") from error
+            raise
+
+    def uri(self, key: str) -> str:
+        """Return an object's ``s3://`` address."""
+        return f"s3://{self._bucket}/{key}"
+
+    def _pages(self, **request: Any) -> Iterator[Any]:
+        token: dict[str, str] = {}
+        while True:
+            arguments = {"Bucket": self._bucket, **request, **token}
+            page = _with_retries(lambda: self._client.list_objects_v2(**arguments))  # noqa: B023  # called at once
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRunState:
+    """What SageMaker holds of a Run.
+
+    Attributes:
+        parameters: All parameters of the Run, the user's own as well.
+        events: ``s3://`` addresses of its events, one for each place they were tracked into.
+    """
+
+    parameters: dict[str, Any]
+    events: tuple[str, ...]
+
+
+def ask_for_run(client: Any, trial_component: str) -> RecordedRunState:
+    """Ask SageMaker for a Run.
+
+    Args:
+        client: boto3's SageMaker client.
+        trial_component: The Run's trial component's name.
+
+    Raises:
+        NotFoundError: SageMaker does not know it.
+        BackendError: SageMaker said no.
+    """
+    try:
+        answer = _with_retries(
+            lambda: client.describe_trial_component(TrialComponentName=trial_component)
+        )
+    except PausingError as error:
+        if error.code == "ResourceNotFound":
+            raise NotFoundError(
+                f"SageMaker knows no Run with the trial component {trial_component!r}; for a"
+                " folder or a prefix, say where: open_run((experiment, run), root=...)"
+            ) from error
+        raise
+    parameters = {
+        str(key): value.get("NumberValue", value.get("StringValue"))
+        for key, value in (answer.get("Parameters") or {}).items()
+    }
+    found = [value for key, value in parameters.items() if _EVENTS.fullmatch(key)]
+    found += [
+        item.get("Value")
+        for key, item in (answer.get("OutputArtifacts") or {}).items()
+        if _EVENTS.fullmatch(key)
+    ]
+    # Anybody may write into the Run: only what is an address of S3 is taken for one.
+    uris = [uri for uri in found if isinstance(uri, str) and uri.startswith("s3://")]
+    return RecordedRunState(parameters, tuple(dict.fromkeys(uris)))
+
+
+def ask_for_experiment(client: Any, experiment: str) -> list[str]:
+    """Return the names of the trial components of an experiment.
+
+    Raises:
+        BackendError: SageMaker said no.
+    """
+    names: list[str] = []
+    token: dict[str, str] = {}
+    while True:
+        arguments = {"ExperimentName": experiment, **token}
+        page = _with_retries(lambda: client.list_trial_components(**arguments))  # noqa: B023  # called at once
+        names += [item["TrialComponentName"] for item in page.get("TrialComponentSummaries", ())]
+        if not page.get("NextToken"):
+            return names
+        token = {"NextToken": page["NextToken"]}
+
+
+def read_state_of(run: Any) -> tuple[Any, RecordedRunState]:
+    """Ask for a Run object's state, with its own session.
+
+    Args:
+        run: A ``Run`` of sagemaker 2.x or 3.x.
+
+    Returns:
+        A boto3 S3 client of the Run's session, and what SageMaker holds; its addresses are those
+        the Run itself leads to where SageMaker names none.
+
+    Raises:
+        RunError: It lacks something.
+        BackendError: SageMaker said no.
+    """
+    target = read_run(run)
+    access = Access(
+        endpoint_url=target.s3_endpoint,
+        region=target.region,
+        session=target.session.boto_session,
+    )
+    state = ask_for_run(target.session.sagemaker_client, target.trial_component)
+    if not state.events:
+        bucket, prefix = target.bucket, target.prefix
+        if bucket is None:
+            bucket, prefix = _with_retries(target.default_bucket)
+        root = run_prefix(prefix, target.experiment, target.run)
+        state = RecordedRunState(state.parameters, (f"s3://{bucket}/{root}",))
+    return access.client("s3"), state
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Return bucket and key prefix of an ``s3://`` address, without a slash at its end.
+
+    Raises:
+        NotFoundError: It names no bucket, or no object can have that key.
+    """
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    prefix = prefix.rstrip("/")
+    if not bucket or "//" in f"/{prefix}":
+        raise NotFoundError(f"{uri!r} is no address in S3: s3://bucket/prefix without '//' in it")
+    return bucket, prefix
+
+
+def _with_retries(attempt: Callable[[], _T]) -> _T:
+    for number in range(1, ATTEMPTS + 1):
+        try:
+            return attempt()
+        except Exception as error:
+            mapped = map_error(error)
+            if not isinstance(mapped, TransientError) or number == ATTEMPTS:
+                raise mapped from error
+            longest = min(MAX_BACKOFF, BACKOFF * 2 ** (number - 1))
+            wait = random.uniform(0, longest)  # noqa: S311  # jitter, no secret
+            time.sleep(max(wait, min(mapped.retry_after or 0.0, 30.0)))
+    raise AssertionError("the last attempt returns or raises")

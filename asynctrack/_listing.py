@@ -1,0 +1,99 @@
+"""What is there of a Run, and what its writers say should be: manifests and artifacts, together.
+
+The manifests are read before the artifacts are listed: a writer stores an artifact before it lists
+it, so whatever a manifest lists and the listing lacks is missing, not late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from asynctrack._artifact import Receipt
+from asynctrack._format import ArtifactName, parse_artifact_name
+from asynctrack._manifests import Problem, WriterManifest, read_manifests
+from asynctrack._sources import Location, Store
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArtifact:
+    """An artifact that is there.
+
+    Attributes:
+        store: Where.
+        key: Its key in the store.
+        size: Its size, in bytes.
+        place: What its key says.
+        sha256: Its checksum in hex, where a manifest lists it.
+    """
+
+    store: Store
+    key: str
+    size: int
+    place: ArtifactName
+    sha256: str | None
+
+    @property
+    def uri(self) -> str:
+        """Its full address."""
+        return self.store.uri(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What is there of a Run.
+
+    Attributes:
+        writers: The manifests, by the time their writers began.
+        artifacts: The artifacts of each writer, by sequence number; also of writers without one.
+        missing: Addresses of artifacts that a manifest lists and that are not there, with what it
+            says of them, by writer.
+        problems: Manifests that cannot be read, and objects that are not named as they should be.
+    """
+
+    writers: tuple[WriterManifest, ...]
+    artifacts: Mapping[str, Sequence[StoredArtifact]]
+    missing: Mapping[str, Sequence[tuple[str, Receipt]]]
+    problems: tuple[Problem, ...]
+
+
+def list_run(locations: Iterable[Location]) -> Listing:
+    """Read the manifests of a Run and list its artifacts. Blocks.
+
+    Args:
+        locations: The places it was tracked into.
+
+    Raises:
+        ReadError: A folder cannot be read.
+        BackendError: S3 said no.
+    """
+    problems: list[Problem] = []
+    writers: list[WriterManifest] = []
+    artifacts: dict[str, list[StoredArtifact]] = {}
+    missing: dict[str, list[tuple[str, Receipt]]] = {}
+    for location in locations:
+        here = read_manifests(location, problems)
+        listed = {receipt.name: receipt for writer in here for receipt in writer.artifacts}
+        for found in location.store.objects(location.prefix):
+            name = found.key[len(location.prefix) :]
+            place = parse_artifact_name(name)
+            if place is None:
+                if name.startswith("dt=") and not name.rpartition("/")[2].startswith("."):
+                    reason = "not the key of an artifact; left alone"
+                    problems.append(Problem(location.store.uri(found.key), reason))
+                continue
+            receipt = listed.pop(name, None)
+            sha256 = None if receipt is None else receipt.sha256
+            artifacts.setdefault(place.writer_id, []).append(
+                StoredArtifact(location.store, found.key, found.size, place, sha256)
+            )
+        for name, receipt in listed.items():
+            place = parse_artifact_name(name)
+            assert place is not None  # only such receipts are kept
+            uri = location.store.uri(location.prefix + name)
+            missing.setdefault(place.writer_id, []).append((uri, receipt))
+        writers += here
+    for stored in artifacts.values():
+        stored.sort(key=lambda one: (one.place.first_seq, one.place.last_seq, one.key))
+    writers.sort(key=lambda writer: (writer.created_unix_nano, writer.writer_id))
+    return Listing(tuple(writers), artifacts, missing, tuple(problems))

@@ -1,0 +1,192 @@
+"""From what a user names to where it is: an address, a folder, names, or a Run object."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Union
+
+from asynctrack._backends._run import looks_like_run
+from asynctrack._backends._s3_read import (
+    Access,
+    S3Store,
+    ask_for_experiment,
+    ask_for_run,
+    read_state_of,
+    split_uri,
+)
+from asynctrack._errors import NotFoundError, OptionError, SeveralRunsError
+from asynctrack._sources import (
+    LocalStore,
+    Location,
+    Store,
+    bullets,
+    find_runs,
+    nothing_at,
+    only_run,
+)
+
+Place = Union[str, "os.PathLike[str]"]
+Source = Union[Place, "tuple[str, str]", Any]
+"""An address, a folder, ``(experiment_name, run_name)``, or a SageMaker ``Run``."""
+
+_ALLOWED = (
+    "an s3:// address, a folder, a pair (experiment_name, run_name), or a Run of the SageMaker SDK"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A Run that was found.
+
+    Attributes:
+        locations: Its folders: one, or one for each place it was tracked into.
+        parameters: What SageMaker holds of it, where SageMaker was asked.
+    """
+
+    locations: tuple[Location, ...]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+def locate_run(source: Source, root: Place | None, access: Access) -> Found:
+    """Find the one Run that is meant. Blocks.
+
+    Raises:
+        NotFoundError: There is none.
+        SeveralRunsError: There are several; the text lists them.
+        OptionError: ``source`` or ``root`` is nothing that can be looked at.
+        ReadError: A folder cannot be read.
+        BackendError: AWS said no.
+    """
+    found = locate_runs(source, root, access)
+    if len(found) != 1:
+        only_run([one.locations[0] for one in found], describe(source, root))
+    for location in found[0].locations:
+        if next(iter(location.store.objects(location.prefix)), None) is not None:
+            return found[0]
+    raise nothing_at(found[0].locations[0].uri)
+
+
+def locate_runs(source: Source, root: Place | None, access: Access) -> list[Found]:
+    """Find all Runs that are meant; see ``locate_run``."""
+    if isinstance(source, (str, os.PathLike)):
+        if root is not None:
+            raise OptionError("root", str(root), "left out with an address or a folder")
+        return [Found((location,)) for location in _below(source, access)]
+    if isinstance(source, tuple):
+        return _by_names(source, root, access)
+    if not looks_like_run(source):
+        raise OptionError("source", source, _ALLOWED)
+    client, state = read_state_of(source)
+    return [Found(_addresses(state.events, client), state.parameters)]
+
+
+def locate_experiment(source: Place, root: Place | None, access: Access) -> tuple[str, list[Found]]:
+    """Find an experiment by its name or its place. Blocks.
+
+    Returns:
+        Its name and its Runs.
+
+    Raises:
+        NotFoundError: There is none.
+        SeveralRunsError: There are several experiments; the text lists them.
+        OptionError: ``source`` is nothing that can be looked at.
+        ReadError: A folder cannot be read.
+        BackendError: AWS said no.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        raise OptionError("source", source, "an experiment's name, an s3:// address or a folder")
+    name = os.fspath(source)
+    if root is not None:
+        runs = [run for run in _below(root, access) if run.experiment == name]
+        found = [Found((run,)) for run in runs]
+    elif isinstance(source, str) and _is_name(source):
+        found = _of_experiment(source, access)
+    else:
+        found = [Found((run,)) for run in _below(source, access)]
+    if not found:
+        raise nothing_at(describe(source, root))
+    names = sorted({run.locations[0].experiment for run in found})
+    if len(names) > 1:
+        folders = sorted({run.locations[0].uri.rpartition("/run=")[0] + "/" for run in found})
+        raise SeveralRunsError(
+            f"there are {len(names)} experiments at {name}; open one of them:{bullets(folders)}",
+            folders,
+        )
+    return names[0], found
+
+
+def describe(source: Source, root: Place | None) -> str:
+    """Return what a user gave, for a message."""
+    name = "/".join(map(str, source)) if isinstance(source, tuple) else str(source)
+    return name if root is None else f"{os.fspath(root)} with the name {name}"
+
+
+def _by_names(names: tuple[Any, ...], root: Place | None, access: Access) -> list[Found]:
+    if len(names) != 2 or not all(isinstance(name, str) for name in names):
+        raise OptionError("source", names, _ALLOWED)
+    experiment, run = names
+    if root is not None:
+        return [
+            Found((location,))
+            for location in _below(root, access)
+            if (location.experiment, location.run) == (experiment, run)
+        ]
+    # The SDK's name for the trial component of a Run.
+    state = ask_for_run(access.client("sagemaker"), f"{experiment}-{run}")
+    if not state.events:
+        raise _not_tracked(f"the Run {run!r} of the experiment {experiment!r}")
+    return [Found(_addresses(state.events, access.client("s3")), state.parameters)]
+
+
+def _of_experiment(experiment: str, access: Access) -> list[Found]:
+    sagemaker, s3 = access.client("sagemaker"), access.client("s3")
+    found = []
+    for trial_component in ask_for_experiment(sagemaker, experiment):
+        state = ask_for_run(sagemaker, trial_component)
+        if state.events:
+            found.append(Found(_addresses(state.events, s3), state.parameters))
+    if not found:
+        raise _not_tracked(f"the experiment {experiment!r}")
+    return found
+
+
+def _not_tracked(what: str) -> NotFoundError:
+    return NotFoundError(
+        f"SageMaker holds no address of events for {what} (the parameter asynctrack.events): it"
+        " was not tracked, or its first event is not delivered yet. Where it was tracked into a"
+        " folder or a prefix, say which: root=..."
+    )
+
+
+def _addresses(uris: Sequence[str], client: Any) -> tuple[Location, ...]:
+    locations = []
+    for uri in uris:
+        bucket, prefix = split_uri(uri)
+        found = find_runs(S3Store(client, bucket), prefix)
+        locations.append(only_run(found, uri))
+    return tuple(locations)
+
+
+def _below(place: Place, access: Access) -> list[Location]:
+    store, prefix = _store(place, access)
+    return find_runs(store, prefix)
+
+
+def _store(place: Place, access: Access) -> tuple[Store, str]:
+    text = os.fspath(place)
+    if text.startswith("s3://"):
+        bucket, prefix = split_uri(text)
+        return S3Store(access.client("s3"), bucket), prefix
+    if "://" in text:
+        raise OptionError("source", text, _ALLOWED)
+    path = Path(text).expanduser().absolute()
+    if not path.exists():
+        raise NotFoundError(f"there is no folder {path}")
+    return LocalStore(Path(path.anchor)), path.as_posix()[len(path.anchor) :]
+
+
+def _is_name(text: str) -> bool:
+    return not (text.startswith("s3://") or os.sep in text or "/" in text or Path(text).exists())

@@ -1,0 +1,79 @@
+"""Ranges of sequence numbers: what they cover together, where they overlap, what they lack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SeqRange:
+    """Events of one writer, by their sequence numbers.
+
+    Attributes:
+        first_seq: The first.
+        last_seq: The last.
+        objects: The addresses of the objects concerned: those that hold them twice, or those that
+            should hold them.
+    """
+
+    first_seq: int
+    last_seq: int
+    objects: tuple[str, ...] = ()
+
+    @property
+    def events(self) -> int:
+        """How many events these are."""
+        return self.last_seq - self.first_seq + 1
+
+    def __str__(self) -> str:
+        one = self.first_seq == self.last_seq
+        text = f"event {self.first_seq}" if one else f"events {self.first_seq} to {self.last_seq}"
+        return f"{text} ({', '.join(self.objects)})" if self.objects else text
+
+
+Ranges = list[tuple[int, int]]
+"""Sorted, disjoint ranges: first and last number of each."""
+
+
+def sweep(pieces: Iterable[SeqRange]) -> tuple[Ranges, list[SeqRange]]:
+    """Return what sorted ranges cover together, and where two of them overlap."""
+    covered: Ranges = []
+    doubled: list[SeqRange] = []
+    holder: tuple[str, ...] = ()
+    for piece in pieces:
+        if covered and piece.first_seq <= covered[-1][1]:
+            last = min(piece.last_seq, covered[-1][1])
+            objects = tuple(dict.fromkeys((*holder, *piece.objects)))
+            doubled.append(SeqRange(piece.first_seq, last, objects))
+        if not covered or piece.last_seq > covered[-1][1]:
+            holder = piece.objects
+        if covered and piece.first_seq <= covered[-1][1] + 1:
+            covered[-1] = (covered[-1][0], max(covered[-1][1], piece.last_seq))
+        else:
+            covered.append((piece.first_seq, piece.last_seq))
+    return covered, doubled
+
+
+def union(ranges: Iterable[tuple[int, int]]) -> Ranges:
+    """Return what any ranges cover together; those that are none are left out."""
+    pieces = [SeqRange(first, last) for first, last in sorted(ranges) if 1 <= first <= last]
+    return sweep(pieces)[0]
+
+
+def subtract(ranges: Ranges, taken: Ranges) -> Ranges:
+    """Return what is left of sorted, disjoint ranges without others."""
+    left: Ranges = []
+    at = 0
+    for first, last in ranges:
+        while at < len(taken) and taken[at][1] < first:
+            at += 1
+        following = at
+        while following < len(taken) and taken[following][0] <= last:
+            if taken[following][0] > first:
+                left.append((first, taken[following][0] - 1))
+            first = max(first, taken[following][1] + 1)
+            following += 1
+        if first <= last:
+            left.append((first, last))
+    return left

@@ -1,0 +1,303 @@
+"""``open_run``: a Run read back, from S3 or a folder; as it was written, in order, and checked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from asynctrack._backends._s3_read import Access
+from asynctrack._decode import Event
+from asynctrack._errors import NotFoundError, OptionError
+from asynctrack._listing import Listing, StoredArtifact, list_run
+from asynctrack._manifests import Metric, Problem, RunManifest, merge_metrics, merge_parameters
+from asynctrack._merge import AHEAD, Fetcher, merged_events
+from asynctrack._open import Found, Place, Source, locate_run
+from asynctrack._sources import bullets
+from asynctrack._span import Trace
+from asynctrack._trace import build_traces
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas
+    import pyarrow
+
+    from asynctrack._experiment import RunSummary
+
+logger = logging.getLogger("asynctrack")
+
+CHUNK: Final = 500
+"""Events that are decoded in one visit to a thread, for ``aevents``."""
+_WARNINGS: Final = 20
+_MAX_PROBLEMS: Final = 10_000
+
+Damaged = Literal["raise", "set_aside"]
+
+
+class RecordedRun:
+    """A Run that was tracked. Made by ``open_run``; every method may be called again and again,
+    also while the Run is still being written: each call reads what is there at that time.
+
+    Args:
+        found: Where it is.
+        writer: Read the events of this writer only; None reads all.
+        damaged: What to do with an object that is not what its manifest lists.
+        concurrency: How many objects are fetched at a time.
+    """
+
+    def __init__(
+        self, found: Found, *, writer: str | None, damaged: Damaged, concurrency: int
+    ) -> None:
+        self._found = found
+        self._writer = writer
+        self._damaged = damaged
+        self._concurrency = concurrency
+        self._listing: Listing | None = None
+        self._problems: dict[tuple[str, str], Problem] = {}
+
+    def __repr__(self) -> str:
+        return f"RecordedRun({', '.join(self.uris)})"
+
+    @property
+    def experiment(self) -> str:
+        """The experiment's name."""
+        return self._found.locations[0].experiment
+
+    @property
+    def name(self) -> str:
+        """The Run's name."""
+        return self._found.locations[0].run
+
+    @property
+    def uris(self) -> tuple[str, ...]:
+        """The addresses of its folders; one, unless it was tracked into several places."""
+        return tuple(location.uri for location in self._found.locations)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What has been set aside so far because it could not be read, each object by name.
+
+        Complete once the events have been read to their end. Each problem is also a warning of
+        the logger ``asynctrack``, the first ones of a Run. After 10,000 no more are kept.
+        """
+        return tuple(self._problems.values())
+
+    @property
+    def manifest(self) -> RunManifest:
+        """What its writers say they delivered. Read once; ``refresh`` reads it anew."""
+        return RunManifest(self.experiment, self.name, self._known().writers)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Its parameters, whole: those of the Run in SageMaker where it is known, and those in the
+        manifests. For one name the writer that began last counts; ``manifest`` has them all."""
+        return {**self._found.parameters, **merge_parameters(self._known().writers)}
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """Its metrics over all points, from the manifests; the points are events (``metric``)."""
+        return merge_metrics(self._known().writers)
+
+    def refresh(self) -> None:
+        """Read the manifests and the list of objects anew. Blocks."""
+        self._listing = self._list()
+
+    def events(self, kind: str | Iterable[str] | None = None) -> Iterator[Event]:
+        """Yield the events in order, as a stream: memory stays bounded however many there are.
+
+        Several writers are merged by time, the events of one writer come by sequence number, and
+        each event comes once, also where it is stored twice.
+
+        Args:
+            kind: Only these: a callback's name, with ``on_`` or without, or several.
+
+        Raises:
+            ChecksumError: An object is not what its manifest lists, and ``damaged="raise"``.
+            ReadError: A folder or file cannot be read.
+            BackendError: S3 said no, or could not be reached in several attempts.
+        """
+        kinds = _kinds(kind)
+        events = self._events()
+        return events if kinds is None else (one for one in events if one.event in kinds)
+
+    async def aevents(self, kind: str | Iterable[str] | None = None) -> AsyncIterator[Event]:
+        """Yield the events as ``events`` does, from async code: all work is done in threads."""
+        import anyio
+        import anyio.to_thread
+
+        kinds = _kinds(kind)
+        events = self._events()
+
+        def some() -> tuple[list[Event], bool]:
+            chunk = list(islice(events, CHUNK))
+            wanted = [event for event in chunk if kinds is None or event.event in kinds]
+            return wanted, len(chunk) < CHUNK
+
+        try:
+            finished = False
+            while not finished:
+                chunk, finished = await anyio.to_thread.run_sync(some)
+                for event in chunk:
+                    yield event
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(events.close)
+
+    def traces(self) -> Iterator[Trace]:
+        """Yield the traces: complete ones as they end, the others at the end of the Run.
+
+        Raises:
+            ChecksumError: As ``events``.
+            ReadError: As ``events``.
+            BackendError: As ``events``.
+        """
+        with closing(self._events()) as events:
+            yield from build_traces(events)
+
+    def to_arrow(self) -> pyarrow.Table:
+        """Return a table with a row for each span, by start. Needs ``asynctrack[read]``."""
+        from asynctrack import _tables
+
+        return _tables.spans_to_arrow(self.traces())
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a data frame with a row for each span, by start. Needs ``asynctrack[read]``."""
+        from asynctrack import _tables
+
+        return _tables.spans_to_pandas(self.traces())
+
+    def to_duckdb(
+        self, connection: duckdb.DuckDBPyConnection | None = None
+    ) -> duckdb.DuckDBPyConnection:
+        """Return a DuckDB connection with the tables ``spans`` and ``parameters``.
+
+        Args:
+            connection: Where to put them; None makes a database in memory.
+        """
+        from asynctrack import _tables
+
+        made: duckdb.DuckDBPyConnection = _tables.spans_to_duckdb(
+            self.traces(), self.parameters, connection
+        )
+        return made
+
+    def summary(self) -> RunSummary:
+        """Read all events once, and return counts and percentiles of the Run."""
+        from asynctrack._experiment import summarize
+
+        return summarize(self)
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _events(self) -> Generator[Event, None, None]:
+        self.refresh()
+        listing = self._known()
+        artifacts = self._wanted(listing)
+        for uri, receipt in (one for gone in listing.missing.values() for one in gone):
+            reason = (
+                "is missing: its manifest lists it, with the events"
+                f" {receipt.first_seq} to {receipt.last_seq}"
+            )
+            self._report(Problem(uri, reason))
+        fetcher = Fetcher(self._concurrency)
+        try:
+            yield from merged_events(
+                artifacts,
+                {writer.writer_id: writer.created_unix_nano for writer in listing.writers},
+                fetcher=fetcher,
+                report=self._report,
+                set_aside=self._damaged == "set_aside",
+            )
+        finally:
+            fetcher.close()
+
+    def _wanted(self, listing: Listing) -> Mapping[str, Sequence[StoredArtifact]]:
+        if self._writer is None:
+            return listing.artifacts
+        known = {*listing.artifacts, *(writer.writer_id for writer in listing.writers)}
+        if self._writer not in known:
+            there = bullets(sorted(known))
+            raise NotFoundError(f"{self!r} has no writer {self._writer!r}; its writers:{there}")
+        return {self._writer: listing.artifacts.get(self._writer, ())}
+
+    def _known(self) -> Listing:
+        if self._listing is None:
+            self.refresh()
+        assert self._listing is not None
+        return self._listing
+
+    def _list(self) -> Listing:
+        listing = list_run(self._found.locations)
+        for problem in listing.problems:
+            self._report(problem)
+        return listing
+
+    def _report(self, problem: Problem) -> None:
+        key = (problem.object, problem.reason)
+        if key in self._problems or len(self._problems) >= _MAX_PROBLEMS:
+            return
+        self._problems[key] = problem
+        count = len(self._problems)
+        if count <= _WARNINGS:
+            logger.warning("asynctrack set aside what it could not read: %s", problem)
+        if count == _WARNINGS:
+            logger.warning("asynctrack sets more aside without a warning each: see run.problems")
+
+
+def open_run(
+    source: Source,
+    *,
+    root: Place | None = None,
+    writer: str | None = None,
+    damaged: Damaged = "raise",
+    concurrency: int = AHEAD,
+    endpoint_url: str | None = None,
+    profile: str | None = None,
+    region: str | None = None,
+    session: Any = None,
+) -> RecordedRun:
+    """Open a Run that was tracked, or is being tracked. Blocks: it looks where the Run is.
+
+    Args:
+        source: ``s3://bucket/prefix…/experiment=E/run=R/`` or any prefix above it, such a folder
+            of this machine, ``(experiment_name, run_name)``, or a ``Run`` of the SageMaker SDK.
+        root: With names: the ``s3://`` address or the folder to look below; None asks SageMaker.
+        writer: Read the events of this writer only.
+        damaged: What happens when an object is not what its manifest lists: ``"raise"``, or
+            ``"set_aside"``, which reads on without it and names it in ``run.problems``.
+        concurrency: How many objects are fetched at a time, 1 to 64.
+        endpoint_url: Of S3 and SageMaker, instead of AWS's own.
+        profile: Profile of the AWS configuration.
+        region: AWS region.
+        session: A ``boto3.Session`` to use.
+
+    Raises:
+        NotFoundError: There is no Run.
+        SeveralRunsError: There are several; the text lists them, ``found`` has their addresses.
+        OptionError: An option is not allowed.
+        ReadError: A folder cannot be read.
+        BackendError: AWS said no, or could not be reached in several attempts.
+    """
+    if damaged not in ("raise", "set_aside"):
+        raise OptionError("damaged", damaged, "'raise' or 'set_aside'")
+    if type(concurrency) is not int or not 1 <= concurrency <= 64:
+        raise OptionError("concurrency", concurrency, "a whole number from 1 to 64")
+    access = Access(endpoint_url, profile, region, session)
+    found = locate_run(source, root, access)
+    return RecordedRun(found, writer=writer, damaged=damaged, concurrency=concurrency)
+
+
+async def aopen_run(source: Source, **options: Any) -> RecordedRun:
+    """Open a Run from async code: ``open_run`` in a thread, with its arguments and errors."""
+    import anyio.to_thread
+
+    return await anyio.to_thread.run_sync(lambda: open_run(source, **options))
+
+
+def _kinds(kind: str | Iterable[str] | None) -> frozenset[str] | None:
+    if kind is None:
+        return None
+    kinds = [kind] if isinstance(kind, str) else kind
+    return frozenset(one.removeprefix("on_") for one in kinds)

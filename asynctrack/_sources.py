@@ -1,0 +1,211 @@
+"""Where Runs lie: folders and buckets, alike. Finds the Runs below an address.
+
+A ``Store`` is a bucket or a folder of this machine. Keys are relative to it, with slashes. A
+``Location`` is the folder of one Run in a store; a Run that was tracked into several places has
+several.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from asynctrack._errors import NotFoundError, ReadError, SeveralRunsError
+from asynctrack._format import SCHEMA_VERSION
+
+MAX_LISTINGS: Final = 2_000
+"""Folders that are looked into before the search is given up as started too high."""
+
+_ROOT: Final = f"asynctrack/v{SCHEMA_VERSION}/"
+_RUN = re.compile(rf"(?:.*/)?{_ROOT}experiment=(?P<experiment>[^/]+)/run=(?P<run>[^/]+)/")
+_EXPERIMENT = re.compile(rf"(?:.*/)?{_ROOT}experiment=[^/]+/")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as a listing shows it.
+
+    Attributes:
+        key: Its key in the store.
+        size: Its size, in bytes.
+    """
+
+    key: str
+    size: int
+
+
+class GoneError(ReadError):
+    """The object is not there (any more)."""
+
+
+class Store(Protocol):
+    """A bucket or a folder, read only. Every method blocks."""
+
+    def folders(self, prefix: str) -> list[str]:
+        """Return the folders right below a prefix, as prefixes that end in a slash, sorted."""
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """Yield all objects below a prefix, in any order."""
+
+    def read(self, key: str) -> bytes:
+        """Return an object's bytes.
+
+        Raises:
+            GoneError: It is not there.
+        """
+
+    def uri(self, key: str) -> str:
+        """Return an object's full address."""
+
+
+class LocalStore:
+    """A folder of this machine.
+
+    Args:
+        root: The folder; keys are paths below it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.expanduser().absolute()
+
+    def folders(self, prefix: str) -> list[str]:
+        """Return the folders right below a prefix; links are not followed."""
+        try:
+            with os.scandir(self._root / prefix) as entries:
+                names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise _unreadable(error) from error
+        return sorted(f"{prefix}{name}/" for name in names)
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """Yield the files below a prefix."""
+        waiting = [prefix]
+        while waiting:
+            folder = waiting.pop()
+            try:
+                with os.scandir(self._root / folder) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(f"{folder}{entry.name}/")
+                        elif entry.is_file():
+                            yield StoredObject(f"{folder}{entry.name}", entry.stat().st_size)
+            except FileNotFoundError:
+                continue  # taken away while it was looked at
+            except OSError as error:
+                raise _unreadable(error) from error
+
+    def read(self, key: str) -> bytes:
+        """Return a file's bytes."""
+        try:
+            return (self._root / key).read_bytes()
+        except FileNotFoundError as error:
+            raise GoneError(f"{self.uri(key)} is not there any more") from error
+        except OSError as error:
+            raise _unreadable(error) from error
+
+    def uri(self, key: str) -> str:
+        """Return a file's path."""
+        return f"{self._root.as_posix().rstrip('/')}/{key}"
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """The folder of one Run.
+
+    Attributes:
+        store: Where it is.
+        prefix: Its key, ending in a slash.
+        experiment: The experiment's name.
+        run: The Run's name.
+    """
+
+    store: Store
+    prefix: str
+    experiment: str
+    run: str
+
+    @property
+    def uri(self) -> str:
+        """Its full address, ending in a slash."""
+        return self.store.uri(self.prefix)
+
+
+def find_runs(store: Store, prefix: str) -> list[Location]:
+    """Find the Runs at, above or below a prefix.
+
+    Args:
+        store: Where to look.
+        prefix: A Run's folder, anything in it, or any folder above it.
+
+    Returns:
+        The Runs, sorted by key; a folder without events or manifests counts as well.
+
+    Raises:
+        ReadError: There are too many folders to look into.
+    """
+    prefix = prefix if prefix.endswith("/") or not prefix else f"{prefix}/"
+    inside = _RUN.match(prefix)
+    if inside is not None:  # the Run's folder, or something in it
+        return [Location(store, inside[0], inside["experiment"], inside["run"])]
+    found: list[Location] = []
+    waiting = [prefix]
+    for _ in range(MAX_LISTINGS):
+        if not waiting:
+            break
+        folder = waiting.pop()
+        for below in store.folders(folder):
+            run = _RUN.fullmatch(below)
+            if run is not None:
+                found.append(Location(store, below, run["experiment"], run["run"]))
+            elif not _EXPERIMENT.fullmatch(folder):
+                waiting.append(below)
+    if waiting:
+        raise ReadError(
+            f"gave up looking for Runs below {store.uri(prefix)} after {MAX_LISTINGS} folders:"
+            f" give an address nearer to them, one that ends in {_ROOT} or lies below it"
+        )
+    return sorted(found, key=lambda location: location.prefix)
+
+
+def only_run(found: Sequence[Location], place: str) -> Location:
+    """Return the one Run that was found.
+
+    Raises:
+        NotFoundError: None was found.
+        SeveralRunsError: There are several.
+    """
+    if not found:
+        raise nothing_at(place)
+    if len(found) > 1:
+        uris = [location.uri for location in found]
+        raise SeveralRunsError(
+            f"there are {len(found)} Runs at {place}; open one of them:{bullets(uris)}", uris
+        )
+    return found[0]
+
+
+def nothing_at(place: str) -> NotFoundError:
+    """Return the error for a place without Runs."""
+    return NotFoundError(
+        f"there is no Run at {place}: no folder below it is called"
+        f" {_ROOT}experiment=<name>/run=<name>/. handler.statistics() tells whether anything was"
+        " delivered, the Run's parameter asynctrack.events where to."
+    )
+
+
+def bullets(items: Sequence[str], shown: int = 20) -> str:
+    """Return items as lines of a message, the first ones only."""
+    lines = [f"\n  {item}" for item in items[:shown]]
+    if len(items) > shown:
+        lines.append(f"\n  … and {len(items) - shown} more")
+    return "".join(lines)
+
+
+def _unreadable(error: OSError) -> ReadError:
+    return ReadError(f"{error.filename} cannot be read: {error.strerror or error}")

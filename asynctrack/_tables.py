@@ -1,0 +1,196 @@
+"""Traces to tables: one row for each span, flat and typed. The one owner of pandas, pyarrow and
+duckdb, which come with the extra ``read``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from asynctrack._decode import json_text
+from asynctrack._errors import MissingExtraError
+from asynctrack._span import Span, Trace
+
+EXTRA: Final = "read"
+ROWS: Final = 10_000
+"""Rows that are turned into columns at a time."""
+
+_Column = tuple[str, str, Callable[[Span], Any]]
+
+COLUMNS: Final[tuple[_Column, ...]] = (
+    ("trace_id", "text", lambda span: span.trace_id),
+    ("span_id", "text", lambda span: span.span_id),
+    ("parent_span_id", "text", lambda span: span.parent_span_id),
+    ("writer_id", "text", lambda span: span.writer_id),
+    ("kind", "text", lambda span: span.kind),
+    ("name", "text", lambda span: span.name),
+    ("status", "text", lambda span: span.status),
+    ("start", "time", lambda span: span.start_unix_nano),
+    ("end", "time", lambda span: span.end_unix_nano),
+    ("duration", "number", lambda span: span.duration),
+    ("model", "text", lambda span: span.model),
+    ("input_tokens", "count", lambda span: span.input_tokens),
+    ("output_tokens", "count", lambda span: span.output_tokens),
+    ("stream_tokens", "count", lambda span: _stream(span, "count", int)),
+    ("time_to_first_token", "number", lambda span: _stream(span, "time_to_first_token", float)),
+    ("error_type", "text", lambda span: span.error and span.error.type),
+    ("error_message", "text", lambda span: span.error and span.error.message),
+    ("inputs", "text", lambda span: json_text(span.inputs)),
+    ("outputs", "text", lambda span: json_text(span.outputs)),
+    ("tags", "texts", lambda span: list(span.tags)),
+    ("metadata", "text", lambda span: json_text(dict(span.metadata))),
+    ("attributes", "text", lambda span: json_text(dict(span.attributes))),
+    ("data", "text", lambda span: json_text(dict(span.data))),
+    ("notes", "count", lambda span: len(span.notes)),
+    ("orphan", "truth", lambda span: span.orphan),
+)
+"""Name, type and value of each column. Times are in UTC, durations in seconds; payloads JSON."""
+
+
+def spans_to_arrow(traces: Iterable[Trace]) -> Any:
+    """Return a ``pyarrow.Table`` with a row for each span, by start.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+    """
+    pyarrow = _load("run.to_arrow()", "pyarrow")
+    schema = _schema(pyarrow)
+    table = pyarrow.Table.from_batches(_batches(pyarrow, schema, traces), schema)
+    order = ("start", "end", "trace_id", "span_id")
+    return table.sort_by([(name, "ascending") for name in order])
+
+
+def spans_to_pandas(traces: Iterable[Trace]) -> Any:
+    """Return a ``pandas.DataFrame`` with a row for each span, by start.
+
+    Raises:
+        MissingExtraError: pandas or pyarrow is not installed.
+    """
+    pandas = _load("run.to_pandas()", "pandas")
+    pyarrow = _load("run.to_pandas()", "pyarrow")
+    # Counts that may be absent stay whole numbers: a NaN would make them floats.
+    nullable = {pyarrow.int64(): pandas.Int64Dtype(), pyarrow.bool_(): pandas.BooleanDtype()}
+    frame = spans_to_arrow(traces).to_pandas(types_mapper=nullable.get)
+    frame["tags"] = frame["tags"].map(list)
+    return frame
+
+
+def spans_to_duckdb(
+    traces: Iterable[Trace], parameters: Mapping[str, Any], connection: Any = None
+) -> Any:
+    """Return a DuckDB connection with the tables ``spans`` and ``parameters``.
+
+    Args:
+        traces: The spans; they are taken in piece by piece.
+        parameters: Names and values; values become JSON text.
+        connection: Where to put the tables, in place of those that are there; None makes a
+            database in memory.
+
+    Raises:
+        MissingExtraError: duckdb or pyarrow is not installed.
+    """
+    duckdb = _load("run.to_duckdb()", "duckdb")
+    pyarrow = _load("run.to_duckdb()", "pyarrow")
+    schema = _schema(pyarrow)
+    connection = duckdb.connect() if connection is None else connection
+    connection.begin()
+    try:
+        _create(connection, "spans", schema.empty_table())
+        for batch in _batches(pyarrow, schema, traces):
+            _insert(connection, "spans", pyarrow.Table.from_batches([batch]))
+        values = pyarrow.table(
+            {
+                "name": pyarrow.array(list(parameters), pyarrow.string()),
+                "value": pyarrow.array(map(json_text, parameters.values()), pyarrow.string()),
+            }
+        )
+        _create(connection, "parameters", values)
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+    return connection
+
+
+def rows_to_pandas(what: str, rows: list[dict[str, Any]]) -> Any:
+    """Return a ``pandas.DataFrame`` of rows.
+
+    Args:
+        what: The call, for the error.
+        rows: The rows; a column that a row lacks is empty there.
+
+    Raises:
+        MissingExtraError: pandas is not installed.
+    """
+    pandas = _load(what, "pandas")
+    columns = dict.fromkeys(name for row in rows for name in row)
+    frame = pandas.DataFrame(rows, columns=list(columns))
+    return frame.convert_dtypes(convert_floating=False) if rows else frame
+
+
+def _create(connection: Any, name: str, table: Any) -> None:
+    connection.register("asynctrack_rows", table)
+    try:
+        connection.execute(
+            f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM asynctrack_rows"  # noqa: S608  # our own name
+        )
+    finally:
+        connection.unregister("asynctrack_rows")
+
+
+def _insert(connection: Any, name: str, table: Any) -> None:
+    connection.register("asynctrack_rows", table)
+    try:
+        connection.execute(f"INSERT INTO {name} SELECT * FROM asynctrack_rows")  # noqa: S608  # our own name
+    finally:
+        connection.unregister("asynctrack_rows")
+
+
+def _schema(pyarrow: Any) -> Any:
+    types = {
+        "text": pyarrow.string(),
+        "texts": pyarrow.list_(pyarrow.string()),
+        "time": pyarrow.timestamp("ns", tz="UTC"),
+        "number": pyarrow.float64(),
+        "count": pyarrow.int64(),
+        "truth": pyarrow.bool_(),
+    }
+    return pyarrow.schema([(name, types[kind]) for name, kind, _ in COLUMNS])
+
+
+def _batches(pyarrow: Any, schema: Any, traces: Iterable[Trace]) -> Iterator[Any]:
+    columns: list[list[Any]] = [[] for _ in COLUMNS]
+    for trace in traces:
+        for span in trace.walk():
+            for column, (_, _, value) in zip(columns, COLUMNS, strict=True):
+                column.append(value(span))
+            if len(columns[0]) >= ROWS:
+                yield _batch(pyarrow, schema, columns)
+    if columns[0]:
+        yield _batch(pyarrow, schema, columns)
+
+
+def _batch(pyarrow: Any, schema: Any, columns: list[list[Any]]) -> Any:
+    arrays = [
+        pyarrow.array(column, field.type) for column, field in zip(columns, schema, strict=True)
+    ]
+    for column in columns:
+        column.clear()
+    return pyarrow.record_batch(arrays, schema=schema)
+
+
+def _stream(span: Span, name: str, kind: type[Any]) -> Any:
+    value = (span.stream or {}).get(name)
+    allowed = (int, float) if kind is float else (int,)
+    if type(value) not in allowed:
+        return None
+    assert isinstance(value, (int, float))
+    return value if kind is float or abs(value) < 2**63 else None
+
+
+def _load(what: str, package: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise MissingExtraError(what, package, EXTRA) from error

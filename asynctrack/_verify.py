@@ -1,0 +1,261 @@
+"""``verify``: is every event there exactly once, and every object as it was written?
+
+It reads the manifests and every object, and names what is missing, doubled, damaged or not listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from asynctrack._backends._s3_read import Access
+from asynctrack._listing import Listing, list_run
+from asynctrack._manifests import Problem, WriterManifest
+from asynctrack._merge import AHEAD, Fetched, Fetcher, open_artifact
+from asynctrack._open import Found, Place, Source, describe, locate_runs
+from asynctrack._ranges import Ranges, SeqRange, subtract, sweep, union
+from asynctrack._sources import bullets, nothing_at
+
+
+@dataclass(frozen=True, slots=True)
+class WriterReport:
+    """What is there of one writer.
+
+    Attributes:
+        experiment: The experiment's name.
+        run: The Run's name.
+        writer_id: Who.
+        state: ``closed``, ``open`` (still writing, or it died), or ``unknown`` without a manifest.
+        accepted: Events it says it accepted; None without a manifest.
+        events: Different events found.
+        objects: Objects found.
+        bytes: Their size, in bytes.
+        verified: Objects whose checksum is the one listed.
+        unlisted: Addresses of objects that no manifest lists (yet): nothing to compare with.
+        missing: Events that should be there and are not.
+        doubled: Events that are there more than once; readers fold them.
+        damaged: Objects that are not as they were written, or cannot be read in parts.
+        undelivered: Events accepted and not in any manifest's ranges: of an open writer they may
+            still come; of a closed one they are missing.
+        refused: Events that the backend refused for good, which the writer knows of.
+        dropped: Events it never accepted.
+    """
+
+    experiment: str
+    run: str
+    writer_id: str
+    state: str
+    accepted: int | None
+    events: int
+    objects: int
+    bytes: int
+    verified: int
+    unlisted: tuple[str, ...]
+    missing: tuple[SeqRange, ...]
+    doubled: tuple[SeqRange, ...]
+    damaged: tuple[Problem, ...]
+    undelivered: tuple[SeqRange, ...]
+    refused: tuple[SeqRange, ...]
+    dropped: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether every event that should be there is there exactly once, in sound objects."""
+        return not (self.missing or self.doubled or self.damaged)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.experiment}/{self.run} writer {self.writer_id} ({self.state}):"
+            f" {self.events} events in {self.objects} objects, {self.verified} checksums match,"
+            f" {'all there exactly once' if self.ok else 'NOT as it should be'}"
+        ]
+        lines += [f"  missing: {one}" for one in self.missing]
+        lines += [f"  doubled: {one}" for one in self.doubled]
+        lines += [f"  damaged: {one}" for one in self.damaged]
+        lines += [f"  not delivered yet: {one}" for one in self.undelivered]
+        lines += [f"  refused by the backend: {one}" for one in self.refused]
+        lines += [f"  not in any manifest: {one}" for one in self.unlisted]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What ``verify`` found; ``str(report)`` says it in words.
+
+    Attributes:
+        uris: The addresses of the Runs that were looked at.
+        writers: Each writer.
+        problems: Manifests that cannot be read, and objects with names of another kind.
+    """
+
+    uris: tuple[str, ...]
+    writers: tuple[WriterReport, ...]
+    problems: tuple[Problem, ...] = field(default=())
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is missing, doubled or damaged, and every manifest can be read."""
+        return not self.problems and all(writer.ok for writer in self.writers)
+
+    @property
+    def events(self) -> int:
+        """Different events found, of all writers."""
+        return sum(writer.events for writer in self.writers)
+
+    @property
+    def objects(self) -> int:
+        """Objects found, of all writers."""
+        return sum(writer.objects for writer in self.writers)
+
+    def __str__(self) -> str:
+        head = f"{'ok' if self.ok else 'PROBLEMS'}: {self.events} events in {self.objects} objects"
+        lines = [head, *(str(writer) for writer in self.writers)]
+        return "\n".join(lines) + bullets([str(problem) for problem in self.problems])
+
+
+def verify(
+    source: Source,
+    *,
+    root: Place | None = None,
+    concurrency: int = AHEAD,
+    endpoint_url: str | None = None,
+    profile: str | None = None,
+    region: str | None = None,
+    session: Any = None,
+) -> Report:
+    """Read everything of a Run, or of all Runs below a place, and say whether it is all there.
+
+    Blocks. What is wrong with the data is in the report; it is never raised.
+
+    Args:
+        source: As for ``open_run``; several Runs are all looked at.
+        root: As for ``open_run``.
+        concurrency: How many objects are fetched at a time.
+        endpoint_url: As for ``open_run``.
+        profile: As for ``open_run``.
+        region: As for ``open_run``.
+        session: As for ``open_run``.
+
+    Raises:
+        NotFoundError: There is no Run.
+        OptionError: ``source`` or ``root`` is nothing that can be looked at.
+        ReadError: A folder or file cannot be read.
+        BackendError: AWS said no, or could not be reached in several attempts.
+    """
+    found = locate_runs(source, root, Access(endpoint_url, profile, region, session))
+    writers: list[WriterReport] = []
+    problems: list[Problem] = []
+    fetcher = Fetcher(concurrency)
+    try:
+        for run in found:
+            listing = list_run(run.locations)
+            problems += listing.problems
+            writers += _writers(run, listing, fetcher)
+    finally:
+        fetcher.close()
+    if not writers and not problems:
+        raise nothing_at(describe(source, root))
+    uris = tuple(location.uri for run in found for location in run.locations)
+    return Report(uris, tuple(writers), tuple(problems))
+
+
+def _writers(found: Found, listing: Listing, fetcher: Fetcher) -> list[WriterReport]:
+    manifests: dict[str, list[WriterManifest]] = {}
+    for manifest in listing.writers:
+        manifests.setdefault(manifest.writer_id, []).append(manifest)
+    ids = dict.fromkeys([*manifests, *sorted(listing.artifacts), *sorted(listing.missing)])
+    return [
+        _writer(found, writer_id, manifests.get(writer_id, []), listing, fetcher)
+        for writer_id in ids
+    ]
+
+
+def _writer(
+    found: Found,
+    writer_id: str,
+    manifests: Sequence[WriterManifest],
+    listing: Listing,
+    fetcher: Fetcher,
+) -> WriterReport:
+    artifacts = listing.artifacts.get(writer_id, ())
+    pieces: list[SeqRange] = []
+    damaged: list[Problem] = []
+    verified = 0
+    for fetched in fetcher.fetch(artifacts):
+        verified += fetched.artifact.sha256 is not None and fetched.intact
+        pieces += _runs_of_numbers(fetched, damaged)
+    pieces.sort(key=lambda piece: (piece.first_seq, piece.last_seq))
+    covered, doubled = sweep(pieces)
+
+    manifest = max(manifests, key=lambda one: one.updated_unix_nano, default=None)
+    highest = covered[-1][1] if covered else 0
+    refused = union(one for manifest in manifests for one in manifest.refused_ranges)
+    listed = [receipt for one in manifests for receipt in one.artifacts]
+    promised = union(
+        [
+            *(one for manifest in manifests for one in manifest.ranges),
+            *((receipt.first_seq, receipt.last_seq) for receipt in listed),
+        ]
+    )
+    if manifest is not None:
+        highest = max(highest, manifest.accepted, *(last for _, last in promised), 0)
+    absent = subtract(subtract([(1, highest)] if highest else [], covered), refused)
+    if manifest is None or manifest.state == "closed":
+        missing, undelivered = absent, []
+    else:  # what it has not called delivered may be on its way
+        undelivered = subtract(absent, promised)
+        missing = subtract(absent, undelivered)
+    expected = [
+        *(SeqRange(a.place.first_seq, a.place.last_seq, (a.uri,)) for a in artifacts),
+        *(
+            SeqRange(receipt.first_seq, receipt.last_seq, (uri,))
+            for uri, receipt in listing.missing.get(writer_id, ())
+        ),
+    ]
+    return WriterReport(
+        experiment=found.locations[0].experiment,
+        run=found.locations[0].run,
+        writer_id=writer_id,
+        state="unknown" if manifest is None else manifest.state,
+        accepted=None if manifest is None else manifest.accepted,
+        events=sum(last - first + 1 for first, last in covered),
+        objects=len(artifacts),
+        bytes=sum(artifact.size for artifact in artifacts),
+        verified=verified,
+        unlisted=tuple(artifact.uri for artifact in artifacts if artifact.sha256 is None),
+        missing=tuple(_with_objects(missing, expected)),
+        doubled=tuple(doubled),
+        damaged=tuple(damaged),
+        undelivered=tuple(SeqRange(first, last) for first, last in undelivered),
+        refused=tuple(SeqRange(first, last) for first, last in refused),
+        dropped=sum(sum(manifest.dropped.values()) for manifest in manifests),
+    )
+
+
+def _runs_of_numbers(fetched: Fetched, damaged: list[Problem]) -> list[SeqRange]:
+    """Return the sequence numbers in an object, each unbroken run of them as one range."""
+    runs: list[SeqRange] = []
+    objects = (fetched.artifact.uri,)
+    first = last = 0
+    for event in open_artifact(fetched, damaged.append, set_aside=True):
+        seq = event.seq
+        if seq != last + 1 or not first:
+            if first:
+                runs.append(SeqRange(first, last, objects))
+            first = seq
+        last = seq
+    if first:
+        runs.append(SeqRange(first, last, objects))
+    return runs
+
+
+def _with_objects(ranges: Ranges, objects: Sequence[SeqRange]) -> Iterable[SeqRange]:
+    for first, last in ranges:
+        names = [
+            name
+            for one in objects
+            if one.first_seq <= last and one.last_seq >= first
+            for name in one.objects
+        ]
+        yield SeqRange(first, last, tuple(dict.fromkeys(names)))
