@@ -14,19 +14,21 @@ class Batch:
     """Events cut together, in the order in which they were accepted.
 
     Attributes:
+        writer_id: Who accepted them.
         first_seq: Sequence number of the first event.
-        bodies: The encoded events without their sequence number.
-        size: What they count in the buffer, in bytes.
+        events: How many there are.
+        raw: Their lines.
     """
 
+    writer_id: str
     first_seq: int
-    bodies: list[bytes]
-    size: int
+    events: int
+    raw: bytes
 
     @property
     def last_seq(self) -> int:
         """Sequence number of the last event."""
-        return self.first_seq + len(self.bodies) - 1
+        return self.first_seq + self.events - 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,12 @@
 
 It counts everything that has been accepted and not yet acknowledged, in bytes and in events: what
 waits here, the open batch, uploads in flight and those waiting for a retry. Accepting an event
-gives it the next sequence number, under one re-entrant lock, so that the order in the buffer is
-the order of the numbers and the counters always add up; the lock is held for a few assignments
-and never while anything waits.
+gives it the next sequence number and its place in the store (memory, or a segment of the spool),
+under one re-entrant lock, so that the order in the store is the order of the numbers and the
+counters always add up; the lock is held for a few assignments and never while anything waits.
+
+A finalizer that logs while this very thread holds the lock comes in again: its event is put aside
+and accepted by the outer call as that leaves, in order, and it never waits.
 
 A callback that finds it full joins a queue of *waiters*. Whoever makes room accepts their events
 for them, first come first served, so a waiter is woken once and never has to try again.
@@ -21,10 +24,12 @@ from concurrent.futures import Future as ThreadFuture
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from asynctrack._artifact import Batch
+from asynctrack._format import line_prefix, number_line
+from asynctrack._segment import Segment
+from asynctrack._store import MemoryPiece, SegmentPiece, Store
 
 LINE_OVERHEAD: Final = 80
-"""Bytes added to a body for its line prefix and its bookkeeping, as the buffer counts it."""
+"""Bytes that a line is longer than its body, at the most; what room for it is asked with."""
 
 RESERVED_TENTHS: Final = 1
 """Tenths of the buffer that only ends, errors and the user's own values may fill, so that a
@@ -47,8 +52,9 @@ class BufferCounts:
     accepted: int
     delivered: int
     dead_lettered: int
+    spooled: int
     pending: int
-    pending_bytes: int
+    waiting_bytes: int
     dropped: dict[str, int]
     waiting: int
 
@@ -83,14 +89,31 @@ class ThreadWaiter:
         self.outcome.set_result(accepted)
 
 
+class _Section:
+    """The buffer's lock for everything but the hot path: notes that it is held."""
+
+    def __init__(self, buffer: Buffer) -> None:
+        self._buffer = buffer
+
+    def __enter__(self) -> None:
+        self._buffer._lock.acquire()
+        self._buffer._held += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._buffer._leave()
+        self._buffer._lock.release()
+
+
 class Buffer:
     """Bounded in bytes and events, thread-safe, re-entrant.
 
     Args:
-        max_bytes: Bound in bytes.
-        max_events: Bound in events.
-        batch_bytes: The worker is woken when this much waits to be cut, in bytes.
-        batch_events: The same, in events.
+        writer_id: Who accepts the events.
+        store: Where they are kept.
+        max_bytes: Bound of what is in memory, in bytes; without ``spool_bytes``, of all.
+        max_events: Bound in events; with ``spool_bytes``, of what is in memory.
+        spool_bytes: Bound of all, in bytes, where a full memory goes on to disk; None where it
+            does not.
         wake: Wakes the worker; called from any thread, must not block.
         monotonic: The clock, in seconds.
     """
@@ -98,31 +121,36 @@ class Buffer:
     def __init__(
         self,
         *,
+        writer_id: str,
+        store: Store,
         max_bytes: int,
         max_events: int,
-        batch_bytes: int,
-        batch_events: int,
+        spool_bytes: int | None = None,
         wake: Callable[[], None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._lock = threading.RLock()  # re-entrant: a finalizer may log while it is held
-        self._queue: deque[bytes] = deque()
-        self._queued_bytes = 0
+        self._lock = threading.RLock()
+        self._held = 0  # how often the thread that has the lock has it
+        self._section = _Section(self)
+        self._deferred: deque[bytes] = deque()
+        self._prefix = line_prefix(writer_id)
+        self._store = store
         self._oldest: float | None = None
         self._waiters: deque[Waiter] = deque()
         self._max_bytes = max_bytes
         self._max_events = max_events
-        self._batch_bytes = batch_bytes
-        self._batch_events = batch_events
+        self._spool_bytes = spool_bytes
         self._wake = wake
         self._monotonic = monotonic
         self._closed: str | None = None
         self._accepted = 0
-        self._taken = 0
         self._delivered = 0
         self._dead_lettered = 0
-        self._pending = 0
-        self._pending_bytes = 0
+        self._waiting = 0  # accepted and not settled: events and bytes, and what of it is cut
+        self._waiting_bytes = 0
+        self._cut_durable = 0
+        self._cut_memory_bytes = 0
+        self._cut_memory_events = 0
         self._dropped: dict[str, int] = {}
 
     # -- the callbacks' side ------------------------------------------------------------------
@@ -138,9 +166,16 @@ class Buffer:
             Whether it was accepted. When not, nothing was counted yet: wait or ``drop``.
         """
         with self._lock:
+            if self._held:
+                self._deferred.append(body)
+                return True
             if self._waiters or self._closed or not self._has_room(len(body), sheddable):
                 return False
-            wake = self._accept(body)
+            self._held = 1
+            try:
+                wake = self._accept(body)
+            finally:
+                self._leave()
         if wake:
             self._wake()
         return True
@@ -152,7 +187,7 @@ class Buffer:
             None when it waits or was accepted (its ``finish`` is called in both cases), or the
             reason why it can only be dropped.
         """
-        with self._lock:
+        with self._section:
             if self._closed:
                 return self._closed
             if self._waiters or not self._has_room(len(waiter.body), False):
@@ -168,7 +203,7 @@ class Buffer:
 
     def withdraw(self, waiter: Waiter) -> bool:
         """Take a waiter out of the queue; False when its event was accepted already."""
-        with self._lock:
+        with self._section:
             try:
                 self._waiters.remove(waiter)
             except ValueError:
@@ -177,49 +212,41 @@ class Buffer:
 
     def drop(self, reason: str, events: int = 1) -> None:
         """Count events that were not accepted."""
-        with self._lock:
+        with self._section:
             self._dropped[reason] = self._dropped.get(reason, 0) + events
 
     # -- the worker's side --------------------------------------------------------------------
 
-    def take(self) -> Batch | None:
-        """Cut the next batch: what waits, up to the batch limits; None when nothing waits."""
-        with self._lock:
-            bodies: list[bytes] = []
-            size = 0
-            while self._queue and len(bodies) < self._batch_events:
-                cost = len(self._queue[0]) + LINE_OVERHEAD
-                if bodies and size + cost > self._batch_bytes:
-                    break
-                bodies.append(self._queue.popleft())
-                size += cost
-            if not bodies:
+    def take(self) -> MemoryPiece | SegmentPiece | None:
+        """Cut the oldest piece; None when nothing waits."""
+        with self._section:
+            piece = self._store.cut()
+            if piece is None:
                 return None
-            self._queued_bytes -= size
-            first_seq = self._taken + 1
-            self._taken += len(bodies)
-            if not self._queue:
-                self._oldest = None
-            return Batch(first_seq, bodies, size)
-
-    def settle(self, batch_events: int, batch_bytes: int, *, delivered: bool) -> None:
-        """Free the room of a batch that was acknowledged, or that was given up for good."""
-        finished: list[Waiter] = []
-        with self._lock:
-            self._pending -= batch_events
-            self._pending_bytes -= batch_bytes
-            if delivered:
-                self._delivered += batch_events
+            self._oldest = self._monotonic() if self._store.events else None
+            if piece.durable:
+                self._cut_durable += piece.events
             else:
-                self._dead_lettered += batch_events
-            while self._waiters and self._has_room(len(self._waiters[0].body), False):
-                waiter = self._waiters.popleft()
-                self._accept(waiter.body)
-                finished.append(waiter)
-        for waiter in finished:
-            waiter.finish(True)
-        if finished:
-            self._wake()
+                self._cut_memory_bytes += piece.size
+                self._cut_memory_events += piece.events
+            return piece
+
+    def settle(self, piece: MemoryPiece | SegmentPiece, *, delivered: bool) -> None:
+        """Free the room of a piece that was acknowledged, or that was given up for good."""
+        with self._section:
+            events = piece.events
+            self._waiting -= events
+            self._waiting_bytes -= piece.size
+            if piece.durable:
+                self._cut_durable -= events
+            else:
+                self._cut_memory_bytes -= piece.size
+                self._cut_memory_events -= events
+            if delivered:
+                self._delivered += events
+            else:
+                self._dead_lettered += events
+        self._admit()
 
     def close(self, reason: str) -> int:
         """Refuse events from now on, for this reason; what waits for room is dropped with it.
@@ -227,7 +254,7 @@ class Buffer:
         Returns:
             How many events were accepted in all.
         """
-        with self._lock:
+        with self._section:
             self._closed = self._closed or reason
             waiters, self._waiters = self._waiters, deque()
             for _ in waiters:
@@ -237,10 +264,36 @@ class Buffer:
             waiter.finish(False)
         return accepted
 
-    def cut_state(self) -> tuple[int, int, float | None, bool]:
-        """Return events and bytes to be cut, when the first came in, and whether room is wanted."""
-        with self._lock:
-            return len(self._queue), self._queued_bytes, self._oldest, bool(self._waiters)
+    def cut_state(self) -> tuple[int, float | None, bool]:
+        """Return events to be cut, when the first came in, and whether to cut them at once.
+
+        At once: a piece is full, or a callback waits for room.
+        """
+        with self._section:
+            hurry = bool(self._waiters) or self._store.full_pieces > 0
+            return self._store.events, self._oldest, hurry
+
+    def segment_wanted(self) -> tuple[int, int] | None:
+        """Return the size in bytes and events of a segment that is wanted now, or None."""
+        with self._section:
+            return self._store.wanted
+
+    def supply(self, segment: Segment) -> Segment | None:
+        """Hand over a segment; it comes back when there is no use for it any more."""
+        with self._section:
+            back = self._store.supply(segment)
+        self._admit()  # what went to disk made room in memory
+        return back
+
+    def segments(self) -> list[Segment]:
+        """Return the segments that hold lines and are not cut, oldest first."""
+        with self._section:
+            return self._store.segments()
+
+    def take_spare(self) -> Segment | None:
+        """Give the spare segment back, at the end."""
+        with self._section:
+            return self._store.take_spare()
 
     @property
     def closed_reason(self) -> str | None:
@@ -249,44 +302,71 @@ class Buffer:
 
     def counts(self) -> BufferCounts:
         """Return all counters, read together."""
-        with self._lock:
+        with self._section:
+            spooled = self._store.durable_events + self._cut_durable
             return BufferCounts(
                 self._accepted,
                 self._delivered,
                 self._dead_lettered,
-                self._pending,
-                self._pending_bytes,
+                spooled,
+                self._waiting - spooled,
+                self._waiting_bytes,
                 dict(self._dropped),
                 len(self._waiters),
             )
 
-    # -- with the lock held -------------------------------------------------------------------
+    # -- inside -------------------------------------------------------------------------------
+
+    def _leave(self) -> None:
+        """Give the section up; accept what came in while it was held."""
+        while self._held == 1 and self._deferred:
+            body = self._deferred.popleft()
+            if self._closed or not self._has_room(len(body), False):
+                reason = self._closed or "buffer_full"
+                self._dropped[reason] = self._dropped.get(reason, 0) + 1
+            else:
+                self._accept(body)
+        self._held -= 1
+
+    def _admit(self) -> None:
+        """Accept for those who wait what there is room for now."""
+        finished: list[Waiter] = []
+        with self._section:
+            while self._waiters and self._has_room(len(self._waiters[0].body), False):
+                waiter = self._waiters.popleft()
+                self._accept(waiter.body)
+                finished.append(waiter)
+        for waiter in finished:
+            waiter.finish(True)
+        if finished:
+            self._wake()
 
     def _has_room(self, length: int, sheddable: bool) -> bool:
-        if not self._pending:
+        if not self._waiting:
             return True  # an event larger than the whole buffer passes when it is alone
+        length += LINE_OVERHEAD
         max_bytes, max_events = self._max_bytes, self._max_events
         if sheddable:
             max_bytes -= max_bytes * RESERVED_TENTHS // 10
             max_events -= max_events * RESERVED_TENTHS // 10
-        size = self._pending_bytes + length + LINE_OVERHEAD
-        return size <= max_bytes and self._pending < max_events
+        if self._spool_bytes is None:
+            return self._waiting_bytes + length <= max_bytes and self._waiting < max_events
+        store = self._store
+        return (
+            self._waiting_bytes + length <= self._spool_bytes
+            and store.memory_bytes + self._cut_memory_bytes + length <= max_bytes
+            and store.events - store.durable_events + self._cut_memory_events < max_events
+        )
 
     def _accept(self, body: bytes) -> bool:
         """Give the event its number and its place; tell whether the worker has to know."""
-        size = len(body) + LINE_OVERHEAD
-        first = not self._queue
+        first = not self._store.events
         if first:
             self._oldest = self._monotonic()
-        before = self._queued_bytes
-        self._queue.append(body)
-        self._queued_bytes = before + size
         self._accepted += 1
-        self._pending += 1
-        self._pending_bytes += size
-        # Once when the delay of a batch starts, once when a batch is full; never for each event.
-        return (
-            first
-            or before < self._batch_bytes <= before + size
-            or len(self._queue) == self._batch_events
-        )
+        line = number_line(self._prefix, self._accepted, body)
+        rolled = self._store.append(self._accepted, line)
+        self._waiting += 1
+        self._waiting_bytes += len(line)
+        # When the delay of a batch starts and when a batch is full; never for each event.
+        return first or rolled

@@ -31,7 +31,7 @@ _ARTIFACT = re.compile(
     r"dt=(?P<day>\d{4}-\d{2}-\d{2})/(?P<writer>[0-9a-f]+)"
     rf"-(?P<first>\d{{{SEQ_DIGITS},}})-(?P<last>\d{{{SEQ_DIGITS},}})\.jsonl(?:\.zst|\.gz)?"
 )
-_TIME_FIELD = b'{"time_unix_nano":'
+_TIME_FIELD = b',"time_unix_nano":'
 
 
 def is_valid_name(name: str) -> bool:
@@ -97,16 +97,21 @@ def line_prefix(writer_id: str) -> bytes:
     return b'{"v":%d,"writer_id":"%s","seq":' % (SCHEMA_VERSION, writer_id.encode())
 
 
-def event_time(body: bytes) -> int:
-    """Return the wall clock in an encoded event body, in nanoseconds, without decoding it.
+def number_line(prefix: bytes, seq: int, body: bytes) -> bytes:
+    """Return an event's line: what ``line_prefix`` gave, its number, its body, a line end."""
+    return b"".join((prefix, b"%d," % seq, body[1:], b"\n"))
+
+
+def line_time(line: bytes) -> int:
+    """Return the wall clock in a line, in nanoseconds, without decoding it.
 
     Every body starts with ``time_unix_nano``; capture guarantees that.
 
     Raises:
-        ValueError: The body does not start that way.
+        ValueError: The line does not start that way.
     """
-    if not body.startswith(_TIME_FIELD):
-        raise ValueError("an event body starts with time_unix_nano")
-    start = len(_TIME_FIELD)
-    end = min(at for at in (body.find(b",", start), body.find(b"}", start)) if at > 0)
-    return int(body[start:end])
+    start = line.find(_TIME_FIELD, 0, 200) + len(_TIME_FIELD)
+    if start < len(_TIME_FIELD):
+        raise ValueError("an event's body starts with time_unix_nano")
+    end = min(at for at in (line.find(b",", start), line.find(b"}", start)) if at > 0)
+    return int(line[start:end])

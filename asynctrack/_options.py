@@ -16,7 +16,8 @@ from typing import Any, Final, Literal, Union
 from asynctrack._errors import OptionError
 from asynctrack._format import SUFFIXES, is_valid_name
 
-Overflow = Literal["block", "drop_newest"]
+Overflow = Literal["spool", "block", "drop_newest"]
+Durability = Literal["process", "power", "memory"]
 Compression = Literal["zstd", "gzip", "none"]
 Tokens = Literal["stream", "each", "none"]
 Pattern = Union[str, "re.Pattern[str]"]
@@ -35,8 +36,15 @@ class Options:
     """The options of one tracker, all of them valid.
 
     Attributes:
-        overflow: What happens when the buffer is full: ``"block"`` makes the callback wait for
-            room (an async one awaits, a sync one waits), ``"drop_newest"`` drops and counts.
+        durability: What accepted events survive: ``"process"`` the end of the process however it
+            ends, ``"power"`` the power too, but for the last 10 ms, ``"memory"`` neither.
+        spool_dir: Where they are kept until S3 has acknowledged them; None takes a folder under
+            the user's state directory.
+        max_spool_bytes: Bound of that folder, in bytes. 512 MiB of the disk are left free.
+        overflow: What happens when the buffer is full: ``"spool"`` goes on, on disk, up to
+            ``max_spool_bytes``, and then drops and counts; ``"block"`` makes the callback wait
+            for room (an async one awaits, a sync one waits); ``"drop_newest"`` drops and counts.
+            None is ``"spool"`` where there is a spool, else ``"block"``.
         block_timeout: The longest a callback waits for room, in seconds; None waits as long as
             it takes. When it is over, the event is dropped and counted.
         max_buffer_bytes: Bound of everything accepted and not acknowledged, in bytes.
@@ -57,7 +65,10 @@ class Options:
         run_name: Name of the Run when tracking into a folder; None makes one up.
     """
 
-    overflow: Overflow = "block"
+    durability: Durability = "process"
+    spool_dir: str | None = None
+    max_spool_bytes: int = GIB
+    overflow: Overflow | None = None
     block_timeout: float | None = None
     max_buffer_bytes: int = 64 * MIB
     max_buffer_events: int = 100_000
@@ -80,7 +91,14 @@ class Options:
         Raises:
             OptionError: One is not allowed.
         """
-        _choice(self, "overflow", ("block", "drop_newest"))
+        _choice(self, "durability", ("process", "power", "memory"))
+        if self.overflow is not None:
+            _choice(self, "overflow", ("spool", "block", "drop_newest"))
+            if self.overflow == "spool" and self.durability == "memory":
+                raise OptionError("overflow", "spool", "'block' or 'drop_newest' with no spool")
+        if self.spool_dir is not None and not isinstance(self.spool_dir, (str, os.PathLike)):
+            raise OptionError("spool_dir", self.spool_dir, "the path of a folder")
+        _integer(self, "max_spool_bytes", 16 * MIB, 1024 * GIB)
         _choice(self, "compression", tuple(SUFFIXES))
         _choice(self, "tokens", ("stream", "each", "none"))
         if self.block_timeout is not None:
@@ -112,6 +130,13 @@ class Options:
                 raise OptionError(small, getattr(self, small), f"at most {large}={limit}")
         # Compiled here for good: an iterator of patterns can be read only once.
         object.__setattr__(self, "redact", compile_redact(self.redact))
+
+    @property
+    def effective_overflow(self) -> Overflow:
+        """What happens when the buffer is full, with the default filled in."""
+        if self.overflow is not None:
+            return self.overflow
+        return "block" if self.durability == "memory" else "spool"
 
     @classmethod
     def resolve(cls, given: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Options:

@@ -6,10 +6,10 @@ is, and a checksum over both and the line. A line counts when its entry vouches 
 damaged one is told from a good one, and each entry stands for itself: damage costs the records it
 hits and no others.
 
-Both files are allocated in full when they are made and then mapped into memory: appending is a copy,
-which the operating system keeps when the process is killed, and a full disk is noticed when a
-segment is made, not when a line is written. States, by the ending of the file of lines:
-``open`` (being written), ``sealed`` (complete, perhaps being uploaded), ``dead`` (refused for good).
+Both files are allocated in full when they are made and then mapped into memory: appending is a
+copy, which the operating system keeps when the process is killed, and a full disk is noticed when
+a segment is made, not when a line is written. States, by the ending of the file of lines: ``open``
+(being written), ``sealed`` (complete, perhaps being uploaded), ``dead`` (refused for good).
 """
 
 from __future__ import annotations
@@ -94,8 +94,11 @@ class Segment:
         self.events += 1
 
     def content(self) -> bytes:
-        """Return all lines."""
-        return self._lines[: self.used]
+        """Return all lines. Reads the file when it is no longer mapped."""
+        try:
+            return self._lines[: self.used]
+        except ValueError:
+            return self.path.read_bytes()[: self.used]
 
     def sync(self) -> None:
         """Write what was appended through to the disk. Blocks.
@@ -116,17 +119,25 @@ class Segment:
         self.path.rename(sealed)
         self.path = sealed
 
-    def trim(self) -> None:
-        """Unmap both files and give the room they do not use back. Blocks."""
+    @property
+    def mapped(self) -> bool:
+        """Whether it is in memory."""
+        return not self._lines.closed
+
+    def unmap(self) -> None:
+        """Let go of the memory; nothing can be appended after that."""
         self._lines.close()
         self._index.close()
+
+    def trim(self) -> None:
+        """Unmap both files and give the room they do not use back. Blocks."""
+        self.unmap()
         os.truncate(self.path, self.used)
         os.truncate(self.index_path, HEADER_BYTES + self.events * _ENTRY.size)
 
     def remove(self) -> None:
         """Delete both files, the lines first. Blocks."""
-        self._lines.close()
-        self._index.close()
+        self.unmap()
         remove_files(self.path)
 
 

@@ -20,7 +20,7 @@ class Statistics:
         pending: Events in memory: open batch, uploads in flight, waiting for a retry.
         dead_lettered: Events of artifacts that the backend refuses for good.
         dropped: Events never accepted, by reason.
-        pending_bytes: Size of the pending events, in bytes, before compression.
+        waiting_bytes: Size of the spooled and the pending events, in bytes, before compression.
         artifacts: Artifacts acknowledged.
         bytes_delivered: Size of those artifacts, in bytes, compressed.
         retries: Uploads tried again.
@@ -36,7 +36,7 @@ class Statistics:
     pending: int = 0
     dead_lettered: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
-    pending_bytes: int = 0
+    waiting_bytes: int = 0
     artifacts: int = 0
     bytes_delivered: int = 0
     retries: int = 0

@@ -27,6 +27,7 @@ from asynctrack._buffer import Buffer
 from asynctrack._callback import AsyncHandler, SyncHandler
 from asynctrack._capture import Capture
 from asynctrack._errors import OptionError, RunError, StateError
+from asynctrack._keeper import Keeper
 from asynctrack._notices import Notices
 from asynctrack._observe import Observations
 from asynctrack._options import Options, compile_redact
@@ -34,7 +35,9 @@ from asynctrack._progress import progress
 from asynctrack._record import Recorder
 from asynctrack._redact import Redactor
 from asynctrack._sink import Flush, Sink
+from asynctrack._spool import default_spool_dir
 from asynctrack._statistics import Statistics
+from asynctrack._store import Store
 from asynctrack._worker import Worker
 
 logger = logging.getLogger("asynctrack")
@@ -62,13 +65,19 @@ class Tracker:
         observations = Observations()
         redactor = Redactor(compile_redact(options.redact))
         self._observations = observations
+        spooled = options.durability != "memory"
+        overflow = options.effective_overflow
         self._buffer = Buffer(
+            writer_id=self.writer_id,
+            store=Store(
+                self.writer_id, options.max_batch_bytes, options.max_batch_events, spooled=spooled
+            ),
             max_bytes=options.max_buffer_bytes,
             max_events=options.max_buffer_events,
-            batch_bytes=options.max_batch_bytes,
-            batch_events=options.max_batch_events,
+            spool_bytes=options.max_spool_bytes if overflow == "spool" else None,
             wake=self._wake,
         )
+        self._keeper = self._make_keeper(notices) if spooled else None
         self._recorder = Recorder(
             writer_id=self.writer_id,
             backend=backend,
@@ -84,9 +93,10 @@ class Tracker:
             backend=backend,
             recorder=self._recorder,
             notices=notices,
-            policy=CutPolicy(options.max_batch_events, options.max_batch_bytes, options.max_delay),
+            policy=CutPolicy(options.max_delay),
             compression=options.compression,
             concurrency=options.upload_concurrency,
+            keeper=self._keeper,
         )
         self._sink = Sink(
             capture=Capture(tokens=options.tokens, redactor=redactor, observations=observations),
@@ -94,7 +104,7 @@ class Tracker:
             observations=observations,
             worker=self._worker,
             notices=notices,
-            block=options.overflow == "block",
+            block=overflow == "block",
             block_timeout=options.block_timeout,
             statistics=self.statistics,
         )
@@ -137,10 +147,11 @@ class Tracker:
         return Statistics(
             accepted=counts.accepted,
             delivered=counts.delivered,
+            spooled=counts.spooled,
             pending=counts.pending,
             dead_lettered=counts.dead_lettered,
             dropped=counts.dropped,
-            pending_bytes=counts.pending_bytes,
+            waiting_bytes=counts.waiting_bytes,
             artifacts=self._worker.artifacts,
             bytes_delivered=self._worker.bytes_delivered,
             retries=self._worker.retries,
@@ -228,6 +239,17 @@ class Tracker:
         self._buffer.close("close_timeout")
         self._backend.mirror(self._recorder.written)
         statistics = self.statistics()
+        if statistics.spooled and self._keeper is not None:
+            logger.warning(
+                "asynctrack could not deliver %d of %d events to %s within close_timeout=%g"
+                " seconds. They are on disk in %s; the next tracker on this machine that uses"
+                " this spool delivers them, or `asynctrack spool replay`.",
+                statistics.spooled,
+                statistics.accepted,
+                self._backend.run,
+                self._options.close_timeout,
+                self._keeper.path,
+            )
         if statistics.pending:
             logger.warning(
                 "asynctrack could not deliver %d of %d events to %s within close_timeout=%g"
@@ -239,6 +261,28 @@ class Tracker:
                 self._options.close_timeout,
             )
 
+    def _make_keeper(self, notices: Notices) -> Keeper:
+        options = self._options
+        folder = Path(options.spool_dir) if options.spool_dir else default_spool_dir()
+        return Keeper(
+            spool_dir=folder.expanduser().absolute(),
+            writer_id=self.writer_id,
+            info=self._spool_info,
+            buffer=self._buffer,
+            notices=notices,
+            max_spool_bytes=options.max_spool_bytes,
+            power=options.durability == "power",
+        )
+
+    def _spool_info(self) -> Mapping[str, Any]:
+        return {
+            "writer_id": self.writer_id,
+            "experiment": self._backend.experiment,
+            "run": self._backend.run,
+            "compression": self._options.compression,
+            "destination": self._backend.destination(),
+        }
+
     def _wake(self) -> None:
         self._worker.wake()
 
@@ -247,6 +291,7 @@ class Tracker:
         return {
             "accepted": counts.accepted,
             "delivered": counts.delivered,
+            "spooled": counts.spooled,
             "pending": counts.pending,
             "dead_lettered": counts.dead_lettered,
             "dropped": counts.dropped,

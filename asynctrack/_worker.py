@@ -26,9 +26,11 @@ from asynctrack._buffer import Buffer
 from asynctrack._encode import encode_batch
 from asynctrack._errors import BackendError, PermanentError
 from asynctrack._format import MEDIA_TYPE
+from asynctrack._keeper import RETRY, Keeper
 from asynctrack._notices import Notices
 from asynctrack._record import Recorder
 from asynctrack._retry import RetryPolicy
+from asynctrack._store import MemoryPiece, SegmentPiece
 from asynctrack._upload import Uploader
 
 logger = logging.getLogger("asynctrack")
@@ -56,6 +58,7 @@ class Worker:
         policy: When a batch is cut.
         compression: How artifacts are compressed.
         concurrency: How many are uploaded at a time.
+        keeper: The spool, or None where there is none.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Worker:
         policy: CutPolicy,
         compression: str,
         concurrency: int,
+        keeper: Keeper | None,
     ) -> None:
         self._writer_id = writer_id
         self._buffer = buffer
@@ -78,6 +82,7 @@ class Worker:
         self._policy = policy
         self._compression = compression
         self._concurrency = concurrency
+        self._keeper = keeper
         self._uploader = Uploader(
             store=backend, media_type=MEDIA_TYPE, notices=notices, sleep=anyio.sleep
         )
@@ -130,7 +135,7 @@ class Worker:
                 return request.future
         if not self._call(self._begin_flush, request):
             counts = self._buffer.counts()
-            request.future.set_result(not counts.pending and not counts.dead_lettered)
+            request.future.set_result(counts.delivered == counts.accepted)
         return request.future
 
     def close(self, timeout: float) -> None:
@@ -183,6 +188,7 @@ class Worker:
         self._wakeup = asyncio.Event()
         self._record_request = asyncio.Event()
         self._close_request = asyncio.Event()
+        self._supply_request = asyncio.Event()
         self._slots = asyncio.Semaphore(self._concurrency)
         with self._lock:
             self._loop = asyncio.get_running_loop()
@@ -197,10 +203,17 @@ class Worker:
                 if close is not None:
                     self._begin_close(max(0.0, close - time.monotonic()))
                 tasks.start_soon(self._close)
+                if self._keeper is not None:
+                    tasks.start_soon(self._keep, self._keeper)
+                    tasks.start_soon(self._keeper.commit)
                 await self._open()
+                if self._keeper is not None:
+                    await self._keeper.describe()
                 tasks.start_soon(self._record)
                 await self._cut()
         finally:
+            if self._keeper is not None:
+                self._keeper.close()
             with anyio.CancelScope(shield=True), anyio.move_on_after(2.0):
                 await self._close_backend()
 
@@ -230,43 +243,50 @@ class Worker:
     async def _cut(self) -> None:
         while True:
             await self._slots.acquire()
-            batch = await self._next_batch()
-            self._outstanding.add(batch.first_seq)
-            self._cut_through = batch.last_seq
-            artifact = encode_batch(self._writer_id, batch, self._compression)
-            self._tasks.start_soon(self._deliver, artifact, len(batch.bodies), batch.size)
-            del batch, artifact  # what waits for the next one must not hold on to this one
+            piece = await self._next_piece()
+            self._outstanding.add(piece.first_seq)
+            self._cut_through = piece.first_seq + piece.events - 1
+            if isinstance(piece, SegmentPiece) and self._keeper is not None:
+                await self._keeper.seal(piece)
+            batch = Batch(self._writer_id, piece.first_seq, piece.events, piece.raw())
+            artifact = encode_batch(batch, self._compression)
+            self._tasks.start_soon(self._deliver, artifact, piece)
+            del piece, batch, artifact  # what waits for the next one must not hold on to this one
 
-    async def _next_batch(self) -> Batch:
+    async def _next_piece(self) -> MemoryPiece | SegmentPiece:
         while True:
             self._wakeup.clear()
-            events, size, oldest, wanted = self._buffer.cut_state()
+            events, oldest, hurry = self._buffer.cut_state()
             hurry = (
-                wanted
+                hurry
                 or self._closing
                 or any(request.target > self._cut_through for request in self._flushes)
             )
-            wait = self._policy.wait(events, size, oldest, time.monotonic(), hurry=hurry)
+            wait = self._policy.wait(events, oldest, time.monotonic(), hurry=hurry)
             if wait == 0.0:
-                batch = self._buffer.take()
-                if batch is not None:
-                    return batch
+                piece = self._buffer.take()
+                if piece is not None:
+                    return piece
             with anyio.move_on_after(wait):
                 await self._wakeup.wait()
 
-    async def _deliver(self, artifact: Artifact, events: int, size: int) -> None:
+    async def _deliver(self, artifact: Artifact, piece: MemoryPiece | SegmentPiece) -> None:
         try:
             receipt = await self._uploader.upload(artifact)
-        except PermanentError:
+        except PermanentError as error:
+            if isinstance(piece, SegmentPiece) and self._keeper is not None:
+                await self._keeper.refused(piece, str(error))
             self._recorder.refused(artifact.first_seq, artifact.last_seq)
             delivered = False
         else:
+            if isinstance(piece, SegmentPiece) and self._keeper is not None:
+                await self._keeper.delivered(piece)
             self._recorder.delivered(receipt)
             self.artifacts += 1
             self.bytes_delivered += receipt.bytes
             delivered = True
         self._outstanding.discard(artifact.first_seq)
-        self._buffer.settle(events, size, delivered=delivered)
+        self._buffer.settle(piece, delivered=delivered)
         self._slots.release()
         self._look_at_flushes()
 
@@ -274,6 +294,16 @@ class Worker:
 
     def _wake(self) -> None:
         self._wakeup.set()
+        self._supply_request.set()
+
+    async def _keep(self, keeper: Keeper) -> None:
+        """Supply segments: at once, whenever one is wanted, and again where the disk refused."""
+        while True:
+            self._supply_request.clear()
+            supplied = await keeper.supply()
+            await keeper.unmap_waiting()
+            with anyio.move_on_after(None if supplied else RETRY):
+                await self._supply_request.wait()
 
     def _begin_flush(self, request: _FlushRequest) -> None:
         self._flushes.append(request)

@@ -80,6 +80,17 @@ class AwsBackend:
         """Return the ``s3://`` address of an object below the Run's folder."""
         return f"s3://{self._bucket}/{self._root}{name}"
 
+    def destination(self) -> Mapping[str, Any]:
+        """Return bucket, folder and how S3 is reached."""
+        return {
+            "kind": "s3",
+            "bucket": self._bucket,
+            "root": self._root,
+            "region": self._target.region,
+            "endpoint_url": self._target.s3_endpoint,
+            "path_style": self._target.path_style,
+        }
+
     async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
         """Store an object; S3 compares it with the checksum made when it was encoded."""
         await self._call(

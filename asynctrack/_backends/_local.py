@@ -10,6 +10,7 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 
@@ -46,6 +47,10 @@ class LocalBackend:
     def uri(self, name: str = "") -> str:
         """Return a path below the Run's folder; the folder ends in a slash."""
         return f"{self._root.as_posix()}/{name}"
+
+    def destination(self) -> Mapping[str, Any]:
+        """Return the Run's folder."""
+        return {"kind": "folder", "root": self._root.as_posix()}
 
     async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
         """Write a file so that a reader sees all of it or nothing."""

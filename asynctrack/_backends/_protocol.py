@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from asynctrack._artifact import MetricPoint, ParameterValue, RunState
 
@@ -23,6 +23,9 @@ class Backend(Protocol):
 
     def uri(self, name: str = "") -> str:
         """Return the address of an object below the Run's folder; known once it is open."""
+
+    def destination(self) -> Mapping[str, Any]:
+        """Return where artifacts go, as plain data without secrets, for a later replay."""
 
     async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
         """Store an object below the Run's folder; the same call again stores the same object."""
