@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import importlib.util
 import json
 import logging
@@ -172,20 +171,16 @@ def _session(kind: str, stack: ExitStack, progress: _Progress) -> tuple[Any, boo
     if found.region_name is None:
         raise Missing("no AWS region found, nothing was run. Set AWS_REGION, e.g. to eu-west-1.")
     progress.say("Importing the SageMaker SDK ...")
-    from sagemaker.session import Session
+    from asynctrack.demo._run import real_session
 
-    return Session(boto_session=found), False
+    return real_session(found), False
 
 
 def _overhead(session: Any, progress: _Progress) -> Overhead:
-    from sagemaker.experiments.run import Run
-
-    from asynctrack.demo._overhead import measure
+    from asynctrack.demo._overhead import measure_into_run
 
     progress.say("Measuring the overhead ...")
-    name = f"{EXPERIMENT}-overhead"
-    with Run(experiment_name=name, run_name="measured", sagemaker_session=session) as run:
-        return asyncio.run(measure(run, target="the embedded S3 and SageMaker"))
+    return measure_into_run(f"{EXPERIMENT}-overhead", session)
 
 
 def _check_packages(*, embedded: bool) -> None:

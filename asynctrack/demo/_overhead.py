@@ -65,6 +65,19 @@ class Overhead:
     measured: tuple[Measured, ...]
 
 
+def measure_into_run(experiment: str, session: Any) -> Overhead:
+    """Measure the overhead of tracking into a Run of an embedded AWS.
+
+    Args:
+        experiment: The name of an experiment for this measurement alone.
+        session: A session of the SageMaker SDK.
+    """
+    from sagemaker.experiments.run import Run
+
+    with Run(experiment_name=experiment, run_name="measured", sagemaker_session=session) as run:
+        return asyncio.run(measure(run, target="the embedded S3 and SageMaker"))
+
+
 async def measure(
     run: Any, *, target: str, rounds: int = 5, invocations: int = 200, concurrency: int = 50
 ) -> Overhead:

@@ -134,6 +134,17 @@ def _in_notebook(
     return answer, handler.statistics()
 
 
+def real_session(boto_session: Any) -> Any:
+    """A session of the SageMaker SDK for an account of the user's.
+
+    Args:
+        boto_session: A boto3 session with credentials and a region.
+    """
+    from sagemaker.session import Session
+
+    return Session(boto_session=boto_session)
+
+
 def data_frame(experiment: str, session: Any, outcomes: list[Outcome]) -> Any:
     """ExperimentAnalytics' data frame with a row for each outcome's Run, in their order."""
     from sagemaker.analytics import ExperimentAnalytics

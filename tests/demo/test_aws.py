@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from botocore.config import Config
@@ -347,16 +350,28 @@ def test_other_programs_reach_it_through_the_environment(
     assert describe(sagemaker_session, name)["Parameters"] == {"from": {"StringValue": "outside"}}
 
 
-def test_the_server_ignores_ctrl_c_and_ends_with_its_parent() -> None:
+@pytest.mark.parametrize("module", ["_aws", "_openai"])
+def test_the_server_ignores_ctrl_c_and_ends_with_its_parent(module: str) -> None:
     """An interrupt leaves the server to its parent, whose end is its own end."""
-    command = [sys.executable, "-m", "asynctrack.demo._openai"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
-        assert server.stdin is not None and server.stdout is not None
-        assert server.stdout.readline().startswith(b"{")
+    command = [sys.executable, "-m", f"asynctrack.demo.{module}"]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert server.stdin is not None and server.stdout is not None
+    try:
+        address = urlsplit(next(iter(json.loads(server.stdout.readline()).values()))).netloc
         server.send_signal(signal.SIGINT)
+        for _ in range(10):
+            # An interrupted server would be gone after the first of them at the latest.
+            connection = http.client.HTTPConnection(address, timeout=30)
+            connection.request("GET", "/v1/models")
+            assert connection.getresponse().read()
+            connection.close()
         server.stdin.close()
-        # By the interrupt it would have been -SIGINT, or 130.
         assert server.wait(30) == 0
+    finally:
+        server.kill()
+        server.wait()
+        server.stdin.close()
+        server.stdout.close()
 
 
 def test_a_server_that_does_not_start_says_why() -> None:

@@ -205,3 +205,13 @@ def test_logged_texts_are_no_markup() -> None:
     printed = out.getvalue()
     assert printed.count("[red]x[/red] [link=http://e]y[/link]") == 2
     assert "\nWhat to do next" not in printed
+
+
+def test_without_rich_the_same_is_printed_in_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """rich is optional: the report is the same words without it."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    out = io.StringIO()
+    screen = Screen(out)
+    screen.heading("Heading")
+    screen.table(["run", "events"], [["one\x1b", "12"]])
+    assert out.getvalue() == "\nHeading\nrun      events\none\\x1b  12\n"
