@@ -1,0 +1,15 @@
+"""Fixtures of the read path's tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.read.making import RunFolder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    """An empty Run in a local folder."""
+    return RunFolder(tmp_path)
