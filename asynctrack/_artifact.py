@@ -16,19 +16,14 @@ class Batch:
     Attributes:
         writer_id: Who accepted them.
         first_seq: Sequence number of the first event.
-        events: How many there are.
+        last_seq: Sequence number of the last event.
         raw: Their lines.
     """
 
     writer_id: str
     first_seq: int
-    events: int
+    last_seq: int
     raw: bytes
-
-    @property
-    def last_seq(self) -> int:
-        """Sequence number of the last event."""
-        return self.first_seq + self.events - 1
 
 
 @dataclass(frozen=True, slots=True)

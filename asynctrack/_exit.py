@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class _Closable(Protocol):
-    def close(self) -> None: ...
+    def close_at_exit(self) -> None: ...
 
 
 _open: weakref.WeakSet[_Closable] = weakref.WeakSet()
@@ -35,5 +35,11 @@ def forget(tracker: _Closable) -> None:
 
 
 def _close_all() -> None:
+    failed: Exception | None = None
     for tracker in list(_open):
-        tracker.close()
+        try:
+            tracker.close_at_exit()
+        except Exception as error:  # a ResourceWarning made an error: the others come first
+            failed = error
+    if failed is not None:
+        raise failed

@@ -74,6 +74,11 @@ def manifest_name(writer_id: str, page: int | None = None) -> str:
     return f"_manifest/{writer_id}{middle}.json"
 
 
+def replay_name(writer_id: str, replayed_by: str) -> str:
+    """Return the key, below the Run's folder, of what one writer delivered for another."""
+    return f"_manifest/{writer_id}.replayed-{replayed_by}.json"
+
+
 @dataclass(frozen=True, slots=True)
 class ArtifactName:
     """What the key of an artifact says about it."""

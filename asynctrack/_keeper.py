@@ -58,7 +58,7 @@ class Keeper:
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
         self.path = writer_folder(spool_dir, writer_id)
-        self._spool_dir = spool_dir
+        self.spool_dir = spool_dir
         self._info = info
         self._buffer = buffer
         self._notices = notices
@@ -181,7 +181,7 @@ class Keeper:
         free = shutil.disk_usage(self.path).free
         if free - capacity < KEEP_FREE:
             raise OSError(28, f"less than {KEEP_FREE} bytes would be left free on the disk")
-        if used_bytes(self._spool_dir) + capacity > self._max_spool_bytes:
+        if used_bytes(self.spool_dir) + capacity > self._max_spool_bytes:
             raise OSError(122, f"the spool holds max_spool_bytes={self._max_spool_bytes}")
         return self._folder.new_segment(capacity, max_events)
 

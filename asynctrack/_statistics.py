@@ -24,6 +24,8 @@ class Statistics:
         artifacts: Artifacts acknowledged.
         bytes_delivered: Size of those artifacts, in bytes, compressed.
         retries: Uploads tried again.
+        replayed: Events of writers that had died, delivered for them out of the spool. They are
+            not part of the equation: other writers accepted them.
         run_updates: UpdateTrialComponent requests that worked.
         metric_points: Metric points that SageMaker has acknowledged.
         metric_points_unsent: Metric points that SageMaker refused or that found no room in the
@@ -40,6 +42,7 @@ class Statistics:
     artifacts: int = 0
     bytes_delivered: int = 0
     retries: int = 0
+    replayed: int = 0
     run_updates: int = 0
     metric_points: int = 0
     metric_points_unsent: int = 0

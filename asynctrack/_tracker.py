@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import TimeoutError as ThreadTimeout
+from concurrent.futures import wait as wait_for_futures
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +43,9 @@ from asynctrack._worker import Worker
 
 logger = logging.getLogger("asynctrack")
 
+SPOOL_READY: Final = 1.0
+"""Seconds that entering waits for the spool at the most, so that the first event is on disk too;
+it takes a millisecond, unless the disk hangs."""
 GRACE: Final = 0.5
 """Seconds beyond ``close_timeout`` after which a worker that does not end is left behind."""
 
@@ -60,6 +64,8 @@ class Tracker:
         self._options = options
         self._backend = backend
         self._state: State = "new"
+        self._unattended = False
+        self._deadline = 0.0
         self.writer_id: str = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(6)}"
         notices = Notices()
         observations = Observations()
@@ -111,6 +117,7 @@ class Tracker:
 
     async def __aenter__(self) -> AsyncHandler:
         self._open()
+        await asyncio.wait({asyncio.wrap_future(self._worker.ready)}, timeout=SPOOL_READY)
         return AsyncHandler(self._sink)
 
     async def __aexit__(
@@ -123,6 +130,7 @@ class Tracker:
 
     def __enter__(self) -> SyncHandler:
         self._open()
+        wait_for_futures({self._worker.ready}, timeout=SPOOL_READY)
         return SyncHandler(self._sink)
 
     def __exit__(
@@ -132,10 +140,6 @@ class Tracker:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def __del__(self, _warn: Any = warnings.warn) -> None:
-        if getattr(self, "_state", "new") == "open":
-            _warn(f"unclosed {self!r}", ResourceWarning, source=self)
 
     def __repr__(self) -> str:
         return f"<asynctrack.Tracker {self._backend.experiment}/{self._backend.run} {self._state}>"
@@ -155,6 +159,7 @@ class Tracker:
             artifacts=self._worker.artifacts,
             bytes_delivered=self._worker.bytes_delivered,
             retries=self._worker.retries,
+            replayed=self._worker.replayed,
             run_updates=recorded.updates,
             metric_points=recorded.points,
             metric_points_unsent=recorded.points_refused + self._observations.points_skipped,
@@ -170,11 +175,10 @@ class Tracker:
             return
         cancelled: asyncio.CancelledError | None = None
         ended = asyncio.wrap_future(self._worker.ended)
-        deadline = time.monotonic() + self._options.close_timeout + GRACE
         # The scope keeps anyio from cancelling again and again what is waited for in here; a
         # cancellation by asyncio comes through once each time, and is kept for afterwards.
         with anyio.CancelScope(shield=True), progress(self.statistics) as show:
-            while not ended.done() and (left := deadline - time.monotonic()) > 0:
+            while not ended.done() and (left := self._deadline - time.monotonic()) > 0:
                 try:
                     await asyncio.wait({ended}, timeout=min(left, show()))
                 except asyncio.CancelledError as error:
@@ -188,12 +192,31 @@ class Tracker:
 
         A KeyboardInterrupt meanwhile ends the wait; what is not delivered by then is reported.
         """
-        if not self._begin_close():
-            return
-        deadline = time.monotonic() + self._options.close_timeout + GRACE
+        if self._begin_close():
+            self._wait_closed()
+
+    def close_at_exit(self) -> None:
+        """Close at the interpreter's end, or go on with a close that was interrupted.
+
+        The second Ctrl-C in an async program hits whatever runs at that moment: also a close that
+        has begun and not yet come to its first wait.
+        """
+        forgotten = self._state == "open" and not self._unattended
+        self._begin_close()
+        self._wait_closed()
+        if forgotten:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+
+    def open_unattended(self) -> Sink:
+        """Start a tracker whose ``with`` block nobody leaves: it ends with the interpreter."""
+        self._unattended = True
+        self._open()
+        return self._sink
+
+    def _wait_closed(self) -> None:
         try:
             with progress(self.statistics) as show:
-                while (left := deadline - time.monotonic()) > 0:
+                while (left := self._deadline - time.monotonic()) > 0:
                     try:
                         self._worker.ended.result(min(left, show()))
                         break
@@ -231,11 +254,12 @@ class Tracker:
         if self._state != "open":
             return False
         self._state = "closed"
-        _exit.forget(self)
+        self._deadline = time.monotonic() + self._options.close_timeout + GRACE
         self._worker.close(self._options.close_timeout)
         return True
 
     def _end_close(self) -> None:
+        _exit.forget(self)
         self._buffer.close("close_timeout")
         self._backend.mirror(self._recorder.written)
         statistics = self.statistics()

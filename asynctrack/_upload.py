@@ -46,7 +46,7 @@ class Uploader:
     ) -> None:
         self._store = store
         self._media_type = media_type
-        self._notices = notices
+        self.notices = notices
         self._sleep = sleep
         self._policy = policy or RetryPolicy()
         self._uniform = uniform
@@ -74,7 +74,7 @@ class Uploader:
                 self._tell(error, failures)
                 wait = self._policy.wait(failures, self._uniform(), error.retry_after)
             except PermanentError as error:
-                self._notices.warn(
+                self.notices.warn(
                     f"refused:{error.code}",
                     f"asynctrack could not upload {artifact.events} events: the backend refuses"
                     f" the object {artifact.name} for good ({error}). They are counted as"
@@ -85,7 +85,7 @@ class Uploader:
 
     def _tell(self, error: BackendError, failures: int) -> None:
         if isinstance(error, PausingError) or failures >= WARN_AFTER:
-            self._notices.warn(
+            self.notices.warn(
                 f"upload:{error.code}",
                 f"asynctrack cannot upload at the moment ({error}). The events wait in memory,"
                 " and every attempt is repeated until it works or the tracker is closed."

@@ -20,7 +20,7 @@ import anyio
 import anyio.abc
 
 from asynctrack._artifact import Artifact, Batch
-from asynctrack._backends._protocol import Backend
+from asynctrack._backends._protocol import Backend, Store
 from asynctrack._batch import CutPolicy
 from asynctrack._buffer import Buffer
 from asynctrack._encode import encode_batch
@@ -29,6 +29,7 @@ from asynctrack._format import MEDIA_TYPE
 from asynctrack._keeper import RETRY, Keeper
 from asynctrack._notices import Notices
 from asynctrack._record import Recorder
+from asynctrack._replay import Replayer
 from asynctrack._retry import RetryPolicy
 from asynctrack._store import MemoryPiece, SegmentPiece
 from asynctrack._upload import Uploader
@@ -38,6 +39,10 @@ logger = logging.getLogger("asynctrack")
 RECORD_TICK: Final = 2.0
 """Seconds between two looks at what is due for the Run. Also how long a Run's first parameters
 are collected, so that a short one is written once."""
+
+
+REPLAY_GRACE: Final = 5.0
+"""Seconds that closing waits for a replay of what others left, out of ``close_timeout``."""
 
 
 @dataclass(slots=True)
@@ -83,9 +88,7 @@ class Worker:
         self._compression = compression
         self._concurrency = concurrency
         self._keeper = keeper
-        self._uploader = Uploader(
-            store=backend, media_type=MEDIA_TYPE, notices=notices, sleep=anyio.sleep
-        )
+        self._uploader = self._uploader_for(backend)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.RLock()  # re-entrant: a finalizer may wake the worker
@@ -98,14 +101,21 @@ class Worker:
         self._recording: list[ThreadFuture[bool]] = []
         self._closing = False
         self._close_timeout = 0.0
+        self._replayer: Replayer | None = None
         self.artifacts = 0
         self.bytes_delivered = 0
+        self.ready: ThreadFuture[None] = ThreadFuture()
         self.ended: ThreadFuture[None] = ThreadFuture()
 
     @property
     def retries(self) -> int:
         """Uploads tried again."""
         return self._uploader.retries
+
+    @property
+    def replayed(self) -> int:
+        """Events of writers that had died, delivered for them."""
+        return 0 if self._replayer is None else self._replayer.events
 
     # -- called from any thread ---------------------------------------------------------------
 
@@ -178,6 +188,8 @@ class Worker:
                 self._loop = None
                 requests = [*self._early_flushes, *self._flushes]
             self._buffer.close("worker_failed")
+            if not self.ready.done():
+                self.ready.set_result(None)
             for request in requests:
                 _resolve(request.future, False)
             for future in self._recording:
@@ -189,6 +201,7 @@ class Worker:
         self._record_request = asyncio.Event()
         self._close_request = asyncio.Event()
         self._supply_request = asyncio.Event()
+        self._replayed = asyncio.Event()
         self._slots = asyncio.Semaphore(self._concurrency)
         with self._lock:
             self._loop = asyncio.get_running_loop()
@@ -203,12 +216,15 @@ class Worker:
                 if close is not None:
                     self._begin_close(max(0.0, close - time.monotonic()))
                 tasks.start_soon(self._close)
-                if self._keeper is not None:
+                if self._keeper is None:
+                    self.ready.set_result(None)
+                else:
                     tasks.start_soon(self._keep, self._keeper)
                     tasks.start_soon(self._keeper.commit)
                 await self._open()
                 if self._keeper is not None:
                     await self._keeper.describe()
+                    tasks.start_soon(self._replay, self._keeper)
                 tasks.start_soon(self._record)
                 await self._cut()
         finally:
@@ -245,10 +261,11 @@ class Worker:
             await self._slots.acquire()
             piece = await self._next_piece()
             self._outstanding.add(piece.first_seq)
-            self._cut_through = piece.first_seq + piece.events - 1
+            last_seq = piece.first_seq + piece.events - 1
+            self._cut_through = last_seq
             if isinstance(piece, SegmentPiece) and self._keeper is not None:
                 await self._keeper.seal(piece)
-            batch = Batch(self._writer_id, piece.first_seq, piece.events, piece.raw())
+            batch = Batch(self._writer_id, piece.first_seq, last_seq, piece.raw())
             artifact = encode_batch(batch, self._compression)
             self._tasks.start_soon(self._deliver, artifact, piece)
             del piece, batch, artifact  # what waits for the next one must not hold on to this one
@@ -296,11 +313,37 @@ class Worker:
         self._wakeup.set()
         self._supply_request.set()
 
+    async def _replay(self, keeper: Keeper) -> None:
+        """Deliver what writers that have died left in the same spool."""
+        self._replayer = Replayer(
+            spool_dir=keeper.spool_dir,
+            writer_id=self._writer_id,
+            backend=self._backend,
+            make_uploader=self._uploader_for,
+            notices=self._notices,
+        )
+        try:
+            await self._replayer.run()
+            self._replayed.set()
+        except (BackendError, OSError) as error:
+            self._notices.warn(
+                "replay",
+                f"asynctrack could not replay all of its spool ({error}). What is left stays on"
+                " disk; the next tracker tries again, or `asynctrack spool replay`.",
+            )
+
+    def _uploader_for(self, store: Store) -> Uploader:
+        return Uploader(
+            store=store, media_type=MEDIA_TYPE, notices=self._notices, sleep=anyio.sleep
+        )
+
     async def _keep(self, keeper: Keeper) -> None:
         """Supply segments: at once, whenever one is wanted, and again where the disk refused."""
         while True:
             self._supply_request.clear()
             supplied = await keeper.supply()
+            if not self.ready.done():
+                self.ready.set_result(None)
             await keeper.unmap_waiting()
             with anyio.move_on_after(None if supplied else RETRY):
                 await self._supply_request.wait()
@@ -351,6 +394,10 @@ class Worker:
             await self._settle_all()
             while (wait := await self._recorder.write(everything=True, closed=True)) is not None:
                 await anyio.sleep(wait)
+            if self._keeper is not None:
+                # The next chance may be far off: a short job after a crash is one as well.
+                with anyio.move_on_after(REPLAY_GRACE):
+                    await self._replayed.wait()
         self._buffer.close("close_timeout")
         self._tasks.cancel_scope.cancel()
 

@@ -35,8 +35,7 @@ class SageMakerCallbackHandler(SyncHandler):
     def __init__(self, run: Any, **options: Any) -> None:
         self.run = run
         self._tracker = make_tracker(run, options)
-        self._tracker.__enter__()
-        super().__init__(self._tracker._sink)
+        super().__init__(self._tracker.open_unattended())
 
     def flush_tracker(self) -> Flush:
         """Deliver everything so far, and wait for it as long as ``close_timeout`` allows."""

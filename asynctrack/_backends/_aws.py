@@ -91,12 +91,34 @@ class AwsBackend:
             "path_style": self._target.path_style,
         }
 
+    def elsewhere(
+        self, destination: Mapping[str, Any], experiment: str, run: str
+    ) -> _Elsewhere | None:
+        """Return a store for another Run's folder, reached at the same S3."""
+        if destination.get("kind") != "s3" or any(
+            destination.get(name) != mine
+            for name, mine in self.destination().items()
+            if name in ("region", "endpoint_url", "path_style")
+        ):
+            return None
+        bucket, root = destination.get("bucket"), destination.get("root")
+        if not bucket or not root:
+            # It died before it had asked for the default bucket, which is ours as well.
+            bucket, root = self._bucket, run_prefix(self._prefix or "", experiment, run)
+        return _Elsewhere(self, str(bucket), str(root))
+
     async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
         """Store an object; S3 compares it with the checksum made when it was encoded."""
+        await self.put_at(self._bucket or "", self._root + name, content, crc32, media_type)
+
+    async def put_at(
+        self, bucket: str, key: str, content: bytes, crc32: int, media_type: str
+    ) -> None:
+        """Store an object anywhere in S3."""
         await self._call(
             self._s3.put_object,
-            Bucket=self._bucket,
-            Key=self._root + name,
+            Bucket=bucket,
+            Key=key,
             Body=content,
             ContentType=media_type,
             ChecksumCRC32=base64.b64encode(crc32.to_bytes(4, "big")).decode(),
@@ -240,3 +262,16 @@ class AwsBackend:
                 config=AioConfig(**shared),
             )
         )
+
+
+class _Elsewhere:
+    """Another Run's folder, through the same client."""
+
+    def __init__(self, backend: AwsBackend, bucket: str, root: str) -> None:
+        self._backend = backend
+        self._bucket = bucket
+        self._root = root
+
+    async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
+        """Store an object below that folder."""
+        await self._backend.put_at(self._bucket, self._root + name, content, crc32, media_type)

@@ -52,6 +52,17 @@ class LocalBackend:
         """Return the Run's folder."""
         return {"kind": "folder", "root": self._root.as_posix()}
 
+    def elsewhere(
+        self, destination: Mapping[str, Any], experiment: str, run: str
+    ) -> LocalBackend | None:
+        """Return a store for another folder."""
+        root = destination.get("root")
+        if destination.get("kind") != "folder" or not isinstance(root, str):
+            return None
+        other = LocalBackend(Path(root), "", experiment, run)
+        other._root = Path(root)
+        return other
+
     async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
         """Write a file so that a reader sees all of it or nothing."""
         try:

@@ -8,6 +8,13 @@ from typing import Any, Protocol
 from asynctrack._artifact import MetricPoint, ParameterValue, RunState
 
 
+class Store(Protocol):
+    """Where objects go."""
+
+    async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
+        """Store an object; the same call again stores the same object."""
+
+
 class Backend(Protocol):
     """Artifacts, manifests, parameters and metrics of one Run.
 
@@ -26,6 +33,18 @@ class Backend(Protocol):
 
     def destination(self) -> Mapping[str, Any]:
         """Return where artifacts go, as plain data without secrets, for a later replay."""
+
+    def elsewhere(self, destination: Mapping[str, Any], experiment: str, run: str) -> Store | None:
+        """Return a store for what ``destination`` of another writer gave, through the same client.
+
+        Args:
+            destination: What it gave; incomplete where the writer died before it knew.
+            experiment: That writer's experiment.
+            run: That writer's Run.
+
+        Returns:
+            The store; None where this backend does not reach it.
+        """
 
     async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
         """Store an object below the Run's folder; the same call again stores the same object."""
