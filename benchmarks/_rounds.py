@@ -56,7 +56,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     for tracer in running.values():
         tracer.prepare()
     invoke = workload.make()
-    callbacks = cases.count_callbacks(loop, invoke, workload)
+    callbacks, spans = cases.count_callbacks(loop, invoke, workload)
     for tracer in running.values():
         tracer.start(servers, sync=workload.sync, loop=loop)
     warm = workload.shrunk(0.25)
@@ -117,6 +117,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     loop.close()
     return {
         "callbacks": callbacks,
+        "spans": spans,
         "invocations": workload.invocations,
         "concurrency": workload.concurrency,
         "rows": rows,

@@ -72,26 +72,29 @@ def run_round(
         loop.run_until_complete(drive(invoke, workload, config))
 
 
-def count_callbacks(loop: asyncio.AbstractEventLoop, invoke: Invoke, workload: Workload) -> int:
-    """Return how many callbacks one invocation makes."""
+def count_callbacks(
+    loop: asyncio.AbstractEventLoop, invoke: Invoke, workload: Workload
+) -> tuple[int, int]:
+    """Return how many callbacks one invocation makes, and how many of them start a span."""
     from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 
     names = [name for name in dir(AsyncCallbackHandler) if name.startswith("on_")]
-    counted = 0
+    counted: list[str] = []
 
-    def count(*arguments: Any, **options: Any) -> None:
-        nonlocal counted
-        counted += 1
+    def counter(name: str) -> Any:
+        def count(*arguments: Any, **options: Any) -> None:
+            counted.append(name)
 
-    async def count_async(*arguments: Any, **options: Any) -> None:
-        count()
+        async def count_async(*arguments: Any, **options: Any) -> None:
+            counted.append(name)
+
+        return count if workload.sync else count_async
 
     base: type = BaseCallbackHandler if workload.sync else AsyncCallbackHandler
-    method = count if workload.sync else count_async
-    counting = type("Counting", (base,), dict.fromkeys(names, method))()
+    counting = type("Counting", (base,), {name: counter(name) for name in names})()
     one = replace(workload, invocations=1, concurrency=1)
     run_round(loop, invoke, one, {"callbacks": [counting]})
-    return counted
+    return len(counted), sum(name.endswith("_start") for name in counted)
 
 
 # -- models -----------------------------------------------------------------------------------

@@ -1,0 +1,483 @@
+"""Each stage of the write path beside its floor: ``python -m benchmarks.stages [--callgrind]``.
+
+The events are those of the LCEL workload, as LangChain really passes them (~350 bytes encoded). A
+floor is what the bare library or a plain copy would cost for the same events, so a regression
+names its stage. Times are medians of interleaved repetitions with collections switched off (what
+they cost is ``garbage``'s question). ``--callgrind`` counts instructions instead, which repeat
+exactly; it needs valgrind and takes some minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import collections
+import gc
+import json
+import mmap
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import zstandard
+
+from benchmarks import _measure, cases
+
+Captured = tuple[str, tuple[Any, ...], dict[str, Any]]
+"""A callback as LangChain called it: name, arguments, keywords."""
+
+INVOCATIONS = 40
+LARGE = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage.
+
+    Attributes:
+        name: What is measured.
+        floor_name: What it is compared with.
+        ours: One repetition; takes what ``setup`` returned.
+        floor: One repetition of the floor; the same.
+        events: Events in one repetition.
+        setup: Untimed preparation of one repetition, for ours; the floor gets it too.
+        goal: The ratio that issue 4 asks for, where it asks for one.
+    """
+
+    name: str
+    floor_name: str
+    ours: Callable[[Any], object]
+    floor: Callable[[Any], object]
+    events: int
+    setup: Callable[[], Any] = lambda: None
+    goal: float | None = None
+
+
+def captured_callbacks(invocations: int = INVOCATIONS) -> list[Captured]:
+    """Return the callbacks of some invocations of the LCEL chain, with what LangChain passed."""
+    from langchain_core.callbacks import AsyncCallbackHandler
+
+    seen: list[Captured] = []
+
+    def recorder(name: str) -> Any:
+        async def record(self: Any, *arguments: Any, **options: Any) -> None:
+            seen.append((name, arguments, options))
+
+        return record
+
+    names = [name for name in dir(AsyncCallbackHandler) if name.startswith("on_")]
+    members: dict[str, Any] = {name: recorder(name) for name in names}
+    handler = type("Recorder", (AsyncCallbackHandler,), {**members, "run_inline": True})()
+    workload = cases.WORKLOADS["lcel-100"]
+    invoke = workload.make()
+
+    async def run() -> None:
+        for number in range(invocations):
+            await invoke(number, {"callbacks": [handler]})
+
+    asyncio.run(run())
+    return seen
+
+
+def _new_capture() -> Any:
+    from asynctrack._capture import Capture
+    from asynctrack._observe import Observations
+    from asynctrack._redact import Redactor
+
+    return Capture(tokens="stream", redactor=Redactor(), observations=Observations())
+
+
+def _records(captured: list[Captured]) -> list[dict[str, Any]]:
+    """Return the records that the capture stage hands to the encode stage."""
+    from asynctrack import _payload
+
+    records: list[dict[str, Any]] = []
+    encode = _payload.encode
+
+    def keep(record: dict[str, Any]) -> bytes:
+        records.append(record)
+        return encode(record)
+
+    capture = _new_capture()
+    _payload.encode = keep
+    try:
+        for name, arguments, options in captured:
+            getattr(capture, name)(*arguments, **options)
+    finally:
+        _payload.encode = encode
+    return records
+
+
+@contextmanager
+def all_stages() -> Iterator[list[Stage]]:
+    """Make the stages; files and trackers that they use are gone when the block is left."""
+    with tempfile.TemporaryDirectory(prefix="asynctrack-stages-") as folder:
+        captured = captured_callbacks()
+        yield [
+            *_capture_stages(captured),
+            *_line_stages(captured, Path(folder)),
+            *_large_stages(),
+            _token_stage(),
+        ]
+
+
+def _capture_stages(captured: list[Captured]) -> list[Stage]:
+    from asynctrack import _payload
+    from asynctrack._redact import Redactor
+
+    records = _records(captured)
+    bodies = [_payload.encode(record) for record in records]
+    plain = [orjson.loads(body) for body in bodies]
+    redactor = Redactor()
+    capture = _new_capture()
+    calls = [(getattr(capture, name), arguments, options) for name, arguments, options in captured]
+
+    def run_capture(_: Any) -> None:
+        for call, arguments, options in calls:
+            call(*arguments, **options)
+
+    def run_encode(_: Any) -> None:
+        encode = _payload.encode
+        for record in records:
+            encode(record)
+
+    def bare_orjson(_: Any) -> None:
+        dumps = orjson.dumps
+        for record in plain:
+            dumps(record)
+
+    def run_redact(_: Any) -> None:
+        body_of = redactor.body
+        for body in bodies:
+            body_of(body)
+
+    def copy(_: Any) -> None:
+        for body in bodies:
+            bytearray(body)
+
+    return [
+        Stage("capture", "bare orjson", run_capture, bare_orjson, len(captured)),
+        Stage("encode", "bare orjson", run_encode, bare_orjson, len(captured)),
+        Stage("redact", "copy", run_redact, copy, len(captured)),
+    ]
+
+
+def _line_stages(captured: list[Captured], folder: Path) -> list[Stage]:
+    from asynctrack import _payload
+    from asynctrack._encode import compress
+    from asynctrack._format import line_prefix, number_line
+    from asynctrack._segment import Segment
+    from asynctrack._tracker import make_tracker
+
+    records = _records(captured)
+    bodies = [_payload.encode(record) for record in records]
+    plain = [orjson.loads(body) for body in bodies]
+    writer_id = "0" * 24
+    prefix = line_prefix(writer_id)
+    lines = [number_line(prefix, seq, body) for seq, body in enumerate(bodies, 1)]
+    plain_lines = [orjson.loads(line) for line in lines]
+    size = sum(map(len, lines))
+    options = {
+        "durability": "memory",
+        "max_buffer_events": 10**9,
+        "max_buffer_bytes": 1 << 40,
+        "max_batch_events": len(lines),  # one batch is what one repetition fills
+        "run_name": "stages",
+    }
+
+    def new_buffer() -> Any:
+        return make_tracker(folder, options)._buffer  # not entered: nothing empties it
+
+    def filled_buffer() -> Any:
+        buffer = new_buffer()
+        for body in bodies:
+            buffer.put_nowait(body)
+        return buffer
+
+    def enqueue(buffer: Any) -> None:
+        put_nowait = buffer.put_nowait
+        for body in bodies:
+            put_nowait(body)
+
+    def append(_: Any) -> None:
+        queue: collections.deque[bytes] = collections.deque()
+        for body in bodies:
+            queue.append(body)
+
+    def batch(buffer: Any) -> None:
+        piece = buffer.take()
+        while piece is not None:
+            piece.raw()
+            piece = buffer.take()
+
+    def join(_: Any) -> None:
+        b"".join(lines)
+
+    raw = b"".join(lines)
+    compressor = zstandard.ZstdCompressor(level=3, write_checksum=True)
+
+    def run_compress(_: Any) -> None:
+        compress(raw, "zstd")
+
+    def bare_zstd(_: Any) -> None:
+        compressor.compress(raw)
+
+    def encode_and_compress(_: Any) -> None:
+        encode = _payload.encode
+        made = [
+            number_line(prefix, seq, encode(record)) for seq, record in enumerate(records, 1)
+        ]
+        compress(b"".join(made), "zstd")
+
+    def bare_both(_: Any) -> None:
+        dumps = orjson.dumps
+        compressor.compress(b"\n".join([dumps(record) for record in plain_lines]))
+
+    segments: list[Any] = []
+
+    def new_segment() -> Any:
+        while segments:
+            old = segments.pop()
+            old.unmap()
+            old.remove()
+        segment = Segment(folder, 1, size + 4096, len(lines))
+        segment.begin(writer_id, 1)
+        segments.append(segment)
+        return segment
+
+    def spool(segment: Any) -> None:
+        write = segment.append
+        for line in lines:
+            write(line)
+
+    mapped = mmap.mmap(-1, size + 4096)
+
+    def copy_to_map(_: Any) -> None:
+        at = 0
+        for line in lines:
+            end = at + len(line)
+            mapped[at:end] = line
+            at = end
+
+    assert plain  # the bare floor of `encode` reads the same events
+    return [
+        Stage("enqueue", "deque.append", enqueue, append, len(lines), new_buffer),
+        Stage("spool", "copy into memory", spool, copy_to_map, len(lines), new_segment),
+        Stage("batch", "join", batch, join, len(lines), filled_buffer),
+        Stage("compress", "bare zstd", run_compress, bare_zstd, len(lines)),
+        Stage(
+            "encode + compress",
+            "bare orjson + zstd",
+            encode_and_compress,
+            bare_both,
+            len(lines),
+            goal=1.5,
+        ),
+    ]
+
+
+def _large_stages() -> list[Stage]:
+    from langchain_core.messages import AIMessage
+
+    from asynctrack import _payload
+
+    text = " ".join(f"word{number * 7919 % 10_007}" for number in range(LARGE // 8))[:LARGE]
+    message = AIMessage(text)
+    options = captured_callbacks(1)[-1][2]
+    capture = _new_capture()
+    record = orjson.loads(_payload.encode({"outputs": message, **options}))
+
+    def run_capture(_: Any) -> None:
+        capture.on_chain_end(message, **options)
+
+    def run_encode(_: Any) -> None:
+        _payload.encode({"outputs": message, **options})
+
+    def bare(_: Any) -> None:
+        orjson.dumps(record)
+
+    return [
+        Stage("capture 100 KB", "bare orjson", run_capture, bare, 1, goal=1.3),
+        Stage("encode 100 KB", "bare orjson", run_encode, bare, 1),
+    ]
+
+
+def _token_stage() -> Stage:
+    from langchain_core.messages import AIMessageChunk
+    from langchain_core.outputs import ChatGenerationChunk
+
+    captured = captured_callbacks(1)
+    options = next(options for name, _, options in captured if name == "on_chat_model_start")
+    keywords = {
+        "run_id": options["run_id"],
+        "parent_run_id": options["parent_run_id"],
+        "tags": options["tags"],
+        "chunk": ChatGenerationChunk(message=AIMessageChunk("word ")),
+    }
+    count = 200
+
+    def empty(token: str, **options: Any) -> None:
+        pass
+
+    def run(capture: Any) -> None:
+        on_llm_new_token = capture.on_llm_new_token
+        for _ in range(count):
+            on_llm_new_token("word ", **keywords)
+
+    def floor(_: Any) -> None:
+        for _ in range(count):
+            empty("word ", **keywords)
+
+    return Stage("token", "empty function", run, floor, count, _new_capture)
+
+
+# -- time -------------------------------------------------------------------------------------
+
+
+def measure(spec: dict[str, Any]) -> dict[str, Any]:
+    """Time all stages in this process, interleaved.
+
+    Args:
+        spec: ``repetitions``.
+    """
+    with all_stages() as stages:
+        times: dict[str, tuple[list[float], list[float]]] = {
+            stage.name: ([], []) for stage in stages
+        }
+        for number in range(spec["repetitions"] + 3):
+            for stage in stages:
+                for into, run in zip(times[stage.name], (stage.ours, stage.floor), strict=True):
+                    state = stage.setup()
+                    gc.collect(0)
+                    gc.disable()
+                    # Short repetitions are repeated, so that the clock's own cost does not count.
+                    loops = 20 if stage.events == 1 else 1
+                    started = time.perf_counter()
+                    for _ in range(loops):
+                        run(state)
+                    seconds = time.perf_counter() - started
+                    gc.enable()
+                    if number >= 3:  # the first ones warm up
+                        into.append(seconds / loops / stage.events * 1e6)
+        return {stage.name: times[stage.name] for stage in stages}
+
+
+def summarize(processes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Turn the times of several processes into rows."""
+    with all_stages() as stages:
+        facts = {stage.name: stage for stage in stages}
+    rows = []
+    for name, stage in facts.items():
+        ours = [process[name][0] for process in processes]
+        floor = [process[name][1] for process in processes]
+        rows.append(
+            {
+                "stage": name,
+                "floor": stage.floor_name,
+                "us": _measure.median(ours).as_dict(),
+                "floor_us": _measure.median(floor).as_dict(),
+                "ratio": _measure.ratio(ours, floor).as_dict(),
+                "goal": stage.goal,
+            }
+        )
+    return rows
+
+
+# -- instructions -----------------------------------------------------------------------------
+
+
+def run_for_callgrind() -> None:
+    """Run each stage between two calls of getppid, at which valgrind writes its counters."""
+    names = []
+    with all_stages() as stages:
+        gc.disable()
+        for stage in stages:
+            for kind, run in (("ours", stage.ours), ("floor", stage.floor)):
+                run(stage.setup())  # warm: specialised bytecode, filled caches
+                run(stage.setup())
+                state = stage.setup()
+                os.getppid()
+                run(state)
+                os.getppid()
+                names.append((stage.name, kind, stage.events))
+    print(json.dumps(names))
+
+
+def callgrind() -> list[dict[str, Any]]:
+    """Count the instructions of each stage with valgrind.
+
+    Raises:
+        RuntimeError: valgrind is not there, or it failed.
+    """
+    valgrind = shutil.which("valgrind")
+    if valgrind is None:
+        raise RuntimeError("--callgrind needs valgrind; install your system's package of this name")
+    with tempfile.TemporaryDirectory(prefix="asynctrack-callgrind-") as folder:
+        out = Path(folder, "out")
+        done = subprocess.run(
+            [
+                *(valgrind, "-q", "--tool=callgrind", "--dump-before=getppid"),
+                *(f"--callgrind-out-file={out}", sys.executable, "-m", "benchmarks.stages"),
+                "--once",
+            ],
+            capture_output=True,
+            cwd=_measure.ROOT,
+            env=_measure.clean_environment(),
+        )
+        if done.returncode:
+            raise RuntimeError(f"valgrind failed:\n{done.stderr.decode()[-2000:]}")
+        names = json.loads(done.stdout.decode().strip().splitlines()[-1])
+        counts = [
+            int(found[1])
+            for number in range(1, 2 * len(names) + 1)
+            if (found := re.search(r"^totals: (\d+)", Path(f"{out}.{number}").read_text(), re.M))
+        ]
+    # Dump 2n+1 is what came before stage n, dump 2n+2 the stage.
+    found_rows: dict[str, dict[str, Any]] = {}
+    for (name, kind, events), total in zip(names, counts[1::2], strict=True):
+        found_rows.setdefault(name, {"stage": name})[kind] = round(total / events)
+    return [
+        {**row, "ratio": round(row["ours"] / row["floor"], 3)} for row in found_rows.values()
+    ]
+
+
+def run(*, processes: int = 3, repetitions: int = 40) -> dict[str, Any]:
+    """Time all stages in several fresh processes."""
+    spec = {"repetitions": repetitions}
+    measured = [_measure.fresh_process("benchmarks.stages", spec) for _ in range(processes)]
+    return {"processes": processes, "repetitions": repetitions, "rows": summarize(measured)}
+
+
+def main() -> None:
+    """Run from the command line, or as the measuring process."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--callgrind", action="store_true", help="count instructions instead")
+    parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.once:
+        run_for_callgrind()
+    elif arguments.callgrind:
+        for row in callgrind():
+            print(f"{row['stage']:20}{row['ours']:>10,}{row['floor']:>10,}{row['ratio']:>8.2f}")
+    elif not sys.stdin.isatty() and (spec := sys.stdin.read()):
+        print(json.dumps(measure(json.loads(spec))))
+    else:
+        for row in run()["rows"]:
+            print(
+                f"{row['stage']:20}{row['us']['value']:>10} µs{row['floor_us']['value']:>10} µs"
+                f"{row['ratio']['value']:>8.2f}  ({row['ratio']['low']}–{row['ratio']['high']})"
+            )
+
+
+if __name__ == "__main__":
+    main()
