@@ -231,8 +231,8 @@ class Buffer:
                 self._cut_memory_events += piece.events
             return piece
 
-    def settle(self, piece: MemoryPiece | SegmentPiece, *, delivered: bool) -> None:
-        """Free the room of a piece that was acknowledged, or that was given up for good."""
+    def settle(self, piece: MemoryPiece | SegmentPiece, *, refused: int = 0) -> None:
+        """Free the room of a piece: acknowledged, but for the events refused for good."""
         with self._section:
             events = piece.events
             self._waiting -= events
@@ -242,10 +242,8 @@ class Buffer:
             else:
                 self._cut_memory_bytes -= piece.size
                 self._cut_memory_events -= events
-            if delivered:
-                self._delivered += events
-            else:
-                self._dead_lettered += events
+            self._delivered += events - refused
+            self._dead_lettered += refused
         self._admit()
 
     def close(self, reason: str) -> int:

@@ -54,3 +54,14 @@ def encode_batch(batch: Batch, compression: str) -> Artifact:
         last_seq=batch.last_seq,
         raw_bytes=len(batch.raw),
     )
+
+
+def split_batch(batch: Batch) -> tuple[Batch, Batch]:
+    """Return the two halves of a batch of more than one event; the same each time."""
+    lines = batch.raw.splitlines(keepends=True)
+    middle = len(lines) // 2
+    cut = batch.first_seq + middle
+    return (
+        Batch(batch.writer_id, batch.first_seq, cut - 1, b"".join(lines[:middle])),
+        Batch(batch.writer_id, cut, batch.last_seq, b"".join(lines[middle:])),
+    )

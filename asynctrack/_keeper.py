@@ -15,10 +15,11 @@ from typing import Any, Final
 
 import anyio.to_thread
 
+from asynctrack._artifact import Batch
 from asynctrack._buffer import Buffer
 from asynctrack._notices import Notices
 from asynctrack._segment import Segment
-from asynctrack._spool import WriterFolder, set_aside, used_bytes, writer_folder
+from asynctrack._spool import WriterFolder, bury, used_bytes, writer_folder
 from asynctrack._store import SegmentPiece
 
 RETRY: Final = 1.0
@@ -108,20 +109,22 @@ class Keeper:
                 " it are uploaded from memory.",
             )
 
-    async def delivered(self, piece: SegmentPiece) -> None:
-        """Delete a piece that was acknowledged."""
+    async def settled(self, piece: SegmentPiece) -> None:
+        """Delete a piece that was acknowledged, or whose rest was buried."""
         try:
             await anyio.to_thread.run_sync(piece.segment.remove)
         except OSError:
             pass  # a replay writes the same object again: nothing is lost and nothing doubled
 
-    async def refused(self, piece: SegmentPiece, reason: str) -> None:
-        """Set a piece aside that the backend refuses for good, with the reason."""
+    async def bury(self, batch: Batch, reason: str) -> None:
+        """Set events aside that the backend refuses for good, with the reason."""
         try:
-            await anyio.to_thread.run_sync(_bury, piece.segment, reason)
+            await anyio.to_thread.run_sync(bury, self.path, batch, reason)
         except OSError as error:
             self._notices.warn(
-                "spool", f"asynctrack could not set a dead letter aside ({error.strerror})."
+                "spool",
+                f"asynctrack could not set dead letters aside in {self.path}"
+                f" ({error.strerror}): they are lost.",
             )
 
     async def commit(self) -> None:
@@ -191,13 +194,6 @@ class Keeper:
         segment.seal()
         if self._power:
             _sync_folder(self.path)
-
-
-def _bury(segment: Segment, reason: str) -> None:
-    if segment.mapped:
-        segment.trim()
-    segment.path.with_suffix(".reason").write_text(reason)
-    segment.path = set_aside(segment.path, ".dead")
 
 
 def _sync_folder(path: Path) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
+from asynctrack._artifact import Batch
 from asynctrack._segment import FORMAT_VERSION, Segment, remove_files
 
 if sys.platform == "win32":
@@ -179,6 +180,14 @@ def used_bytes(spool_dir: Path) -> int:
             except OSError:
                 continue  # delivered and deleted meanwhile
     return total
+
+
+def bury(folder: Path, batch: Batch, reason: str) -> None:
+    """Write events that are refused for good to a file of dead letters, and why beside it."""
+    path = folder / f"{batch.first_seq:012d}-{batch.last_seq:012d}.dead"
+    path.write_bytes(batch.raw)
+    path.chmod(0o600)
+    path.with_suffix(".reason").write_text(reason)
 
 
 def set_aside(path: Path, ending: str) -> Path:

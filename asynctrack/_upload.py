@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from asynctrack._artifact import Artifact, Receipt
-from asynctrack._errors import BackendError, PausingError, PermanentError, TransientError
+from asynctrack._errors import BackendError, PausingError, TransientError
+from asynctrack._gate import Gate
 from asynctrack._notices import Notices
 from asynctrack._retry import RetryPolicy
 
@@ -29,7 +30,7 @@ class Uploader:
         store: Where artifacts go.
         media_type: Their media type.
         notices: Rate-limited warnings.
-        sleep: Waits, in seconds.
+        gate: Shared by all that use the same service.
         policy: How long to wait between attempts.
         uniform: Random numbers in [0, 1).
     """
@@ -40,14 +41,14 @@ class Uploader:
         store: Store,
         media_type: str,
         notices: Notices,
-        sleep: Callable[[float], Awaitable[None]],
+        gate: Gate,
         policy: RetryPolicy | None = None,
         uniform: Callable[[], float] = random.random,
     ) -> None:
         self._store = store
         self._media_type = media_type
         self.notices = notices
-        self._sleep = sleep
+        self._gate = gate
         self._policy = policy or RetryPolicy()
         self._uniform = uniform
         self.retries = 0
@@ -60,6 +61,7 @@ class Uploader:
         """
         failures = 0
         while True:
+            await self._gate.enter()
             try:
                 await self._store.put(
                     artifact.name,
@@ -67,28 +69,26 @@ class Uploader:
                     crc32=artifact.crc32,
                     media_type=self._media_type,
                 )
-                return Receipt.of(artifact)
             except (TransientError, PausingError) as error:
+                self._gate.failed(error.retry_after)
                 failures += 1
                 self.retries += 1
                 self._tell(error, failures)
                 wait = self._policy.wait(failures, self._uniform(), error.retry_after)
-            except PermanentError as error:
-                self.notices.warn(
-                    f"refused:{error.code}",
-                    f"asynctrack could not upload {artifact.events} events: the backend refuses"
-                    f" the object {artifact.name} for good ({error}). They are counted as"
-                    " dead_lettered.",
-                )
+            except BaseException:
+                self._gate.leave()
                 raise
-            await self._sleep(wait)
+            else:
+                self._gate.succeeded()
+                return Receipt.of(artifact)
+            await self._gate.pause(wait)
 
     def _tell(self, error: BackendError, failures: int) -> None:
         if isinstance(error, PausingError) or failures >= WARN_AFTER:
             self.notices.warn(
                 f"upload:{error.code}",
-                f"asynctrack cannot upload at the moment ({error}). The events wait in memory,"
-                " and every attempt is repeated until it works or the tracker is closed."
+                f"asynctrack cannot upload at the moment ({error}). The events wait in memory, or"
+                " on disk where there is a spool, and every attempt is repeated until it works."
                 f"{_ADVICE.get(error.code, '')}",
             )
 

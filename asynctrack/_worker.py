@@ -19,13 +19,14 @@ from typing import Final
 import anyio
 import anyio.abc
 
-from asynctrack._artifact import Artifact, Batch
+from asynctrack._artifact import Batch
 from asynctrack._backends._protocol import Backend, Store
 from asynctrack._batch import CutPolicy
 from asynctrack._buffer import Buffer
-from asynctrack._encode import encode_batch
+from asynctrack._encode import encode_batch, split_batch
 from asynctrack._errors import BackendError, PermanentError
 from asynctrack._format import MEDIA_TYPE
+from asynctrack._gate import Flow, Gate
 from asynctrack._keeper import RETRY, Keeper
 from asynctrack._notices import Notices
 from asynctrack._record import Recorder
@@ -41,6 +42,10 @@ RECORD_TICK: Final = 2.0
 are collected, so that a short one is written once."""
 
 
+MAX_BACKOFF: Final = 10.0
+"""Seconds between two attempts at one artifact at the most: it resumes soon after an outage."""
+TOO_LARGE: Final = frozenset({"EntityTooLarge", "RequestEntityTooLarge", "413"})
+"""What S3 says of an object that is too large: its halves may pass."""
 REPLAY_GRACE: Final = 5.0
 """Seconds that closing waits for a replay of what others left, out of ``close_timeout``."""
 
@@ -88,6 +93,7 @@ class Worker:
         self._compression = compression
         self._concurrency = concurrency
         self._keeper = keeper
+        self._gate = Gate(Flow(concurrency))
         self._uploader = self._uploader_for(backend)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -265,10 +271,8 @@ class Worker:
             self._cut_through = last_seq
             if isinstance(piece, SegmentPiece) and self._keeper is not None:
                 await self._keeper.seal(piece)
-            batch = Batch(self._writer_id, piece.first_seq, last_seq, piece.raw())
-            artifact = encode_batch(batch, self._compression)
-            self._tasks.start_soon(self._deliver, artifact, piece)
-            del piece, batch, artifact  # what waits for the next one must not hold on to this one
+            self._tasks.start_soon(self._deliver, piece)
+            del piece  # what waits for the next one must not hold on to this one
 
     async def _next_piece(self) -> MemoryPiece | SegmentPiece:
         while True:
@@ -287,25 +291,44 @@ class Worker:
             with anyio.move_on_after(wait):
                 await self._wakeup.wait()
 
-    async def _deliver(self, artifact: Artifact, piece: MemoryPiece | SegmentPiece) -> None:
-        try:
-            receipt = await self._uploader.upload(artifact)
-        except PermanentError as error:
-            if isinstance(piece, SegmentPiece) and self._keeper is not None:
-                await self._keeper.refused(piece, str(error))
-            self._recorder.refused(artifact.first_seq, artifact.last_seq)
-            delivered = False
-        else:
-            if isinstance(piece, SegmentPiece) and self._keeper is not None:
-                await self._keeper.delivered(piece)
-            self._recorder.delivered(receipt)
-            self.artifacts += 1
-            self.bytes_delivered += receipt.bytes
-            delivered = True
-        self._outstanding.discard(artifact.first_seq)
-        self._buffer.settle(piece, delivered=delivered)
+    async def _deliver(self, piece: MemoryPiece | SegmentPiece) -> None:
+        last_seq = piece.first_seq + piece.events - 1
+        batch = Batch(self._writer_id, piece.first_seq, last_seq, piece.raw())
+        refused = await self._upload(batch)
+        if isinstance(piece, SegmentPiece) and self._keeper is not None:
+            for part, error in refused:
+                await self._keeper.bury(part, str(error))
+            await self._keeper.settled(piece)
+        for part, error in refused:
+            self._recorder.refused(part.first_seq, part.last_seq)
+            self._tell_refused(part, error)
+        self._outstanding.discard(piece.first_seq)
+        self._buffer.settle(piece, refused=sum(_events(part) for part, _ in refused))
         self._slots.release()
         self._look_at_flushes()
+
+    async def _upload(self, batch: Batch) -> list[tuple[Batch, PermanentError]]:
+        """Upload a batch, in halves where it is too large; return what is refused for good."""
+        try:
+            receipt = await self._uploader.upload(encode_batch(batch, self._compression))
+        except PermanentError as error:
+            if error.code not in TOO_LARGE or _events(batch) == 1:
+                return [(batch, error)]
+            first, second = split_batch(batch)
+            return [*await self._upload(first), *await self._upload(second)]
+        self._recorder.delivered(receipt)
+        self.artifacts += 1
+        self.bytes_delivered += receipt.bytes
+        return []
+
+    def _tell_refused(self, part: Batch, error: PermanentError) -> None:
+        where = "They are lost." if self._keeper is None else f"They are in {self._keeper.path}."
+        self._notices.warn(
+            f"refused:{error.code}",
+            f"asynctrack could not upload {_events(part)} events (seq {part.first_seq} to"
+            f" {part.last_seq}): the backend refuses the object for good ({error}). They are"
+            f" counted as dead_lettered. {where}",
+        )
 
     # -- flush and close ----------------------------------------------------------------------
 
@@ -334,7 +357,11 @@ class Worker:
 
     def _uploader_for(self, store: Store) -> Uploader:
         return Uploader(
-            store=store, media_type=MEDIA_TYPE, notices=self._notices, sleep=anyio.sleep
+            store=store,
+            media_type=MEDIA_TYPE,
+            notices=self._notices,
+            gate=self._gate,
+            policy=RetryPolicy(cap=MAX_BACKOFF),
         )
 
     async def _keep(self, keeper: Keeper) -> None:
@@ -405,6 +432,10 @@ class Worker:
         request = _FlushRequest(self._buffer.counts().accepted, ThreadFuture())
         self._begin_flush(request)
         await asyncio.wrap_future(request.future)
+
+
+def _events(batch: Batch) -> int:
+    return batch.last_seq - batch.first_seq + 1
 
 
 def _resolve(future: ThreadFuture[bool], value: bool) -> None:
