@@ -41,7 +41,7 @@ class Span:
         start_unix_nano: When it started; None where its start is not there.
         end_unix_nano: When it ended; None where its end is not there.
         inputs: What went in.
-        outputs: What came out; None for an error.
+        outputs: What came out; of a model call that failed, what it had answered until then.
         error: The exception, or None.
         tags: LangChain's tags.
         metadata: LangChain's metadata.

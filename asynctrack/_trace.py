@@ -224,7 +224,7 @@ def _span(span: _OpenSpan, children: tuple[Span, ...], orphan: bool, trace_id: s
         start_unix_nano=None if start is None else start.time_unix_nano,
         end_unix_nano=None if end is None else end.time_unix_nano,
         inputs=inputs,
-        outputs=None if end is None else end.outputs,
+        outputs=_outputs(end),
         error=_error(end),
         tags=first.tags,
         metadata=first.metadata,
@@ -245,6 +245,12 @@ def _kind(start: Event | None, end: Event | None) -> str:
         given = _data(event).get("run_type")
         return given if isinstance(given, str) else kind
     return kind
+
+
+def _outputs(end: Event | None) -> Any:
+    if end is not None and end.event == "llm_error":
+        return _data(end).get("response")
+    return None if end is None else end.outputs
 
 
 def _error(end: Event | None) -> SpanError | None:
