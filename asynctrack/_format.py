@@ -31,6 +31,7 @@ _ARTIFACT = re.compile(
     r"dt=(?P<day>\d{4}-\d{2}-\d{2})/(?P<writer>[0-9a-f]+)"
     rf"-(?P<first>\d{{{SEQ_DIGITS},}})-(?P<last>\d{{{SEQ_DIGITS},}})\.jsonl(?:\.zst|\.gz)?"
 )
+_LINE_START = re.compile(rb'\{"v":%d,"writer_id":"([0-9a-f]+)","seq":(\d{1,19}),' % SCHEMA_VERSION)
 _TIME_FIELD = b',"time_unix_nano":'
 
 
@@ -105,6 +106,12 @@ def line_prefix(writer_id: str) -> bytes:
 def number_line(prefix: bytes, seq: int, body: bytes) -> bytes:
     """Return an event's line: what ``line_prefix`` gave, its number, its body, a line end."""
     return b"".join((prefix, b"%d," % seq, body[1:], b"\n"))
+
+
+def parse_line_start(line: bytes) -> tuple[str, int] | None:
+    """Return the writer and the sequence number in a line; None where it does not start so."""
+    match = _LINE_START.match(line)
+    return None if match is None else (match[1].decode(), int(match[2]))
 
 
 def line_time(line: bytes) -> int:

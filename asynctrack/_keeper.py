@@ -7,8 +7,9 @@ read-only), events stay in memory within the buffer's bound, and it is tried aga
 
 from __future__ import annotations
 
-import os
+import errno
 import shutil
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +20,14 @@ from asynctrack._artifact import Batch
 from asynctrack._buffer import Buffer
 from asynctrack._notices import Notices
 from asynctrack._segment import Segment
-from asynctrack._spool import WriterFolder, bury, used_bytes, writer_folder
+from asynctrack._spool import (
+    SpoolBusyError,
+    WriterFolder,
+    bury,
+    sync_folder,
+    used_bytes,
+    writer_folder,
+)
 from asynctrack._store import SegmentPiece
 
 RETRY: Final = 1.0
@@ -30,6 +38,10 @@ COMMIT_INTERVAL: Final = 0.01
 """Seconds between two commits to the disk with ``durability="power"``: one for all events."""
 MAPPED_PIECES: Final = 4
 """Full segments that stay mapped while they wait; further ones are read back from disk."""
+_BUSY_TRIES: Final = 50
+_BUSY_WAIT: Final = 0.01
+"""How often, and after how many seconds, a new folder is tried again that somebody else looks at:
+a replay that comes between its making and its locking takes it for left behind, and deletes it."""
 
 
 class Keeper:
@@ -94,7 +106,7 @@ class Keeper:
         """Write down where the events belong, once more: it may be known better now."""
         if self._folder is not None:
             try:
-                await anyio.to_thread.run_sync(self._folder.describe, dict(self._info()))
+                await anyio.to_thread.run_sync(self._describe, self._folder)
             except OSError:
                 pass  # the next segment meets the same disk, and tells
 
@@ -138,25 +150,27 @@ class Keeper:
                     continue
                 try:
                     await anyio.to_thread.run_sync(segment.sync)
-                except (OSError, ValueError) as error:
-                    # A failed sync must not be repeated on the same file: the kernel may have
-                    # dropped the pages and would report success. ValueError: sealed meanwhile.
-                    if isinstance(error, OSError):
-                        self._notices.warn(
-                            "commit",
-                            f"asynctrack could not commit to the disk ({error.strerror}); what"
-                            " was accepted survives the process but perhaps not a power failure.",
-                        )
+                except OSError as error:
+                    self._notices.warn(
+                        "commit",
+                        f"asynctrack could not commit to the disk ({error.strerror}); what"
+                        " was accepted survives the process but perhaps not a power failure.",
+                    )
                 done = {**done, segment.index_path: events} if len(done) < 1000 else {}
 
     async def unmap_waiting(self) -> None:
         """Let go of the memory of full segments that will not be uploaded soon."""
         for segment in self._buffer.segments()[MAPPED_PIECES:-1]:
             if segment.mapped:
-                await anyio.to_thread.run_sync(segment.unmap)
+                await anyio.to_thread.run_sync(self._unmap, segment)
 
     def close(self) -> None:
-        """Give back what is not used; what was not delivered stays on disk. Blocks."""
+        """Give back what is not used; what was not delivered stays on disk. Blocks.
+
+        Nothing can be accepted any more after that.
+        """
+        # For a worker that fails: the others have closed it with a reason of their own.
+        self._buffer.close("worker_failed")
         spare = self._buffer.take_spare()
         try:
             if spare is not None:
@@ -169,36 +183,77 @@ class Keeper:
         if self._folder is not None:
             self._folder.close()
 
+    def abandon(self) -> None:
+        """Leave all to the parent: in the child of a fork."""
+        if self._folder is not None:
+            self._folder.abandon()
+
     # -- in a thread --------------------------------------------------------------------------
 
     def _make(self, capacity: int, max_events: int) -> Segment:
         if self._folder is None:
-            folder = WriterFolder(self.path)
-            folder.describe(self._info())
-            self._folder = folder
+            self._folder = self._own(0)
         elif not self.path.is_dir():
-            # The folder was removed under our hands: begin anew, with a new lock.
+            # The folder was removed under our hands: begin anew, with a new lock. Numbers go on,
+            # as segments that were there rename and delete by number when they are delivered.
+            after = self._folder.last_ordinal
             self._folder.abandon()
             self._folder = None
-            return self._make(capacity, max_events)
+            self._folder = self._own(after)
+            self._notices.warn(
+                "spool",
+                f"asynctrack's spool {self.path} was removed while it was in use. It is made anew;"
+                " what was in it is uploaded from memory, where it is still there.",
+            )
         free = shutil.disk_usage(self.path).free
         if free - capacity < KEEP_FREE:
-            raise OSError(28, f"less than {KEEP_FREE} bytes would be left free on the disk")
+            raise OSError(
+                errno.ENOSPC, f"less than {KEEP_FREE} bytes would be left free on the disk"
+            )
         if used_bytes(self.spool_dir) + capacity > self._max_spool_bytes:
-            raise OSError(122, f"the spool holds max_spool_bytes={self._max_spool_bytes}")
-        return self._folder.new_segment(capacity, max_events)
+            raise OSError(errno.EDQUOT, f"the spool holds max_spool_bytes={self._max_spool_bytes}")
+        segment = self._folder.new_segment(capacity, max_events)
+        if self._power:
+            sync_folder(self.path)
+        return segment
+
+    def _own(self, after: int) -> WriterFolder:
+        """Make the folder, and say in it where the events belong.
+
+        Raises:
+            OSError: The disk refuses; nothing is held then.
+        """
+        for _ in range(_BUSY_TRIES):
+            try:
+                folder = WriterFolder(self.path, after=after)
+                break
+            except (SpoolBusyError, FileNotFoundError):
+                time.sleep(_BUSY_WAIT)
+        else:
+            raise OSError(errno.EBUSY, "another process holds the lock of this very writer")
+        try:
+            self._describe(folder)
+            if self._power:
+                sync_folder(self.path.parent)
+        except BaseException:
+            folder.close()
+            raise
+        return folder
+
+    def _describe(self, folder: WriterFolder) -> None:
+        folder.describe(dict(self._info()), sync=self._power)
 
     def _seal(self, segment: Segment) -> None:
-        if self._power and segment.mapped:
+        if self._power:
             segment.sync()
         segment.seal()
         if self._power:
-            _sync_folder(self.path)
+            sync_folder(self.path)
 
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def _unmap(self, segment: Segment) -> None:
+        try:
+            if self._power:
+                segment.sync()
+        except OSError:
+            return  # it stays in memory, where it is at least as safe
+        segment.unmap()

@@ -14,13 +14,20 @@ a segment is made, not when a line is written. States, by the ending of the file
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
+import re
 import struct
+import sys
+import threading
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from asynctrack._format import parse_line_start
 
 FORMAT_VERSION: Final = 1
 """Version of the spool's files. Older ones are read, newer ones are refused and kept."""
@@ -32,10 +39,14 @@ _HEADER_SUM: Final = struct.Struct("<I")
 _ENTRY: Final = struct.Struct("<III")  # start + 1 (so that zero means none), length, checksum
 HEADER_BYTES: Final = 64
 assert _HEADER.size + _HEADER_SUM.size <= HEADER_BYTES
+_WRITER: Final = re.compile(rb"([0-9a-f]+)\0*")
+_CANNOT_ALLOCATE: Final = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
+# Unlike mmap.flush it does not stop every other thread of the interpreter meanwhile.
+_sync: Final[Callable[[int], None]] = getattr(os, "fdatasync", os.fsync)
 
 
 class SegmentError(Exception):
-    """A segment cannot be read: not ours, a newer version, or its header is damaged."""
+    """A segment cannot be read: not ours, a newer version, or damaged as a whole."""
 
 
 class Segment:
@@ -59,11 +70,16 @@ class Segment:
         self.first_seq = 0
         self.events = 0
         self.used = 0
+        self._failed: OSError | None = None
+        self._disk = threading.Lock()  # syncing and letting go, never appending
+        self._index_file, self._index = _map(
+            self.index_path, HEADER_BYTES + max_events * _ENTRY.size
+        )
         try:
-            self._index = _map(self.index_path, HEADER_BYTES + max_events * _ENTRY.size)
-            self._lines = _map(self.path, capacity)
+            self._lines_file, self._lines = _map(self.path, capacity)
         except BaseException:
-            self.path.unlink(missing_ok=True)
+            self._index.close()
+            os.close(self._index_file)
             self.index_path.unlink(missing_ok=True)
             raise
 
@@ -101,13 +117,26 @@ class Segment:
             return self.path.read_bytes()[: self.used]
 
     def sync(self) -> None:
-        """Write what was appended through to the disk. Blocks.
+        """Write what was appended through to the disk; nothing once unmapped. Blocks.
 
         Raises:
-            OSError: The disk failed. What it holds is unknown then; do not call it again.
+            OSError: The disk failed, now or at an earlier call. What it holds is unknown then:
+                the kernel may have dropped the pages and would call a second try a success.
         """
-        self._lines.flush()
-        self._index.flush()
+        with self._disk:
+            if self._failed is not None:
+                raise self._failed
+            if not self.mapped:
+                return
+            try:
+                if sys.platform != "linux":  # where a sync of the file may not see the mapping
+                    self._lines.flush()
+                    self._index.flush()
+                _sync(self._lines_file)
+                _sync(self._index_file)
+            except OSError as error:
+                self._failed = error
+                raise
 
     def seal(self) -> None:
         """Mark it as complete, before anything of it is uploaded. Blocks.
@@ -126,8 +155,12 @@ class Segment:
 
     def unmap(self) -> None:
         """Let go of the memory; nothing can be appended after that."""
-        self._lines.close()
-        self._index.close()
+        with self._disk:
+            if self.mapped:
+                self._lines.close()
+                self._index.close()
+                os.close(self._lines_file)
+                os.close(self._index_file)
 
     def trim(self) -> None:
         """Unmap both files and give the room they do not use back. Blocks."""
@@ -161,33 +194,27 @@ class SegmentContent:
 def read_segment(path: Path) -> SegmentContent:
     """Read a segment from disk, whatever state it was left in.
 
+    A damaged header costs nothing while one line is sound: lines say whose they are as well.
+
     Args:
         path: The file of lines.
 
     Raises:
-        SegmentError: It is not ours, of a newer version, or its header is damaged. Its files are
-            left as they are.
+        SegmentError: It is not ours, of a newer version, or damaged beyond what lines can tell.
+            Its files are left as they are.
         OSError: A file cannot be read.
     """
     index = path.with_suffix(".idx").read_bytes()
     lines = path.read_bytes()
-    if not any(index[:HEADER_BYTES]):
+    if not any(index):
+        if any(lines):
+            raise SegmentError(f"{path}: its index is empty, nothing vouches for its lines")
         return SegmentContent("", 0, (), ())
-    writer_id, first_seq = _read_header(index, path)
-    good: list[tuple[int, bytes]] = []
-    damaged: list[int] = []
-    count = max(0, len(index) - HEADER_BYTES) // _ENTRY.size
-    while count and not any(_entry_bytes(index, count - 1)):
-        count -= 1  # the room behind the last entry
-    for number in range(count):
-        start, length, checksum = _ENTRY.unpack(_entry_bytes(index, number))
-        start -= 1
-        line = lines[start : start + length] if start >= 0 else b""
-        sound = length and len(line) == length and zlib.crc32(line, start) == checksum
-        if sound and line.endswith(b"\n"):
-            good.append((first_seq + number, line))
-        else:
-            damaged.append(first_seq + number)
+    header = _read_header(index, path)
+    found = _read_entries(index, lines)
+    writer_id, first_seq = header or _header_of_lines(found, path)
+    good = [(first_seq + number, line) for number, line in enumerate(found) if line]
+    damaged = [first_seq + number for number, line in enumerate(found) if not line]
     return SegmentContent(writer_id, first_seq, tuple(good), tuple(damaged))
 
 
@@ -197,42 +224,75 @@ def remove_files(path: Path) -> None:
     path.with_suffix(".idx").unlink(missing_ok=True)
 
 
-def _entry_bytes(index: bytes, number: int) -> bytes:
-    start = HEADER_BYTES + number * _ENTRY.size
-    return index[start : start + _ENTRY.size]
+def _read_entries(index: bytes, lines: bytes) -> list[bytes]:
+    """Return the line of each entry; empty where it or its line is damaged."""
+    room = max(0, len(index) - HEADER_BYTES) // _ENTRY.size * _ENTRY.size
+    entries = list(_ENTRY.iter_unpack(index[HEADER_BYTES : HEADER_BYTES + room]))
+    # Behind the last entry there is room that was never written: a bit that flipped in there is
+    # no entry. One that was written has three numbers, two of them after any bit has flipped.
+    while entries and sum(map(bool, entries[-1])) < 2:
+        entries.pop()
+    found = []
+    for start, length, checksum in entries:
+        line = lines[start - 1 : start - 1 + length] if start else b""
+        sound = length and len(line) == length and zlib.crc32(line, start - 1) == checksum
+        found.append(line if sound and line.endswith(b"\n") else b"")
+    return found
 
 
-def _read_header(index: bytes, path: Path) -> tuple[str, int]:
+def _read_header(index: bytes, path: Path) -> tuple[str, int] | None:
+    """Return writer and first sequence number; None where the header is damaged."""
     size = _HEADER.size
-    if len(index) < size + _HEADER_SUM.size or index[: len(_MAGIC)] != _MAGIC:
-        raise SegmentError(f"{path.with_suffix('.idx')}: not an index of asynctrack's, or damaged")
-    _, version, _, _, first_seq, writer = _HEADER.unpack_from(index)
+    if len(index) < size + _HEADER_SUM.size:
+        return None
+    magic, version, _, _, first_seq, writer = _HEADER.unpack_from(index)
     (checksum,) = _HEADER_SUM.unpack_from(index, size)
-    if zlib.crc32(index[:size]) != checksum:
-        raise SegmentError(f"{path.with_suffix('.idx')}: its header is damaged")
+    match = _WRITER.fullmatch(writer)
+    if magic != _MAGIC or zlib.crc32(index[:size]) != checksum:
+        return None
     if version > FORMAT_VERSION:
         raise SegmentError(
             f"{path}: written by a newer version (format {version}, this one reads up to"
             f" {FORMAT_VERSION}); it is kept, replay it with that version"
         )
-    return writer.rstrip(b"\0").decode("ascii", "replace"), first_seq
+    return (match[1].decode(), first_seq) if match else None
 
 
-def _map(path: Path, size: int) -> mmap.mmap:
+def _header_of_lines(found: list[bytes], path: Path) -> tuple[str, int]:
+    """Return what the header would say, of lines that agree on it."""
+    said = set()
+    for number, line in enumerate(found):
+        place = parse_line_start(line) if line else None
+        if place is not None:
+            said.add((place[0], place[1] - number))
+    if len(said) != 1:
+        raise SegmentError(
+            f"{path.with_suffix('.idx')}: not an index of asynctrack's, or its header is damaged"
+        )
+    return said.pop()
+
+
+def _map(path: Path, size: int) -> tuple[int, mmap.mmap]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         _allocate(descriptor, size)
-        return mmap.mmap(descriptor, size)
-    finally:
+        return descriptor, mmap.mmap(descriptor, size)
+    except BaseException:
         os.close(descriptor)
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _allocate(descriptor: int, size: int) -> None:
     if hasattr(os, "posix_fallocate"):
         # Claims the blocks: writing into a mapped hole on a full disk would kill the process.
-        os.posix_fallocate(descriptor, 0, size)
-        return
-    chunk = bytes(1 << 20)  # macOS has no such call: write zeros, which claims them as well
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+            return
+        except OSError as error:
+            if error.errno not in _CANNOT_ALLOCATE:
+                raise
+    chunk = bytes(1 << 20)  # macOS and some file systems cannot: zeros claim them as well
     left = size
     while left > 0:
         left -= os.write(descriptor, chunk[: min(left, len(chunk))])

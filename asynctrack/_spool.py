@@ -13,9 +13,9 @@ and the operating system gives the lock back however a process ends.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,7 +31,12 @@ else:
     import fcntl
 
 DIRECTORY_VERSION: Final = "v1"
-_INFO = "writer.json"
+_INFO: Final = "writer.json"
+_MAX_INFO_BYTES: Final = 1 << 20
+_EXPENDABLE: Final = {"", ".idx", ".json", ".reason", ".tmp"}
+"""Endings of files that may go with a folder. Lines, dead letters, damaged segments and what a
+newer version may have left are none of them."""
+_LOCKED: Final = {errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 
 
 class SpoolBusyError(Exception):
@@ -55,20 +60,23 @@ class WriterFolder:
 
     Args:
         path: The folder.
+        make: Whether it is made where there is none.
+        after: The highest number of a segment that was there before and must not come again.
 
     Raises:
         SpoolBusyError: Somebody else holds the lock.
         OSError: The folder cannot be made or used.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, make: bool = True, after: int = 0) -> None:
         self.path = path
-        for folder in (*reversed(path.parents[:2]), path):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if make:
+            for folder in (*reversed(path.parents[:2]), path):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _lock(path / "lock")
         if self._lock is None:
             raise SpoolBusyError(f"{path} is in use by a living process")
-        self._ordinal = max((_ordinal(file) for file in path.glob("*.idx")), default=0)
+        self.last_ordinal = max(after, *map(_ordinal, path.glob("*.*")), 0)
 
     def __enter__(self) -> WriterFolder:
         return self
@@ -81,26 +89,23 @@ class WriterFolder:
     ) -> None:
         self.close()
 
-    def describe(self, info: Mapping[str, Any]) -> None:
-        """Write down where the events belong, so that anybody can replay them."""
+    def describe(self, info: Mapping[str, Any], *, sync: bool = False) -> None:
+        """Write down where the events belong, so that anybody can replay them.
+
+        Args:
+            info: Plain data, no secrets.
+            sync: Whether it is to survive the power as well.
+        """
         content = json.dumps({"format": FORMAT_VERSION, **info}, indent=1).encode()
         unfinished = self.path / f"{_INFO}.tmp"
-        descriptor = os.open(
-            unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
-        )
-        try:
-            os.write(descriptor, content)
-        finally:
-            os.close(descriptor)
+        _write(unfinished, content, sync=sync)
         unfinished.replace(self.path / _INFO)
+        if sync:
+            sync_folder(self.path)
 
     def description(self) -> dict[str, Any]:
         """Return what ``describe`` wrote; empty where that is missing or damaged."""
-        try:
-            value = json.loads((self.path / _INFO).read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return value if isinstance(value, dict) else {}
+        return read_description(self.path)
 
     def new_segment(self, capacity: int, max_events: int) -> Segment:
         """Make a segment ready.
@@ -108,25 +113,27 @@ class WriterFolder:
         Raises:
             OSError: No space, no permission, no folder.
         """
-        segment = Segment(self.path, self._ordinal + 1, capacity, max_events)
-        self._ordinal += 1
+        segment = Segment(self.path, self.last_ordinal + 1, capacity, max_events)
+        self.last_ordinal += 1
         return segment
 
     def segments(self) -> list[Path]:
         """Return the files of lines that wait for delivery, oldest first."""
-        return sorted((*self.path.glob("*.open"), *self.path.glob("*.sealed")))
-
-    def dead_letters(self) -> list[Path]:
-        """Return the files of lines that were refused for good, oldest first."""
-        return sorted(self.path.glob("*.dead"))
+        return waiting_segments(self.path)
 
     def close(self) -> None:
         """Give the folder up; delete it when nothing in it is worth keeping."""
         if self._lock is None:
             return
-        if not (self.segments() or self.dead_letters() or [*self.path.glob("*.unreadable")]):
-            # The lock is held until the folder is gone, so nobody takes over what is being deleted.
-            shutil.rmtree(self.path, ignore_errors=True)
+        try:
+            files = [*self.path.iterdir()]
+            if all(file.suffix in _EXPENDABLE for file in files):
+                # The lock goes last: while it is there and held, nobody takes the folder over.
+                for file in sorted(files, key=lambda file: file.name == "lock"):
+                    file.unlink(missing_ok=True)
+                self.path.rmdir()
+        except OSError:
+            pass  # gone already, or read-only: an empty folder does no harm
         os.close(self._lock)
         self._lock = None
 
@@ -150,6 +157,21 @@ def writers(spool_dir: Path) -> list[Path]:
         return []
 
 
+def waiting_segments(folder: Path) -> list[Path]:
+    """Return a writer's files of lines that wait for delivery, oldest first."""
+    return sorted((*folder.glob("*.open"), *folder.glob("*.sealed")))
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Return what a writer says about itself; empty where that is missing or damaged."""
+    try:
+        with (folder / _INFO).open("rb") as file:
+            value = json.loads(file.read(_MAX_INFO_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def orphans(spool_dir: Path, skip: str = "") -> Iterator[WriterFolder]:
     """Take over the folders of writers that have died, one after the other.
 
@@ -164,7 +186,7 @@ def orphans(spool_dir: Path, skip: str = "") -> Iterator[WriterFolder]:
         if path.name == skip:
             continue
         try:
-            folder = WriterFolder(path)
+            folder = WriterFolder(path, make=False)
         except (SpoolBusyError, OSError):
             continue
         yield folder
@@ -183,11 +205,13 @@ def used_bytes(spool_dir: Path) -> int:
 
 
 def bury(folder: Path, batch: Batch, reason: str) -> None:
-    """Write events that are refused for good to a file of dead letters, and why beside it."""
+    """Write events that are refused for good to a file of dead letters, and why beside it.
+
+    Both are on the disk when this returns: the segment they come from is deleted next.
+    """
     path = folder / f"{batch.first_seq:012d}-{batch.last_seq:012d}.dead"
-    path.write_bytes(batch.raw)
-    path.chmod(0o600)
-    path.with_suffix(".reason").write_text(reason)
+    _write(path.with_suffix(".reason"), reason.encode("utf-8", "backslashreplace"), sync=True)
+    _write(path, batch.raw, sync=True)
 
 
 def set_aside(path: Path, ending: str) -> Path:
@@ -202,22 +226,50 @@ def forget(path: Path) -> None:
     remove_files(path)
 
 
+def sync_folder(path: Path) -> None:
+    """Make what was made, renamed and deleted in a folder survive the power. Blocks."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: Path, content: bytes, *, sync: bool) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    with open(os.open(path, flags, 0o600), "wb") as file:  # noqa: PTH123  # a descriptor
+        file.write(content)
+        file.flush()
+        if sync:
+            os.fsync(file.fileno())
+
+
 def _ordinal(path: Path) -> int:
-    return int(path.stem) if path.stem.isdigit() else 0
+    return int(path.stem) if path.stem.isdecimal() else 0
 
 
 def _lock(path: Path) -> int | None:
-    """Lock a file; None when somebody else has it, or when it was deleted under our hands."""
+    """Lock a file; None when somebody else has it, or when it was deleted under our hands.
+
+    Raises:
+        OSError: It cannot be made, or the file system knows no locks.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if sys.platform == "win32":
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         else:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno in _LOCKED:
+            return None
+        raise
+    try:
         here, there = os.fstat(descriptor), path.stat()
         if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
             return descriptor
     except OSError:
-        pass  # locked by another process, or the folder is gone
+        pass  # the folder is gone: whoever had it has deleted it
     os.close(descriptor)
     return None
