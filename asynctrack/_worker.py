@@ -46,6 +46,8 @@ MAX_BACKOFF: Final = 10.0
 """Seconds between two attempts at one artifact at the most: it resumes soon after an outage."""
 TOO_LARGE: Final = frozenset({"EntityTooLarge", "RequestEntityTooLarge", "413"})
 """What S3 says of an object that is too large: its halves may pass."""
+SPOOL_FIRST: Final = 5.0
+"""Seconds that a disk which hangs may hold up the opening of the backend."""
 REPLAY_GRACE: Final = 5.0
 """Seconds that closing waits for a replay of what others left, out of ``close_timeout``."""
 
@@ -99,6 +101,7 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.RLock()  # re-entrant: a finalizer may wake the worker
         self._started = False
+        self._lazy = False
         self._early_flushes: list[_FlushRequest] = []
         self._early_close: float | None = None
         self._flushes: list[_FlushRequest] = []
@@ -125,8 +128,13 @@ class Worker:
 
     # -- called from any thread ---------------------------------------------------------------
 
+    def start_when_needed(self) -> None:
+        """Start with the first event: in the child of a fork, which may never track anything."""
+        self._lazy = True
+
     def start(self) -> None:
         """Start the thread."""
+        self._lazy = False
         self._thread = threading.Thread(target=self._run, name="asynctrack", daemon=True)
         self._thread.start()
 
@@ -136,6 +144,10 @@ class Worker:
 
     def wake(self) -> None:
         """Make the worker look at the buffer."""
+        if self._lazy:
+            with self._lock:
+                if self._lazy:
+                    self.start()
         self._call(self._wake)
 
     def request_flush(self) -> ThreadFuture[bool]:
@@ -146,6 +158,9 @@ class Worker:
         """
         request = _FlushRequest(self._buffer.counts().accepted, ThreadFuture())
         with self._lock:
+            if self._lazy:
+                request.future.set_result(True)
+                return request.future
             if not self._started and not self.ended.done():
                 self._early_flushes.append(request)
                 return request.future
@@ -161,6 +176,11 @@ class Worker:
             timeout: Seconds; ``ended`` is resolved at the end.
         """
         with self._lock:
+            if self._lazy:
+                self._lazy = False  # nothing was tracked here
+                self._buffer.close("closed")
+                self.ended.set_result(None)
+                return
             if not self._started and not self.ended.done():
                 self._early_close = time.monotonic() + timeout
                 return
@@ -227,6 +247,9 @@ class Worker:
                 else:
                     tasks.start_soon(self._keep, self._keeper)
                     tasks.start_soon(self._keeper.commit)
+                    # Opening the backend occupies this loop for seconds: it imports and parses.
+                    # Events of that time belong on disk too, so the first segment comes first.
+                    await asyncio.wait({asyncio.wrap_future(self.ready)}, timeout=SPOOL_FIRST)
                 await self._open()
                 if self._keeper is not None:
                     await self._keeper.describe()
