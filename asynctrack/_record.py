@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import anyio
+
 from asynctrack import _limits
 from asynctrack._artifact import MetricPoint, ParameterValue, Receipt, RunState
 from asynctrack._attributes import Attribute
@@ -100,6 +102,7 @@ class Recorder:
         self._sleep = sleep
         self._monotonic = monotonic
         self._uniform = uniform
+        self._lock = anyio.Lock()
         self._policy = RetryPolicy(base=1.0, cap=30.0)
         self._manifest = Manifest(writer_id, backend.experiment, backend.run)
         self._metrics = MetricLog()
@@ -138,6 +141,11 @@ class Recorder:
         Returns:
             None when nothing is left to write; otherwise seconds after which to call again.
         """
+        # The last write and one that was due by the clock may come at the same time.
+        async with self._lock:
+            return await self._write(everything, closed)
+
+    async def _write(self, everything: bool, closed: bool) -> float | None:
         self._collect(everything)
         waits = [
             await self._attempt(self._write_parameters(closed)),
