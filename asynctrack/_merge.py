@@ -236,6 +236,12 @@ def open_artifact(fetched: Fetched, report: Report, set_aside: bool) -> Iterator
 
 
 def _fetch(artifact: StoredArtifact) -> Fetched:
+    fetched = _read(artifact)
+    # Once more before it is called damaged: the bytes may have changed on their way.
+    return fetched if fetched.content is None or fetched.intact else _read(artifact)
+
+
+def _read(artifact: StoredArtifact) -> Fetched:
     try:
         content = artifact.store.read(artifact.key)
     except GoneError:

@@ -147,7 +147,9 @@ def _of_experiment(experiment: str, access: Access) -> list[Found]:
     for trial_component in ask_for_experiment(sagemaker, experiment):
         state = ask_for_run(sagemaker, trial_component)
         if state.events:
-            found.append(Found(_addresses(state.events, s3), state.parameters))
+            locations = _addresses(state.events, s3)
+            if locations[0].experiment == experiment:
+                found.append(Found(locations, state.parameters))
     if not found:
         raise _not_tracked(f"the experiment {experiment!r}")
     return found

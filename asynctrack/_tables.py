@@ -124,9 +124,16 @@ def rows_to_pandas(what: str, rows: list[dict[str, Any]]) -> Any:
         MissingExtraError: pandas is not installed.
     """
     pandas = _load(what, "pandas")
-    columns = dict.fromkeys(name for row in rows for name in row)
-    frame = pandas.DataFrame(rows, columns=list(columns))
-    return frame.convert_dtypes(convert_floating=False) if rows else frame
+    frame = pandas.DataFrame(
+        rows, columns=list(dict.fromkeys(name for row in rows for name in row))
+    )
+    for name in frame.columns:
+        values = [row.get(name) for row in rows]
+        given = [value for value in values if value is not None]
+        # Whole numbers that some rows lack stay whole: a NaN would make them floats.
+        if given and all(type(value) is int and abs(value) < 2**63 for value in given):
+            frame[name] = pandas.array(values, dtype="Int64")
+    return frame
 
 
 def _create(connection: Any, name: str, table: Any) -> None:

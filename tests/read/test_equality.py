@@ -37,9 +37,6 @@ from asynctrack._verify import verify
 class Collector(BaseTracer):
     """Keeps the trees that langchain-core's tracer builds."""
 
-    # Next to an inline handler, langchain-core leaves out callbacks of one that is not.
-    run_inline = True
-
     def __init__(self) -> None:
         super().__init__(_schema_format="streaming_events")
         self.roots: list[Run] = []
