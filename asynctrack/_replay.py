@@ -1,29 +1,35 @@
 """Replay: deliver what writers that have died left in the spool.
 
 A segment becomes the artifact that its writer would have made of it: same key, same bytes. Where
-the writer died between the PUT and its answer, the object is written again, not twice.
+the writer died between the PUT and its answer, the object is written again, not twice. Each is
+listed in a manifest before its segment is deleted, so that a replay that dies as well leaves
+nothing out.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import anyio.to_thread
 
 from asynctrack import _payload
 from asynctrack._artifact import Artifact, Batch, Receipt
-from asynctrack._backends._protocol import Backend, Store
-from asynctrack._encode import encode_batch
-from asynctrack._errors import PermanentError
+from asynctrack._backends._protocol import Store
+from asynctrack._encode import encode_batch, split_batch
+from asynctrack._errors import BackendError, PermanentError
 from asynctrack._format import SCHEMA_VERSION, SUFFIXES, replay_name
-from asynctrack._notices import Notices
 from asynctrack._segment import SegmentContent, SegmentError, read_segment
-from asynctrack._spool import WriterFolder, forget, orphans, set_aside
-from asynctrack._upload import Uploader
+from asynctrack._spool import WriterFolder, bury, forget, set_aside
+
+TOO_LARGE: Final = frozenset({"EntityTooLarge", "RequestEntityTooLarge", "413"})
+"""What S3 says of an object that is too large: its halves may pass."""
+_PAGE: Final = 200
+
+Upload = Callable[[Artifact], Awaitable[Receipt]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,160 +38,185 @@ class SegmentPlan:
 
     Attributes:
         path: The file of lines.
-        artifact: What it becomes; None where it holds no good line.
+        batches: What it becomes: one, or one for each unbroken run of numbers where lines are
+            damaged, so that it never takes the key of an object that has them all.
         events: Good lines in it.
         damaged: Sequence numbers that are lost in it.
         problem: Why it cannot be read at all; empty where it can.
     """
 
     path: Path
-    artifact: Artifact | None
+    batches: tuple[Batch, ...] = ()
     events: int = 0
     damaged: tuple[int, ...] = ()
     problem: str = ""
 
 
-def plan_segment(path: Path, compression: str) -> SegmentPlan:
-    """Read a segment and make its artifact. Blocks; changes nothing on disk."""
+@dataclass(frozen=True, slots=True)
+class SegmentOutcome:
+    """What became of a segment.
+
+    Attributes:
+        plan: What was to be done.
+        delivered: Events delivered.
+        refused: What the backend refuses for good, and why; it is in files ending in ``.dead``.
+        problem: Why it was left as it is; empty where it was not.
+    """
+
+    plan: SegmentPlan
+    delivered: int = 0
+    refused: tuple[tuple[Batch, str], ...] = ()
+    problem: str = ""
+
+
+def plan_segment(path: Path) -> SegmentPlan:
+    """Read a segment. Blocks; changes nothing on disk, and raises nothing."""
     try:
         content = read_segment(path)
     except (SegmentError, OSError) as error:
-        return SegmentPlan(path, None, problem=str(error))
-    if not content.lines:
-        return SegmentPlan(path, None, damaged=content.damaged)
-    artifact = encode_batch(_batch(content), compression)
-    return SegmentPlan(path, artifact, len(content.lines), content.damaged)
+        return SegmentPlan(path, problem=str(error))
+    return SegmentPlan(path, tuple(_batches(content)), len(content.lines), content.damaged)
 
 
 async def replay_folder(
-    folder: WriterFolder, store: Store, uploader: Uploader, replayed_by: str
-) -> int:
+    folder: WriterFolder,
+    *,
+    store: Store,
+    upload: Upload,
+    replayed_by: str,
+    report: Callable[[SegmentOutcome], None],
+) -> None:
     """Deliver a writer's segments, oldest first, and delete each that was delivered.
 
     Args:
         folder: The writer's folder, owned by the caller.
         store: Where its events belong.
-        uploader: Uploads there.
-        replayed_by: Who replays; part of the name of the manifest that says so.
+        upload: Uploads an artifact there.
+        replayed_by: Who replays; part of the names of the manifests that say so.
+        report: Told of each segment.
 
-    Returns:
-        How many events were delivered.
+    Raises:
+        BackendError: An upload failed and may work later; what is left stays.
+        OSError: The folder cannot be changed.
     """
     compression = folder.description().get("compression")
     if compression not in SUFFIXES:
         compression = "zstd"
-    delivered = 0
-    receipts: list[Receipt] = []
+    manifest = _ReplayManifest(store, replayed_by)
     for path in folder.segments():
-        plan = await anyio.to_thread.run_sync(plan_segment, path, compression)
+        plan = await anyio.to_thread.run_sync(plan_segment, path)
         if plan.problem:
-            uploader.notices.warn(f"unreadable:{path.name}", _unreadable(plan))
+            report(SegmentOutcome(plan, problem=plan.problem))
             continue
-        if plan.artifact is not None:
-            try:
-                receipts.append(await uploader.upload(plan.artifact))
-            except PermanentError as error:
-                path.with_suffix(".reason").write_text(str(error))
-                set_aside(path, ".dead")
-                continue
-            delivered += plan.events
-        if plan.damaged:
-            set_aside(path, ".damaged")
-            uploader.notices.warn(f"damaged:{path}", _damaged(plan))
+        delivery = _Delivery(upload, compression)
+        try:
+            for batch in plan.batches:
+                await delivery.deliver(batch)
+        except (BackendError, OSError):
+            raise
+        except Exception as error:  # lines that are no events: whoever wrote them, they are kept
+            problem = f"{path}: {type(error).__name__}: {error}"
+            report(SegmentOutcome(plan, problem=problem))
+            continue
+        await manifest.add(delivery.receipts)
+        await anyio.to_thread.run_sync(_settle, folder.path, plan, delivery)
+        report(SegmentOutcome(plan, delivery.events, tuple(delivery.refused)))
+
+
+def numbers(seqs: tuple[int, ...]) -> str:
+    """Return the first of these numbers, for a message."""
+    return ", ".join(map(str, seqs[:10])) + ("…" if len(seqs) > 10 else "")
+
+
+@dataclass(slots=True)
+class _Delivery:
+    """Delivers the batches of one segment; in halves where one is too large, as its writer does."""
+
+    upload: Upload
+    compression: str
+    events: int = 0
+    receipts: list[Receipt] = field(default_factory=list)
+    refused: list[tuple[Batch, str]] = field(default_factory=list)
+
+    async def deliver(self, batch: Batch) -> None:
+        events = batch.last_seq - batch.first_seq + 1
+        try:
+            self.receipts.append(await self.upload(encode_batch(batch, self.compression)))
+        except PermanentError as error:
+            if error.code not in TOO_LARGE or events == 1:
+                self.refused.append((batch, str(error)))
+                return
+            for half in split_batch(batch):
+                await self.deliver(half)
         else:
-            await anyio.to_thread.run_sync(forget, path)
-    if receipts:
-        await _store_manifest(store, folder.path.name, replayed_by, receipts)
-    return delivered
+            self.events += events
 
 
-class Replayer:
-    """Takes over what dead writers left behind, in the background of a tracker.
+class _ReplayManifest:
+    """Lists what one replay delivered, in pages, each stored anew with every segment."""
 
-    Args:
-        spool_dir: The spool.
-        writer_id: The tracker's own writer, to be left alone.
-        backend: Reaches where the events belong.
-        make_uploader: Returns an uploader for a store.
-        notices: Rate-limited warnings.
-    """
+    def __init__(self, store: Store, replayed_by: str) -> None:
+        self._store = store
+        self._replayed_by = replayed_by
+        self._writer_id = ""
+        self._receipts: list[Receipt] = []
+        self._page = 0
 
-    def __init__(
-        self,
-        *,
-        spool_dir: Path,
-        writer_id: str,
-        backend: Backend,
-        make_uploader: Callable[[Store], Uploader],
-        notices: Notices,
-    ) -> None:
-        self._spool_dir = spool_dir
-        self._writer_id = writer_id
-        self._backend = backend
-        self._make_uploader = make_uploader
-        self._notices = notices
-        self.events = 0
+    async def add(self, receipts: list[Receipt]) -> None:
+        """List what was delivered.
 
-    async def run(self) -> None:
-        """Deliver for every writer that has died and whose destination is within reach."""
-        found = orphans(self._spool_dir, self._writer_id)
-        while (folder := await anyio.to_thread.run_sync(next, found, None)) is not None:
-            with folder:
-                store = self._store_for(folder)
-                if store is not None:
-                    uploader = self._make_uploader(store)
-                    self.events += await replay_folder(folder, store, uploader, self._writer_id)
+        Raises:
+            BackendError: It cannot be stored.
+        """
+        for receipt in receipts:
+            # The writer's id is the first part of every key, which is what readers compare.
+            writer_id = receipt.name.rpartition("/")[2].partition("-")[0]
+            if writer_id != self._writer_id or len(self._receipts) >= _PAGE:
+                await self._save()
+                self._page += bool(self._receipts)
+                self._writer_id, self._receipts = writer_id, []
+            self._receipts.append(receipt)
+        if receipts:
+            await self._save()
 
-    def _store_for(self, folder: WriterFolder) -> Store | None:
-        info = folder.description()
-        destination = info.get("destination")
-        if not isinstance(destination, dict):
-            if folder.segments():
-                self._notices.warn(
-                    f"no destination:{folder.path.name}",
-                    f"asynctrack found events of a writer in {folder.path} that does not say where"
-                    " they belong. They stay there: `asynctrack spool replay --to …`.",
-                )
-            return None
-        return self._backend.elsewhere(
-            destination, str(info.get("experiment", "")), str(info.get("run", ""))
+    async def _save(self) -> None:
+        if not self._receipts:
+            return
+        page: dict[str, Any] = {
+            "v": SCHEMA_VERSION,
+            "writer_id": self._writer_id,
+            "replayed_by": self._replayed_by,
+            "artifacts": [asdict(receipt) for receipt in self._receipts],
+        }
+        content = _payload.encode(page)
+        await self._store.put(
+            replay_name(self._writer_id, f"{self._replayed_by}-{self._page}"),
+            content,
+            crc32=zlib.crc32(content),
+            media_type="application/json",
         )
 
 
-def _batch(content: SegmentContent) -> Batch:
-    return Batch(
-        content.writer_id,
-        content.lines[0][0],
-        content.lines[-1][0],
-        b"".join(line for _, line in content.lines),
-    )
+def _settle(folder: Path, plan: SegmentPlan, delivery: _Delivery) -> None:
+    """Delete a segment, once what was refused and what is damaged is kept elsewhere."""
+    for batch, reason in delivery.refused:
+        bury(folder, batch, reason)
+    if plan.damaged:
+        set_aside(plan.path, ".damaged")
+    else:
+        forget(plan.path)
 
 
-async def _store_manifest(
-    store: Store, writer_id: str, replayed_by: str, receipts: list[Receipt]
-) -> None:
-    page: dict[str, Any] = {
-        "v": SCHEMA_VERSION,
-        "writer_id": writer_id,
-        "replayed_by": replayed_by,
-        "artifacts": [asdict(receipt) for receipt in receipts],
-    }
-    content = _payload.encode(page)
-    await store.put(
-        replay_name(writer_id, replayed_by),
-        content,
-        crc32=zlib.crc32(content),
-        media_type="application/json",
-    )
-
-
-def _unreadable(plan: SegmentPlan) -> str:
-    return f"asynctrack cannot read a segment of its spool and leaves it as it is: {plan.problem}"
-
-
-def _damaged(plan: SegmentPlan) -> str:
-    numbers = ", ".join(map(str, plan.damaged[:10])) + ("…" if len(plan.damaged) > 10 else "")
-    return (
-        f"asynctrack found {len(plan.damaged)} damaged events in {plan.path} (seq {numbers}). The"
-        " others were delivered; the file is kept beside it with the ending .damaged."
-    )
+def _batches(content: SegmentContent) -> Iterator[Batch]:
+    run: list[bytes] = []
+    first = last = 0
+    for seq, line in content.lines:
+        if run and seq != last + 1:
+            yield Batch(content.writer_id, first, last, b"".join(run))
+            run = []
+        if not run:
+            first = seq
+        run.append(line)
+        last = seq
+    if run:
+        yield Batch(content.writer_id, first, last, b"".join(run))

@@ -30,9 +30,9 @@ from asynctrack._gate import Flow, Gate
 from asynctrack._keeper import RETRY, Keeper
 from asynctrack._notices import Notices
 from asynctrack._record import Recorder
-from asynctrack._replay import Replayer
 from asynctrack._retry import RetryPolicy
 from asynctrack._store import MemoryPiece, SegmentPiece
+from asynctrack._takeover import Replayer
 from asynctrack._upload import Uploader
 
 logger = logging.getLogger("asynctrack")
@@ -368,15 +368,9 @@ class Worker:
             make_uploader=self._uploader_for,
             notices=self._notices,
         )
-        try:
-            await self._replayer.run()
-            self._replayed.set()
-        except (BackendError, OSError) as error:
-            self._notices.warn(
-                "replay",
-                f"asynctrack could not replay all of its spool ({error}). What is left stays on"
-                " disk; the next tracker tries again, or `asynctrack spool replay`.",
-            )
+        await self._replayer.run()
+        self._replayed.set()
+        await self._replayer.keep_trying()
 
     def _uploader_for(self, store: Store) -> Uploader:
         return Uploader(

@@ -1,0 +1,150 @@
+"""Takes over what dead writers left in the spool, in the background of a tracker."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import anyio
+import anyio.to_thread
+
+from asynctrack._artifact import Artifact, Receipt
+from asynctrack._backends._protocol import Backend, Store
+from asynctrack._errors import BackendError, TransientError
+from asynctrack._notices import Notices
+from asynctrack._replay import SegmentOutcome, numbers, replay_folder
+from asynctrack._spool import WriterFolder, orphans
+from asynctrack._upload import Uploader
+
+logger = logging.getLogger("asynctrack")
+
+PATIENCE: Final = 60.0
+"""Seconds that one artifact may hold up those of other writers."""
+AGAIN: Final = 10.0
+MAX_AGAIN: Final = 600.0
+"""Seconds until what could not be delivered is tried again: the first time, and at the most."""
+
+
+class Replayer:
+    """Takes over what dead writers left behind, in the background of a tracker.
+
+    Args:
+        spool_dir: The spool.
+        writer_id: The tracker's own writer, to be left alone.
+        backend: Reaches where the events belong.
+        make_uploader: Returns an uploader for a store.
+        notices: Rate-limited warnings.
+        sleep: Waits, in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        spool_dir: Path,
+        writer_id: str,
+        backend: Backend,
+        make_uploader: Callable[[Store], Uploader],
+        notices: Notices,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
+        self._spool_dir = spool_dir
+        self._writer_id = writer_id
+        self._backend = backend
+        self._make_uploader = make_uploader
+        self._notices = notices
+        self._sleep = sleep
+        self._left = False
+        self.events = 0
+
+    async def run(self) -> None:
+        """Deliver for every writer that has died and whose destination is within reach.
+
+        What cannot be delivered now holds nothing else up; it is left to ``keep_trying``.
+        """
+        self._left = False
+        found = orphans(self._spool_dir, self._writer_id)
+        while (folder := await anyio.to_thread.run_sync(next, found, None)) is not None:
+            with folder:
+                await self._replay(folder)
+
+    async def keep_trying(self) -> None:
+        """Try again what ``run`` had to leave, less and less often, until nothing is left."""
+        wait = AGAIN
+        while self._left:
+            await self._sleep(wait)
+            wait = min(wait * 2, MAX_AGAIN)
+            await self.run()
+
+    async def _replay(self, folder: WriterFolder) -> None:
+        try:
+            store = self._store_for(folder)
+            if store is None:
+                return
+            uploader = self._make_uploader(store)
+
+            async def upload(artifact: Artifact) -> Receipt:
+                with anyio.move_on_after(PATIENCE):
+                    return await uploader.upload(artifact)
+                raise TransientError("Timeout", f"not delivered within {PATIENCE:g} seconds")
+
+            await replay_folder(
+                folder,
+                store=store,
+                upload=upload,
+                replayed_by=self._writer_id,
+                report=self._report,
+            )
+        except (BackendError, OSError) as error:
+            self._left = True
+            self._warn(folder, str(error), "it is tried again")
+        except Exception as error:
+            logger.debug("replay of %s", folder.path, exc_info=True)
+            self._warn(folder, f"{type(error).__name__}: {error}", "please report this")
+
+    def _warn(self, folder: WriterFolder, why: str, next_step: str) -> None:
+        self._notices.warn(
+            f"replay:{folder.path.name}",
+            f"asynctrack could not replay all of {folder.path} ({why}). What is left stays there;"
+            f" {next_step}, and `asynctrack spool replay` does it by hand.",
+        )
+
+    def _report(self, outcome: SegmentOutcome) -> None:
+        self.events += outcome.delivered
+        path = outcome.plan.path
+        if outcome.problem:
+            self._notices.warn(
+                f"unreadable:{path}",
+                "asynctrack cannot read a segment of its spool and leaves it as it is:"
+                f" {outcome.problem}",
+            )
+        elif outcome.plan.damaged:
+            self._notices.warn(
+                f"damaged:{path}",
+                f"asynctrack found {len(outcome.plan.damaged)} damaged events in {path}"
+                f" (seq {numbers(outcome.plan.damaged)}). The others were delivered; the file is"
+                " kept beside it with the ending .damaged.",
+            )
+        for batch, reason in outcome.refused:
+            self._notices.warn(
+                f"refused:{path}",
+                f"asynctrack could not replay the events {batch.first_seq} to {batch.last_seq} of"
+                f" {path}: the backend refuses them for good ({reason}). They are kept beside it"
+                " in a file that ends in .dead.",
+            )
+
+    def _store_for(self, folder: WriterFolder) -> Store | None:
+        info = folder.description()
+        destination = info.get("destination")
+        if not isinstance(destination, dict):
+            if folder.segments():
+                self._notices.warn(
+                    f"no destination:{folder.path.name}",
+                    f"asynctrack found events of a writer in {folder.path} that does not say where"
+                    " they belong. They stay there: `asynctrack spool replay --to …`.",
+                )
+            return None
+        return self._backend.elsewhere(
+            destination, str(info.get("experiment", "")), str(info.get("run", ""))
+        )
