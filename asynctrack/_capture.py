@@ -78,6 +78,10 @@ class Capture:
             self.on_stream_event = self._streams.protocol_event  # type: ignore[method-assign]  # on purpose
         self._spans = OpenSpans()
 
+    def inherit(self, other: Capture) -> None:
+        """Know the spans that are open in another: for the child of a fork, which may end them."""
+        self._spans = other._spans
+
     # -- chains -------------------------------------------------------------------------------
 
     def on_chain_start(

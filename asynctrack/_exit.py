@@ -1,8 +1,13 @@
-"""Trackers still open when the interpreter ends: closed in time, while threads can still run."""
+"""Trackers that are open when the process ends or is forked.
+
+At the interpreter's end they are closed in time, while threads can still run. In the child of a
+fork they become other writers.
+"""
 
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import weakref
 from typing import Protocol
@@ -10,6 +15,8 @@ from typing import Protocol
 
 class _Closable(Protocol):
     def close_at_exit(self) -> None: ...
+
+    def after_fork(self) -> None: ...
 
 
 _open: weakref.WeakSet[_Closable] = weakref.WeakSet()
@@ -26,6 +33,8 @@ def remember(tracker: _Closable) -> None:
         # but what concurrent.futures itself uses, in every version from 3.9 on.
         register = getattr(threading, "_register_atexit", atexit.register)
         register(_close_all)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_after_fork)
     _open.add(tracker)
 
 
@@ -43,3 +52,8 @@ def _close_all() -> None:
             failed = error
     if failed is not None:
         raise failed
+
+
+def _after_fork() -> None:
+    for tracker in list(_open):
+        tracker.after_fork()

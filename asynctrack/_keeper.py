@@ -90,17 +90,29 @@ class Keeper:
             try:
                 segment = await anyio.to_thread.run_sync(self._make, *wanted)
             except OSError as error:
-                self._notices.warn(
-                    "spool",
-                    f"asynctrack cannot write to its spool {self.path} ({error.strerror}):"
-                    " events wait in memory only, within max_buffer_bytes, and are dropped and"
-                    " counted beyond it. It is tried again; make room, or set spool_dir=…",
-                )
+                self._tell(error)
                 return False
             back = self._buffer.supply(segment)
             if back is not None:
                 await anyio.to_thread.run_sync(back.remove)
         return True
+
+    def supply_now(self) -> None:
+        """Make and hand over the first segment in this thread. Blocks for a millisecond."""
+        wanted = self._buffer.segment_wanted()
+        if wanted is not None:
+            try:
+                self._buffer.supply(self._make(*wanted))
+            except OSError as error:
+                self._tell(error)
+
+    def _tell(self, error: OSError) -> None:
+        self._notices.warn(
+            "spool",
+            f"asynctrack cannot write to its spool {self.path} ({error.strerror}): events wait in"
+            " memory only, within max_buffer_bytes, and are dropped and counted beyond it. It is"
+            " tried again; make room, or set spool_dir=…",
+        )
 
     async def describe(self) -> None:
         """Write down where the events belong, once more: it may be known better now."""

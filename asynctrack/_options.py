@@ -6,6 +6,7 @@ default stands. Every value is checked before anything is started.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -27,7 +28,16 @@ KIB: Final = 1024
 MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
 
+S3_OPTIONS: Final = frozenset(
+    {
+        "ACL", "BucketKeyEnabled", "ExpectedBucketOwner", "RequestPayer", "SSEKMSEncryptionContext",
+        "SSEKMSKeyId", "ServerSideEncryption", "StorageClass", "Tagging",
+    }
+)  # fmt: skip
+"""Arguments of PutObject that may be passed through; all others are asynctrack's own."""
+
 _UNITS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _SIZE = re.compile(r"\s*(\d+)\s*([a-z]*)\s*", re.IGNORECASE)
 
 
@@ -54,8 +64,13 @@ class Options:
         max_delay: A batch is cut when its first event is this old, in seconds.
         upload_concurrency: How many artifacts are uploaded at a time.
         close_timeout: The longest that leaving the ``with`` block may take, in seconds.
+        close_on_sigterm: Whether SIGTERM delivers everything first, in at most ``close_timeout``,
+            and then does what it did before; only where the block is entered in the main thread.
         bucket: S3 bucket; None takes the Run's own.
         prefix: Key prefix in the bucket; None takes the Run's own.
+        s3_options: Further arguments of every PutObject, by AWS's names: ``ExpectedBucketOwner``,
+            ``ServerSideEncryption``, ``SSEKMSKeyId``, ``SSEKMSEncryptionContext``,
+            ``BucketKeyEnabled``, ``StorageClass``, ``ACL``, ``Tagging``, ``RequestPayer``.
         compression: ``"zstd"``, ``"gzip"`` or ``"none"``.
         redact: What is cut out of everything before it is stored, besides the secrets that are
             always cut out: a function from string to string, or one or more regular expressions.
@@ -77,8 +92,10 @@ class Options:
     max_delay: float = 5.0
     upload_concurrency: int = 4
     close_timeout: float = 30.0
+    close_on_sigterm: bool = False
     bucket: str | None = None
     prefix: str | None = None
+    s3_options: Mapping[str, Any] | None = None
     compression: Compression = "zstd"
     redact: Redact | None = None
     tokens: Tokens = "stream"
@@ -117,6 +134,9 @@ class Options:
             re.compile(r"(?!.*//)[^/](?:.*[^/])?|", re.DOTALL),
             "a key prefix without a slash at its ends and without two in a row",
         )
+        if not isinstance(self.close_on_sigterm, bool):
+            raise OptionError("close_on_sigterm", self.close_on_sigterm, "True or False")
+        self._check_s3_options()
         for option in ("experiment_name", "run_name"):
             value = getattr(self, option)
             if value is not None and not (isinstance(value, str) and is_valid_name(value)):
@@ -130,6 +150,13 @@ class Options:
                 raise OptionError(small, getattr(self, small), f"at most {large}={limit}")
         # Compiled here for good: an iterator of patterns can be read only once.
         object.__setattr__(self, "redact", compile_redact(self.redact))
+
+    def _check_s3_options(self) -> None:
+        if not isinstance(self.s3_options or {}, Mapping):
+            raise OptionError("s3_options", self.s3_options, "a dictionary")
+        for name in self.s3_options or {}:
+            if name not in S3_OPTIONS:
+                raise OptionError("s3_options", name, f"one of {', '.join(sorted(S3_OPTIONS))}")
 
     @property
     def effective_overflow(self) -> Overflow:
@@ -202,7 +229,16 @@ def compile_redact(redact: Redact | None) -> Callable[[str], str] | None:
 
 
 def _from_environment(name: str, text: str, default: object) -> object:
-    if isinstance(default, bool) or name in ("block_timeout", "max_delay", "close_timeout"):
+    if isinstance(default, bool):
+        if text.lower() not in _BOOLEANS:
+            raise OptionError(f"ASYNCTRACK_{name.upper()}", text, "true or false")
+        return _BOOLEANS[text.lower()]
+    if name == "s3_options":
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise OptionError(f"ASYNCTRACK_{name.upper()}", text, "a JSON object") from None
+    if name in ("block_timeout", "max_delay", "close_timeout"):
         try:
             return float(text)
         except ValueError:

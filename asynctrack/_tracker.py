@@ -8,13 +8,14 @@ import os
 import secrets
 import time
 import warnings
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from concurrent.futures import TimeoutError as ThreadTimeout
 from concurrent.futures import wait as wait_for_futures
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import anyio
 
@@ -23,23 +24,14 @@ from asynctrack._backends._aws import AwsBackend
 from asynctrack._backends._local import LocalBackend
 from asynctrack._backends._protocol import Backend
 from asynctrack._backends._run import looks_like_run, read_run
-from asynctrack._batch import CutPolicy
-from asynctrack._buffer import Buffer
 from asynctrack._callback import AsyncHandler, SyncHandler
-from asynctrack._capture import Capture
 from asynctrack._errors import OptionError, RunError, StateError
-from asynctrack._keeper import Keeper
-from asynctrack._notices import Notices
-from asynctrack._observe import Observations
-from asynctrack._options import Options, compile_redact
+from asynctrack._options import Options
+from asynctrack._pipeline import Pipeline
 from asynctrack._progress import progress
-from asynctrack._record import Recorder
-from asynctrack._redact import Redactor
+from asynctrack._signals import TerminationHandler
 from asynctrack._sink import Flush, Sink
-from asynctrack._spool import default_spool_dir
 from asynctrack._statistics import Statistics
-from asynctrack._store import Store
-from asynctrack._worker import Worker
 
 logger = logging.getLogger("asynctrack")
 
@@ -50,75 +42,36 @@ GRACE: Final = 0.5
 """Seconds beyond ``close_timeout`` after which a worker that does not end is left behind."""
 
 State = Literal["new", "open", "closed"]
+_H = TypeVar("_H", AsyncHandler, SyncHandler)
 
 
 class Tracker:
     """Tracks into one Run. Made by ``tracker(...)``; enter it with ``async with`` or ``with``.
 
     Args:
-        backend: Where everything goes.
+        make_backend: Returns where everything goes; called once more in a forked child.
         options: The options.
     """
 
-    def __init__(self, backend: Backend, options: Options) -> None:
+    def __init__(self, make_backend: Callable[[], Backend], options: Options) -> None:
         self._options = options
-        self._backend = backend
+        self._make_backend = make_backend
         self._state: State = "new"
         self._unattended = False
         self._deadline = 0.0
-        self.writer_id: str = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(6)}"
-        notices = Notices()
-        observations = Observations()
-        redactor = Redactor(compile_redact(options.redact))
-        self._observations = observations
-        spooled = options.durability != "memory"
-        overflow = options.effective_overflow
-        self._buffer = Buffer(
-            writer_id=self.writer_id,
-            store=Store(
-                self.writer_id, options.max_batch_bytes, options.max_batch_events, spooled=spooled
-            ),
-            max_bytes=options.max_buffer_bytes,
-            max_events=options.max_buffer_events,
-            spool_bytes=options.max_spool_bytes if overflow == "spool" else None,
-            wake=self._wake,
-        )
-        self._keeper = self._make_keeper(notices) if spooled else None
-        self._recorder = Recorder(
-            writer_id=self.writer_id,
-            backend=backend,
-            observations=observations,
-            redactor=redactor,
-            notices=notices,
-            counts=self._equation,
-            sleep=anyio.sleep,
-        )
-        self._worker = Worker(
-            writer_id=self.writer_id,
-            buffer=self._buffer,
-            backend=backend,
-            recorder=self._recorder,
-            notices=notices,
-            policy=CutPolicy(options.max_delay),
-            compression=options.compression,
-            concurrency=options.upload_concurrency,
-            keeper=self._keeper,
-        )
-        self._sink = Sink(
-            capture=Capture(tokens=options.tokens, redactor=redactor, observations=observations),
-            buffer=self._buffer,
-            observations=observations,
-            worker=self._worker,
-            notices=notices,
-            block=overflow == "block",
-            block_timeout=options.block_timeout,
-            statistics=self.statistics,
-        )
+        self._termination: TerminationHandler | None = None
+        self._pipeline = Pipeline(make_backend(), options)
+        self._handlers: weakref.WeakSet[AsyncHandler | SyncHandler] = weakref.WeakSet()
+
+    @property
+    def writer_id(self) -> str:
+        """Who accepts the events: unique for each tracker and process."""
+        return self._pipeline.writer_id
 
     async def __aenter__(self) -> AsyncHandler:
         self._open()
-        await asyncio.wait({asyncio.wrap_future(self._worker.ready)}, timeout=SPOOL_READY)
-        return AsyncHandler(self._sink)
+        await asyncio.wait({asyncio.wrap_future(self._pipeline.worker.ready)}, timeout=SPOOL_READY)
+        return self._handler(AsyncHandler(self._pipeline.sink))
 
     async def __aexit__(
         self,
@@ -130,8 +83,8 @@ class Tracker:
 
     def __enter__(self) -> SyncHandler:
         self._open()
-        wait_for_futures({self._worker.ready}, timeout=SPOOL_READY)
-        return SyncHandler(self._sink)
+        wait_for_futures({self._pipeline.worker.ready}, timeout=SPOOL_READY)
+        return self._handler(SyncHandler(self._pipeline.sink))
 
     def __exit__(
         self,
@@ -142,28 +95,12 @@ class Tracker:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<asynctrack.Tracker {self._backend.experiment}/{self._backend.run} {self._state}>"
+        backend = self._pipeline.backend
+        return f"<asynctrack.Tracker {backend.experiment}/{backend.run} {self._state}>"
 
     def statistics(self) -> Statistics:
         """Return a frozen snapshot of all counters; may be called from any thread, also later."""
-        counts = self._buffer.counts()
-        recorded = self._recorder.counted
-        return Statistics(
-            accepted=counts.accepted,
-            delivered=counts.delivered,
-            spooled=counts.spooled,
-            pending=counts.pending,
-            dead_lettered=counts.dead_lettered,
-            dropped=counts.dropped,
-            waiting_bytes=counts.waiting_bytes,
-            artifacts=self._worker.artifacts,
-            bytes_delivered=self._worker.bytes_delivered,
-            retries=self._worker.retries,
-            replayed=self._worker.replayed,
-            run_updates=recorded.updates,
-            metric_points=recorded.points,
-            metric_points_unsent=recorded.points_refused + self._observations.points_skipped,
-        )
+        return self._pipeline.statistics()
 
     async def aclose(self) -> None:
         """Deliver everything, for at most ``close_timeout`` seconds, and end the worker.
@@ -174,7 +111,7 @@ class Tracker:
         if not self._begin_close():
             return
         cancelled: asyncio.CancelledError | None = None
-        ended = asyncio.wrap_future(self._worker.ended)
+        ended = asyncio.wrap_future(self._pipeline.worker.ended)
         # The scope keeps anyio from cancelling again and again what is waited for in here; a
         # cancellation by asyncio comes through once each time, and is kept for afterwards.
         with anyio.CancelScope(shield=True), progress(self.statistics) as show:
@@ -211,14 +148,14 @@ class Tracker:
         """Start a tracker whose ``with`` block nobody leaves: it ends with the interpreter."""
         self._unattended = True
         self._open()
-        return self._sink
+        return self._pipeline.sink
 
     def _wait_closed(self) -> None:
         try:
             with progress(self.statistics) as show:
                 while (left := self._deadline - time.monotonic()) > 0:
                     try:
-                        self._worker.ended.result(min(left, show()))
+                        self._pipeline.worker.ended.result(min(left, show()))
                         break
                     except (TimeoutError, ThreadTimeout):  # two types until 3.10
                         continue
@@ -230,12 +167,12 @@ class Tracker:
 
         For a Run that ends before the tracker does, as with the compat handler.
         """
-        flush = self._sink.request_flush()
+        flush = self._pipeline.sink.request_flush()
         with progress(self.statistics) as show:
             deadline = time.monotonic() + self._options.close_timeout
             while (left := deadline - time.monotonic()) > 0 and not flush.done():
                 flush.result(min(left, show()))
-        self._backend.mirror(self._recorder.written)
+        self._pipeline.backend.mirror(self._pipeline.recorder.written)
         return flush
 
     # -- inside -------------------------------------------------------------------------------
@@ -247,7 +184,10 @@ class Tracker:
                 " 'with' block"
             )
         self._state = "open"
-        self._worker.start()
+        if self._options.close_on_sigterm:
+            self._termination = TerminationHandler(self.close)
+            self._termination.install()
+        self._pipeline.worker.start()
         _exit.remember(self)
 
     def _begin_close(self) -> bool:
@@ -255,24 +195,26 @@ class Tracker:
             return False
         self._state = "closed"
         self._deadline = time.monotonic() + self._options.close_timeout + GRACE
-        self._worker.close(self._options.close_timeout)
+        self._pipeline.worker.close(self._options.close_timeout)
         return True
 
     def _end_close(self) -> None:
         _exit.forget(self)
-        self._buffer.close("close_timeout")
-        self._backend.mirror(self._recorder.written)
+        if self._termination is not None:
+            self._termination.uninstall()
+        self._pipeline.buffer.close("close_timeout")
+        self._pipeline.backend.mirror(self._pipeline.recorder.written)
         statistics = self.statistics()
-        if statistics.spooled and self._keeper is not None:
+        if statistics.spooled and self._pipeline.keeper is not None:
             logger.warning(
                 "asynctrack could not deliver %d of %d events to %s within close_timeout=%g"
                 " seconds. They are on disk in %s; the next tracker on this machine that uses"
                 " this spool delivers them, or `asynctrack spool replay`.",
                 statistics.spooled,
                 statistics.accepted,
-                self._backend.run,
+                self._pipeline.backend.run,
                 self._options.close_timeout,
-                self._keeper.path,
+                self._pipeline.keeper.path,
             )
         if statistics.pending:
             logger.warning(
@@ -281,45 +223,38 @@ class Tracker:
                 " close_timeout gives it more time.",
                 statistics.pending,
                 statistics.accepted,
-                self._backend.run,
+                self._pipeline.backend.run,
                 self._options.close_timeout,
             )
 
-    def _make_keeper(self, notices: Notices) -> Keeper:
-        options = self._options
-        folder = Path(options.spool_dir) if options.spool_dir else default_spool_dir()
-        return Keeper(
-            spool_dir=folder.expanduser().absolute(),
-            writer_id=self.writer_id,
-            info=self._spool_info,
-            buffer=self._buffer,
-            notices=notices,
-            max_spool_bytes=options.max_spool_bytes,
-            power=options.durability == "power",
-        )
+    def after_fork(self) -> None:
+        """Be another writer: in the child of a fork, where the parent's worker is not.
 
-    def _spool_info(self) -> Mapping[str, Any]:
-        return {
-            "writer_id": self.writer_id,
-            "experiment": self._backend.experiment,
-            "run": self._backend.run,
-            "compression": self._options.compression,
-            "destination": self._backend.destination(),
-        }
+        The parent goes on to deliver what was accepted before. Nothing of it is touched here, nor
+        ever deleted: its event loop would tear down what the parent still uses.
+        """
+        if self._state != "open":
+            return
+        old = self._pipeline
+        _left_to_the_parent.append(old)
+        if old.keeper is not None:
+            old.keeper.abandon()
+        self._pipeline = Pipeline(self._make_backend(), self._options)
+        self._pipeline.sink.capture.inherit(old.sink.capture)
+        self._pipeline.worker.start_when_needed()
+        if self._pipeline.keeper is not None:
+            # Now, and not by a thread later: the child's first event is on disk as well.
+            self._pipeline.keeper.supply_now()
+        self._unattended = True  # the child of multiprocessing never leaves the 'with' block
+        for handler in self._handlers:
+            handler._sink = self._pipeline.sink
 
-    def _wake(self) -> None:
-        self._worker.wake()
+    def _handler(self, handler: _H) -> _H:
+        self._handlers.add(handler)
+        return handler
 
-    def _equation(self) -> Mapping[str, Any]:
-        counts = self._buffer.counts()
-        return {
-            "accepted": counts.accepted,
-            "delivered": counts.delivered,
-            "spooled": counts.spooled,
-            "pending": counts.pending,
-            "dead_lettered": counts.dead_lettered,
-            "dropped": counts.dropped,
-        }
+
+_left_to_the_parent: list[Pipeline] = []
 
 
 def make_tracker(run: Any, given: Mapping[str, Any]) -> Tracker:
@@ -338,17 +273,20 @@ def make_tracker(run: Any, given: Mapping[str, Any]) -> Tracker:
         if given.get(option) is not None:
             raise OptionError(option, given[option], "left out with a Run, which has its own name")
     target = read_run(run)
-    backend = AwsBackend(
-        run,
-        target,
-        bucket=options.bucket,
-        prefix=options.prefix,
-        connections=options.upload_concurrency,
+    return Tracker(
+        lambda: AwsBackend(
+            run,
+            target,
+            bucket=options.bucket,
+            prefix=options.prefix,
+            connections=options.upload_concurrency,
+            put_options=options.s3_options,
+        ),
+        options,
     )
-    return Tracker(backend, options)
 
 
-def _local_backend(folder: Path, options: Options) -> LocalBackend:
+def _local_backend(folder: Path, options: Options) -> Callable[[], LocalBackend]:
     if str(folder).startswith("s3:"):
         raise OptionError(
             "run", str(folder), "a SageMaker Run or a local folder; for S3 pass a Run"
@@ -357,4 +295,5 @@ def _local_backend(folder: Path, options: Options) -> LocalBackend:
         raise OptionError("bucket", options.bucket, "left out when tracking into a folder")
     now = datetime.now(tz=timezone.utc)
     name = options.run_name or f"run-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-    return LocalBackend(folder, options.prefix or "", options.experiment_name or "default", name)
+    experiment = options.experiment_name or "default"
+    return lambda: LocalBackend(folder, options.prefix or "", experiment, name)

@@ -37,6 +37,7 @@ class AwsBackend:
         bucket: Bucket that takes the place of the Run's, or None.
         prefix: Prefix that takes the place of the Run's, or None.
         connections: How many requests to S3 may be under way at a time.
+        put_options: Further arguments of every PutObject.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class AwsBackend:
         bucket: str | None,
         prefix: str | None,
         connections: int,
+        put_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.experiment = target.experiment
         self.run = target.run
@@ -55,6 +57,7 @@ class AwsBackend:
         self._bucket = bucket
         self._prefix = prefix
         self._connections = connections
+        self._put_options = dict(put_options or {})
         self._root = ""
         self._stack: AsyncExitStack | None = None
         self._s3: Any = None
@@ -122,6 +125,7 @@ class AwsBackend:
             Body=content,
             ContentType=media_type,
             ChecksumCRC32=base64.b64encode(crc32.to_bytes(4, "big")).decode(),
+            **self._put_options,
         )
 
     async def state(self) -> RunState:

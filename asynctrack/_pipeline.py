@@ -1,0 +1,150 @@
+"""The stages of one writer, put together.
+
+A process that is forked needs a second set of them: the child is another writer, and nothing that
+holds a lock, a socket or a mapped file of the parent may be touched there.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from asynctrack._backends._protocol import Backend
+from asynctrack._batch import CutPolicy
+from asynctrack._buffer import Buffer
+from asynctrack._capture import Capture
+from asynctrack._keeper import Keeper
+from asynctrack._notices import Notices
+from asynctrack._observe import Observations
+from asynctrack._options import Options, compile_redact
+from asynctrack._record import Recorder
+from asynctrack._redact import Redactor
+from asynctrack._sink import Sink
+from asynctrack._spool import default_spool_dir
+from asynctrack._statistics import Statistics
+from asynctrack._store import Store
+from asynctrack._worker import Worker
+
+
+class Pipeline:
+    """From the callbacks to the backend, for one writer.
+
+    Args:
+        backend: Where everything goes.
+        options: The options.
+    """
+
+    def __init__(self, backend: Backend, options: Options) -> None:
+        self.backend = backend
+        self._options = options
+        self.writer_id: str = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(6)}"
+        notices = Notices()
+        redactor = Redactor(compile_redact(options.redact))
+        spooled = options.durability != "memory"
+        overflow = options.effective_overflow
+        self._observations = Observations()
+        self.buffer = Buffer(
+            writer_id=self.writer_id,
+            store=Store(
+                self.writer_id, options.max_batch_bytes, options.max_batch_events, spooled=spooled
+            ),
+            max_bytes=options.max_buffer_bytes,
+            max_events=options.max_buffer_events,
+            spool_bytes=options.max_spool_bytes if overflow == "spool" else None,
+            wake=self._wake,
+        )
+        self.keeper = self._make_keeper(notices) if spooled else None
+        self.recorder = Recorder(
+            writer_id=self.writer_id,
+            backend=backend,
+            observations=self._observations,
+            redactor=redactor,
+            notices=notices,
+            counts=self._equation,
+            sleep=anyio.sleep,
+        )
+        self.worker = Worker(
+            writer_id=self.writer_id,
+            buffer=self.buffer,
+            backend=backend,
+            recorder=self.recorder,
+            notices=notices,
+            policy=CutPolicy(options.max_delay),
+            compression=options.compression,
+            concurrency=options.upload_concurrency,
+            keeper=self.keeper,
+        )
+        self.sink = Sink(
+            capture=Capture(
+                tokens=options.tokens, redactor=redactor, observations=self._observations
+            ),
+            buffer=self.buffer,
+            observations=self._observations,
+            worker=self.worker,
+            notices=notices,
+            block=overflow == "block",
+            block_timeout=options.block_timeout,
+            statistics=self.statistics,
+        )
+
+    def statistics(self) -> Statistics:
+        """Return a frozen snapshot of all counters."""
+        counts = self.buffer.counts()
+        recorded = self.recorder.counted
+        return Statistics(
+            accepted=counts.accepted,
+            delivered=counts.delivered,
+            spooled=counts.spooled,
+            pending=counts.pending,
+            dead_lettered=counts.dead_lettered,
+            dropped=counts.dropped,
+            waiting_bytes=counts.waiting_bytes,
+            artifacts=self.worker.artifacts,
+            bytes_delivered=self.worker.bytes_delivered,
+            retries=self.worker.retries,
+            replayed=self.worker.replayed,
+            run_updates=recorded.updates,
+            metric_points=recorded.points,
+            metric_points_unsent=recorded.points_refused + self._observations.points_skipped,
+        )
+
+    def _make_keeper(self, notices: Notices) -> Keeper:
+        options = self._options
+        folder = Path(options.spool_dir) if options.spool_dir else default_spool_dir()
+        return Keeper(
+            spool_dir=folder.expanduser().absolute(),
+            writer_id=self.writer_id,
+            info=self._spool_info,
+            buffer=self.buffer,
+            notices=notices,
+            max_spool_bytes=options.max_spool_bytes,
+            power=options.durability == "power",
+        )
+
+    def _spool_info(self) -> Mapping[str, Any]:
+        return {
+            "writer_id": self.writer_id,
+            "experiment": self.backend.experiment,
+            "run": self.backend.run,
+            "compression": self._options.compression,
+            "destination": self.backend.destination(),
+        }
+
+    def _wake(self) -> None:
+        self.worker.wake()
+
+    def _equation(self) -> Mapping[str, Any]:
+        counts = self.buffer.counts()
+        return {
+            "accepted": counts.accepted,
+            "delivered": counts.delivered,
+            "spooled": counts.spooled,
+            "pending": counts.pending,
+            "dead_lettered": counts.dead_lettered,
+            "dropped": counts.dropped,
+        }
