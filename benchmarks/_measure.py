@@ -27,6 +27,9 @@ RESULTS: Final = Path(__file__).with_name("results")
 RESAMPLES: Final = 2_000
 SEED: Final = 20_26
 
+UNBOUNDED: Final = 1e9
+"""Stands for a ratio to nothing measurable; JSON has no infinity."""
+
 Rounds = Sequence[Sequence[float]]
 """One list for each process, one value for each round."""
 
@@ -93,7 +96,7 @@ def _draw(values: list[Any], generator: np.random.Generator) -> list[Any]:
 
 def _quotient(pairs: Any) -> float:
     above, below = np.median(pairs, axis=0)
-    return float(above / below) if below > 0 else float("inf")
+    return min(float(above / below), UNBOUNDED) if below > 0 else UNBOUNDED
 
 
 def _estimate(value: float, drawn: list[float]) -> Estimate:
@@ -102,8 +105,7 @@ def _estimate(value: float, drawn: list[float]) -> Estimate:
 
 
 def _short(value: float) -> float:
-    # None is what JSON has for an infinite ratio: nothing was measurable below the line.
-    return float(f"{value:.4g}") if np.isfinite(value) else float("inf")
+    return float(f"{value:.4g}")
 
 
 # -- what it was measured on ------------------------------------------------------------------
@@ -140,7 +142,7 @@ def save(name: str, result: Mapping[str, Any], folder: Path = RESULTS) -> Path:
     """Write ``<name>.json`` with the environment it was measured in."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
-    text = json.dumps({"environment": environment(), **result}, indent=1, allow_nan=True)
+    text = json.dumps({"environment": environment(), **result}, indent=1, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
     return path
 
@@ -167,7 +169,9 @@ def fresh_process(module: str, spec: Mapping[str, Any], *, timeout: float = 1800
     )
     lines = done.stdout.decode().strip().splitlines()
     if done.returncode or not lines:
-        raise RuntimeError(f"{module} failed:\n{done.stderr.decode()[-4000:]}")
+        raise RuntimeError(
+            f"{module} failed with exit code {done.returncode}:\n{done.stderr.decode()[-4000:]}"
+        )
     return json.loads(lines[-1])
 
 

@@ -58,14 +58,14 @@ def make_run(servers: Servers, name: str, *, s3_url: str | None = None) -> Any:
     assert isinstance(session, boto3.Session)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the SDK warns about itself
-        import sagemaker
         from sagemaker.experiments.run import Run
+        from sagemaker.session import Session
 
         logging.getLogger().setLevel(logging.WARNING)  # the SDK sets the root logger to INFO
         run = Run(
             experiment_name=f"bench-{secrets.token_hex(6)}",
             run_name=name,
-            sagemaker_session=sagemaker.Session(
+            sagemaker_session=Session(
                 boto_session=session,
                 sagemaker_client=session.client("sagemaker"),
                 sagemaker_metrics_client=session.client("sagemaker-metrics"),

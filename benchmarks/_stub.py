@@ -14,7 +14,6 @@ import importlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from asynctrack.demo._process import announce, end_with_parent, ignore_interrupts, server_process
 

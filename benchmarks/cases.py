@@ -7,7 +7,7 @@ is measured is LangChain and its handlers, not a thread pool.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -152,7 +152,7 @@ def _model(
             self, messages: Any, stop: Any = None, run_manager: Any = None, **options: Any
         ) -> Any:
             for number in range(tokens):
-                chunk = ChatGenerationChunk(message=AIMessageChunk(f"word{number} "))
+                chunk = ChatGenerationChunk(message=AIMessageChunk(content=f"word{number} "))
                 if run_manager is not None:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
@@ -219,7 +219,7 @@ def _agent() -> Invoke:
         """Calculate an expression."""
         return f"{expression} is a sum"
 
-    agent = create_agent(_model(tool_calls=3), [calculate])
+    agent: Any = create_agent(_model(tool_calls=3), [calculate])
 
     async def invoke(number: int, config: dict[str, Any]) -> None:
         question = {"messages": [("user", f"What is {number} + 1 + 2 + 3?")]}

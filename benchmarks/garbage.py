@@ -62,7 +62,8 @@ def run(servers: Servers, *, rounds: int = 10, processes: int = 2) -> dict[str, 
 
 def _us(samples: list[dict[str, Any]], clock: str, callbacks: int) -> float:
     # The mean and not the median: a full collection is rare and dear, and has to count.
-    return round(statistics.mean(row[clock] for row in samples) / callbacks * 1e6, 2)
+    mean = statistics.mean(float(row[clock]) for row in samples)
+    return round(mean / callbacks * 1e6, 2)
 
 
 def text(result: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""``import asynctrack`` beside ``import langchain_core.callbacks``: fresh processes taking turns."""
+"""``import asynctrack`` beside ``import langchain_core.callbacks``, in fresh processes."""
 
 from __future__ import annotations
 

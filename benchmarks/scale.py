@@ -90,7 +90,9 @@ async def _feed(handler: Any, events: int) -> None:
     answer = {"output": "To get to the other tide. " * 3}
     for number in range(events // 2):
         span = uuid.uuid4()
-        await start(None, PAYLOAD, run_id=span, metadata=metadata, name="RunnableSequence", **keywords)
+        await start(
+            None, PAYLOAD, run_id=span, metadata=metadata, name="RunnableSequence", **keywords
+        )
         await end(answer, run_id=span, **keywords)
         if not number % SLICE:
             await asyncio.sleep(0)
@@ -276,9 +278,7 @@ def cost_of_a_million(measured: dict[str, Any]) -> dict[str, Any]:
     """Scale a measured run to a million events and price it; the replaced handler beside it."""
     factor = 1e6 / measured["events"]
     requests = {name: count * factor for name, count in measured["requests_at_end"].items()}
-    puts = sum(
-        count for name, count in requests.items() if name in ("PUT S3", "PUT manifest")
-    )
+    puts = sum(count for name, count in requests.items() if name in ("PUT S3", "PUT manifest"))
     stored = measured["bytes_delivered"] * factor
     replaced = REPLACED_REQUESTS["PUT"] * PUT_PRICE + REPLACED_REQUESTS["HEAD"] * GET_PRICE
     return {

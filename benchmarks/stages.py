@@ -174,29 +174,29 @@ def _capture_stages(captured: list[Captured]) -> list[Stage]:
 
 def _line_stages(captured: list[Captured], folder: Path) -> list[Stage]:
     from asynctrack import _payload
+    from asynctrack._buffer import Buffer
     from asynctrack._encode import compress
     from asynctrack._format import line_prefix, number_line
     from asynctrack._segment import Segment
-    from asynctrack._tracker import make_tracker
+    from asynctrack._store import Store
 
     records = _records(captured)
     bodies = [_payload.encode(record) for record in records]
-    plain = [orjson.loads(body) for body in bodies]
     writer_id = "0" * 24
     prefix = line_prefix(writer_id)
     lines = [number_line(prefix, seq, body) for seq, body in enumerate(bodies, 1)]
     plain_lines = [orjson.loads(line) for line in lines]
     size = sum(map(len, lines))
-    options = {
-        "durability": "memory",
-        "max_buffer_events": 10**9,
-        "max_buffer_bytes": 1 << 40,
-        "max_batch_events": len(lines),  # one batch is what one repetition fills
-        "run_name": "stages",
-    }
 
     def new_buffer() -> Any:
-        return make_tracker(folder, options)._buffer  # not entered: nothing empties it
+        # As large as can be: one batch is what one repetition fills, nothing empties it.
+        return Buffer(
+            writer_id=writer_id,
+            store=Store(writer_id, 1 << 40, len(lines), spooled=False),
+            max_bytes=1 << 40,
+            max_events=10**9,
+            wake=lambda: None,
+        )
 
     def filled_buffer() -> Any:
         buffer = new_buffer()
@@ -234,9 +234,7 @@ def _line_stages(captured: list[Captured], folder: Path) -> list[Stage]:
 
     def encode_and_compress(_: Any) -> None:
         encode = _payload.encode
-        made = [
-            number_line(prefix, seq, encode(record)) for seq, record in enumerate(records, 1)
-        ]
+        made = [number_line(prefix, seq, encode(record)) for seq, record in enumerate(records, 1)]
         compress(b"".join(made), "zstd")
 
     def bare_both(_: Any) -> None:
@@ -269,7 +267,6 @@ def _line_stages(captured: list[Captured], folder: Path) -> list[Stage]:
             mapped[at:end] = line
             at = end
 
-    assert plain  # the bare floor of `encode` reads the same events
     return [
         Stage("enqueue", "deque.append", enqueue, append, len(lines), new_buffer),
         Stage("spool", "copy into memory", spool, copy_to_map, len(lines), new_segment),
@@ -322,7 +319,7 @@ def _token_stage() -> Stage:
         "run_id": options["run_id"],
         "parent_run_id": options["parent_run_id"],
         "tags": options["tags"],
-        "chunk": ChatGenerationChunk(message=AIMessageChunk("word ")),
+        "chunk": ChatGenerationChunk(message=AIMessageChunk(content="word ")),
     }
     count = 200
 
@@ -446,9 +443,7 @@ def callgrind() -> list[dict[str, Any]]:
     found_rows: dict[str, dict[str, Any]] = {}
     for (name, kind, events), total in zip(names, counts[1::2], strict=True):
         found_rows.setdefault(name, {"stage": name})[kind] = round(total / events)
-    return [
-        {**row, "ratio": round(row["ours"] / row["floor"], 3)} for row in found_rows.values()
-    ]
+    return [{**row, "ratio": round(row["ours"] / row["floor"], 3)} for row in found_rows.values()]
 
 
 def run(*, processes: int = 3, repetitions: int = 40) -> dict[str, Any]:

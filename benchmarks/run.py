@@ -1,0 +1,106 @@
+"""All of it: ``python -m benchmarks.run [--quick] [--only NAME ...]``.
+
+Writes ``results/<name>.json`` with versions, machine and git revision, then ``report.md`` and the
+plots from what lies there. A full run takes about three quarters of an hour on two cores, a quick
+one about a minute; quick results go to a folder of their own, they are no figures to quote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import (
+    _measure,
+    garbage,
+    import_time,
+    lag,
+    overhead,
+    report,
+    scale,
+    stages,
+)
+from benchmarks._servers import Servers, all_servers
+
+Benchmark = Callable[[Servers, bool], dict[str, Any]]
+
+
+def _overhead(servers: Servers, quick: bool) -> dict[str, Any]:
+    plans = overhead.quick_plans() if quick else overhead.full_plans()
+    results = []
+    for plan in plans:
+        results.append(overhead.run(plan, servers))
+        print(overhead.text(results[-1]), flush=True)
+    return {"results": results}
+
+
+def _lag(servers: Servers, quick: bool) -> dict[str, Any]:
+    result = lag.run(servers, samples=1, seconds=1.0) if quick else lag.run(servers, samples=7)
+    print("\n".join(lag.lines(result)), flush=True)
+    return result
+
+
+def _garbage(servers: Servers, quick: bool) -> dict[str, Any]:
+    result = garbage.run(servers, rounds=2 if quick else 10, processes=1 if quick else 2)
+    print(garbage.text(result), flush=True)
+    return result
+
+
+def _stages(servers: Servers, quick: bool) -> dict[str, Any]:
+    return stages.run(processes=1, repetitions=10) if quick else stages.run()
+
+
+def _instructions(servers: Servers, quick: bool) -> dict[str, Any]:
+    return {"rows": stages.callgrind()}
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "import_time": lambda servers, quick: import_time.run(repetitions=2 if quick else 15),
+    "stages": _stages,
+    "instructions": _instructions,
+    "overhead": _overhead,
+    "garbage": _garbage,
+    "lag": _lag,
+    "scale": lambda servers, quick: scale.run(servers, largest=4 if quick else 6),
+}
+QUICK = ("import_time", "stages", "overhead")
+
+
+def main() -> int:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one minute, to see that it runs")
+    parser.add_argument("--only", nargs="*", choices=sorted(BENCHMARKS), help="some of them")
+    parser.add_argument("--results", type=Path, help="where they go")
+    parser.add_argument("--report", action="store_true", help="only write the report anew")
+    arguments = parser.parse_args()
+    folder = arguments.results or (
+        _measure.RESULTS.with_name("results-quick") if arguments.quick else _measure.RESULTS
+    )
+    failed = []
+    if not arguments.report:
+        names = arguments.only or (QUICK if arguments.quick else BENCHMARKS)
+        with all_servers() as servers:
+            for name in names:
+                started = time.monotonic()
+                print(f"== {name}", flush=True)
+                try:
+                    result = BENCHMARKS[name](servers, arguments.quick)
+                except Exception as error:
+                    # The others are worth having all the same; the exit code tells.
+                    failed.append(name)
+                    print(f"{name} failed: {error}", file=sys.stderr, flush=True)
+                    continue
+                path = _measure.save(name, result, folder)
+                print(f"{path.name} after {time.monotonic() - started:.0f} s", flush=True)
+    written = report.write(folder)
+    print(f"{written} is written")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
