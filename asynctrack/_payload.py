@@ -53,9 +53,9 @@ def encode(record: dict[str, Any]) -> bytes:
     try:
         for value in record.values():
             # Tells nearly all small values apart without a look inside.
-            if type(value) in _BOXES and is_tracked(value) and _multiplies(value):
+            if type(value) in _BOXES and is_tracked(value) and _size(value) > MAX_NODES:
                 return orjson.dumps(to_plain(record))
-        line = orjson.dumps(record, default=_convert, option=option)
+        line = orjson.dumps(record, default=_budgeted(), option=option)
     except (TypeError, ValueError, RecursionError):
         return orjson.dumps(to_plain(record))
     if b"null" in line and _may_hold_nonfinite(record):
@@ -157,19 +157,23 @@ class _Walker:
         if issubclass(kind, dict):
             plain: dict[str, Any] = {}
             for key, item in list(dict.items(value)):
+                if not depth:
+                    self._nodes = 0  # one field must not use up what the others may have
                 name = clean(key) if issubclass(type(key), str) else safe_str(key)
                 while name in plain:  # 1 and "1" are two keys here and one in JSON
                     name += f"~{len(plain)}"
-                plain[name] = self.walk(item, depth + 1)
                 if self._nodes > MAX_NODES:
+                    plain[name] = marker(item, cut="size")
                     break
+                plain[name] = self.walk(item, depth + 1)
             return plain
         if issubclass(kind, list) or kind is tuple:
             items = []
             for item in list.copy(value) if kind is not tuple else value:
-                items.append(self.walk(item, depth + 1))
                 if self._nodes > MAX_NODES:
+                    items.append(marker(item, cut="size"))
                     break
+                items.append(self.walk(item, depth + 1))
             return items
         if issubclass(kind, Enum):
             return self.walk(value.value, depth + 1)
@@ -180,25 +184,58 @@ class _Walker:
         return self.walk(_convert(value), depth + 1)
 
 
-def _multiplies(value: Any) -> bool:
-    """Tell whether lists and dictionaries in there come to more than ``MAX_NODES`` values.
+def _budgeted() -> Converter:
+    """Return ``_convert`` for one record; it raises where conversions come to too many values."""
+    left = MAX_NODES
 
-    Few objects can, where each holds the next one several times. Also true of cycles.
+    def convert(value: Any) -> Any:
+        nonlocal left
+        plain = _convert(value)
+        if type(plain) in _BOXES:
+            left -= _size(plain) if is_tracked(plain) else len(plain)
+        left -= 1
+        if left < 0:
+            raise ValueError("too many values")
+        return plain
+
+    return convert
+
+
+def _size(box: Any, depth: int = 0) -> int:
+    """Count the values in a structure of lists and dictionaries; stops above ``MAX_NODES``.
+
+    Few objects can come to many values, where each holds the next one several times. Cycles, and
+    what is too deep, count as too many.
     """
-    total = 0
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        inner: list[Any] = []
-        for box in level:
-            items = box.values() if type(box) is dict else box
-            total += len(items)
+    if depth > MAX_DEPTH:
+        return MAX_NODES + 1
+    items = box.values() if type(box) is dict else box
+    total = len(items)
+    for item in items:
+        if type(item) in _BOXES:
+            total += _size(item, depth + 1) if is_tracked(item) else len(item)
             if total > MAX_NODES:
-                return True
-            inner += [item for item in items if type(item) in _BOXES]
-        if not inner:
-            return False
-        level = inner
-    return True
+                break
+    return total
+
+
+def _size_of_model(value: Any) -> int:
+    """Count the values in a pydantic model and the models in it, up to ``MAX_NODES``."""
+    total = 1
+    level = [value.__dict__]
+    for _ in range(MAX_DEPTH):
+        total += sum(map(len, level))
+        if total > MAX_NODES:
+            return total
+        items = [item for box in level for item in (box.values() if type(box) is dict else box)]
+        level = [
+            item if type(item) in _BOXES else item.__dict__
+            for item in items
+            if type(item) in _BOXES or _converter_of(item) is _model
+        ]
+        if not level:
+            return total
+    return MAX_NODES + 1
 
 
 def _may_hold_nonfinite(value: Any, depth: int = 0) -> bool:
@@ -219,18 +256,20 @@ def _may_hold_nonfinite(value: Any, depth: int = 0) -> bool:
 
 def _convert(value: Any) -> Any:
     """Return something closer to JSON for a value that orjson does not know."""
+    converter = _converter_of(value)
+    try:
+        return converter(value)
+    except Exception as error:
+        return marker(value, cut="error", error=type_name(error))
+
+
+def _converter_of(value: Any) -> Converter:
     converter = _CONVERTERS.get(type(value))
     if converter is None:
         converter = _find_converter(type(value))
         if len(_CONVERTERS) < 10_000:  # classes made at run time must not pile up here
             _CONVERTERS[type(value)] = converter
-    try:
-        plain = converter(value)
-        if type(plain) in _BOXES and is_tracked(plain) and _multiplies(plain):
-            return marker(value, cut="size")
-    except Exception as error:
-        return marker(value, cut="error", error=type_name(error))
-    return plain
+    return converter
 
 
 def _fields(value: Any) -> dict[str, Any]:
@@ -255,7 +294,7 @@ def _message(value: Any) -> dict[str, Any]:
 
 
 def _model(value: Any) -> Any:
-    if _multiplies(value.__dict__):
+    if _size_of_model(value) > MAX_NODES:  # pydantic goes through all of it at once
         return marker(value, cut="size")
     return value.model_dump(warnings=False)
 
@@ -353,6 +392,7 @@ _KNOWN: dict[str, Converter] = {
     "builtins.complex": lambda value: marker(value, value=str(value)),
     "decimal.Decimal": lambda value: marker(value, value=str(value)),
     "fractions.Fraction": lambda value: marker(value, value=str(value)),
+    "collections.UserList": lambda value: value.data,
     "datetime.timedelta": lambda value: marker(value, seconds=value.total_seconds()),
     "pathlib.PurePath": safe_str,
     "pydantic.types.SecretStr": _masked,
