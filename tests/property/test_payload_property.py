@@ -1,0 +1,76 @@
+"""Encoding, for any value that there is."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asynctrack import _payload
+from tests.property.strategies import json_like, thorough, valid_text, weird
+
+
+@thorough
+@given(json_like)
+def test_what_json_holds_comes_back(value: Any) -> None:
+    """A JSON-like value is decoded to what was encoded."""
+    assert _payload.decode(_payload.encode({"x": value})) == {"x": value}
+
+
+@thorough
+@given(json_like)
+def test_both_paths_agree(value: Any) -> None:
+    """The careful path encodes what JSON holds to the same bytes as the fast one."""
+    record = {"x": value}
+    assert _payload.encode(record) == _payload.encode(_payload.to_plain(record))
+    assert _payload.to_plain(record) == record
+
+
+@thorough
+@given(st.recursive(st.none() | st.floats(), lambda inner: st.lists(inner), max_leaves=10))
+def test_no_number_passes_for_null(value: Any) -> None:
+    """NaN and infinity become markers that name them; null comes from None only."""
+
+    def expected(item: Any) -> Any:
+        if isinstance(item, list):
+            return [expected(one) for one in item]
+        if item is None or math.isfinite(item):
+            return item
+        return {"$type": "float", "value": str(item)}
+
+    assert _payload.decode(_payload.encode({"x": value})) == {"x": expected(value)}
+
+
+@thorough
+@given(weird)
+def test_nothing_makes_it_raise(value: Any) -> None:
+    """Any structure becomes one line of JSON, and its neighbours are kept."""
+    line = _payload.encode({"time_unix_nano": 1, "x": value, "neighbour": "kept"})
+    assert line.startswith(b'{"time_unix_nano":1,')
+    assert b"\n" not in line
+    decoded = json.loads(line)  # another parser, with its own idea of what JSON is
+    assert list(decoded) == ["time_unix_nano", "x", "neighbour"]
+    assert decoded["neighbour"] == "kept"
+
+
+@thorough
+@given(weird)
+def test_the_careful_path_gives_plain_data(value: Any) -> None:
+    """What the careful path returns is plain: it does not change when it is walked again."""
+    plain = _payload.to_plain(value)
+    assert _payload.to_plain(plain) == plain
+
+
+@thorough
+@given(
+    st.dictionaries(st.one_of(valid_text, st.integers(), st.booleans(), st.none()), st.integers())
+)
+def test_no_key_is_lost(value: dict[Any, int]) -> None:
+    """Keys that read the same as text are kept apart: each value is there."""
+    decoded = _payload.decode(_payload.encode({"x": value}))["x"]
+    assert sorted(map(str, decoded.values())) == sorted(
+        str(_payload.to_plain(item)) for item in value.values()
+    )
