@@ -16,7 +16,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -50,9 +52,13 @@ def default_spool_dir(environ: Mapping[str, str] | None = None) -> Path:
     XDG Base Directory Specification, which names it for data that should survive restarts.
     """
     environ = os.environ if environ is None else environ
-    state = environ.get("XDG_STATE_HOME")
-    base = Path(state) if state else Path("~/.local/state").expanduser()
-    return base / "asynctrack" / "spool"
+    state = Path(environ.get("XDG_STATE_HOME", ""))
+    if not state.is_absolute():  # as the standard says
+        try:
+            state = Path("~/.local/state").expanduser()
+        except RuntimeError:  # a container's user without a home: private all the same
+            state = _private_folder()
+    return state / "asynctrack" / "spool"
 
 
 class WriterFolder:
@@ -224,6 +230,20 @@ def set_aside(path: Path, ending: str) -> Path:
 def forget(path: Path) -> None:
     """Delete a segment that was delivered."""
     remove_files(path)
+
+
+def _private_folder() -> Path:
+    """Return a folder among the temporary files that nobody else can look into."""
+    path = Path(tempfile.gettempdir()) / f"asynctrack-{os.getuid()}"
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o77:
+            return Path(tempfile.mkdtemp(prefix="asynctrack-"))  # somebody else waits there for us
+    except OSError:
+        pass  # it will be said when the first segment is made
+    return path
 
 
 def sync_folder(path: Path) -> None:
