@@ -109,6 +109,14 @@ def test_a_cut_between_two_lines_is_noticed() -> None:
 
 
 @pytest.mark.parametrize("suffix", (".zst", ".gz"))
+def test_a_checksum_that_is_cut_off_is_noticed(suffix: str) -> None:
+    """Without its last bytes, which hold the checksum, the events come and the damage is named."""
+    events, damage = read(packed(lines([event(1), event(2), event(3)]), suffix)[:-1], suffix)
+    assert [one.seq for one in events] == [1, 2, 3]
+    assert [one.reason for one in damage] == ["cannot be unpacked: the bytes are cut off"]
+
+
+@pytest.mark.parametrize("suffix", (".zst", ".gz"))
 def test_a_bomb_is_unpacked_in_pieces(suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small artifact that unpacks to a huge line ends as damage within a bounded memory."""
     monkeypatch.setattr("asynctrack._decode.MAX_LINE", 8 * 1024 * 1024)

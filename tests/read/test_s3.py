@@ -120,7 +120,7 @@ def test_nothing_there_and_no_access_are_errors(s3: S3Server) -> None:
 def test_faults_on_the_way_are_tried_again(
     bucket: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Refusals, resets in the middle of an answer and flipped bits cost time, and no event."""
+    """Refusals, resets in the middle of an answer and wrong bytes cost time, and no event."""
     monkeypatch.setattr("asynctrack._backends._s3_read.BACKOFF", 0.001)
     with fault_proxy(bucket.endpoint_url) as proxy:
         options = {**access(bucket), "endpoint_url": proxy.endpoint_url}
@@ -129,11 +129,12 @@ def test_faults_on_the_way_are_tried_again(
             proxy.add(Answer(500), operation="GetObject", times=2),
             proxy.add(ResetAnswer(-5), operation="GetObject", path="*.zst", times=2),
             proxy.add(FlipBit("answer"), operation="GetObject", path="*.zst", times=1),
+            proxy.add(Answer(200, body=b"other bytes"), path="*.zst", times=1),
         ]
         run = open_run(f"s3://{bucket.bucket}/team/data", **options)
         assert sum(1 for _ in run.events()) == 600
         assert run.problems == ()
-        assert [rule.applied for rule in rules] == [2, 2, 2, 1]
+        assert [rule.applied for rule in rules] == [2, 2, 2, 1, 1]
 
 
 def test_a_server_that_never_recovers_is_an_error(
