@@ -38,7 +38,8 @@ _VALUE: Final = (
     rb"(?:"
     rb"\" : \"((?:[^\"\\]|\\.)+)"  # a field
     rb"|\\\" : \\\"((?:[^\"\\]|\\\\(?:\\[\"\\]|[^\"\\])|\\[^\"\\])+)"  # one in JSON in a string
-    rb"|\\{2,}\" : \\{2,}\"([^\"\\]+)"  # one deeper than that, up to its first escape
+    rb"|\\{3}\" : \\{3}\"((?:[^\"\\]|\\{4}(?:\\{4}|\\{3}\"|[^\"\\])|\\{1,2}[^\"\\])+)"  # again
+    rb"|\\{4,}\" : \\{4,}\"([^\"\\]+)"  # one deeper than that, up to its first escape
     rb"|' : (?:'([^'\"\\]+)|\\*\"([^\"\\]+))"  # an item in Python's repr of a dictionary
     rb"| = (?:'([^'\"\\]+)|\\*\"([^\"\\]+)|"  # an assignment in text: API_KEY=…
     rb"([^\x20\t\r\n\"'\\,;&=][^\x20\t\r\n\"\\,;&]*))"
