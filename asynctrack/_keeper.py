@@ -94,7 +94,7 @@ class Keeper:
                 return False
             back = self._buffer.supply(segment)
             if back is not None:
-                await anyio.to_thread.run_sync(back.remove)
+                await anyio.to_thread.run_sync(_discard, back)
         return True
 
     def supply_now(self) -> None:
@@ -269,3 +269,10 @@ class Keeper:
         except OSError:
             return  # it stays in memory, where it is at least as safe
         segment.unmap()
+
+
+def _discard(segment: Segment) -> None:
+    try:
+        segment.remove()
+    except OSError:
+        pass  # a replay finds an empty segment and deletes it
