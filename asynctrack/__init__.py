@@ -9,19 +9,27 @@
 
 ``tracker(run)`` puts the stages together (``_tracker``). ``_format`` is the contract with
 everything that reads what was written; ``_backends`` holds S3, SageMaker and the local folder.
+The way back, ``open_run(source)``, is apart from all this: ``_open`` finds, ``_listing`` lists,
+``_merge`` orders, ``_decode`` and ``_trace`` make events and spans, ``_tables`` makes tables.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from asynctrack._errors import (
     AsynctrackError,
     BackendError,
+    ChecksumError,
+    MissingExtraError,
+    NotFoundError,
     OptionError,
     PausingError,
     PermanentError,
+    ReadError,
     RunError,
+    SeveralRunsError,
     StateError,
     TransientError,
 )
@@ -29,22 +37,42 @@ from asynctrack._statistics import Statistics
 
 if TYPE_CHECKING:
     from asynctrack._callback import AsyncHandler, SyncHandler
+    from asynctrack._decode import Event
+    from asynctrack._experiment import RecordedExperiment, open_experiment
+    from asynctrack._read import RecordedRun, aopen_run, open_run
+    from asynctrack._span import Span, Trace
     from asynctrack._tracker import Tracker
+    from asynctrack._verify import Report, verify
 
 __all__ = [
     "AsyncHandler",
     "AsynctrackError",
     "BackendError",
+    "ChecksumError",
+    "Event",
+    "MissingExtraError",
+    "NotFoundError",
     "OptionError",
     "PausingError",
     "PermanentError",
+    "ReadError",
+    "RecordedExperiment",
+    "RecordedRun",
+    "Report",
     "RunError",
+    "SeveralRunsError",
+    "Span",
     "StateError",
     "Statistics",
     "SyncHandler",
+    "Trace",
     "Tracker",
     "TransientError",
+    "aopen_run",
+    "open_experiment",
+    "open_run",
     "tracker",
+    "verify",
 ]
 
 __version__ = "0.1.0"
@@ -69,14 +97,30 @@ def tracker(run: Any, **options: Any) -> Tracker:
     return make_tracker(run, options)
 
 
+_LAZY = {
+    # Loaded when they are asked for: they need more than `import asynctrack` may.
+    "AsyncHandler": "_callback",
+    "Event": "_decode",
+    "RecordedExperiment": "_experiment",
+    "RecordedRun": "_read",
+    "Report": "_verify",
+    "Span": "_span",
+    "SyncHandler": "_callback",
+    "Trace": "_span",
+    "Tracker": "_tracker",
+    "aopen_run": "_read",
+    "open_experiment": "_experiment",
+    "open_run": "_read",
+    "verify": "_verify",
+}
+
+
 def __getattr__(name: str) -> Any:
-    # Loaded when they are asked for: they need langchain-core, `import asynctrack` does not.
-    if name in ("AsyncHandler", "SyncHandler"):
-        from asynctrack import _callback
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"asynctrack.{module}"), name)
 
-        return getattr(_callback, name)
-    if name == "Tracker":
-        from asynctrack._tracker import Tracker
 
-        return Tracker
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

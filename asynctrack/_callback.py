@@ -116,15 +116,18 @@ class AsyncHandler(_Handler, AsyncCallbackHandler):
     def run_inline(self) -> bool:  # type: ignore[override]  # a plain attribute in langchain-core
         """Whether LangChain awaits the callbacks in the caller's task instead of a new one.
 
-        True but for one question: ``AsyncCallbackManager.on_llm_start`` of langchain-core skips
-        all other handlers when it is told of an inline one (langchain issue 39633). It is told
-        that there is none; what it then calls asks again and hears the truth.
+        True but for one question: ``AsyncCallbackManager.on_llm_start`` of langchain-core calls
+        none but the inline handlers when there is an inline one (langchain issue 39633). So it is
+        told that we are not, unless another handler is: then we have to be as well, to be called.
+        What it calls next asks again, and hears that we are.
         """
         frame = sys._getframe(1)
-        code = frame.f_code
-        if code.co_name == "<listcomp>" and frame.f_back is not None:  # its own frame until 3.11
-            code = frame.f_back.f_code
-        return code is not _on_llm_start_code()
+        if frame.f_code.co_name == "<listcomp>" and frame.f_back is not None:
+            frame = frame.f_back  # a comprehension has a frame of its own until Python 3.11
+        if frame.f_code is not _on_llm_start_code():
+            return True
+        handlers = getattr(frame.f_locals.get("self"), "handlers", ())
+        return any(not isinstance(one, AsyncHandler) and one.run_inline for one in handlers)
 
     async def flush(self, timeout: float | None = None) -> bool:
         """Deliver everything accepted before this call.
