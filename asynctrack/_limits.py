@@ -60,8 +60,8 @@ def parameter_value(value: Any) -> ParameterValue | None:
         if isinstance(value, float) or abs(value) <= _MAX_EXACT_INTEGER:
             return float(value) if math.isfinite(value) else str(float(value))
         value = _payload.integer_text(int(value))
-    elif isinstance(value, dict) and value.get("$type") == "float" and "value" in value:
-        value = str(value["value"])  # NaN and infinity, as they were captured
+    elif isinstance(value, dict) and value.get("$type") in ("float", "int") and "value" in value:
+        value = str(value["value"])  # NaN, infinity and huge integers, as they were captured
     if not isinstance(value, str):
         value = _payload.encode({"": value})[4:-1].decode()
     text = _one_line(value)
