@@ -113,6 +113,7 @@ class Recorder:
         self._known: dict[str, ParameterValue] = {}
         self._state: RunState | None = None
         self._own = 0
+        self._announce = False
         self._failures = 0
         self._last_update = float("-inf")
         self._window_end = monotonic() + WINDOW
@@ -124,12 +125,24 @@ class Recorder:
     def delivered(self, receipt: Receipt) -> None:
         """Note an artifact that is stored."""
         self._manifest.delivered(receipt)
+        self._announce = True
         self._manifest_dirty = True
 
     def refused(self, first_seq: int, last_seq: int) -> None:
         """Note events that the backend refuses for good."""
         self._manifest.refused(first_seq, last_seq)
         self._manifest_dirty = True
+
+    @property
+    def unwritten(self) -> tuple[int, int]:
+        """Parameters and metric points that the Run lacks."""
+        parameters = len(self._unsent) + sum(map(len, self._groups.wanted))
+        return parameters, len(self._points)
+
+    @property
+    def manifest_uri(self) -> str:
+        """Where the manifest is."""
+        return self._manifest_uri
 
     async def write(self, *, everything: bool, closed: bool = False) -> float | None:
         """Write what is due.
@@ -167,7 +180,9 @@ class Recorder:
         return None
 
     async def _write_parameters(self, closed: bool) -> None:
-        if self._unsent or self._groups.wanted:
+        # A Run whose chains hold nothing to record says where their events are all the same.
+        unannounced = self._announce and self._state is None
+        if self._unsent or self._groups.wanted or unannounced:
             await self._update()
         if closed and self._groups.placed:
             await self._settle_collisions()
