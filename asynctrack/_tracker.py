@@ -226,6 +226,18 @@ class Tracker:
                 self._pipeline.backend.run,
                 self._options.close_timeout,
             )
+        parameters, points = self._pipeline.recorder.unwritten
+        if parameters or points:
+            logger.warning(
+                "asynctrack could not write %d parameters and %d metric points into the Run %s"
+                " within close_timeout=%g seconds. They are in the events, and in the manifest,"
+                " %s.",
+                parameters,
+                points,
+                self._pipeline.backend.run,
+                self._options.close_timeout,
+                self._pipeline.recorder.manifest_uri,
+            )
 
     def after_fork(self) -> None:
         """Be another writer: in the child of a fork, where the parent's worker is not.
