@@ -140,16 +140,22 @@ class Keeper:
         except OSError:
             pass  # a replay writes the same object again: nothing is lost and nothing doubled
 
-    async def bury(self, batch: Batch, reason: str) -> None:
-        """Set events aside that the backend refuses for good, with the reason."""
+    async def bury(self, batch: Batch, reason: str) -> bool:
+        """Set events aside that the backend refuses for good, with the reason.
+
+        Returns:
+            Whether they are; where not, their segment must stay.
+        """
         try:
             await anyio.to_thread.run_sync(bury, self.path, batch, reason)
         except OSError as error:
             self._notices.warn(
                 "spool",
                 f"asynctrack could not set dead letters aside in {self.path}"
-                f" ({error.strerror}): they are lost.",
+                f" ({error.strerror}); the segment they are in stays there.",
             )
+            return False
+        return True
 
     async def commit(self) -> None:
         """Commit to the disk what was accepted, again and again; for ``durability="power"``."""
@@ -187,7 +193,12 @@ class Keeper:
         try:
             if spare is not None:
                 spare.remove()
-            for segment in self._buffer.segments():
+            segments = self._buffer.segments()
+            if segments and self._folder is not None and not self.path.is_dir():
+                self._own_again(self._folder)
+            for segment in segments:
+                if segment.mapped and not segment.path.exists():
+                    segment.save_again()  # somebody removed it, and it was not delivered
                 if segment.mapped:
                     segment.trim()
         except OSError:
@@ -206,17 +217,7 @@ class Keeper:
         if self._folder is None:
             self._folder = self._own(0)
         elif not self.path.is_dir():
-            # The folder was removed under our hands: begin anew, with a new lock. Numbers go on,
-            # as segments that were there rename and delete by number when they are delivered.
-            after = self._folder.last_ordinal
-            self._folder.abandon()
-            self._folder = None
-            self._folder = self._own(after)
-            self._notices.warn(
-                "spool",
-                f"asynctrack's spool {self.path} was removed while it was in use. It is made anew;"
-                " what was in it is uploaded from memory, where it is still there.",
-            )
+            self._own_again(self._folder)
         free = shutil.disk_usage(self.path).free
         if free - capacity < KEEP_FREE:
             raise OSError(
@@ -228,6 +229,21 @@ class Keeper:
         if self._power:
             sync_folder(self.path)
         return segment
+
+    def _own_again(self, folder: WriterFolder) -> None:
+        """Begin anew, with a new lock, where the folder was removed under our hands.
+
+        Numbers go on, as segments that were in it rename and delete by number in the end.
+        """
+        after = folder.last_ordinal
+        folder.abandon()
+        self._folder = None
+        self._folder = self._own(after)
+        self._notices.warn(
+            "spool",
+            f"asynctrack's spool {self.path} was removed while it was in use. It is made anew;"
+            " what was in it is uploaded from memory, where it is still there.",
+        )
 
     def _own(self, after: int) -> WriterFolder:
         """Make the folder, and say in it where the events belong.

@@ -110,11 +110,34 @@ class Segment:
         self.events += 1
 
     def content(self) -> bytes:
-        """Return all lines. Reads the file when it is no longer mapped."""
+        """Return all lines. Reads the file when it is no longer mapped.
+
+        Raises:
+            OSError: It cannot be read, or is not whole any more.
+        """
         try:
             return self._lines[: self.used]
         except ValueError:
-            return self.path.read_bytes()[: self.used]
+            content = self.path.read_bytes()[: self.used]
+        if len(content) < self.used:
+            raise OSError(errno.EIO, "shorter than it was written", str(self.path))
+        return content
+
+    def save_again(self) -> None:
+        """Write both files anew from memory, where they were removed from disk. Blocks.
+
+        Raises:
+            OSError: The disk refuses.
+        """
+        for path, content in (
+            (self.index_path, self._index[: HEADER_BYTES + self.events * _ENTRY.size]),
+            (self.path, self._lines[: self.used]),
+        ):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor, mapped = _map(path, len(content))
+            os.close(descriptor)
+            mapped[:] = content
+            mapped.close()
 
     def sync(self) -> None:
         """Write what was appended through to the disk; nothing once unmapped. Blocks.

@@ -316,17 +316,29 @@ class Worker:
 
     async def _deliver(self, piece: MemoryPiece | SegmentPiece) -> None:
         last_seq = piece.first_seq + piece.events - 1
-        batch = Batch(self._writer_id, piece.first_seq, last_seq, piece.raw())
-        refused = await self._upload(batch)
-        if isinstance(piece, SegmentPiece) and self._keeper is not None:
-            for part, error in refused:
-                await self._keeper.bury(part, str(error))
-            await self._keeper.settled(piece)
-        for part, error in refused:
-            self._recorder.refused(part.first_seq, part.last_seq)
-            self._tell_refused(part, error)
+        try:
+            batch = Batch(self._writer_id, piece.first_seq, last_seq, piece.raw())
+        except OSError as error:
+            self._notices.warn(
+                "lost",
+                f"asynctrack's spool was removed or damaged by others ({error}): {piece.events}"
+                f" events (seq {piece.first_seq} to {last_seq}) are lost. They are counted as"
+                " dead_lettered.",
+            )
+            self._recorder.refused(piece.first_seq, last_seq)
+            lost = piece.events
+        else:
+            refused = await self._upload(batch)
+            if isinstance(piece, SegmentPiece) and self._keeper is not None:
+                buried = [await self._keeper.bury(part, str(why)) for part, why in refused]
+                if all(buried):
+                    await self._keeper.settled(piece)
+            for part, why in refused:
+                self._recorder.refused(part.first_seq, part.last_seq)
+                self._tell_refused(part, why)
+            lost = sum(_events(part) for part, _ in refused)
         self._outstanding.discard(piece.first_seq)
-        self._buffer.settle(piece, refused=sum(_events(part) for part, _ in refused))
+        self._buffer.settle(piece, refused=lost)
         self._slots.release()
         self._look_at_flushes()
 

@@ -1,0 +1,376 @@
+"""The keeper: segments ahead of time, and a disk that refuses, fails, or is taken away."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from asynctrack import _keeper
+from asynctrack._buffer import Buffer
+from asynctrack._keeper import MAPPED_PIECES, Keeper
+from asynctrack._notices import Notices
+from asynctrack._segment import Segment, read_segment
+from asynctrack._spool import WriterFolder, read_description, waiting_segments, writer_folder
+from asynctrack._store import SegmentPiece, Store
+from tests.test_segment import WRITER
+from tests.test_store import body
+
+PIECE_BYTES, PIECE_EVENTS = 4000, 10
+
+pytestmark = pytest.mark.may_block("the keeper runs in the worker's loop, which may; tests look")
+
+
+class Parts:
+    """A keeper and its buffer, without a worker."""
+
+    def __init__(self, spool: Path, *, power: bool = False, max_spool_bytes: int = 1 << 30) -> None:
+        self.spool = spool
+        self.ticks = anyio.Event()
+        self.slept = 0
+        self.buffer = Buffer(
+            writer_id=WRITER,
+            store=Store(WRITER, PIECE_BYTES, PIECE_EVENTS, spooled=True),
+            max_bytes=1 << 20,
+            max_events=1000,
+            spool_bytes=1 << 30,
+            wake=lambda: None,
+        )
+        self.keeper = Keeper(
+            spool_dir=spool,
+            writer_id=WRITER,
+            info=self.info,
+            buffer=self.buffer,
+            notices=Notices(),
+            max_spool_bytes=max_spool_bytes,
+            power=power,
+            sleep=self.sleep,
+        )
+
+    def info(self) -> Mapping[str, Any]:
+        return {"run": "r", "compression": "none"}
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept += 1
+        await anyio.sleep(0)
+
+    def put(self, count: int) -> None:
+        for _ in range(count):
+            assert self.buffer.put_nowait(body("x"))
+
+    def seqs_on_disk(self) -> list[int]:
+        found = []
+        for path in waiting_segments(writer_folder(self.spool, WRITER)):
+            content = read_segment(path)
+            assert not content.damaged
+            found += [seq for seq, _ in content.lines]
+        return found
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Parts:
+    return Parts(tmp_path)
+
+
+async def test_a_segment_is_ready_before_the_first_event(parts: Parts) -> None:
+    """One supply makes the spare; after that each event is on disk when the put returns."""
+    assert await parts.keeper.supply()
+    for number in range(1, 25):
+        parts.put(1)
+        assert parts.seqs_on_disk() == list(range(1, number + 1))
+        assert await parts.keeper.supply()
+    assert parts.buffer.counts().pending == 0
+    assert read_description(writer_folder(parts.spool, WRITER))["run"] == "r"
+    parts.keeper.close()
+
+
+async def test_close_leaves_what_was_not_delivered_and_nothing_else(parts: Parts) -> None:
+    """Segments are trimmed to their lines, the spare is deleted, the lock is given back."""
+    await parts.keeper.supply()
+    parts.put(3)
+    await parts.keeper.supply()
+    parts.keeper.close()
+    folder = writer_folder(parts.spool, WRITER)
+    assert [path.name for path in sorted(folder.glob("0*"))] == ["00000001.idx", "00000001.open"]
+    assert (folder / "00000001.open").stat().st_size < 500
+    assert parts.seqs_on_disk() == [1, 2, 3]
+    with WriterFolder(folder):
+        pass
+
+
+async def test_nothing_is_accepted_once_the_keeper_has_closed(parts: Parts) -> None:
+    """A worker that fails closes the keeper first: a callback must not meet an unmapped segment."""
+    await parts.keeper.supply()
+    parts.put(1)
+    parts.keeper.close()
+    assert not parts.buffer.put_nowait(body("x"))
+    assert parts.buffer.closed_reason == "worker_failed"
+    assert parts.buffer.counts().accepted == 1
+
+
+async def test_a_spool_of_delivered_events_vanishes(parts: Parts) -> None:
+    """Nothing is left of a writer that delivered all."""
+    await parts.keeper.supply()
+    parts.put(3)
+    piece = parts.buffer.take()
+    assert isinstance(piece, SegmentPiece)
+    await parts.keeper.seal(piece)
+    assert piece.segment.path.suffix == ".sealed"
+    await parts.keeper.settled(piece)
+    parts.buffer.settle(piece)
+    parts.keeper.close()
+    assert not writer_folder(parts.spool, WRITER).exists()
+
+
+async def test_free_space_is_left_to_others(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With less than 512 MiB free, nothing is written; it is tried again when asked again."""
+    usage = shutil.disk_usage(parts.spool)
+    free = [_keeper.KEEP_FREE + PIECE_BYTES - 1]
+    monkeypatch.setattr(
+        "shutil.disk_usage", lambda path: type(usage)(usage.total, usage.used, free[0])
+    )
+    assert not await parts.keeper.supply()
+    parts.put(2)
+    assert parts.buffer.counts().pending == 2 and parts.seqs_on_disk() == []
+    assert "would be left free" in caplog.text and str(parts.keeper.path) in caplog.text
+    free[0] += 2 * PIECE_BYTES
+    assert await parts.keeper.supply()
+    assert parts.seqs_on_disk() == [1, 2] and parts.buffer.counts().spooled == 2
+    parts.keeper.close()
+
+
+async def test_the_spool_is_bounded_together(tmp_path: Path) -> None:
+    """What other writers hold counts: the bound is that of the whole folder."""
+    other = WriterFolder(writer_folder(tmp_path, "0" * 24))
+    segment = other.new_segment(50_000, 10)
+    parts = Parts(tmp_path, max_spool_bytes=50_000 + PIECE_BYTES)
+    assert not await parts.keeper.supply()
+    segment.remove()
+    assert await parts.keeper.supply()
+    parts.keeper.close()
+    other.close()
+
+
+async def test_a_description_that_cannot_be_written_holds_no_lock(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk fails at any step; the next try begins at the beginning."""
+    described = WriterFolder.describe
+
+    def full(self: WriterFolder, info: Mapping[str, Any], *, sync: bool = False) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(WriterFolder, "describe", full)
+    for _ in range(3):
+        assert not await parts.keeper.supply()
+    assert not writer_folder(parts.spool, WRITER).exists()
+    monkeypatch.setattr(WriterFolder, "describe", described)
+    assert await parts.keeper.supply()
+    parts.keeper.close()
+
+
+async def test_a_replay_that_looks_into_a_new_folder_does_no_harm(parts: Parts) -> None:
+    """Between making and locking a folder somebody may take it for left behind: tried again."""
+    taken = WriterFolder(writer_folder(parts.spool, WRITER))
+    released = threading.Timer(0.05, taken.close)
+    released.start()
+    assert await parts.keeper.supply()
+    released.join()
+    parts.put(1)
+    assert parts.seqs_on_disk() == [1]
+    parts.keeper.close()
+
+
+async def test_a_folder_held_for_good_is_a_disk_that_refuses(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It must never happen; when it does, events wait in memory and the worker goes on."""
+    monkeypatch.setattr("asynctrack._keeper._BUSY_TRIES", 2)
+    with WriterFolder(writer_folder(parts.spool, WRITER)):
+        assert not await parts.keeper.supply()
+        assert "another process holds the lock" in caplog.text
+    assert await parts.keeper.supply()
+    parts.keeper.close()
+
+
+async def test_a_folder_removed_in_use_is_made_anew(
+    parts: Parts, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The old segments go on in memory, and their ends do not touch the new ones."""
+    await parts.keeper.supply()
+    parts.put(3)
+    await parts.keeper.supply()
+    shutil.rmtree(parts.spool)
+    parts.put(PIECE_EVENTS * 2)  # fills the first, the spare, and begins one that is not there
+    assert await parts.keeper.supply()
+    assert "was removed while it was in use" in caplog.text
+    old = parts.buffer.take()
+    assert isinstance(old, SegmentPiece)
+    assert len(old.raw().splitlines()) == PIECE_EVENTS
+    before = sorted(path.name for path in writer_folder(parts.spool, WRITER).iterdir())
+    await parts.keeper.seal(old)
+    await parts.keeper.settled(old)
+    parts.buffer.settle(old)
+    assert sorted(path.name for path in writer_folder(parts.spool, WRITER).iterdir()) == before
+    assert parts.seqs_on_disk() == [21, 22, 23]
+    parts.keeper.close()
+    assert parts.seqs_on_disk() == list(range(11, 24)), "what was not delivered is saved again"
+    counts = parts.buffer.counts()
+    assert counts.accepted == counts.delivered + counts.spooled + counts.pending == 23
+
+
+async def test_a_folder_removed_before_the_end_is_saved_again(parts: Parts) -> None:
+    """Closing writes what was not delivered anew, with the description of where it belongs."""
+    await parts.keeper.supply()
+    parts.put(3)
+    shutil.rmtree(parts.spool)
+    parts.keeper.close()
+    assert parts.seqs_on_disk() == [1, 2, 3]
+    assert read_description(writer_folder(parts.spool, WRITER))["run"] == "r"
+
+
+async def test_full_segments_are_let_go_and_read_back(parts: Parts) -> None:
+    """With S3 down, only a few segments stay mapped; all are there when it is back."""
+    for _ in range(9):
+        await parts.keeper.supply()
+        parts.put(PIECE_EVENTS)
+    segments = parts.buffer.segments()
+    await parts.keeper.unmap_waiting()
+    mapped = [segment.mapped for segment in segments]
+    assert mapped == [True] * MAPPED_PIECES + [False] * (8 - MAPPED_PIECES) + [True]
+    seqs = []
+    while (piece := parts.buffer.take()) is not None:
+        await parts.keeper.seal(piece)  # type: ignore[arg-type]  # all are segments here
+        seqs += [int(one.split(b'"seq":')[1].split(b",")[0]) for one in piece.raw().splitlines()]
+    assert seqs == list(range(1, 91))
+    parts.keeper.close()
+
+
+class Syncs:
+    """What was synced, by file; may fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.names: list[str] = []
+        self.failing = False
+        monkeypatch.setattr("asynctrack._segment._sync", self)
+
+    def __call__(self, descriptor: int) -> None:
+        self.names.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        if self.failing:
+            raise OSError(errno.EIO, "Input/output error")
+        os.fdatasync(descriptor)
+
+
+async def _commits(parts: Parts, rounds: int) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(parts.keeper.commit)
+        end = parts.slept + rounds
+        while parts.slept < end:
+            await anyio.sleep(0)
+        tasks.cancel_scope.cancel()
+
+
+async def test_power_commits_what_is_new_and_only_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sync for all events since the last one; none where nothing came in."""
+    syncs = Syncs(monkeypatch)
+    parts = Parts(tmp_path, power=True)
+    await parts.keeper.supply()
+    parts.put(3)
+    await _commits(parts, 5)
+    assert syncs.names == ["00000001.open", "00000001.idx"]
+    parts.put(1)
+    await _commits(parts, 5)
+    assert syncs.names == ["00000001.open", "00000001.idx"] * 2
+    parts.keeper.close()
+
+
+async def test_power_syncs_before_memory_is_let_go_and_before_sealing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a segment that is unmapped nor one that is sealed escapes its commit."""
+    syncs = Syncs(monkeypatch)
+    parts = Parts(tmp_path, power=True)
+    for _ in range(6):
+        await parts.keeper.supply()
+        parts.put(PIECE_EVENTS)
+    await parts.keeper.unmap_waiting()
+    assert syncs.names == ["00000005.open", "00000005.idx"]
+    piece = parts.buffer.take()
+    assert isinstance(piece, SegmentPiece)
+    await parts.keeper.seal(piece)
+    assert syncs.names[2:] == ["00000001.open", "00000001.idx"]
+    parts.keeper.close()
+
+
+async def test_process_never_syncs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default costs no wait for the disk."""
+    syncs = Syncs(monkeypatch)
+    parts = Parts(tmp_path)
+    await parts.keeper.supply()
+    parts.put(3)
+    await parts.keeper.commit()
+    piece = parts.buffer.take()
+    assert isinstance(piece, SegmentPiece)
+    await parts.keeper.seal(piece)
+    assert syncs.names == []
+    parts.keeper.close()
+
+
+async def test_a_commit_that_fails_is_said_once_and_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """EIO from a sync: a warning, no second sync of that file, and the events go on."""
+    syncs = Syncs(monkeypatch)
+    syncs.failing = True
+    parts = Parts(tmp_path, power=True)
+    await parts.keeper.supply()
+    for _ in range(4):
+        parts.put(1)
+        await _commits(parts, 3)
+    assert syncs.names == ["00000001.open"]
+    piece = parts.buffer.take()
+    assert isinstance(piece, SegmentPiece)
+    await parts.keeper.seal(piece)
+    assert syncs.names == ["00000001.open"]
+    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 2, caplog.text  # the commit, and that it could not be sealed
+    assert len(piece.raw().splitlines()) == 4
+    parts.keeper.close()
+
+
+async def test_a_segment_that_cannot_be_deleted_is_no_trouble(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Delivered is delivered: a replay stores the same object again."""
+    await parts.keeper.supply()
+    parts.put(1)
+    piece = parts.buffer.take()
+    assert isinstance(piece, SegmentPiece)
+
+    def refuse(self: Segment) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Segment, "remove", refuse)
+        await parts.keeper.settled(piece)
+        await parts.keeper.supply()
+        segment = Segment(parts.spool, 99, PIECE_BYTES, PIECE_EVENTS)
+        patch.setattr(parts.keeper, "_make", lambda *wanted: segment)
+        patch.setattr(
+            parts.buffer, "segment_wanted", iter([(PIECE_BYTES, PIECE_EVENTS), None]).__next__
+        )
+        assert await parts.keeper.supply()  # one too many, given back
+    segment.unmap()
+    parts.keeper.close()
