@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import Future as ThreadFuture
 from dataclasses import dataclass
@@ -151,7 +151,8 @@ class Buffer:
         self._cut_durable = 0
         self._cut_memory_bytes = 0
         self._cut_memory_events = 0
-        self._dropped: dict[str, int] = {}
+        # Added to without a call in between, after which a signal handler could run.
+        self._dropped: defaultdict[str, int] = defaultdict(int)
 
     # -- the callbacks' side ------------------------------------------------------------------
 
@@ -213,7 +214,7 @@ class Buffer:
     def drop(self, reason: str, events: int = 1) -> None:
         """Count events that were not accepted."""
         with self._section:
-            self._dropped[reason] = self._dropped.get(reason, 0) + events
+            self._dropped[reason] += events
 
     # -- the worker's side --------------------------------------------------------------------
 
@@ -256,7 +257,7 @@ class Buffer:
             self._closed = self._closed or reason
             waiters, self._waiters = self._waiters, deque()
             for _ in waiters:
-                self._dropped[reason] = self._dropped.get(reason, 0) + 1
+                self._dropped[reason] += 1
             accepted = self._accepted
         for waiter in waiters:
             waiter.finish(False)
@@ -321,9 +322,9 @@ class Buffer:
             body = self._deferred.popleft()
             if self._closed or not self._has_room(len(body), False):
                 reason = self._closed or "buffer_full"
-                self._dropped[reason] = self._dropped.get(reason, 0) + 1
-            else:
-                self._accept(body)
+                self._dropped[reason] += 1
+            elif self._accept(body):
+                self._wake()
         self._held -= 1
 
     def _admit(self) -> None:
