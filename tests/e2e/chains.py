@@ -12,7 +12,7 @@ from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.output_parsers import StrOutputParser
-from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable
 
@@ -25,6 +25,9 @@ class FakeModel(GenericFakeChatModel):
     model_name: str = "fake-1"
     temperature: float = 0.5
     api_key: str = "sk-0123456789abcdefghijklmnop"
+
+    async def _agenerate(self, messages: Any, *args: Any, **kwargs: Any) -> ChatResult:
+        return self._generate(messages)
 
     def _stream(self, messages: Any, *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
         answer = self._generate(messages).generations[0].message
@@ -60,12 +63,14 @@ def model(answers: Sequence[BaseMessage | str] = ("a fish walks in",), **fields:
 
 
 def _cycle(answers: Sequence[BaseMessage | str]) -> Iterator[BaseMessage | str]:
-    for number in itertools.count():
-        answer = answers[number % len(answers)]
-        if isinstance(answer, str):
-            yield AIMessage(answer, usage_metadata=USAGE)
-        else:
-            yield answer.model_copy()
+    # Not a generator: several threads may ask one model at the same time.
+    return map(_fresh, itertools.cycle(answers))
+
+
+def _fresh(answer: BaseMessage | str) -> BaseMessage:
+    if isinstance(answer, str):
+        return AIMessage(answer, usage_metadata=USAGE)
+    return answer.model_copy()
 
 
 def joke_chain(**fields: Any) -> Runnable[Any, Any]:

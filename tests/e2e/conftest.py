@@ -13,6 +13,10 @@ from tests.support.proxy import FaultProxy, fault_proxy
 from tests.support.s3 import S3Server
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "e2e: takes most of a minute")
+
+
 @pytest.fixture(scope="session")
 def heavy_imports() -> None:
     """Import what takes seconds, so that no test's time limits pay for it."""

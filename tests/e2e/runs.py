@@ -80,6 +80,8 @@ class Site:
 
     def leave(self) -> None:
         """End the Run as its ``with`` block does: it sends its snapshot of the parameters."""
+        # Past any proxy, which may be gone or still make trouble: this is the SDK's own business.
+        self.run._artifact_uploader.sagemaker_session.sagemaker_client = self.sagemaker
         _quietly(lambda: self.run.__exit__(None, None, None))
 
     def _describe(self) -> dict[str, Any]:
