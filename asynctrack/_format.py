@@ -29,7 +29,8 @@ MEDIA_TYPE = "application/x-ndjson"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,118}")
 _ARTIFACT = re.compile(
     r"dt=(?P<day>\d{4}-\d{2}-\d{2})/(?P<writer>[0-9a-f]+)"
-    rf"-(?P<first>\d{{{SEQ_DIGITS},}})-(?P<last>\d{{{SEQ_DIGITS},}})\.jsonl(?:\.zst|\.gz)?"
+    rf"-(?P<first>\d{{{SEQ_DIGITS},}})-(?P<last>\d{{{SEQ_DIGITS},}})\.jsonl(?:\.zst|\.gz)?",
+    re.ASCII,
 )
 _LINE_START = re.compile(rb'\{"v":%d,"writer_id":"([0-9a-f]+)","seq":(\d{1,19}),' % SCHEMA_VERSION)
 _TIME_FIELD = b',"time_unix_nano":'
