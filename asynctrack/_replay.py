@@ -160,7 +160,6 @@ class _ReplayManifest:
         self._replayed_by = replayed_by
         self._writer_id = ""
         self._receipts: list[Receipt] = []
-        self._page = 0
 
     async def add(self, receipts: list[Receipt]) -> None:
         """List what was delivered.
@@ -173,7 +172,6 @@ class _ReplayManifest:
             writer_id = receipt.name.rpartition("/")[2].partition("-")[0]
             if writer_id != self._writer_id or len(self._receipts) >= _PAGE:
                 await self._save()
-                self._page += bool(self._receipts)
                 self._writer_id, self._receipts = writer_id, []
             self._receipts.append(receipt)
         if receipts:
@@ -189,8 +187,10 @@ class _ReplayManifest:
             "artifacts": [asdict(receipt) for receipt in self._receipts],
         }
         content = _payload.encode(page)
+        # Named for its first event: a second round of the same replay never replaces the page of
+        # the first, unless it lists the same and more.
         await self._store.put(
-            replay_name(self._writer_id, f"{self._replayed_by}-{self._page}"),
+            replay_name(self._writer_id, f"{self._replayed_by}-{self._receipts[0].first_seq}"),
             content,
             crc32=zlib.crc32(content),
             media_type="application/json",
