@@ -19,6 +19,7 @@ import os
 import stat
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -82,6 +83,7 @@ class WriterFolder:
         self._lock = _lock(path / "lock")
         if self._lock is None:
             raise SpoolBusyError(f"{path} is in use by a living process")
+        _owned.add(self)
         self.last_ordinal = max(after, *map(_ordinal, path.glob("*.*")), 0)
 
     def __enter__(self) -> WriterFolder:
@@ -148,6 +150,20 @@ class WriterFolder:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+_owned: weakref.WeakSet[WriterFolder] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    # A lock lives as long as any process that has its file open: a child that outlives its parent
+    # would keep the parent's events from everybody, and those of others it was replaying.
+    for folder in list(_owned):
+        folder.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)
 
 
 def writer_folder(spool_dir: Path, writer_id: str) -> Path:

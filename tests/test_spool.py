@@ -247,3 +247,31 @@ def test_dead_letters_keep_lines_and_reason(tmp_path: Path) -> None:
     assert names == ["000000000003-000000000004.dead", "000000000003-000000000004.reason"]
     assert (tmp_path / names[0]).read_bytes() == line(3) + line(4)
     assert (tmp_path / names[1]).read_text() == "too large \\ud800 é"
+
+
+def test_a_forked_child_does_not_inherit_the_lock(tmp_path: Path) -> None:
+    """Neither the own lock nor that of a writer being replayed lives on in a child."""
+    path = writer_folder(tmp_path, WRITER)
+    folder = WriterFolder(path)
+    used_segment(folder)
+    reading, writing = os.pipe()
+    hearing, saying = os.pipe()
+    child = os.fork()
+    if child == 0:  # pragma: no cover  # not this process
+        try:
+            folder.close()  # nothing of it is this process's any more
+            os.write(saying, b"x")
+            os.read(reading, 1)
+        finally:
+            os._exit(0)
+    try:
+        os.read(hearing, 1)
+        with pytest.raises(SpoolBusyError):
+            WriterFolder(path)
+        folder.close()
+        WriterFolder(path).close()
+    finally:
+        os.write(writing, b"x")
+        os.waitpid(child, 0)
+        for descriptor in (reading, writing, hearing, saying):
+            os.close(descriptor)
