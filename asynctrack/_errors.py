@@ -25,6 +25,7 @@ and ``StateError`` are raised by ``tracker(...)`` and by entering it, before a c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 __all__ = [
     "AsynctrackError",
@@ -45,6 +46,18 @@ __all__ = [
 
 class AsynctrackError(Exception):
     """Base class of everything asynctrack raises."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Left alone, pickle makes an exception from its text, which is not what __init__ takes.
+        return _remade, (type(self), self.args, vars(self))
+
+
+def _remade(
+    kind: type[AsynctrackError], args: tuple[Any, ...], attributes: dict[str, Any]
+) -> AsynctrackError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(attributes)
+    return error
 
 
 class OptionError(AsynctrackError, ValueError):
