@@ -88,13 +88,13 @@ def _map_response(response: dict[str, Any], now: float) -> BackendError:
     headers = metadata.get("HTTPHeaders") or {}
     retry_after = parse_retry_after(headers.get("retry-after"), now)
     if not isinstance(status, int):
-        status = int(code) if code.isdigit() else 0
+        status = int(code) if code.isdecimal() else 0
     kind: type[BackendError]
     if code in TRANSIENT_CODES or (status in TRANSIENT_STATUS and code not in PAUSING_CODES):
         kind = TransientError
     elif code in PAUSING_CODES or code.startswith("KMS."):
         kind = PausingError
-    elif status >= 500 or not status:
+    elif status >= 500 or status < 300:  # no status, or one that contradicts the error
         kind = TransientError
     elif code == "ValidationException":
         kind = PermanentError
