@@ -27,11 +27,12 @@ class Plan:
 
     Attributes:
         workload: Its name.
-        group: ``core``, ``variants`` or ``peers``.
+        group: ``core``, ``frozen``, ``variants``, ``peers`` or ``mlflow``.
         tracers: Take turns; the first is the base of all differences.
         processes: Fresh processes, one after the other.
         rounds: Of each tracer in each process.
         factor: Of the workload's invocations.
+        freeze: ``gc.freeze()`` before the rounds, which takes much of the scatter out.
     """
 
     workload: str
@@ -40,35 +41,36 @@ class Plan:
     processes: int
     rounds: int
     factor: float = 1.0
+    freeze: bool = False
 
 
 def full_plans() -> list[Plan]:
     """Return what a full run measures."""
     plans = [
-        Plan("lcel-100", "core", BASES, 5, 20),
-        Plan("lcel-1", "core", BASES, 3, 15),
-        Plan("lcel-10000", "core", BASES, 2, 2, 0.5),
-        Plan("lcel-latency", "core", BASES, 3, 10),
-        Plan("stream", "core", BASES, 3, 8, 0.5),
-        Plan("payload-1kb", "core", BASES, 3, 12),
-        Plan("payload-100kb", "core", BASES, 3, 12),
-        Plan("payload-5mb", "core", BASES, 2, 10),
-        Plan("agent", "core", BASES, 3, 12),
-        Plan("retrieval", "core", BASES, 3, 12),
-        Plan("sync", "core", (*BASES, "empty sync handler"), 3, 15),
-        Plan("lcel-100", "variants", (*BASES, *tracers.VARIANTS), 3, 12),
+        Plan("lcel-100", "core", BASES, 4, 12),
+        Plan("lcel-100", "frozen", BASES, 4, 12, freeze=True),
+        Plan("sync", "core", (*BASES, "empty sync handler"), 3, 10),
+        Plan("stream", "core", BASES, 3, 6, 0.5),
+        Plan("lcel-100", "peers", (*BASES, *SMALL_PEERS), 3, 7, 0.5),
+        Plan("lcel-1", "core", BASES, 2, 10),
+        Plan("lcel-10000", "core", BASES, 2, 2, 0.3),
+        Plan("lcel-latency", "core", BASES, 2, 8),
+        Plan("payload-1kb", "core", BASES, 2, 10),
+        Plan("payload-100kb", "core", BASES, 2, 10),
+        Plan("payload-5mb", "core", BASES, 2, 8),
+        Plan("agent", "core", BASES, 2, 10),
+        Plan("retrieval", "core", BASES, 2, 10),
+        Plan("lcel-100", "variants", (*BASES, *tracers.VARIANTS), 2, 8),
     ]
-    for workload, rounds in (
-        ("lcel-100", 10),
-        ("stream", 4),
-        ("payload-100kb", 5),
-        ("agent", 6),
-        ("retrieval", 6),
+    for workload, rounds, factor in (
+        ("stream", 3, 0.3),
+        ("payload-100kb", 4, 0.5),
+        ("agent", 5, 0.5),
+        ("retrieval", 5, 0.5),
     ):
-        factor = 0.5 if workload == "stream" else 1.0
-        plans.append(Plan(workload, "peers", (*BASES, *SMALL_PEERS), 3, rounds, factor))
+        plans.append(Plan(workload, "peers", (*BASES, *SMALL_PEERS), 2, rounds, factor))
     # MLflow apart: its imports make everybody's collections dearer.
-    plans.append(Plan("lcel-100", "mlflow", (*BASES, "MLflow autolog"), 2, 5, 0.5))
+    plans.append(Plan("lcel-100", "mlflow", (*BASES, "MLflow autolog"), 2, 4, 0.25))
     return plans
 
 
@@ -77,7 +79,7 @@ def quick_plans() -> list[Plan]:
     return [Plan("lcel-100", "core", BASES, 1, 10, 0.5)]
 
 
-def run(plan: Plan, servers: Servers, *, freeze: bool = False) -> dict[str, Any]:
+def run(plan: Plan, servers: Servers) -> dict[str, Any]:
     """Measure one plan; tracers that are not installed are left out and named."""
     missing = {name: why for name in plan.tracers if (why := tracers.installed(name))}
     names = [name for name in plan.tracers if name not in missing]
@@ -91,7 +93,7 @@ def run(plan: Plan, servers: Servers, *, freeze: bool = False) -> dict[str, Any]
                 "rounds": plan.rounds,
                 "seed": _measure.SEED + number,
                 "servers": dict(servers),
-                "freeze": freeze,
+                "freeze": plan.freeze,
             },
         )
         for number in range(plan.processes)
@@ -218,9 +220,15 @@ def main() -> None:
     with all_servers() as servers:
         for workload in arguments.workload or ["lcel-100"]:
             plan = Plan(
-                workload, "chosen", names, arguments.processes, arguments.rounds, arguments.factor
+                workload,
+                "chosen",
+                names,
+                arguments.processes,
+                arguments.rounds,
+                arguments.factor,
+                arguments.freeze,
             )
-            print(text(run(plan, servers, freeze=arguments.freeze)), flush=True)
+            print(text(run(plan, servers)), flush=True)
 
 
 if __name__ == "__main__":

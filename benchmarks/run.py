@@ -1,7 +1,7 @@
 """All of it: ``python -m benchmarks.run [--quick] [--only NAME ...]``.
 
 Writes ``results/<name>.json`` with versions, machine and git revision, then ``report.md`` and the
-plots from what lies there. A full run takes about three quarters of an hour on two cores, a quick
+plots from what lies there. A full run takes about half an hour on two cores, a quick
 one about a minute; quick results go to a folder of their own, they are no figures to quote.
 """
 
@@ -26,46 +26,53 @@ from benchmarks import (
 )
 from benchmarks._servers import Servers, all_servers
 
-Benchmark = Callable[[Servers, bool], dict[str, Any]]
+Benchmark = Callable[[Servers, bool, Path], dict[str, Any]]
 
 
-def _overhead(servers: Servers, quick: bool) -> dict[str, Any]:
+def _overhead(servers: Servers, quick: bool, folder: Path) -> dict[str, Any]:
     plans = overhead.quick_plans() if quick else overhead.full_plans()
     results = []
     for plan in plans:
-        results.append(overhead.run(plan, servers))
+        try:
+            results.append(overhead.run(plan, servers))
+        except RuntimeError as error:
+            # The other results are not thrown away because one workload failed.
+            results.append({"workload": plan.workload, "group": plan.group, "failed": str(error)})
+            print(f"{plan.workload} ({plan.group}) failed: {error}", file=sys.stderr, flush=True)
+            continue
         print(overhead.text(results[-1]), flush=True)
+        _measure.save("overhead", {"results": results}, folder)  # it takes long: keep what is there
     return {"results": results}
 
 
-def _lag(servers: Servers, quick: bool) -> dict[str, Any]:
-    result = lag.run(servers, samples=1, seconds=1.0) if quick else lag.run(servers, samples=7)
+def _lag(servers: Servers, quick: bool, folder: Path) -> dict[str, Any]:
+    result = lag.run(servers, samples=1, seconds=1.0) if quick else lag.run(servers, samples=5)
     print("\n".join(lag.lines(result)), flush=True)
     return result
 
 
-def _garbage(servers: Servers, quick: bool) -> dict[str, Any]:
+def _garbage(servers: Servers, quick: bool, folder: Path) -> dict[str, Any]:
     result = garbage.run(servers, rounds=2 if quick else 10, processes=1 if quick else 2)
     print(garbage.text(result), flush=True)
     return result
 
 
-def _stages(servers: Servers, quick: bool) -> dict[str, Any]:
+def _stages(servers: Servers, quick: bool, folder: Path) -> dict[str, Any]:
     return stages.run(processes=1, repetitions=10) if quick else stages.run()
 
 
-def _instructions(servers: Servers, quick: bool) -> dict[str, Any]:
+def _instructions(servers: Servers, quick: bool, folder: Path) -> dict[str, Any]:
     return {"rows": stages.callgrind()}
 
 
 BENCHMARKS: dict[str, Benchmark] = {
-    "import_time": lambda servers, quick: import_time.run(repetitions=2 if quick else 15),
+    "import_time": lambda servers, quick, folder: import_time.run(repetitions=2 if quick else 15),
     "stages": _stages,
     "instructions": _instructions,
     "overhead": _overhead,
     "garbage": _garbage,
     "lag": _lag,
-    "scale": lambda servers, quick: scale.run(servers, largest=4 if quick else 6),
+    "scale": lambda servers, quick, folder: scale.run(servers, largest=4 if quick else 6),
 }
 QUICK = ("import_time", "stages", "overhead")
 
@@ -89,7 +96,7 @@ def main() -> int:
                 started = time.monotonic()
                 print(f"== {name}", flush=True)
                 try:
-                    result = BENCHMARKS[name](servers, arguments.quick)
+                    result = BENCHMARKS[name](servers, arguments.quick, folder)
                 except Exception as error:
                     # The others are worth having all the same; the exit code tells.
                     failed.append(name)
