@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-import weakref
 from typing import Protocol
 
 
@@ -19,7 +18,9 @@ class _Closable(Protocol):
     def after_fork(self) -> None: ...
 
 
-_open: weakref.WeakSet[_Closable] = weakref.WeakSet()
+# Strong references: the handler does not hold its tracker, and what a block that was never left
+# has accepted must be delivered although nobody else knows the tracker any more.
+_open: set[_Closable] = set()
 _registered = False
 
 
