@@ -1,0 +1,109 @@
+"""Streamed tokens: one record for each stream."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from asynctrack._streams import MAX_OPEN_STREAMS, Streams
+
+RUN, OTHER = UUID(int=1), UUID(int=2)
+
+
+def streams(*times: int) -> Streams:
+    """Return streams whose clock shows these nanoseconds, one after the other."""
+    clock = iter(times)
+    return Streams(lambda: next(clock))
+
+
+def test_a_record() -> None:
+    """Text, count, time to first token and the times between tokens."""
+    one = streams(1_500_000_000, 1_600_000_000, 1_850_000_000)
+    for token in ("a", "", "fish"):
+        one.token(token, run_id=RUN)
+    assert one.pop(RUN, 1_000_000_000) == {
+        "text": "afish",
+        "count": 3,
+        "time_to_first_token": 0.5,
+        "inter_token_times": [0.1, 0.25],
+    }
+    assert one.pop(RUN, 0) is None
+
+
+def test_nothing_streamed() -> None:
+    """A call without tokens has no record."""
+    assert streams().pop(RUN, 0) is None
+
+
+def test_a_start_that_is_not_known() -> None:
+    """Without a start there is no time to the first token."""
+    one = streams(5)
+    one.token("a", run_id=RUN)
+    assert one.pop(RUN, None) == {"text": "a", "count": 1, "inter_token_times": []}
+
+
+def test_streams_side_by_side() -> None:
+    """Tokens go to their own stream."""
+    both = streams(1, 2, 3)
+    both.token("a", run_id=RUN)
+    both.token("b", run_id=OTHER)
+    both.token("c", run_id=RUN)
+    first, second = both.pop(RUN, 0), both.pop(OTHER, 0)
+    assert first is not None
+    assert second is not None
+    assert (first["text"], second["text"]) == ("ac", "b")
+
+
+@pytest.mark.parametrize(
+    ("token", "text"),
+    [
+        ("a", "a"),
+        (None, ""),
+        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "ab"),
+        ([{"type": "reasoning", "reasoning": "hm"}], "hm"),
+        ([{"type": "tool_call_chunk", "args": '{"a":'}], '{"a":'),
+        ([{"type": "image", "data": b"x"}], ""),
+        ({"text": None, "args": "x"}, "x"),
+        (["a", ["b"]], "ab"),
+        ([], ""),
+        (5, "5"),
+    ],
+    ids=str,
+)
+def test_kinds_of_tokens(token: Any, text: str) -> None:
+    """Content blocks give their text; what has none is counted all the same."""
+    one = streams(1)
+    one.token(token, run_id=RUN, chunk=object())
+    assert one.pop(RUN, 0) == {
+        "text": text, "count": 1, "time_to_first_token": 0.0, "inter_token_times": [],
+    }  # fmt: skip
+
+
+def test_protocol_events() -> None:
+    """Of LangChain's streaming protocol only the deltas carry content."""
+    one = streams(1, 2)
+    for event in (
+        {"event": "message-start"},
+        {"event": "content-block-start", "content_block": {"text": "no"}},
+        {"event": "content-block-delta", "delta": {"type": "text-delta", "text": "a"}},
+        {"event": "content-block-delta", "content_block": {"type": "text", "text": "b"}},
+        {"event": "content-block-finish", "content_block": {"text": "no"}},
+        {"event": "message-finish"},
+        "odd",
+        None,
+    ):
+        one.protocol_event(event, run_id=RUN)
+    record = one.pop(RUN, 0)
+    assert record is not None
+    assert (record["text"], record["count"]) == ("ab", 2)
+
+
+def test_streams_that_never_end() -> None:
+    """Streams that never end are forgotten, oldest first."""
+    many = Streams(lambda: 0)
+    for number in range(MAX_OPEN_STREAMS + 10):
+        many.token("x", run_id=UUID(int=number))
+    assert many.pop(UUID(int=9), 0) is None
+    assert many.pop(UUID(int=10), 0) is not None
