@@ -1,0 +1,50 @@
+"""The second process: a new tracker on the same spool, which is all that a replay takes.
+
+Reads servers and spool on standard input as JSON; answers with one line of JSON. It tracks nothing
+itself: what it delivers is what the first process left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 60.0
+"""Seconds that a replay may take before it is given up; the auditor then tells what is missing."""
+
+
+def waiting(spool_dir: Path, skip: str = "") -> int:
+    """Return how many segments of other writers than ``skip`` are in the spool."""
+    return sum(
+        path.suffix in (".open", ".sealed") and path.parent.name != skip
+        for path in spool_dir.rglob("*.*")
+    )
+
+
+async def replay(servers: dict[str, str], spool_dir: Path) -> dict[str, Any]:
+    """Open a tracker and wait until no other writer has anything left in the spool."""
+    from asynctrack import tracker
+    from benchmarks._servers import make_run
+
+    before = waiting(spool_dir)
+    second = tracker(make_run(servers, "replay"), spool_dir=str(spool_dir))
+    started = time.monotonic()
+    async with second as handler:
+        while waiting(spool_dir, second.writer_id) and time.monotonic() - started < PATIENCE:
+            await asyncio.sleep(0.05)
+        seconds = time.monotonic() - started
+    return {
+        "segments": before,
+        "replayed": handler.statistics().replayed,
+        "seconds": round(seconds, 2),
+        "left": waiting(spool_dir),
+    }
+
+
+if __name__ == "__main__":
+    spec = json.load(sys.stdin)
+    print(json.dumps(asyncio.run(replay(spec["servers"], Path(spec["spool_dir"])))))
