@@ -26,6 +26,7 @@ from typing import Any, Final, Literal
 from asynctrack.demo._aws import embedded_aws
 from benchmarks import _measure, tracers
 from benchmarks._scoreboard_child import status
+from benchmarks._scoreboard_replay import waiting
 from benchmarks._stub import stub_server
 from tests.support.auditor import audit_s3, events_in_s3
 from tests.support.faults import Answer, Fault, Hang
@@ -173,9 +174,10 @@ def measure(row: Row, scenario: Scenario, servers: Site, *, invocations: int, li
         elif ours:
             for proxy in proxies:
                 proxy.heal()
-            details["replay"] = _measure.fresh_process(
-                "benchmarks._scoreboard_replay", {"servers": addresses, "spool_dir": spool}
-            )
+            if waiting(Path(spool)):
+                details["replay"] = _measure.fresh_process(
+                    "benchmarks._scoreboard_replay", {"servers": addresses, "spool_dir": spool}
+                )
             arrived, details["audit"] = _audit(s3)
         else:
             # Not healed before: what the proxy holds back has not arrived.

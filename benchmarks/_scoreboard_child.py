@@ -38,7 +38,6 @@ class Spooling(tracers._WithHandler):
         """Enter the tracker."""
         from asynctrack import tracker
 
-        self._loop = loop
         run = make_run(servers, "scoreboard")
         self._tracker = tracker(run, spool_dir=self.spool_dir, **self.options)
         self.handler = loop.run_until_complete(self._tracker.__aenter__())
@@ -49,7 +48,7 @@ class Spooling(tracers._WithHandler):
 
     def stop(self) -> dict[str, Any]:
         """Leave the ``async with`` block."""
-        self._loop.run_until_complete(self._tracker.aclose())
+        asyncio.run(self._tracker.aclose())
         told = self._tracker.statistics()
         return {
             "accepted": told.accepted,
@@ -118,8 +117,8 @@ class Application:
         if end in ("kill", "term"):
             os.kill(os.getpid(), signal.SIGKILL if end == "kill" else signal.SIGTERM)
             signal.pause()
-        self._say(told=self._tracer.stop())
         loop.close()
+        self._say(told=self._tracer.stop())
 
     def _track(self, loop: asyncio.AbstractEventLoop) -> None:
         cases.run_round(loop, self._invoke, self._workload, self._tracer.config())
@@ -128,6 +127,7 @@ class Application:
         self._say(tracked=tracked, accepted=accepted, peak=status("self"))
 
     def _fork(self, loop: asyncio.AbstractEventLoop, *, at_once: bool) -> None:
+        loop.close()  # what the child would share of it is not what is looked at here
         child = os.fork()
         if not child:
             gc.collect()
@@ -140,7 +140,6 @@ class Application:
         _, code = os.waitpid(child, 0)
         self._say(ended=time.monotonic(), code=os.waitstatus_to_exitcode(code))
         self._tracer.stop()
-        loop.close()
 
     def _say(self, **message: Any) -> None:
         os.write(self._report, json.dumps(message).encode() + b"\n")
