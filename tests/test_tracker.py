@@ -789,8 +789,8 @@ ENDLESS = """
         async with tracker(folder) as handler:
             for number in range(10):
                 await handler.on_chain_end(number, run_id=uuid.uuid4())
-            print("ready", flush=True)
             try:
+                print("ready", flush=True)
                 await asyncio.sleep(600)
             finally:
                 print("leaving", flush=True)
@@ -803,8 +803,8 @@ ENDLESS_SYNC = """
     with tracker(folder) as handler:
         for number in range(10):
             handler.on_chain_end(number, run_id=uuid.uuid4())
-        print("ready", flush=True)
         try:
+            print("ready", flush=True)
             time.sleep(600)
         finally:
             print("leaving", flush=True)
