@@ -1,0 +1,79 @@
+"""What the child processes do: track, and report what was accepted; then they are killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any
+
+from langchain_core.runnables import RunnableLambda
+
+from asynctrack import tracker
+from asynctrack._tracker import Tracker
+from tests.crash import points
+from tests.e2e.runs import RunFactory
+from tests.support.s3 import S3Server
+
+CHAIN = RunnableLambda(lambda value: value)
+
+
+def make_tracker(request: dict[str, Any]) -> Tracker:
+    """A tracker into a folder, or into a Run whose S3 is rclone."""
+    options = {"spool_dir": request["spool"], **request.get("options", {})}
+    if "s3" not in request:
+        return tracker(request["out"], run_name="r1", **options)
+    server = S3Server(**request["s3"])
+    site = SimpleNamespace(endpoint_url=request["sagemaker"])
+    make_run = RunFactory(server, site)  # type: ignore[arg-type]  # the part of it that is needed
+    return tracker(make_run(request["run"], experiment=request["experiment"]).run, **options)
+
+
+def track(request: dict[str, Any], report: int) -> None:
+    """Track chains without end, or so many, and say after each what was accepted."""
+    chances = random.Random(request["seed"])
+    if request.get("point"):
+        points.install(request["point"])
+    here = make_tracker(request)
+    os.write(report, b"writer %s\n" % here.writer_id.encode())
+    with here as handler:
+        config: Any = {"callbacks": [handler]}
+        deadline = time.monotonic() + 60.0  # the driver has died: nobody is left to kill this one
+        number = 0
+        while number != request.get("chains") and time.monotonic() < deadline:
+            number += 1
+            CHAIN.invoke("x" * (int(chances.paretovariate(0.5)) * 10 % 3000), config)
+            now = handler.statistics()
+            os.write(report, b"%d %d\n" % (now.accepted, now.pending))
+            if request.get("replayed") and handler.statistics().replayed >= request["replayed"]:
+                break
+        end(request.get("end", ""))
+    os.write(report, b"closed\n")
+
+
+def warm_up() -> None:
+    """Import all that the first chain imports, in the process that children are forked from."""
+    with tempfile.TemporaryDirectory() as folder:
+        with tracker(folder, spool_dir=f"{folder}/spool") as handler:
+            CHAIN.invoke("x", {"callbacks": [handler]})
+        assert handler.statistics().delivered == 2
+    assert threading.active_count() == 1, "a fork must not meet a thread"
+
+
+def end(how: str) -> None:
+    """The ways in which a process ends in the middle of a ``with`` block."""
+    if how == "exit":
+        sys.exit(3)
+    elif how == "exception":
+        raise ValueError("the application's own")
+    elif how == "os._exit":
+        os._exit(4)
+    elif how == "sigterm":
+        os.kill(os.getpid(), signal.SIGTERM)
+    elif how == "abort":
+        os.abort()

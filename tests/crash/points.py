@@ -1,0 +1,160 @@
+"""Named moments at which a child process kills itself, by wrapping methods from outside.
+
+The product knows nothing of this: a fail point is installed in the child process of a test only.
+``name:3`` dies at the third time the moment comes.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from asynctrack import _keeper, _replay, _segment, _spool, _takeover
+from asynctrack._backends._aws import AwsBackend
+from asynctrack._backends._local import LocalBackend
+from asynctrack._keeper import Keeper
+from asynctrack._record import Recorder
+from asynctrack._segment import Segment
+from asynctrack._spool import WriterFolder
+from asynctrack._store import Store
+
+
+class Death:
+    """Counts how often the moment came."""
+
+    def __init__(self, times: int) -> None:
+        self._left = times
+
+    def __call__(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _wrap(holder: Any, name: str, *, before: Any = None, after: Any = None) -> None:
+    original = getattr(holder, name)
+
+    @functools.wraps(original)
+    def wrapper(*arguments: Any, **options: Any) -> Any:
+        if before is not None:
+            before()
+        result = original(*arguments, **options)
+        if after is not None:
+            after()
+        return result
+
+    setattr(holder, name, wrapper)
+
+
+def _wrap_async(holder: Any, name: str, *, before: Any = None, after: Any = None) -> None:
+    original = getattr(holder, name)
+
+    @functools.wraps(original)
+    async def wrapper(*arguments: Any, **options: Any) -> Any:
+        if before is not None:
+            before()
+        result = await original(*arguments, **options)
+        if after is not None:
+            after()
+        return result
+
+    setattr(holder, name, wrapper)
+
+
+def _between_files_of_a_segment(die: Death) -> None:
+    original = _segment._map
+
+    def wrapper(path: Path, size: int) -> Any:
+        if path.suffix == ".open":
+            die()
+        return original(path, size)
+
+    _segment._map = wrapper
+
+
+def _between_line_and_entry(die: Death) -> None:
+    entry = _segment._ENTRY
+
+    class Packer:
+        size = entry.size
+        iter_unpack = staticmethod(entry.iter_unpack)
+
+        @staticmethod
+        def pack_into(*arguments: Any) -> None:
+            die()
+            entry.pack_into(*arguments)
+
+    _segment._ENTRY = Packer  # type: ignore[misc,assignment]  # final for the product, not here
+
+
+def _between_the_deletions(die: Death) -> None:
+    original = _segment.remove_files
+
+    def wrapper(path: Path) -> None:
+        path.unlink(missing_ok=True)
+        die()
+        original(path)
+
+    _segment.remove_files = wrapper
+    _spool.remove_files = wrapper
+
+
+def _put(die: Death, *, stored: bool, manifest: bool) -> None:
+    for backend, name, at in ((LocalBackend, "put", 1), (AwsBackend, "put_at", 2)):
+        original = getattr(backend, name)
+
+        async def wrapper(
+            *arguments: Any, _original: Any = original, _at: int = at, **options: Any
+        ) -> None:
+            meant = ("/_manifest/" in f"/{arguments[_at]}") == manifest
+            if meant and not stored:
+                die()
+            await _original(*arguments, **options)
+            if meant:
+                die()
+
+        setattr(backend, name, wrapper)
+
+
+_POINTS: dict[str, Callable[[Death], None]] = {
+    "folder-made": lambda die: _wrap(_spool, "_lock", before=die),
+    "folder-locked": lambda die: _wrap(WriterFolder, "describe", before=die),
+    "described": lambda die: _wrap(WriterFolder, "describe", after=die),
+    "segment-half-made": _between_files_of_a_segment,
+    "segment-made": lambda die: _wrap(WriterFolder, "new_segment", after=die),
+    "segment-begun": lambda die: _wrap(Segment, "begin", after=die),
+    "segment-supplied": lambda die: _wrap(Store, "supply", after=die),
+    "line-without-entry": _between_line_and_entry,
+    "line-appended": lambda die: _wrap(Segment, "append", after=die),
+    "piece-cut": lambda die: _wrap(Store, "cut", after=die),
+    "sealed": lambda die: _wrap(Segment, "seal", after=die),
+    "before-put": lambda die: _put(die, stored=False, manifest=False),
+    "put-without-answer": lambda die: _put(die, stored=True, manifest=False),
+    "before-deletion": lambda die: _wrap_async(Keeper, "settled", before=die),
+    "half-deleted": _between_the_deletions,
+    "deleted": lambda die: _wrap_async(Keeper, "settled", after=die),
+    "before-manifest": lambda die: _put(die, stored=False, manifest=True),
+    "manifest-without-answer": lambda die: _put(die, stored=True, manifest=True),
+    "recorded": lambda die: _wrap(Recorder, "delivered", after=die),
+    "unmapped": lambda die: _wrap(_keeper.Keeper, "_unmap", after=die),
+    "replay-begun": lambda die: _wrap(_replay, "plan_segment", before=die),
+    "replay-planned": lambda die: _wrap(_replay, "plan_segment", after=die),
+    "replay-listed": lambda die: _wrap_async(_replay._ReplayManifest, "add", after=die),
+    "replay-settled": lambda die: _wrap(_replay, "_settle", after=die),
+    "replay-ended": lambda die: _wrap_async(_takeover, "replay_folder", after=die),
+    "close-begun": lambda die: _wrap(Keeper, "close", before=die),
+    "close-ended": lambda die: _wrap(Keeper, "close", after=die),
+    "folder-closed": lambda die: _wrap(WriterFolder, "close", after=die),
+    "trimmed": lambda die: _wrap(Segment, "trim", after=die),
+}
+NAMES = tuple(_POINTS)
+
+
+def install(point: str) -> None:
+    """Make this process kill itself at a moment: ``name`` or ``name:times``."""
+    name, _, times = point.partition(":")
+    _POINTS[name](Death(int(times or 1)))
