@@ -101,6 +101,45 @@ class Cell:
     details: Mapping[str, Any]
 
 
+class Replayer:
+    """The second process, started with the first replay; see ``_scoreboard_replay``."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Replayer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._process is not None:
+            self._process.communicate()  # ends with its standard input
+
+    def replay(self, addresses: Mapping[str, str], spool: str) -> dict[str, Any]:
+        """Have a spool replayed; return what the process says about it.
+
+        Raises:
+            RuntimeError: It could not.
+        """
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks._scoreboard_replay"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=_measure.ROOT,
+                env=_measure.clean_environment(),
+            )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        spec = {"servers": dict(addresses), "spool_dir": spool}
+        self._process.stdin.write(json.dumps(spec).encode() + b"\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        answer: dict[str, Any] = json.loads(line) if line else {"failed": "the process has ended"}
+        if "failed" in answer:
+            raise RuntimeError(f"the replay failed: {answer['failed']}")
+        return answer
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """The servers, shared by all cells."""
@@ -108,6 +147,7 @@ class Site:
     s3: S3Server
     sagemaker: str
     stub: str
+    replayer: Replayer
 
 
 @contextmanager
@@ -118,8 +158,9 @@ def site() -> Iterator[Site]:
         rclone_s3(Path(folder)) as s3,
         embedded_aws() as aws,
         stub_server() as stub,
+        Replayer() as replayer,
     ):
-        yield Site(s3, aws.endpoint_url, stub)
+        yield Site(s3, aws.endpoint_url, stub, replayer)
 
 
 def measure(row: Row, scenario: Scenario, servers: Site, *, invocations: int, limit: float) -> Cell:
@@ -175,9 +216,7 @@ def measure(row: Row, scenario: Scenario, servers: Site, *, invocations: int, li
             for proxy in proxies:
                 proxy.heal()
             if waiting(Path(spool)):
-                details["replay"] = _measure.fresh_process(
-                    "benchmarks._scoreboard_replay", {"servers": addresses, "spool_dir": spool}
-                )
+                details["replay"] = servers.replayer.replay(addresses, spool)
             arrived, details["audit"] = _audit(s3)
         else:
             # Not healed before: what the proxy holds back has not arrived.

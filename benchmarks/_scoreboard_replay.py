@@ -1,13 +1,15 @@
 """The second process: a new tracker on the same spool, which is all that a replay takes.
 
-Reads servers and spool on standard input as JSON; answers with one line of JSON. It tracks nothing
-itself: what it delivers is what the first process left behind.
+Reads servers and spools on standard input, one line of JSON each, and answers each with a line. It
+tracks nothing itself: what it delivers is what other processes left behind. One process serves all
+cells, as importing the SageMaker SDK takes longer than a cell.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -45,6 +47,18 @@ async def replay(servers: dict[str, str], spool_dir: Path) -> dict[str, Any]:
     }
 
 
+def main() -> None:
+    """Replay until standard input is closed; whatever libraries print goes to standard error."""
+    report = os.dup(1)
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        spec = json.loads(line)
+        try:
+            answer = asyncio.run(replay(spec["servers"], Path(spec["spool_dir"])))
+        except Exception as error:
+            answer = {"failed": f"{type(error).__name__}: {error}"}
+        os.write(report, json.dumps(answer).encode() + b"\n")
+
+
 if __name__ == "__main__":
-    spec = json.load(sys.stdin)
-    print(json.dumps(asyncio.run(replay(spec["servers"], Path(spec["spool_dir"])))))
+    main()

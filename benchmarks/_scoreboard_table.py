@@ -20,7 +20,7 @@ Result = Mapping[str, Any]
 
 def line(row: str, scenario: str, cell: Result) -> str:
     """Return a cell in one line, for a terminal."""
-    return f"{scenario} · {row}: {_cell(cell)}"
+    return f"{scenario} · {row}: {_shown(row, cell)}"
 
 
 def markdown(result: Result) -> str:
@@ -84,10 +84,6 @@ def _value(measure: str, cell: Result) -> str:
         return f"+{cell['memory'] / MB:.0f} MB"
     over = "> " if cell["killed"] else ""
     return f"{over}{cell['exit_seconds']:.1f} s"
-
-
-def _cell(cell: Result) -> str:
-    return ", ".join(_value(measure, cell) for measure in _NAMES)
 
 
 def _shown(row: str, cell: Result | None) -> str:

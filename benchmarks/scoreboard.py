@@ -56,9 +56,9 @@ QUICK: Final = ("well", "kill", "hang")
 def applies(row: Row, scenario: Scenario) -> bool:
     """Tell whether a cell says anything: some rows differ in some scenarios only."""
     if row.title == HURRIED:
-        return scenario.fault is not None
+        return scenario.name in ("hang", "503")
     if row.tracer == tracers.BASE:  # what the workload itself takes
-        return scenario.name in ("well", "hang-100kb")
+        return scenario.workload != SCENARIOS[0].workload or scenario.name == "well"
     return True
 
 
