@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -69,6 +69,7 @@ def run(
     *,
     invocations: int = 250,
     limit: float = 60.0,
+    save: Callable[[dict[str, Any]], object] = lambda result: None,
 ) -> dict[str, Any]:
     """Measure all cells.
 
@@ -78,10 +79,20 @@ def run(
         scenarios: What goes wrong.
         invocations: Chains in a cell; each has four spans.
         limit: Seconds that a process may take to end before it is killed.
+        save: Called with the result so far after each cell.
     """
-    missing = {row.title: need for row in rows if (need := tracers.installed(row.tracer))}
+    missing = {row.title: need for row in ROWS if (need := tracers.installed(row.tracer))}
     cells: dict[str, dict[str, Any]] = {}
     failed: list[str] = []
+    result: dict[str, Any] = {
+        "invocations": invocations,
+        "limit": limit,
+        "scenarios": [asdict(scenario) for scenario in SCENARIOS],
+        "rows": [row.title for row in ROWS if row.title not in missing],
+        "not_installed": missing,
+        "failed": failed,
+        "cells": cells,
+    }
     for scenario in scenarios:
         for row in rows:
             if row.title in missing or not applies(row, scenario):
@@ -97,15 +108,19 @@ def run(
             cells.setdefault(scenario.name, {})[row.title] = asdict(cell)
             took = time.monotonic() - started
             print(f"{line(row.title, scenario.title, asdict(cell))} ({took:.0f} s)", flush=True)
-    return {
-        "invocations": invocations,
-        "limit": limit,
-        "scenarios": [asdict(scenario) for scenario in scenarios],
-        "rows": [row.title for row in rows if row.title not in missing],
-        "not_installed": missing,
-        "failed": failed,
-        "cells": cells,
+            save(result)
+    return result
+
+
+def added(saved: dict[str, Any] | None, result: dict[str, Any]) -> dict[str, Any]:
+    """Return the result with those cells of a saved one that it does not have itself."""
+    if saved is None:
+        return result
+    cells = {
+        name: {**saved["cells"].get(name, {}), **result["cells"].get(name, {})}
+        for name in {**saved["cells"], **result["cells"]}
     }
+    return {**result, "cells": cells, "failed": [*saved["failed"], *result["failed"]]}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,6 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller, to see that it runs")
     parser.add_argument("--only", nargs="*", choices=[scenario.name for scenario in SCENARIOS])
+    parser.add_argument("--rows", nargs="*", choices=[row.title for row in ROWS])
+    parser.add_argument("--add", action="store_true", help="keep what was measured before")
     parser.add_argument("--limit", type=float, help="seconds until a process is killed")
     parser.add_argument("--results", type=Path, help="where they go")
     parser.add_argument("--table", action="store_true", help="only write the table anew")
@@ -122,16 +139,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = False
     if not parsed.table:
         names = parsed.only or (QUICK if parsed.quick else [one.name for one in SCENARIOS])
-        scenarios = [scenario for scenario in SCENARIOS if scenario.name in names]
+        before = _measure.load("scoreboard", folder) if parsed.add else None
+
+        def save(result: dict[str, Any]) -> None:
+            _measure.save("scoreboard", added(before, result), folder)
+
         with site() as servers:
             result = run(
                 servers,
-                scenarios=scenarios,
+                [row for row in ROWS if parsed.rows is None or row.title in parsed.rows],
+                [scenario for scenario in SCENARIOS if scenario.name in names],
                 invocations=50 if parsed.quick else 250,
                 limit=parsed.limit or (10.0 if parsed.quick else 60.0),
+                save=save,
             )
         failed = bool(result["failed"])
-        _measure.save("scoreboard", result, folder)
     saved = _measure.load("scoreboard", folder)
     if saved is None:
         print(f"there is no scoreboard.json in {folder}", file=sys.stderr)
