@@ -70,7 +70,12 @@ class Tracker:
 
     async def __aenter__(self) -> AsyncHandler:
         self._open()
-        await asyncio.wait({asyncio.wrap_future(self._pipeline.worker.ready)}, timeout=SPOOL_READY)
+        try:
+            ready = asyncio.wrap_future(self._pipeline.worker.ready)
+            await asyncio.wait({ready}, timeout=SPOOL_READY)
+        except BaseException:
+            self._give_up_entering()
+            raise
         return self._handler(AsyncHandler(self._pipeline.sink))
 
     async def __aexit__(
@@ -83,7 +88,11 @@ class Tracker:
 
     def __enter__(self) -> SyncHandler:
         self._open()
-        wait_for_futures({self._pipeline.worker.ready}, timeout=SPOOL_READY)
+        try:
+            wait_for_futures({self._pipeline.worker.ready}, timeout=SPOOL_READY)
+        except BaseException:
+            self._give_up_entering()
+            raise
         return self._handler(SyncHandler(self._pipeline.sink))
 
     def __exit__(
@@ -189,6 +198,11 @@ class Tracker:
             self._termination.install()
         self._pipeline.worker.start()
         _exit.remember(self)
+
+    def _give_up_entering(self) -> None:
+        """Let the worker end by itself: nobody leaves a block whose entering was cancelled."""
+        self._begin_close()
+        self._end_close()
 
     def _begin_close(self) -> bool:
         if self._state != "open":
