@@ -86,7 +86,7 @@ def test_usage_of_messages() -> None:
     usage = {"input_tokens": 3, "output_tokens": 5, "total_tokens": 8}
     message = AIMessage(
         content="x",
-        usage_metadata=usage,  # type: ignore[arg-type]  # a plain dictionary
+        usage_metadata=usage,
         response_metadata={"model_name": "gpt-1", "finish_reason": "stop"},
     )
     result = LLMResult(generations=[[ChatGeneration(message=message)]] * 2)

@@ -179,7 +179,7 @@ def made(kind: type[Exception]) -> Exception:
     if issubclass(kind, ClientError):
         response: Any = {"Error": {"Code": "X"}, "ResponseMetadata": {"HTTPStatusCode": 500}}
         return kind(response, "PutObject")
-    named = dict.fromkeys(re.findall(r"\{(\w+)", getattr(kind, "fmt", "")), "x")
+    named: dict[str, Any] = dict.fromkeys(re.findall(r"\{(\w+)", getattr(kind, "fmt", "")), "x")
     if kind is botocore.exceptions.WaiterError:
         named = {"name": "x", "reason": "x", "last_response": {}}
     try:

@@ -96,7 +96,7 @@ def test_every_public_name_is_documented(name: str) -> None:
 def test_nothing_else_is_invented() -> None:
     """A name that is not there is told as Python tells it."""
     with pytest.raises(AttributeError, match="'asynctrack' has no attribute 'nothing'"):
-        _ = asynctrack.nothing  # type: ignore[attr-defined]  # on purpose
+        _ = asynctrack.nothing
 
 
 def test_star_import() -> None:

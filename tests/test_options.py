@@ -59,7 +59,7 @@ REFUSED: dict[str, list[Any]] = {
 }
 
 
-def cases(table: dict[str, list[Any]]) -> Any:
+def cases(table: dict[str, list[Any]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         ("name", "value"), [(name, value) for name, values in table.items() for value in values]
     )

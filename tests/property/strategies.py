@@ -53,7 +53,7 @@ class RaisingRepr:
 class RaisingClass:
     """Raises when it is asked for its class, as a dead weak reference does."""
 
-    @property
+    @property  # type: ignore[misc]  # it may not be read: that is the point
     def __class__(self) -> Any:
         raise ReferenceError("gone")
 
