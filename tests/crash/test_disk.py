@@ -1,0 +1,285 @@
+"""Disks that are full, fail, are read-only or taken away: the application goes on, all adds up."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asynctrack import Statistics, tracker
+from asynctrack._keeper import MAPPED_PIECES
+from asynctrack._spool import writers
+from tests.e2e.waiting import Wall, until_in_thread
+from tests.support.auditor import audit_folder
+
+KIB, MIB = 1 << 10, 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These disks are smaller than what is left to others."""
+    monkeypatch.setattr("asynctrack._keeper.KEEP_FREE", 0)
+
+
+@pytest.fixture(autouse=True)
+def retried_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asynctrack._worker.RETRY", 0.02)
+
+
+class Disk:
+    """A disk of a few MiB: a file system in memory, mounted for the test."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        path.mkdir()
+        self._do("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path))
+
+    def fill(self) -> None:
+        """Take all the space there is."""
+        with (self.path / "ballast").open("wb") as file:
+            try:
+                while True:
+                    file.write(bytes(64 * KIB))
+                    file.flush()
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+                os.truncate(self.path / "ballast", file.tell() // 4096 * 4096)
+
+    def free(self) -> None:
+        (self.path / "ballast").unlink()
+
+    def mode(self, mode: str) -> None:
+        """``ro`` or ``rw``."""
+        self._do("mount", "-o", f"remount,{mode}", str(self.path))
+
+    def unmount(self) -> None:
+        self._do("umount", "--lazy", str(self.path))
+
+    @staticmethod
+    def _do(*command: str) -> None:
+        subprocess.run(command, check=True, capture_output=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """A disk of 6 MiB. Needs the right to mount: containers of CI often have it, users do not."""
+    try:
+        small = Disk(tmp_path / "disk", 6 * MIB)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"cannot mount a file system of the test's own: {error}")
+    yield small
+    small.unmount()
+
+
+def put(handler: Any, count: int = 1, size: int = 10) -> None:
+    for _ in range(count):
+        handler.on_chain_end("x" * size, run_id=uuid.uuid4())
+        assert handler.statistics().balanced
+
+
+def warnings(caplog: pytest.LogCaptureFixture, word: str) -> list[str]:
+    texts = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    return [text for text in texts if word in text]
+
+
+def problems(folder: Path) -> list[str]:
+    """What the auditor finds, but for spans: these tests call single callbacks."""
+    return [text for text in audit_folder(folder).problems if "the span " not in text]
+
+
+def settled(handler: Any, count: int) -> Callable[[], bool]:
+    def check() -> bool:
+        now: Statistics = handler.statistics()
+        assert now.balanced
+        return now.delivered + now.dead_lettered == count
+
+    return check
+
+
+SMALL: dict[str, Any] = {"max_batch_bytes": 256 * KIB, "max_delay": 0.05}
+
+
+def test_a_full_disk_at_the_start(
+    disk: Disk, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Events wait in memory, with one warning; with space, they go to disk; all are delivered."""
+    disk.fill()
+    wall = Wall(tmp_path)
+    with tracker(wall.folder, spool_dir=str(disk.path / "spool"), **SMALL) as handler:
+        put(handler, 20)
+        assert handler.statistics().pending == 20 and handler.statistics().spooled == 0
+        disk.free()
+        until_in_thread(lambda: handler.statistics().spooled == 20)
+        put(handler, 5)
+        assert handler.statistics().spooled == 25
+        wall.mend()
+        until_in_thread(settled(handler, 25))
+    assert len(warnings(caplog, "cannot write to its spool")) == 1
+    assert "No space left on device" in caplog.text and "dropped and counted" in caplog.text
+    assert problems(tmp_path / "wall") == [] and handler.statistics().delivered == 25
+    assert list((disk.path / "spool" / "v1").iterdir()) == []
+
+
+def test_a_disk_that_fills_while_tracking(
+    disk: Disk, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On to memory, on to its bound, then dropped and counted; no accepted event is lost."""
+    wall = Wall(tmp_path)
+    options = {**SMALL, "max_buffer_bytes": MIB, "spool_dir": str(disk.path / "spool")}
+    with tracker(wall.folder, **options) as handler:
+        until_in_thread(lambda: writers(disk.path / "spool"))
+        rounds = 0
+        while not handler.statistics().dropped:
+            put(handler, 10, 10 * KIB)
+            rounds += 1
+            assert rounds < 5000, "the bound never came"
+        full = handler.statistics()
+        assert full.dropped == {"buffer_full": full.dropped["buffer_full"]}
+        assert full.spooled > 2 * MIB / (10 * KIB), "most of the disk is used"
+        assert full.pending * 10 * KIB <= MIB
+        wall.mend()
+        until_in_thread(settled(handler, full.accepted))
+        put(handler, 20)
+        assert handler.flush()
+    end = handler.statistics()
+    assert end.delivered == end.accepted == full.accepted + 20
+    assert problems(tmp_path / "wall") == []
+    assert audit_folder(tmp_path / "wall").events == end.accepted
+    assert len(warnings(caplog, "cannot write to its spool")) == 1
+    assert len(warnings(caplog, "dropped an event")) == 1
+
+
+def test_a_read_only_disk(disk: Disk, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Said once; delivered from memory; on disk again when it can be written."""
+    disk.mode("ro")
+    wall = Wall(tmp_path)
+    with tracker(wall.folder, spool_dir=str(disk.path / "spool"), **SMALL) as handler:
+        put(handler, 20)
+        assert handler.statistics().pending == 20
+        disk.mode("rw")
+        until_in_thread(lambda: handler.statistics().spooled == 20)
+        wall.mend()
+        until_in_thread(settled(handler, 20))
+    assert "Read-only file system" in caplog.text
+    assert len(warnings(caplog, "spool")) == 1
+    assert_exactly_once_without_spans(tmp_path / "wall", 20)
+
+
+def assert_exactly_once_without_spans(folder: Path, events: int) -> None:
+    assert problems(folder) == []
+    assert audit_folder(folder).events == events
+
+
+def test_a_folder_removed_while_tracking(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One warning; nothing lost, as memory still has it; on disk again with the next segment."""
+    spool = tmp_path / "spool"
+    wall = Wall(tmp_path)
+    options = {**SMALL, "max_batch_events": 10}
+    with tracker(wall.folder, spool_dir=str(spool), **options) as handler:
+        put(handler, 5)
+        shutil.rmtree(spool)
+        for _ in range(4):
+            put(handler, 10)
+            until_in_thread(lambda: handler.statistics().pending == 0)
+        assert len(writers(spool)) == 1, "made anew"
+        wall.mend()
+        until_in_thread(settled(handler, 45))
+    assert len(warnings(caplog, "was removed while it was in use")) == 1
+    assert handler.statistics().delivered == 45
+    assert_exactly_once_without_spans(tmp_path / "wall", 45)
+
+
+def test_what_only_the_removed_folder_had_is_counted_as_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With S3 down for long, memory has let go: it is said, counted, and the worker goes on."""
+    spool = tmp_path / "spool"
+    wall = Wall(tmp_path)
+    with tracker(wall.folder, spool_dir=str(spool), max_batch_events=10) as handler:
+        for _ in range(12):
+            put(handler, 10)
+            until_in_thread(lambda: handler.statistics().pending == 0)
+        (folder,) = writers(spool)
+        mapped = Path("/proc/self/maps")
+        until_in_thread(lambda: mapped.read_text().count(f"{folder}/") <= 2 * (MAPPED_PIECES + 2))
+        shutil.rmtree(spool)
+        wall.mend()
+        until_in_thread(settled(handler, 120))
+        lost = handler.statistics().dead_lettered
+        assert 0 < lost < 120
+        put(handler, 10)
+        assert not handler.flush(), "not all that was accepted is delivered"
+        assert handler.statistics().delivered == 130 - lost
+    assert "are lost" in caplog.text and "dead_lettered" in caplog.text
+    audit = audit_folder(tmp_path / "wall")
+    assert audit.events == 130 - lost
+    (writer,) = audit.writers.values()
+    assert writer.duplicates == {}
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize(
+    ("call", "time"),
+    [
+        *(("posix_fallocate", time) for time in (1, 2, 3, 7)),
+        *(("open", time) for time in (1, 2, 3, 7)),
+        *(("unlink", time) for time in (1, 2, 3, 7)),
+        *(("mkdir", time) for time in (1, 2, 3)),
+        *(("rename", time) for time in (1, 2, 3)),
+        *(("replace", time) for time in (1, 2)),
+    ],
+)
+def test_any_call_may_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int, time: int
+) -> None:
+    """From the k-th time on, for a while: no callback raises, and all is delivered once."""
+    spool = tmp_path / "spool"
+    calls = 0
+    original = getattr(os, call)
+
+    def concerns_spool(argument: Any) -> bool:
+        if isinstance(argument, int):
+            try:
+                argument = Path(f"/proc/self/fd/{argument}").readlink()
+            except OSError:
+                return False
+        return str(argument).startswith(str(spool))
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        if concerns_spool(arguments[0]):
+            calls += 1
+            if time <= calls < time + 3:
+                raise OSError(code, os.strerror(code), str(arguments[0]))
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(os, call, failing)
+    with tracker(
+        tmp_path / "out", spool_dir=str(spool), max_batch_events=10, max_delay=0.01
+    ) as handler:
+        for _ in range(4):
+            put(handler, 10)
+            assert handler.flush()
+    monkeypatch.setattr(os, call, original)
+    if sys.version_info >= (3, 11):  # pathlib of 3.10 keeps its own references to these
+        assert calls >= time, "it never came to that"
+    end = handler.statistics()
+    assert end.accepted == end.delivered == 40 and not end.dropped
+    assert_exactly_once_without_spans(tmp_path / "out", 40)
+    # What could not be deleted is replayed: the same objects again.
+    with tracker(tmp_path / "own", spool_dir=str(spool)) as other:
+        until_in_thread(lambda: {path.name for path in writers(spool)} <= {other_id(other)})
+    assert_exactly_once_without_spans(tmp_path / "out", 40)
+
+
+def other_id(handler: Any) -> str:
+    return str(handler._sink._buffer._prefix.split(b'"')[5].decode())
