@@ -6,6 +6,7 @@
     tracers   what is compared: no handler, empty handlers, asynctrack, its peers
     overhead  CPU and wall time each tracer adds to a callback, in interleaved rounds
     garbage   what collections cost, with and without gc.freeze()
+    instructions  what each handler adds, counted by valgrind: the same on a busy machine
     stages    each stage of the write path beside its floor; instructions with --callgrind
     lag       event-loop lag, start and close included; S3 well, hanging or failing
     scale     10^3 to 10^6 events: cost, memory, requests, bytes, dollars; sustained rate

@@ -36,6 +36,7 @@ def write(folder: Path) -> Path:
         *(f"![{title}]({name})" for title, name in plots),
         *_overhead_sections(results.get("overhead")),
         *_stage_section(results.get("stages"), results.get("instructions")),
+        *_instruction_section(results.get("instructions")),
         *_garbage_section(results.get("garbage")),
         *_lag_section(results.get("lag")),
         *_scale_section(results.get("scale")),
@@ -236,6 +237,26 @@ def _stage_section(
         ("stage", "floor", "µs", "floor, µs", "ratio", "instructions", "ratio of instructions"),
         rows,
     )
+
+
+def _instruction_section(instructions: dict[str, Any] | None) -> Iterable[str]:
+    if instructions is None:
+        return
+    yield (
+        "## Instructions\n\nCounted by callgrind, for each callback; no times, but they repeat"
+        " exactly, whatever else the machine does. asynctrack tracks into a folder here; the flush"
+        " is its worker's part of the work."
+    )
+    for result in instructions["workloads"]:
+        yield f"### {result['workload']}: {result['base']:,} without a handler"
+        yield _table(
+            ("handler", "added", "× empty async", "flush", "with it × empty async"),
+            [
+                (row["tracer"], f"{row['added']:,}", f"{row['over_empty']:.3g}",
+                 f"{row['flush']:,}", f"{row['with_flush_over_empty']:.3g}")
+                for row in result["rows"]
+            ],
+        )  # fmt: skip
 
 
 def _garbage_section(garbage: dict[str, Any] | None) -> Iterable[str]:

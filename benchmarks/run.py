@@ -18,6 +18,7 @@ from benchmarks import (
     _measure,
     garbage,
     import_time,
+    instructions,
     lag,
     overhead,
     report,
@@ -62,7 +63,10 @@ def _stages(servers: Servers, quick: bool, folder: Path) -> dict[str, Any]:
 
 
 def _instructions(servers: Servers, quick: bool, folder: Path) -> dict[str, Any]:
-    return {"rows": stages.callgrind()}
+    counted = [instructions.count(name) for name in ("lcel-100", "sync", "stream")]
+    for one in counted:
+        print(instructions.text(one), flush=True)
+    return {"rows": stages.callgrind(), "workloads": counted}
 
 
 BENCHMARKS: dict[str, Benchmark] = {

@@ -16,9 +16,6 @@ import gc
 import json
 import mmap
 import os
-import re
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +29,7 @@ import orjson
 import zstandard
 
 from benchmarks import _measure, cases
+from benchmarks.instructions import under_callgrind
 
 Captured = tuple[str, tuple[Any, ...], dict[str, Any]]
 """A callback as LangChain called it: name, arguments, keywords."""
@@ -416,32 +414,11 @@ def callgrind() -> list[dict[str, Any]]:
     Raises:
         RuntimeError: valgrind is not there, or it failed.
     """
-    valgrind = shutil.which("valgrind")
-    if valgrind is None:
-        raise RuntimeError("--callgrind needs valgrind; install your system's package of this name")
     with tempfile.TemporaryDirectory(prefix="asynctrack-callgrind-") as folder:
-        out = Path(folder, "out")
-        done = subprocess.run(
-            [
-                *(valgrind, "-q", "--tool=callgrind", "--dump-before=getppid"),
-                *(f"--callgrind-out-file={out}", sys.executable, "-m", "benchmarks.stages"),
-                "--once",
-            ],
-            capture_output=True,
-            cwd=_measure.ROOT,
-            env=_measure.clean_environment(),
-        )
-        if done.returncode:
-            raise RuntimeError(f"valgrind failed:\n{done.stderr.decode()[-2000:]}")
-        names = json.loads(done.stdout.decode().strip().splitlines()[-1])
-        counts = [
-            int(found[1])
-            for number in range(1, 2 * len(names) + 1)
-            if (found := re.search(r"^totals: (\d+)", Path(f"{out}.{number}").read_text(), re.M))
-        ]
-    # Dump 2n+1 is what came before stage n, dump 2n+2 the stage.
+        names, totals = under_callgrind("benchmarks.stages", ["--once"], Path(folder))
+    # Two dumps each: what came before, the stage.
     found_rows: dict[str, dict[str, Any]] = {}
-    for (name, kind, events), total in zip(names, counts[1::2], strict=True):
+    for (name, kind, events), total in zip(names, totals[1::2], strict=False):
         found_rows.setdefault(name, {"stage": name})[kind] = round(total / events)
     return [{**row, "ratio": round(row["ours"] / row["floor"], 3)} for row in found_rows.values()]
 
