@@ -31,7 +31,6 @@ from tests.faults.ground import (
     start_child,
     tell,
 )
-from tests.support.auditor import assert_exactly_once
 from tests.support.faults import Answer, FlipBit, Hang, ResetConnection, Throttle
 from tests.support.seen import Request
 
@@ -406,4 +405,3 @@ def assert_exactly_once_outputs(ground: Ground, events: int) -> None:
     audit = ground.audit()
     assert audit.events == events
     assert ground.problems() == []
-

@@ -312,9 +312,7 @@ def test_a_blocked_loop_with_callbacks_that_wait(tmp_path: Path) -> None:
     small: dict[str, Any] = {"max_buffer_events": 10, "max_batch_events": 5}
 
     async def main() -> Statistics:
-        async with tracker(
-            wall.folder, overflow="block", durability="memory", **small
-        ) as handler:
+        async with tracker(wall.folder, overflow="block", durability="memory", **small) as handler:
             tasks = [asyncio.create_task(end(handler, number)) for number in range(40)]
             for _ in range(5):
                 await asyncio.sleep(0)
