@@ -64,10 +64,15 @@ def test_the_careful_path_gives_plain_data(value: Any) -> None:
     assert _payload.to_plain(plain) == plain
 
 
-@thorough
-@given(
-    st.dictionaries(st.one_of(valid_text, st.integers(), st.booleans(), st.none()), st.integers())
+# Few, so that some read the same as text.
+keys = (
+    st.sampled_from(["0", "1", "None", "True", "1~1", 0, 1.5, "1.5", None, True, 2**70])
+    | valid_text
 )
+
+
+@thorough
+@given(st.dictionaries(keys, st.integers(), max_size=12))
 def test_no_key_is_lost(value: dict[Any, int]) -> None:
     """Keys that read the same as text are kept apart: each value is there."""
     decoded = _payload.decode(_payload.encode({"x": value}))["x"]
