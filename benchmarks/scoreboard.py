@@ -105,10 +105,13 @@ def run(
                 failed.append(f"{row.title}, {scenario.title}: {error}")
                 print(failed[-1], file=sys.stderr, flush=True)
                 continue
-            cells.setdefault(scenario.name, {})[row.title] = asdict(cell)
+            # Beside each: parts of a scoreboard may be measured at different times.
+            measured = {**asdict(cell), "git": _measure.environment()["git"]}
+            cells.setdefault(scenario.name, {})[row.title] = measured
             took = time.monotonic() - started
             print(f"{line(row.title, scenario.title, asdict(cell))} ({took:.0f} s)", flush=True)
             save(result)
+    save(result)
     return result
 
 

@@ -97,6 +97,7 @@ def samples(growing: str = "", step: float = 0.0, count: int = 30) -> list[dict[
         "private_memory": 50 * MIB,
         "dropped": {},
         "files": 20,
+        "spool_files": 0,
         "sockets": 5,
         "threads": 9,
     }
