@@ -67,7 +67,6 @@ def test_other_providers_names(name: str) -> None:
         {"temperature": None},
         {5: "kept", None: None},
     ],
-    ids=str,
 )
 def test_neither_secrets_nor_content(parameters: dict[Any, Any]) -> None:
     """Secrets, content and structures are no hyperparameters."""
