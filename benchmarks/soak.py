@@ -35,6 +35,11 @@ from tests.support.proxy import fault_proxy
 
 OPTIONS: Final[Mapping[str, Any]] = {"max_delay": 0.5, "close_timeout": 60.0}
 """Batches twice a second, so that there are uploads to disturb."""
+KEPT_SAMPLES: Final = 60
+KEPT: Final = (
+    *("seconds", "accepted", "delivered", "spooled", "pending", "dead_lettered", "retries"),
+    *("memory", "private_memory", "files", "spool_files", "sockets", "threads"),
+)
 START_LIMIT: Final = 120.0
 SILENCE_LIMIT: Final = 60.0
 """Seconds without a sample after which the application counts as hanging."""
@@ -117,8 +122,17 @@ def run(
         "faults": trouble.applied(),
         "audit": {"objects": len(audit.objects), "events": audit.events},
         "final": final,
-        "samples": samples,
+        "samples": thinned(samples),
     }
+
+
+def thinned(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return at most ``KEPT_SAMPLES`` of the samples, evenly spread: enough to draw them.
+
+    All of them were judged.
+    """
+    step = max(1, -(-len(samples) // KEPT_SAMPLES))
+    return [{key: sample[key] for key in KEPT} for sample in samples[::step]]
 
 
 class _Application:
