@@ -179,6 +179,25 @@ def writers(spool_dir: Path) -> list[Path]:
         return []
 
 
+def is_alive(folder: Path) -> bool:
+    """Tell whether a writer lives, or somebody replays its events right now. Changes nothing."""
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False  # nobody's
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in _LOCKED
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def waiting_segments(folder: Path) -> list[Path]:
     """Return a writer's files of lines that wait for delivery, oldest first."""
     return sorted((*folder.glob("*.open"), *folder.glob("*.sealed")))

@@ -1,4 +1,4 @@
-"""The command line: ``asynctrack demo`` and, later, more.
+"""The command line: ``asynctrack demo`` and ``asynctrack spool``.
 
 Exit codes: 0 it worked; 1 it did not, and the last line says why; 2 it was called wrongly, or what
 it needs is not there (credentials, an optional package); 130 it was interrupted with Ctrl-C.
@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import _demo
+from . import _demo, _spool
 from ._screen import printable
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -19,6 +19,7 @@ _EPILOG = """\
 Start here:
   asynctrack demo        three LangChain scenarios, tracked into an embedded AWS on this machine
   asynctrack demo -h     what it can do, also with your own AWS account
+  asynctrack spool ls    events on this machine's disk that S3 has not acknowledged yet
 
 In your own code:
   from asynctrack import tracker
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         return INTERRUPTED
-    except _demo.Missing as error:
+    except (_demo.Missing, _spool.Missing) as error:
         print(f"asynctrack: {printable(str(error))}", file=sys.stderr)
         return USAGE
     except Exception as error:
@@ -65,4 +66,5 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _demo.add_parser(commands)
+    _spool.add_parser(commands)
     return parser

@@ -1,0 +1,334 @@
+"""``asynctrack spool``: what waits on disk, whether it is sound, and its delivery by hand.
+
+Everything in a spool is untrusted: it may come from another machine, and names are whatever users
+and their programs made of them. It is printed escaped, never as markup.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from asynctrack._replay import numbers, plan_segment
+from asynctrack._spool import (
+    DIRECTORY_VERSION,
+    default_spool_dir,
+    is_alive,
+    read_description,
+    waiting_segments,
+    writers,
+)
+
+from ._screen import Screen, printable
+
+_CODES = {
+    "ls": "Exit codes: 0 it worked, 2 there is no spool in the folder given.",
+    "verify": "Exit codes: 0 every record is sound, 1 something is damaged or cannot be read,"
+    " 2 there is no spool in the folder given.",
+    "replay": "Exit codes: 0 all that waited is delivered, 1 something is not (it stays where it"
+    " is, and the last lines say why), 2 called wrongly or something needed is missing, 130 Ctrl-C"
+    " (what was delivered by then is done with).",
+    "export": "Exit codes: 0 all that waits is in the file, 1 something damaged is not, 2 called"
+    " wrongly.",
+}
+
+
+class Missing(RuntimeError):
+    """Something the command needs is not there; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriterState:
+    """What a writer has in the spool.
+
+    Attributes:
+        writer_id: Who.
+        state: ``living`` (it delivers itself, or is being replayed) or ``dead``.
+        experiment: Where its events belong, as far as it says so.
+        run: The same.
+        destination: The address, or empty.
+        segments: Files of lines that wait.
+        events: Sound events in them.
+        bytes: Size of these, in bytes.
+        damaged: Events that are damaged, in these and in files set aside before.
+        unreadable: Segments that cannot be read at all.
+        dead_letters: Files of events that the backend refused for good.
+        problems: What is wrong, in words.
+    """
+
+    writer_id: str
+    state: str
+    experiment: str
+    run: str
+    destination: str
+    segments: int
+    events: int
+    bytes: int
+    damaged: int
+    unreadable: int
+    dead_letters: int
+    problems: tuple[str, ...]
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    spool = commands.add_parser(
+        "spool",
+        help="show, check, deliver or export events that wait on this machine's disk",
+        description="Events that were accepted and that S3 has not acknowledged wait on disk."
+        " A tracker delivers them, also those of programs that were killed; these commands do it by"
+        " hand.",
+    )
+    actions = spool.add_subparsers(dest="action", metavar="ACTION", required=True)
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--spool-dir",
+        metavar="DIR",
+        help=f"the spool; default: $ASYNCTRACK_SPOOL_DIR, else {default_spool_dir()}",
+    )
+    shared.add_argument("--json", action="store_true", help="print one JSON document instead")
+    for name, text, function in (
+        ("ls", "show the writers: living or dead, what they have, and where it belongs", _ls),
+        ("verify", "check every record against its checksum", _verify),
+        ("replay", "deliver what writers left that have died", _replay),
+        ("export", "write the events that wait to a file, one JSON object on each line", _export),
+    ):
+        parser = actions.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.", parents=[shared],
+            epilog=_CODES[name],
+        )  # fmt: skip
+        parser.set_defaults(run=function)
+        if name == "replay":
+            _add_replay_options(parser)
+        elif name == "export":
+            parser.add_argument(
+                "--output", metavar="FILE", required=True, help="a new file; - is standard output"
+            )
+
+
+def _add_replay_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "writers", nargs="*", metavar="WRITER", help="replay only these; default: all that died"
+    )
+    parser.add_argument(
+        "--to",
+        metavar="PLACE",
+        help="s3://bucket/prefix or a folder: deliver there and not where the spool says; needed"
+        " for writers that died before they knew. A place that ends in experiment=…/run=… is taken"
+        " as it is, else these are added",
+    )
+    parser.add_argument("--endpoint-url", help="S3's address, instead of the one in the spool")
+    parser.add_argument("--profile", help="profile of the AWS configuration")
+    parser.add_argument("--region", help="AWS region, instead of the one in the spool")
+
+
+def states(spool_dir: Path) -> list[WriterState]:
+    """Look at every writer. Blocks: reads every segment; changes nothing."""
+    return [_state(folder) for folder in writers(spool_dir)]
+
+
+def _state(folder: Path) -> WriterState:
+    alive = is_alive(folder)
+    info = read_description(folder)
+    events = size = damaged = unreadable = segments = 0
+    problems: list[str] = []
+    aside = sorted(folder.glob("*.damaged"))
+    for path in (*waiting_segments(folder), *aside):
+        plan = plan_segment(path)
+        if plan.problem:
+            if not path.exists():
+                continue  # delivered meanwhile
+            unreadable += 1
+            problems.append(plan.problem)
+        if plan.damaged:
+            damaged += len(plan.damaged)
+            problems.append(
+                f"{path}: {len(plan.damaged)} damaged events (seq {numbers(plan.damaged)})"
+            )
+        if path not in aside:
+            segments += 1
+            events += plan.events
+            size += sum(len(batch.raw) for batch in plan.batches)
+    return WriterState(
+        writer_id=folder.name,
+        state="living" if alive else "dead",
+        experiment=str(info.get("experiment", "")),
+        run=str(info.get("run", "")),
+        destination=address(info.get("destination")),
+        segments=segments,
+        events=events,
+        bytes=size,
+        damaged=damaged,
+        unreadable=unreadable,
+        dead_letters=len(list(folder.glob("*.dead"))),
+        problems=tuple(problems),
+    )
+
+
+def address(destination: Any) -> str:
+    """Return where a writer says its events belong; empty where it does not."""
+    if not isinstance(destination, dict):
+        return ""
+    bucket, root = destination.get("bucket"), destination.get("root")
+    if destination.get("kind") == "s3":
+        return f"s3://{bucket}/{root}" if bucket and root else ""
+    return str(root) if destination.get("kind") == "folder" and root else ""
+
+
+def _ls(options: argparse.Namespace) -> int:
+    spool_dir = find_spool(options.spool_dir)
+    found = states(spool_dir)
+    if options.json:
+        _print_json({"spool_dir": str(spool_dir), "writers": [asdict(one) for one in found]})
+        return 0
+    screen = Screen()
+    say(screen, _summary(spool_dir, found))
+    if found:
+        screen.table(
+            ["writer", "state", "events", "bytes", "belongs to", "beside that"],
+            [
+                [
+                    one.writer_id,
+                    one.state,
+                    f"{one.events:,}",
+                    f"{one.bytes:,}",
+                    one.destination or "it does not say",
+                    _beside(one),
+                ]
+                for one in found
+            ],
+        )
+    if any(one.state == "dead" and one.events for one in found):
+        say(
+            screen,
+            "The next tracker that uses this spool delivers what the dead ones left, or:"
+            " asynctrack spool replay",
+        )
+    return 0
+
+
+def _summary(spool_dir: Path, found: list[WriterState]) -> str:
+    events, size = sum(one.events for one in found), sum(one.bytes for one in found)
+    return f"{events:,} events wait in {spool_dir}, {size:,} bytes, of {len(found)} writers"
+
+
+def _beside(one: WriterState) -> str:
+    parts = {
+        "damaged events": one.damaged,
+        "unreadable segments": one.unreadable,
+        "files of dead letters": one.dead_letters,
+    }
+    return ", ".join(f"{count} {name}" for name, count in parts.items() if count)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    spool_dir = find_spool(options.spool_dir)
+    found = states(spool_dir)
+    problems = [problem for one in found for problem in one.problems]
+    if options.json:
+        _print_json(
+            {
+                "spool_dir": str(spool_dir),
+                "ok": not problems,
+                "events": sum(one.events for one in found),
+                "segments": sum(one.segments for one in found),
+                "damaged": sum(one.damaged for one in found),
+                "unreadable": sum(one.unreadable for one in found),
+                "problems": problems,
+            }
+        )
+        return 1 if problems else 0
+    screen = Screen()
+    for problem in problems:
+        say(screen, f"DAMAGED  {problem}")
+    segments = sum(one.segments for one in found)
+    say(screen, f"{_summary(spool_dir, found)}, in {segments} segments")
+    if problems:
+        say(
+            screen,
+            "A replay delivers all sound events, sets damaged segments aside (.damaged) and leaves"
+            " what it cannot read. Delete those files once you have no more use for them.",
+        )
+    else:
+        say(screen, "Every record is sound: all checksums match.")
+    return 1 if problems else 0
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from . import _spool_replay  # only here: it imports the backends
+
+    return _spool_replay.replay(find_spool(options.spool_dir), options)
+
+
+def _export(options: argparse.Namespace) -> int:
+    spool_dir = find_spool(options.spool_dir)
+    events = 0
+    problems: list[str] = []
+    with _output(options.output) as out:
+        for folder in writers(spool_dir):
+            for path in waiting_segments(folder):
+                plan = plan_segment(path)
+                if plan.problem and path.exists():
+                    problems.append(plan.problem)
+                if plan.damaged:
+                    problems.append(f"{path}: seq {numbers(plan.damaged)} damaged")
+                for batch in plan.batches:
+                    out.write(batch.raw)
+                events += plan.events
+    screen = Screen(sys.stderr if options.output == "-" else None)
+    if options.json and options.output != "-":
+        _print_json({"output": options.output, "events": events, "problems": problems})
+    else:
+        for problem in problems:
+            say(screen, f"LEFT OUT  {problem}")
+        say(screen, f"{events:,} events written to {options.output}; they still wait in the spool")
+    return 1 if problems else 0
+
+
+@contextmanager
+def _output(name: str) -> Iterator[Any]:
+    if name == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    try:
+        # Prompts are nobody else's business, and nothing is ever overwritten.
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise Missing(f"{name} exists already: name a new file") from None
+    with open(descriptor, "wb") as file:  # noqa: PTH123  # a descriptor
+        yield file
+
+
+def find_spool(given: str | None) -> Path:
+    """Return the spool that is meant.
+
+    Raises:
+        Missing: There is none in the folder given.
+    """
+    given = given or os.environ.get("ASYNCTRACK_SPOOL_DIR")
+    if not given:
+        return default_spool_dir()  # nothing there yet: nothing waits
+    path = Path(given).expanduser().absolute()
+    if not (path / DIRECTORY_VERSION).is_dir():
+        raise Missing(
+            f"there is no spool in {path}: it has no folder {DIRECTORY_VERSION}. The spool's"
+            " folder is named in a tracker's warnings, or given by spool_dir=…"
+        )
+    return path
+
+
+def say(screen: Screen, text: str) -> None:
+    """Print one line, whatever is in it."""
+    screen.line(printable(text, lines=False))
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    print(json.dumps(document, indent=2))
