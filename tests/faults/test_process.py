@@ -168,7 +168,7 @@ def test_forked_with_every_lock_in_use(how: str, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:unclosed <asynctrack:ResourceWarning")
 def test_multiprocessing(method: str, tmp_path: Path) -> None:
     """fork goes on with the parent's handler as a new writer; the others open their own."""
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     inherited = method == "fork"
     with tracker(tmp_path, run_name="r") as handler:
         end(handler, -1)

@@ -25,7 +25,10 @@ from tests.support.auditor import audit_folder, events_in_folder
 from tests.support.faults import Answer, Hang
 
 if sys.version_info < (3, 11):
-    from exceptiongroup import ExceptionGroup
+    # Comes with anyio where Python lacks it.
+    from exceptiongroup import (  # type: ignore[import-not-found,unused-ignore]  # not on 3.11
+        ExceptionGroup,
+    )
 
 # -- row 21 ---------------------------------------------------------------------------------------
 
@@ -152,7 +155,7 @@ def test_a_time_limit_inside_the_block(tmp_path: Path) -> None:
         async with tracker(tmp_path) as handler:
             for _ in range(5):
                 with pytest.raises(TimeoutError):
-                    async with asyncio.timeout(0.01):
+                    async with asyncio.timeout(0.01):  # type: ignore[attr-defined]  # from 3.11 on
                         await RunnableLambda(slow).ainvoke(1, {"callbacks": [handler]})
             await joke_chain().ainvoke({"topic": "x"}, {"callbacks": [handler]})
         return handler.statistics()
