@@ -136,7 +136,7 @@ def test_entering_does_not_wait_for_a_replay(
     """
     spool, out = tmp_path / "spool", tmp_path / "out"
     monkeypatch.setattr("asynctrack._keeper.KEEP_FREE", 0)
-    count = leave(spool, out, "0" * 24, segments=25, lines=450, size=9000)
+    count = leave(spool, out, "0" * 24, segments=30, lines=450, size=9000)
     assert sum(file.stat().st_size for file in spool.rglob("*")) > 100 * MIB
     gate = threading.Event()
     waits = threading.Event()
