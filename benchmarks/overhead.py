@@ -112,6 +112,8 @@ def run(plan: Plan, servers: Servers) -> dict[str, Any]:
         "missing": missing,
         "tracers": summarize(answers, names),
     }
+    about = _measure.environment()
+    result["measured"] = {key: about[key] for key in ("when", "git", "load_1_minute")}
     base = _series(answers, BASE, "wall", first)
     result["base_us"] = _measure.median(base).as_dict()
     return result

@@ -189,7 +189,8 @@ def _overhead_sections(overhead: dict[str, Any] | None) -> Iterable[str]:
             f"{result['callbacks']} callbacks an invocation; {result['processes']} processes ×"
             f" {result['rounds']} rounds × {result['invocations']} invocations; without a handler"
             f" {result['base_us']['value']:.4g} µs a callback; {result['live_objects']:,} live"
-            f" objects." + "".join(f" Not installed: {name}." for name in result["missing"])
+            f" objects. {_measured(result)}"
+            + "".join(f" Not installed: {name}." for name in result["missing"])
         )
         rows = [
             (
@@ -210,6 +211,11 @@ def _overhead_sections(overhead: dict[str, Any] | None) -> Iterable[str]:
              "application × no handler", "flush, s", "delivered"),
             rows,
         )  # fmt: skip
+
+
+def _measured(result: dict[str, Any]) -> str:
+    about = result["measured"]
+    return f"Measured {about['when']}, git {about['git']}, load {about['load_1_minute']}."
 
 
 def _stage_section(
