@@ -22,8 +22,8 @@ REDACTED: Final = "[REDACTED]"
 
 # What narrows a rule down to secrets. The automaton does not know these parts: it may say yes to
 # more than the rules cut, never to less.
-# Not inside a word ("risk-…"); a letter before it may be the end of an escaped line break.
-_FRESH: Final = rb"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf]))"
+# Not inside a word ("risk-…"); a letter or digit before it may be the end of an escaped sign.
+_FRESH: Final = rb"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf])|(?<=\\u[0-9a-f]{4}))"
 # Not a word of prose, as in "basic functionality" or "bearer certificates".
 _NO_WORD: Final = rb"(?-i:(?=[A-Za-z._~+/-]*[0-9=]|[A-Za-z]*[a-z][A-Z]|[A-Za-z._~+/-]{24}))"
 _ENDS: Final = rb"(?![A-Za-z0-9+/=])"

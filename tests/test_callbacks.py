@@ -279,7 +279,7 @@ def test_tokens_become_one_stream_record(
 @both_handlers
 def test_tokens_each_keeps_every_token(sync: bool, tmp_path: Path) -> None:
     """With tokens="each" every token and every protocol event is an event of its own."""
-    chunk = ChatGenerationChunk(message=AIMessageChunk("tok"))
+    chunk = ChatGenerationChunk(message=AIMessageChunk(content="tok"))
 
     def use(do: Callable[..., None], _: Any) -> None:
         do("on_llm_new_token", "tok", chunk=chunk, **COMMON)

@@ -323,7 +323,7 @@ def _graph() -> Runnable[Any, Any]:
     graph.add_conditional_edges("one", lambda state: ["two", "three"])
     graph.add_edge("two", END)
     graph.add_edge("three", END)
-    return graph.compile()  # type: ignore[return-value]  # langgraph's own generic type
+    return graph.compile()
 
 
 def _agent() -> Runnable[Any, Any]:
@@ -340,7 +340,7 @@ def _agent() -> Runnable[Any, Any]:
         ),
         AIMessage("64"),
     ]
-    return create_agent(model(script), [power])  # type: ignore[return-value]  # langgraph's type
+    return create_agent(model(script), [power])
 
 
 PROMPT = ChatPromptTemplate.from_messages([("system", "be brief"), ("human", "{topic}")])

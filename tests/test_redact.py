@@ -50,6 +50,8 @@ SECRETS = {
     "repr, quoted": ("""{'password': "hunter2's"}""", "hunter2"),
     "after a line break": ("a\nsk-0123456789abcdefABCD", "0123456789abcdefABCD"),
     "after a tab": ("a\tsk-0123456789abcdefABCD", "0123456789abcdefABCD"),
+    "after a control sign": ("a\x1fsk-0123456789abcdefABCD", "0123456789abcdefABCD"),
+    "after another script": ('{"k": "\\u4f60sk-0123456789abcdefABCD"}', "0123456789abcdefABCD"),
     "in brackets": ("(sk-0123456789abcdefABCD)", "0123456789abcdefABCD"),
 }
 

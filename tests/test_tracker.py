@@ -22,7 +22,7 @@ import anyio
 import pytest
 from langchain_core.callbacks.base import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.language_models import FakeListLLM
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 
 from asynctrack import AsyncHandler, StateError, Statistics, SyncHandler, tracker
 from tests.e2e.chains import CHAIN_EVENTS, joke_chain, model
@@ -187,7 +187,7 @@ def test_both_handlers_from_threads_and_loops_at_once(tmp_path: Path) -> None:
 
     def asynchronous(handler: AsyncHandler) -> None:
         async def main() -> None:
-            config = {"callbacks": [handler]}
+            config: RunnableConfig = {"callbacks": [handler]}
             chain = joke_chain()
             await asyncio.gather(*[chain.ainvoke({"topic": "x"}, config) for _ in range(rounds)])
 
@@ -245,16 +245,15 @@ def test_invoke_inside_a_running_loop_with_a_full_buffer(
 ) -> None:
     """chain.invoke on the loop's thread waits for room and gets it: no deadlock."""
 
+    def mend_when_full(handler: AsyncHandler) -> None:
+        until_in_thread(lambda: handler._sink._buffer.counts().waiting)
+        wall.mend()
+
     async def main() -> None:
         async with tracker(wall.folder, **small) as handler:
             chosen = kind(handler._sink)
             chain = joke_chain()
-            mender = threading.Thread(
-                target=lambda: (
-                    until_in_thread(lambda: handler._sink._buffer.counts().waiting),
-                    wall.mend(),
-                )
-            )
+            mender = threading.Thread(target=mend_when_full, args=[handler])
             mender.start()
             for _ in range(5):
                 chain.invoke({"topic": "x"}, {"callbacks": [chosen]})

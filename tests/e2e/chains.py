@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from langchain_core.language_models import GenericFakeChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
@@ -34,7 +34,7 @@ class FakeModel(GenericFakeChatModel):
         assert isinstance(answer, AIMessage)
         pieces = re.split(r"(\s)", str(answer.content))
         for number, piece in enumerate(pieces, 1):
-            message = AIMessageChunk(piece, id=answer.id)
+            message = AIMessageChunk(content=piece, id=answer.id)
             if number == len(pieces):
                 message.usage_metadata = answer.usage_metadata
                 message.tool_call_chunks = [
@@ -57,17 +57,17 @@ class FakeModel(GenericFakeChatModel):
         }
 
 
-def model(answers: Sequence[BaseMessage | str] = ("a fish walks in",), **fields: Any) -> FakeModel:
+def model(answers: Sequence[AIMessage | str] = ("a fish walks in",), **fields: Any) -> FakeModel:
     """A model that gives these answers, over and over."""
     return FakeModel(messages=_cycle(answers), **fields)
 
 
-def _cycle(answers: Sequence[BaseMessage | str]) -> Iterator[BaseMessage | str]:
+def _cycle(answers: Sequence[AIMessage | str]) -> Iterator[AIMessage | str]:
     # Not a generator: several threads may ask one model at the same time.
     return map(_fresh, itertools.cycle(answers))
 
 
-def _fresh(answer: BaseMessage | str) -> BaseMessage:
+def _fresh(answer: AIMessage | str) -> AIMessage:
     if isinstance(answer, str):
         return AIMessage(answer, usage_metadata=USAGE)
     return answer.model_copy()

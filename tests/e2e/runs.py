@@ -143,10 +143,10 @@ class RunFactory:
         self._open.clear()
 
     def _entered(self, session: Any, experiment: str, name: str) -> Any:
-        import sagemaker
         from sagemaker.experiments.run import Run
+        from sagemaker.session import Session
 
-        sdk_session = sagemaker.Session(
+        sdk_session = Session(
             boto_session=session,
             sagemaker_client=session.client("sagemaker"),
             sagemaker_metrics_client=session.client("sagemaker-metrics"),
@@ -158,7 +158,7 @@ class RunFactory:
             sagemaker_session=sdk_session,
             artifact_bucket=self._s3.bucket,
         )
-        run.__enter__()
+        run.__enter__()  # type: ignore[no-untyped-call]  # the SDK has no types there
         return run
 
 

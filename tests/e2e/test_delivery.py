@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from asynctrack import tracker
+from langchain_core.runnables import RunnableConfig
+
+from asynctrack import Statistics, tracker
 from tests.e2e.chains import joke_chain
 from tests.e2e.runs import RunFactory
 from tests.support.auditor import assert_exactly_once, audit_s3
@@ -14,10 +16,10 @@ def test_chains_arrive_in_s3_and_in_the_run(make_run: RunFactory) -> None:
     """Every event of every chain is in S3 exactly once, and the Run says where."""
     site = make_run("scenario-1")
 
-    async def main() -> object:
+    async def main() -> Statistics:
         async with tracker(site.run) as handler:
             chain = joke_chain()
-            config = {"callbacks": [handler]}
+            config: RunnableConfig = {"callbacks": [handler]}
             await asyncio.gather(*[chain.ainvoke({"topic": "fish"}, config) for _ in range(20)])
             assert await handler.flush()
         return handler.statistics()

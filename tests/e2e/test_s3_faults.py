@@ -10,6 +10,7 @@ from typing import Any
 
 import boto3
 import pytest
+from langchain_core.runnables import RunnableConfig
 
 from asynctrack import AsyncHandler, Statistics, tracker
 from tests.e2e.chains import CHAIN_EVENTS, joke_chain
@@ -49,7 +50,7 @@ def run_chains(site: Site, chains: int = 3, **options: Any) -> Statistics:
 
     async def main() -> AsyncHandler:
         async with tracker(site.run, **options) as handler:
-            config = {"callbacks": [handler]}
+            config: RunnableConfig = {"callbacks": [handler]}
             chain = joke_chain()
             await asyncio.gather(*[chain.ainvoke({"topic": "x"}, config) for _ in range(chains)])
         return handler

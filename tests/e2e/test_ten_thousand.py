@@ -6,6 +6,7 @@ import asyncio
 import tracemalloc
 
 import pytest
+from langchain_core.runnables import RunnableConfig
 
 from asynctrack import AsyncHandler, tracker
 from tests.e2e.chains import CHAIN_EVENTS, joke_chain
@@ -28,7 +29,7 @@ def test_ten_thousand_concurrent_chains(make_run: RunFactory, sagemaker_proxy: F
 
     async def main() -> AsyncHandler:
         async with tracker(site.run) as handler:
-            config = {"callbacks": [handler]}
+            config: RunnableConfig = {"callbacks": [handler]}
             chain = joke_chain()
             # As the user's program would: all at once.
             answers = await asyncio.gather(
@@ -81,7 +82,7 @@ def test_memory_stays_within_the_buffer(make_run: RunFactory, s3_proxy: FaultPro
         async with tracker(
             site.run, max_buffer_bytes=bound, overflow="block", durability="memory"
         ) as handler:
-            config = {"callbacks": [handler]}
+            config: RunnableConfig = {"callbacks": [handler]}
             chain = joke_chain()
             await chain.ainvoke({"topic": "warm"}, config)
             assert await handler.flush()

@@ -56,6 +56,7 @@ paths = st.lists(st.one_of(st.none(), st.integers(0, 9), st.sampled_from(["k", "
 
 @thorough
 @given(planted, paths, st.booleans(), json_like)
+@example("\x1fsk-" + CORE, [], False, None)
 def test_planted_secrets_are_cut(text: str, path: list[Any], inside: bool, beside: Any) -> None:
     """A secret at any place is cut, in JSON in a string too, and the result is valid JSON."""
     value = _nest(text, (["json"] if inside else []) + path)
