@@ -123,7 +123,8 @@ class Damage:
     Attributes:
         line: Number of the line, from 1; for damage that ends the artifact, of the first line
             that could not be read.
-        reason: What is wrong, in words.
+        reason: What is wrong, in words. Only the end of what is packed holds a checksum: where
+            that was not reached, the lines before may be altered as well, and it says so.
         rest: Whether everything from there on is lost, too.
     """
 
@@ -249,6 +250,10 @@ def _unpack(content: bytes, name: str) -> Iterator[bytes]:
     return (content[at : at + _PIECE] for at in range(0, len(content), _PIECE))
 
 
+def _not_unpacked(why: object) -> _Broken:
+    return _Broken(f"cannot be unpacked: {why}; the lines before are not checked")
+
+
 def _unpack_frames(content: bytes) -> Iterator[bytes]:
     # Frame by frame: zstandard's stream reader takes a frame that was cut off for the end.
     frame: Any = None
@@ -260,14 +265,14 @@ def _unpack_frames(content: bytes) -> Iterator[bytes]:
             try:
                 piece = frame.decompress(rest)
             except (zstandard.ZstdError, MemoryError) as error:
-                raise _Broken(f"cannot be unpacked: {error}") from error
+                raise _not_unpacked(error) from error
             if piece:
                 yield piece
             rest = b""
             if frame.eof:
                 rest, frame = frame.unused_data, None
     if frame is not None or not content:
-        raise _Broken("cannot be unpacked: the bytes are cut off")
+        raise _not_unpacked("the bytes are cut off")
 
 
 def _unpack_members(content: bytes) -> Iterator[bytes]:
@@ -280,7 +285,7 @@ def _unpack_members(content: bytes) -> Iterator[bytes]:
             try:
                 piece = member.decompress(rest, _PIECE)
             except zlib.error as error:
-                raise _Broken(f"cannot be unpacked: {error}") from error
+                raise _not_unpacked(error) from error
             if piece:
                 yield piece
             rest = member.unconsumed_tail
@@ -291,4 +296,4 @@ def _unpack_members(content: bytes) -> Iterator[bytes]:
             break
         rest = member.unused_data
     if not finished:
-        raise _Broken("cannot be unpacked: the bytes are cut off")
+        raise _not_unpacked("the bytes are cut off")
