@@ -40,8 +40,9 @@ _VALUE: Final = (
     rb"|\\\" : \\\"((?:[^\"\\]|\\\\(?:\\[\"\\]|[^\"\\])|\\[^\"\\])+)"  # one in JSON in a string
     rb"|\\{3}\" : \\{3}\"((?:[^\"\\]|\\{4}(?:\\{4}|\\{3}\"|[^\"\\])|\\{1,2}[^\"\\])+)"  # again
     rb"|\\{4,}\" : \\{4,}\"([^\"\\]+)"  # one deeper than that, up to its first escape
-    rb"|' : (?:'([^'\"\\]+)|\\*\"([^\"\\]+))"  # an item in Python's repr of a dictionary
-    rb"| = (?:'([^'\"\\]+)|\\*\"([^\"\\]+)|"  # an assignment in text: API_KEY=…
+    # In text a quote has a backslash before it; one without ends the string.
+    rb"|' : (?:'([^'\"\\]+)|\\+\"([^\"\\]+))"  # an item in Python's repr of a dictionary
+    rb"| = (?:'([^'\"\\]+)|\\+\"([^\"\\]+)|"  # an assignment in text: API_KEY=…
     rb"([^\x20\t\r\n\"'\\,;&=][^\x20\t\r\n\"\\,;&]*))"
     rb")"
 ).replace(b" ", rb"[\x20\t\r\n]*")
@@ -134,7 +135,7 @@ class Redactor:
     def text(self, text: str) -> str:
         """Return one string without secrets; it fails closed."""
         try:
-            text = _cut_known(text.encode("utf-8", "backslashreplace")).decode()
+            text = _payload.decode(_cut_known(_payload.encode({"": _payload.clean(text)})))[""]
             return text if self._custom is None else str(self._custom(text))
         except Exception:
             return REDACTED
@@ -201,5 +202,6 @@ def _cut_known(body: bytes) -> bytes:
 
 def _cut_binary(match: re.Match[bytes]) -> bytes:
     """Bytes that are no text are stored as base64, which hides a secret in them from the rules."""
-    content = base64.b64decode(match[1])
-    return match[0] if _cut_known(content) == content else b'"base64":"%b"' % REDACTED.encode()
+    text = base64.b64decode(match[1]).decode("latin-1")
+    body = _payload.encode({"": text})
+    return match[0] if _cut_known(body) == body else b'"base64":"%b"' % REDACTED.encode()

@@ -101,6 +101,8 @@ def test_the_question_is_never_narrower_than_the_rules(text: str) -> None:
 
 @thorough
 @given(st.one_of(jumble, planted), st.booleans())
+@example("api_key=", False)
+@example("secret' : ", False)
 def test_jumbles_stay_json(text: str, nested: bool) -> None:
     """Cutting through quotes, escapes and line breaks leaves valid JSON, and is done at once."""
     value = json.dumps({"k": text}) if nested else text
