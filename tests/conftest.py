@@ -7,6 +7,7 @@ own, without a mark.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # Here and not in a fixture: libraries read some of these when they are imported, and the
     # modules with tests are imported before the first fixture runs.
     isolate(os.environ)
+    # A shell starts what runs in the background with Ctrl-C ignored, and so would the children of
+    # the tests that send it to them.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers",
         "may_block(reason): blocking calls in the event loop of this test are let through",
