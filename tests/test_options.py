@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import re
 from typing import Any
@@ -90,7 +91,7 @@ def test_every_option_is_tested() -> None:
 
 def test_every_option_is_described() -> None:
     """Each option has its paragraph in the docstring."""
-    described = set(re.findall(r"^        (\w+): ", str(Options.__doc__), re.MULTILINE))
+    described = set(re.findall(r"^    (\w+): ", str(inspect.getdoc(Options)), re.MULTILINE))
     assert described == {item.name for item in dataclasses.fields(Options)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import pickle
 import re
 
@@ -28,7 +29,7 @@ def test_what_it_holds() -> None:
 
 def test_each_is_described() -> None:
     """Each counter has its line in the docstring."""
-    described = set(re.findall(r"^        (\w+): ", str(Statistics.__doc__), re.MULTILINE))
+    described = set(re.findall(r"^    (\w+): ", str(inspect.getdoc(Statistics)), re.MULTILINE))
     assert described == {item.name for item in dataclasses.fields(Statistics)}
 
 
