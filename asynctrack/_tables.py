@@ -44,6 +44,7 @@ COLUMNS: Final[tuple[_Column, ...]] = (
     ("data", "text", lambda span: json_text(dict(span.data))),
     ("notes", "count", lambda span: len(span.notes)),
     ("orphan", "truth", lambda span: span.orphan),
+    ("spooled", "truth", lambda span: span.spooled),
 )
 """Name, type and value of each column. Times are in UTC, durations in seconds; payloads JSON."""
 

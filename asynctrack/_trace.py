@@ -233,6 +233,7 @@ def _span(span: _OpenSpan, children: tuple[Span, ...], orphan: bool, trace_id: s
         notes=tuple(span.notes),
         children=children,
         orphan=orphan,
+        spooled=any(event.spooled for event in (start, end, *span.notes) if event is not None),
     )
 
 

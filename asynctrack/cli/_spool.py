@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from asynctrack._spool import (
+from asynctrack._spool_layout import (
     DIRECTORY_VERSION,
     default_spool_dir,
     is_alive,

@@ -22,13 +22,8 @@ from asynctrack._errors import BackendError, TransientError
 from asynctrack._format import MEDIA_TYPE, run_prefix
 from asynctrack._replay import SegmentOutcome, numbers, replay_folder
 from asynctrack._retry import RetryPolicy
-from asynctrack._spool import (
-    SpoolBusyError,
-    WriterFolder,
-    read_description,
-    waiting_segments,
-    writers,
-)
+from asynctrack._spool import SpoolBusyError, WriterFolder
+from asynctrack._spool_layout import read_description, waiting_segments, writers
 
 from ._common import Missing, print_json
 from ._progress import Advance, progress

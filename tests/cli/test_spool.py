@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from asynctrack._spool import WriterFolder, default_spool_dir, is_alive, writer_folder, writers
+from asynctrack._spool import WriterFolder
+from asynctrack._spool_layout import default_spool_dir, is_alive, writer_folder, writers
 from asynctrack.cli import main
 from asynctrack.cli._spool import address
 from tests.support.auditor import assert_exactly_once, audit_folder, audit_s3

@@ -60,8 +60,8 @@ def test_damaged_bytes_are_named_and_never_invented(suffix: str, data: st.DataOb
     events, damage = read(content, suffix, last=8)
     seqs = [one.seq for one in events]
     assert seqs == sorted(set(seqs))
-    if suffix:  # both formats hold a checksum of what is in them
-        assert all(one.raw in written for one in events)
+    if suffix:  # both formats hold a checksum, behind what it is of
+        assert damage or all(one.raw in written for one in events)
     if len(events) < len(written):
         assert damage
 
