@@ -38,11 +38,11 @@ from asynctrack._statistics import Statistics
 if TYPE_CHECKING:
     from asynctrack._callback import AsyncHandler, SyncHandler
     from asynctrack._decode import Event
-    from asynctrack._experiment import RecordedExperiment, open_experiment
+    from asynctrack._experiment import RecordedExperiment, aopen_experiment, open_experiment
     from asynctrack._read import RecordedRun, aopen_run, open_run
     from asynctrack._span import Span, Trace
     from asynctrack._tracker import Tracker
-    from asynctrack._verify import Report, verify
+    from asynctrack._verify import Report, averify, verify
 
 __all__ = [
     "AsyncHandler",
@@ -68,7 +68,9 @@ __all__ = [
     "Trace",
     "Tracker",
     "TransientError",
+    "aopen_experiment",
     "aopen_run",
+    "averify",
     "open_experiment",
     "open_run",
     "tracker",
@@ -108,7 +110,9 @@ _LAZY = {
     "SyncHandler": "_callback",
     "Trace": "_span",
     "Tracker": "_tracker",
+    "aopen_experiment": "_experiment",
     "aopen_run": "_read",
+    "averify": "_verify",
     "open_experiment": "_experiment",
     "open_run": "_read",
     "verify": "_verify",

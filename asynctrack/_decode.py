@@ -36,9 +36,11 @@ class Event:
     Attributes:
         raw: The whole JSON object, decoded. Required fields have been checked; the payload is
             whatever was logged.
+        spooled: Whether it was read from this machine's spool: not known to be delivered yet.
     """
 
     raw: Mapping[str, Any]
+    spooled: bool = False
 
     @property
     def writer_id(self) -> str:

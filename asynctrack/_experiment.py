@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final
 
 from asynctrack._backends._s3_read import Access
@@ -13,8 +14,12 @@ from asynctrack._errors import OptionError
 from asynctrack._manifests import Metric
 from asynctrack._merge import AHEAD
 from asynctrack._open import Found, Place, locate_experiment
+from asynctrack._prices import GivenPrices, Prices, cost_of, read_prices
 from asynctrack._read import Damaged, RecordedRun
 from asynctrack._sources import bullets
+from asynctrack._span import Trace
+from asynctrack._spooled import GivenSpool, spool_folder
+from asynctrack._threads import in_thread
 
 MODEL_KINDS: Final = frozenset({"llm", "chat_model"})
 
@@ -58,6 +63,10 @@ class RunSummary:
         model_calls: Spans of models.
         input_tokens: What models read, as far as it is known.
         output_tokens: What models wrote, as far as it is known.
+        cost: What model calls cost, in USD, by the prices given; None where none is known.
+        unpriced: Model calls whose cost is not known: no price given, or no tokens; None without
+            prices.
+        spooled: Spans of which something was read from this machine's spool.
         start_unix_nano: When its first span started; None without one.
         end_unix_nano: When its last span ended; None without one.
         trace_seconds: How long traces took.
@@ -83,6 +92,9 @@ class RunSummary:
     model_calls: int
     input_tokens: int
     output_tokens: int
+    cost: float | None
+    unpriced: int | None
+    spooled: int
     start_unix_nano: int | None
     end_unix_nano: int | None
     trace_seconds: Percentiles
@@ -119,14 +131,30 @@ class RecordedExperiment:
         found: Its Runs.
         damaged: As for ``open_run``.
         concurrency: As for ``open_run``.
+        spool_dir: This machine's spool; None reads delivered events only.
+        prices: What models cost.
     """
 
     def __init__(
-        self, name: str, found: list[Found], *, damaged: Damaged, concurrency: int
+        self,
+        name: str,
+        found: list[Found],
+        *,
+        damaged: Damaged = "raise",
+        concurrency: int = AHEAD,
+        spool_dir: Path | None = None,
+        prices: Prices | None = None,
     ) -> None:
         self.name = name
         self.runs = tuple(
-            RecordedRun(one, writer=None, damaged=damaged, concurrency=concurrency) for one in found
+            RecordedRun(
+                one,
+                damaged=damaged,
+                concurrency=concurrency,
+                spool_dir=spool_dir,
+                prices=prices,
+            )
+            for one in found
         )
 
     def __repr__(self) -> str:
@@ -161,10 +189,19 @@ class RecordedExperiment:
         """
         return tuple(run.summary() for run in self.runs)
 
+    async def asummaries(self) -> tuple[RunSummary, ...]:
+        """Return ``summaries``, from async code; the property blocks for nothing after it."""
+        return await in_thread(lambda: self.summaries)
+
+    async def ato_pandas(self) -> Any:
+        """Return what ``to_pandas`` does, from async code."""
+        return await in_thread(self.to_pandas)
+
     def to_pandas(self) -> Any:
         """Return a ``pandas.DataFrame`` with a row for each Run. Needs ``asynctrack[read]``.
 
-        Parameters, last values of metrics, percentiles of latency (seconds) and tokens, errors.
+        Parameters, last values of metrics, percentiles of latency (seconds) and tokens, errors;
+        ``cost`` in USD where prices were given.
         """
         from asynctrack import _tables
 
@@ -178,6 +215,8 @@ def open_experiment(
     root: Place | None = None,
     damaged: Damaged = "raise",
     concurrency: int = AHEAD,
+    spool_dir: GivenSpool = True,
+    prices: GivenPrices = None,
     endpoint_url: str | None = None,
     profile: str | None = None,
     region: str | None = None,
@@ -191,6 +230,8 @@ def open_experiment(
         root: With a name: the ``s3://`` address or folder to look below; None asks SageMaker.
         damaged: As for ``open_run``.
         concurrency: As for ``open_run``.
+        spool_dir: As for ``open_run``.
+        prices: As for ``open_run``.
         endpoint_url: As for ``open_run``.
         profile: As for ``open_run``.
         region: As for ``open_run``.
@@ -206,17 +247,41 @@ def open_experiment(
     if damaged not in ("raise", "set_aside"):
         raise OptionError("damaged", damaged, "'raise' or 'set_aside'")
     access = Access(endpoint_url, profile, region, session)
-    name, found = locate_experiment(source, root, access)
-    return RecordedExperiment(name, found, damaged=damaged, concurrency=concurrency)
+    spool = spool_folder(spool_dir)
+    known_prices = read_prices(prices)
+    name, found = locate_experiment(source, root, access, spool)
+    return RecordedExperiment(
+        name,
+        found,
+        damaged=damaged,
+        concurrency=concurrency,
+        spool_dir=spool,
+        prices=known_prices,
+    )
 
 
-def summarize(run: RecordedRun) -> RunSummary:
-    """Read a Run's events once and return it in numbers; eight bytes for each measurement."""
+async def aopen_experiment(source: Place, **options: Any) -> RecordedExperiment:
+    """Open an experiment from async code: ``open_experiment`` in a thread, with its arguments."""
+    return await in_thread(lambda: open_experiment(source, **options))
+
+
+def summarize(
+    run: RecordedRun, *, traces: Iterable[Trace] | None = None, prices: Prices | None = None
+) -> RunSummary:
+    """Read a Run's events once and return it in numbers; eight bytes for each measurement.
+
+    Args:
+        run: The Run.
+        traces: Its traces, where somebody else reads them as well; None reads them.
+        prices: What models cost.
+    """
     measured = {name: array("d") for name in ("trace", "model", "first", "read", "written")}
-    counts = dict.fromkeys(("spans", "traces", "unfinished", "failed", "errors", "calls"), 0)
+    names = ("spans", "traces", "unfinished", "failed", "errors", "calls", "spooled", "priced")
+    counts = dict.fromkeys(names, 0)
+    cost = 0.0
     start: int | None = None
     end: int | None = None
-    for trace in run.traces():
+    for trace in run.traces() if traces is None else traces:
         counts["traces"] += 1
         counts["unfinished"] += not trace.complete
         root = trace.root
@@ -225,12 +290,17 @@ def summarize(run: RecordedRun) -> RunSummary:
         for span in trace.walk():
             counts["spans"] += 1
             counts["errors"] += span.error is not None
+            counts["spooled"] += span.spooled
             if span.start_unix_nano is not None:
                 start = min(start or span.start_unix_nano, span.start_unix_nano)
             if span.end_unix_nano is not None:
                 end = max(end or 0, span.end_unix_nano)
             if span.kind in MODEL_KINDS:
                 counts["calls"] += 1
+                price = None if prices is None else cost_of(span, prices)
+                if price is not None:
+                    counts["priced"] += 1
+                    cost += price
                 _add(measured["model"], span.duration)
                 _add(measured["first"], (span.stream or {}).get("time_to_first_token"))
                 _add(measured["read"], span.input_tokens)
@@ -250,6 +320,9 @@ def summarize(run: RecordedRun) -> RunSummary:
         model_calls=counts["calls"],
         input_tokens=int(sum(measured["read"])),
         output_tokens=int(sum(measured["written"])),
+        cost=cost if counts["priced"] else None,
+        unpriced=None if prices is None else counts["calls"] - counts["priced"],
+        spooled=counts["spooled"],
         start_unix_nano=start,
         end_unix_nano=end,
         trace_seconds=percentiles(measured["trace"]),

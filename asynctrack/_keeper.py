@@ -20,14 +20,8 @@ from asynctrack._artifact import Batch
 from asynctrack._buffer import Buffer
 from asynctrack._notices import Notices
 from asynctrack._segment import Segment
-from asynctrack._spool import (
-    SpoolBusyError,
-    WriterFolder,
-    bury,
-    sync_folder,
-    used_bytes,
-    writer_folder,
-)
+from asynctrack._spool import SpoolBusyError, WriterFolder, bury, sync_folder, used_bytes
+from asynctrack._spool_layout import writer_folder
 from asynctrack._store import SegmentPiece
 
 RETRY: Final = 1.0

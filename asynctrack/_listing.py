@@ -25,6 +25,7 @@ class StoredArtifact:
         size: Its size, in bytes.
         place: What its key says.
         sha256: Its checksum in hex, where a manifest lists it.
+        belongs: Of what waits in this machine's spool, the place it will be delivered to.
     """
 
     store: Store
@@ -32,6 +33,12 @@ class StoredArtifact:
     size: int
     place: ArtifactName
     sha256: str | None
+    belongs: Location | None = None
+
+    @property
+    def spooled(self) -> bool:
+        """Whether it is not an artifact yet, but lines in this machine's spool."""
+        return self.belongs is not None
 
     @property
     def uri(self) -> str:
@@ -55,6 +62,23 @@ class Listing:
     artifacts: Mapping[str, Sequence[StoredArtifact]]
     missing: Mapping[str, Sequence[tuple[str, Receipt]]]
     problems: tuple[Problem, ...]
+
+
+def find_delivered(waiting: StoredArtifact) -> StoredArtifact | None:
+    """Return the artifact that lines of the spool have become; None while there is none. Blocks."""
+    location, place = waiting.belongs, waiting.place
+    assert location is not None
+    folder = f"{location.prefix}dt={place.day}/"
+    for found in location.store.objects(folder):
+        there = parse_artifact_name(found.key[len(location.prefix) :])
+        if (
+            there is not None
+            and there.writer_id == place.writer_id
+            and there.first_seq <= place.first_seq
+            and there.last_seq >= place.last_seq
+        ):
+            return StoredArtifact(location.store, found.key, found.size, there, None)
+    return None
 
 
 def list_run(locations: Iterable[Location]) -> Listing:

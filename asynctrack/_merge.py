@@ -18,7 +18,7 @@ from typing import Final
 
 from asynctrack._decode import Damage, Event, read_events
 from asynctrack._errors import ChecksumError
-from asynctrack._listing import StoredArtifact
+from asynctrack._listing import StoredArtifact, find_delivered
 from asynctrack._manifests import Problem, Report
 from asynctrack._sources import GoneError
 
@@ -171,7 +171,8 @@ def _writer_events(
     fetched = fetcher.fetch(artifacts)
     opened = 0
     last = 0
-    heads: list[tuple[int, int, Event, Iterator[Event]]] = []
+    # Of two copies of an event the delivered one counts, then the one of the first artifact.
+    heads: list[tuple[int, bool, int, Event, Iterator[Event]]] = []
     while opened < len(artifacts) or heads:
         while opened < len(artifacts) and (
             not heads or artifacts[opened].place.first_seq <= heads[0][0]
@@ -180,10 +181,10 @@ def _writer_events(
             opened += 1
             first = next(events, None)
             if first is not None:
-                heapq.heappush(heads, (first.seq, opened, first, events))
+                heapq.heappush(heads, (first.seq, first.spooled, opened, first, events))
         if not heads:
             continue
-        seq, number, event, events = heads[0]
+        seq, spooled, number, event, events = heads[0]
         limit = min((head[0] for head in heads[1:3]), default=2**64)
         if opened < len(artifacts):
             limit = min(limit, artifacts[opened].place.first_seq)
@@ -197,7 +198,7 @@ def _writer_events(
                 break
             event, seq = following, following.seq
             if seq >= limit:
-                heapq.heapreplace(heads, (seq, number, event, events))
+                heapq.heapreplace(heads, (seq, spooled, number, event, events))
                 break
 
 
@@ -227,7 +228,17 @@ def open_artifact(fetched: Fetched, report: Report, set_aside: bool) -> Iterator
         if damage.rest or not bad:
             bad.append(damage)
 
-    yield from read_events(fetched.content, artifact.key, artifact.place, damaged)
+    events = read_events(fetched.content, artifact.key, artifact.place, damaged)
+    if artifact.spooled:
+        sound = 0
+        for event in events:
+            sound += 1
+            yield Event(event.raw, spooled=True)
+        if bad:  # such lines are left out of what the spool gives
+            lost = artifact.place.last_seq - artifact.place.first_seq + 1 - sound
+            report(Problem(uri, f"{lost} of its events are damaged", lines=lost))
+        return
+    yield from events
     if bad:
         reason = bad[0].reason
         if len(bad) > 1:
@@ -245,5 +256,7 @@ def _read(artifact: StoredArtifact) -> Fetched:
     try:
         content = artifact.store.read(artifact.key)
     except GoneError:
-        return Fetched(artifact, None, "")
+        # The segment of a living writer: delivered since it was looked at, and only then deleted.
+        delivered = find_delivered(artifact) if artifact.spooled else None
+        return Fetched(artifact, None, "") if delivered is None else _read(delivered)
     return Fetched(artifact, content, hashlib.sha256(content).hexdigest())

@@ -26,7 +26,9 @@ from asynctrack._sources import (
     find_runs,
     nothing_at,
     only_run,
+    run_at,
 )
+from asynctrack._spooled import spool_writers, spooled_runs, writers_of
 
 Place = Union[str, "os.PathLike[str]"]
 Source = Union[Place, "tuple[str, str]", Any]
@@ -50,8 +52,16 @@ class Found:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-def locate_run(source: Source, root: Place | None, access: Access) -> Found:
+def locate_run(
+    source: Source, root: Place | None, access: Access, spool_dir: Path | None = None
+) -> Found:
     """Find the one Run that is meant. Blocks.
+
+    Args:
+        source: What the user names.
+        root: Where names are looked for.
+        access: How AWS is reached.
+        spool_dir: The spool, where a Run may be of which nothing is delivered yet.
 
     Raises:
         NotFoundError: There is none.
@@ -60,30 +70,36 @@ def locate_run(source: Source, root: Place | None, access: Access) -> Found:
         ReadError: A folder cannot be read.
         BackendError: AWS said no.
     """
-    found = locate_runs(source, root, access)
+    found = locate_runs(source, root, access, spool_dir)
     if len(found) != 1:
         only_run([one.locations[0] for one in found], describe(source, root))
     for location in found[0].locations:
         if next(iter(location.store.objects(location.prefix)), None) is not None:
             return found[0]
+        if writers_of(spool_dir, location):
+            return found[0]
     raise nothing_at(found[0].locations[0].uri)
 
 
-def locate_runs(source: Source, root: Place | None, access: Access) -> list[Found]:
+def locate_runs(
+    source: Source, root: Place | None, access: Access, spool_dir: Path | None = None
+) -> list[Found]:
     """Find all Runs that are meant; see ``locate_run``."""
     if isinstance(source, (str, os.PathLike)):
         if root is not None:
             raise OptionError("root", str(root), "left out with an address or a folder")
-        return [Found((location,)) for location in _below(source, access)]
+        return [Found((location,)) for location in _below(source, access, spool_dir)]
     if isinstance(source, tuple):
-        return _by_names(source, root, access)
+        return _by_names(source, root, access, spool_dir)
     if not looks_like_run(source):
         raise OptionError("source", source, _ALLOWED)
     client, state = read_state_of(source)
     return [Found(_addresses(state.events, client), state.parameters)]
 
 
-def locate_experiment(source: Place, root: Place | None, access: Access) -> tuple[str, list[Found]]:
+def locate_experiment(
+    source: Place, root: Place | None, access: Access, spool_dir: Path | None = None
+) -> tuple[str, list[Found]]:
     """Find an experiment by its name or its place. Blocks.
 
     Returns:
@@ -100,12 +116,12 @@ def locate_experiment(source: Place, root: Place | None, access: Access) -> tupl
         raise OptionError("source", source, "an experiment's name, an s3:// address or a folder")
     name = os.fspath(source)
     if root is not None:
-        runs = [run for run in _below(root, access) if run.experiment == name]
+        runs = [run for run in _below(root, access, spool_dir) if run.experiment == name]
         found = [Found((run,)) for run in runs]
     elif isinstance(source, str) and _is_name(source):
         found = _of_experiment(source, access)
     else:
-        found = [Found((run,)) for run in _below(source, access)]
+        found = [Found((run,)) for run in _below(source, access, spool_dir)]
     if not found:
         raise nothing_at(describe(source, root))
     names = sorted({run.locations[0].experiment for run in found})
@@ -124,21 +140,30 @@ def describe(source: Source, root: Place | None) -> str:
     return name if root is None else f"{os.fspath(root)} with the name {name}"
 
 
-def _by_names(names: tuple[Any, ...], root: Place | None, access: Access) -> list[Found]:
+def _by_names(
+    names: tuple[Any, ...], root: Place | None, access: Access, spool_dir: Path | None
+) -> list[Found]:
     if len(names) != 2 or not all(isinstance(name, str) for name in names):
         raise OptionError("source", names, _ALLOWED)
     experiment, run = names
     if root is not None:
         return [
             Found((location,))
-            for location in _below(root, access)
+            for location in _below(root, access, spool_dir)
             if (location.experiment, location.run) == (experiment, run)
         ]
     # The SDK's name for the trial component of a Run.
     state = ask_for_run(access.client("sagemaker"), f"{experiment}-{run}")
-    if not state.events:
+    # The address is written with the first delivery; the spool knows it before that.
+    waiting = (
+        writer.uri
+        for writer in spool_writers(spool_dir)
+        if (writer.experiment, writer.run) == names and writer.uri.startswith("s3://")
+    )
+    events = state.events or tuple(dict.fromkeys(waiting))
+    if not events:
         raise _not_tracked(f"the Run {run!r} of the experiment {experiment!r}")
-    return [Found(_addresses(state.events, access.client("s3")), state.parameters)]
+    return [Found(_addresses(events, access.client("s3")), state.parameters)]
 
 
 def _of_experiment(experiment: str, access: Access) -> list[Found]:
@@ -172,9 +197,14 @@ def _addresses(uris: Sequence[str], client: Any) -> tuple[Location, ...]:
     return tuple(locations)
 
 
-def _below(place: Place, access: Access) -> list[Location]:
+def _below(place: Place, access: Access, spool_dir: Path | None) -> list[Location]:
     store, prefix = _store(place, access)
-    return find_runs(store, prefix)
+    found = {location.prefix: location for location in find_runs(store, prefix)}
+    for key in spooled_runs(spool_dir, store, prefix):
+        waiting = run_at(store, key)
+        if waiting is not None:
+            found.setdefault(waiting.prefix, waiting)
+    return [found[key] for key in sorted(found)]
 
 
 def _store(place: Place, access: Access) -> tuple[Store, str]:

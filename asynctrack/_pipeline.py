@@ -25,7 +25,7 @@ from asynctrack._options import Options, compile_redact
 from asynctrack._record import Recorder
 from asynctrack._redact import Redactor
 from asynctrack._sink import Sink
-from asynctrack._spool import default_spool_dir
+from asynctrack._spool_layout import default_spool_dir
 from asynctrack._statistics import Statistics
 from asynctrack._store import Store
 from asynctrack._worker import Worker

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import closing
-from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from asynctrack._backends._s3_read import Access
@@ -15,8 +22,18 @@ from asynctrack._listing import Listing, StoredArtifact, list_run
 from asynctrack._manifests import Metric, Problem, RunManifest, merge_metrics, merge_parameters
 from asynctrack._merge import AHEAD, Fetcher, merged_events
 from asynctrack._open import Found, Place, Source, locate_run
-from asynctrack._sources import bullets
+from asynctrack._prices import GivenPrices, Prices, read_prices
+from asynctrack._sources import Location, bullets
 from asynctrack._span import Trace
+from asynctrack._spooled import (
+    GivenSpool,
+    SpoolWriter,
+    spool_folder,
+    waiting_artifacts,
+    with_waiting,
+    writers_of,
+)
+from asynctrack._threads import from_thread, in_thread
 from asynctrack._trace import build_traces
 
 if TYPE_CHECKING:
@@ -30,6 +47,8 @@ logger = logging.getLogger("asynctrack")
 
 CHUNK: Final = 500
 """Events that are decoded in one visit to a thread, for ``aevents``."""
+TRACES: Final = 20
+"""The same for ``atraces``; a trace is tens of events."""
 _WARNINGS: Final = 20
 _MAX_PROBLEMS: Final = 10_000
 
@@ -45,12 +64,23 @@ class RecordedRun:
         writer: Read the events of this writer only; None reads all.
         damaged: What to do with an object that is not what its manifest lists.
         concurrency: How many objects are fetched at a time.
+        spool_dir: This machine's spool; None reads delivered events only.
+        prices: What models cost, for ``summary``.
     """
 
     def __init__(
-        self, found: Found, *, writer: str | None, damaged: Damaged, concurrency: int
+        self,
+        found: Found,
+        *,
+        writer: str | None = None,
+        damaged: Damaged = "raise",
+        concurrency: int = AHEAD,
+        spool_dir: Path | None = None,
+        prices: Prices | None = None,
     ) -> None:
         self._found = found
+        self._spool_dir = spool_dir
+        self._prices = prices
         self._writer = writer
         self._damaged = damaged
         self._concurrency = concurrency
@@ -100,9 +130,18 @@ class RecordedRun:
         """Its metrics over all points, from the manifests; the points are events (``metric``)."""
         return merge_metrics(self._known().writers)
 
+    @property
+    def locations(self) -> tuple[Location, ...]:
+        """Where it is."""
+        return self._found.locations
+
     def refresh(self) -> None:
         """Read the manifests and the list of objects anew. Blocks."""
         self._listing = self._list()
+
+    async def arefresh(self) -> None:
+        """Do as ``refresh`` does, from async code; the properties block for nothing after it."""
+        await in_thread(self.refresh)
 
     def events(self, kind: str | Iterable[str] | None = None) -> Iterator[Event]:
         """Yield the events in order, as a stream: memory stays bounded however many there are.
@@ -124,26 +163,10 @@ class RecordedRun:
 
     async def aevents(self, kind: str | Iterable[str] | None = None) -> AsyncIterator[Event]:
         """Yield the events as ``events`` does, from async code: all work is done in threads."""
-        import anyio
-        import anyio.to_thread
-
         kinds = _kinds(kind)
-        events = self._events()
-
-        def some() -> tuple[list[Event], bool]:
-            chunk = list(islice(events, CHUNK))
-            wanted = [event for event in chunk if kinds is None or event.event in kinds]
-            return wanted, len(chunk) < CHUNK
-
-        try:
-            finished = False
-            while not finished:
-                chunk, finished = await anyio.to_thread.run_sync(some)
-                for event in chunk:
-                    yield event
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(events.close)
+        async for event in from_thread(self._events(), CHUNK):
+            if kinds is None or event.event in kinds:
+                yield event
 
     def traces(self) -> Iterator[Trace]:
         """Yield the traces: complete ones as they end, the others at the end of the Run.
@@ -156,17 +179,36 @@ class RecordedRun:
         with closing(self._events()) as events:
             yield from build_traces(events)
 
+    async def atraces(self) -> AsyncIterator[Trace]:
+        """Yield the traces as ``traces`` does, from async code: all work is done in threads."""
+        events = self._events()
+
+        def close_events() -> Generator[Trace, None, None]:
+            with closing(events):
+                yield from build_traces(events)
+
+        async for trace in from_thread(close_events(), TRACES):
+            yield trace
+
     def to_arrow(self) -> pyarrow.Table:
         """Return a table with a row for each span, by start. Needs ``asynctrack[read]``."""
         from asynctrack import _tables
 
         return _tables.spans_to_arrow(self.traces())
 
+    async def ato_arrow(self) -> pyarrow.Table:
+        """Return what ``to_arrow`` does, from async code."""
+        return await in_thread(self.to_arrow)
+
     def to_pandas(self) -> pandas.DataFrame:
         """Return a data frame with a row for each span, by start. Needs ``asynctrack[read]``."""
         from asynctrack import _tables
 
         return _tables.spans_to_pandas(self.traces())
+
+    async def ato_pandas(self) -> pandas.DataFrame:
+        """Return what ``to_pandas`` does, from async code."""
+        return await in_thread(self.to_pandas)
 
     def to_duckdb(
         self, connection: duckdb.DuckDBPyConnection | None = None
@@ -183,18 +225,33 @@ class RecordedRun:
         )
         return made
 
-    def summary(self) -> RunSummary:
-        """Read all events once, and return counts and percentiles of the Run."""
+    async def ato_duckdb(
+        self, connection: duckdb.DuckDBPyConnection | None = None
+    ) -> duckdb.DuckDBPyConnection:
+        """Return what ``to_duckdb`` does, from async code."""
+        return await in_thread(lambda: self.to_duckdb(connection))
+
+    def summary(self, *, prices: GivenPrices = None) -> RunSummary:
+        """Read all events once, and return counts and percentiles of the Run.
+
+        Args:
+            prices: As for ``open_run``, in place of those given there.
+        """
         from asynctrack._experiment import summarize
 
-        return summarize(self)
+        return summarize(self, prices=self._prices if prices is None else read_prices(prices))
+
+    async def asummary(self, *, prices: GivenPrices = None) -> RunSummary:
+        """Return what ``summary`` does, from async code."""
+        return await in_thread(lambda: self.summary(prices=prices))
 
     # -- inside -------------------------------------------------------------------------------
 
     def _events(self) -> Generator[Event, None, None]:
+        waiting = self._look_into_spool()  # before the listing: see ``_spooled``
         self.refresh()
         listing = self._known()
-        artifacts = self._wanted(listing)
+        artifacts = self._wanted(with_waiting(listing, waiting))
         for uri, receipt in (one for gone in listing.missing.values() for one in gone):
             reason = (
                 "is missing: its manifest lists it, with the events"
@@ -212,6 +269,17 @@ class RecordedRun:
             )
         finally:
             fetcher.close()
+
+    def _look_into_spool(self) -> list[tuple[SpoolWriter, list[StoredArtifact]]]:
+        problems: list[Problem] = []
+        found = [
+            (writer, waiting_artifacts(writer, location, problems))
+            for location in self._found.locations
+            for writer in writers_of(self._spool_dir, location)
+        ]
+        for problem in problems:
+            self._report(problem)
+        return found
 
     def _wanted(self, listing: Listing) -> Mapping[str, Sequence[StoredArtifact]]:
         if self._writer is None:
@@ -253,6 +321,8 @@ def open_run(
     writer: str | None = None,
     damaged: Damaged = "raise",
     concurrency: int = AHEAD,
+    spool_dir: GivenSpool = True,
+    prices: GivenPrices = None,
     endpoint_url: str | None = None,
     profile: str | None = None,
     region: str | None = None,
@@ -268,6 +338,12 @@ def open_run(
         damaged: What happens when an object is not what its manifest lists: ``"raise"``, or
             ``"set_aside"``, which reads on without it and names it in ``run.problems``.
         concurrency: How many objects are fetched at a time, 1 to 64.
+        spool_dir: The spool of this machine, whose events of this Run are read too and marked
+            (``Event.spooled``): True for the one that trackers use by default
+            (``ASYNCTRACK_SPOOL_DIR`` in the environment), a folder, or False for none.
+        prices: What models cost, for ``summary``: model to (USD per million input tokens, USD per
+            million output tokens), or a JSON file of that; None takes the file that
+            ``ASYNCTRACK_PRICES`` names. No price is built in.
         endpoint_url: Of S3 and SageMaker, instead of AWS's own.
         profile: Profile of the AWS configuration.
         region: AWS region.
@@ -285,15 +361,22 @@ def open_run(
     if type(concurrency) is not int or not 1 <= concurrency <= 64:
         raise OptionError("concurrency", concurrency, "a whole number from 1 to 64")
     access = Access(endpoint_url, profile, region, session)
-    found = locate_run(source, root, access)
-    return RecordedRun(found, writer=writer, damaged=damaged, concurrency=concurrency)
+    spool = spool_folder(spool_dir)
+    known_prices = read_prices(prices)
+    found = locate_run(source, root, access, spool)
+    return RecordedRun(
+        found,
+        writer=writer,
+        damaged=damaged,
+        concurrency=concurrency,
+        spool_dir=spool,
+        prices=known_prices,
+    )
 
 
 async def aopen_run(source: Source, **options: Any) -> RecordedRun:
     """Open a Run from async code: ``open_run`` in a thread, with its arguments and errors."""
-    import anyio.to_thread
-
-    return await anyio.to_thread.run_sync(lambda: open_run(source, **options))
+    return await in_thread(lambda: open_run(source, **options))
 
 
 def _kinds(kind: str | Iterable[str] | None) -> frozenset[str] | None:

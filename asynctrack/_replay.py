@@ -22,7 +22,7 @@ from asynctrack._backends._protocol import Store
 from asynctrack._encode import encode_batch, split_batch
 from asynctrack._errors import BackendError, PermanentError
 from asynctrack._format import SCHEMA_VERSION, SUFFIXES, replay_name
-from asynctrack._segment import SegmentContent, SegmentError, read_segment
+from asynctrack._segment_format import SegmentContent, SegmentError, read_segment
 from asynctrack._spool import WriterFolder, bury, forget, set_aside
 
 TOO_LARGE: Final = frozenset({"EntityTooLarge", "RequestEntityTooLarge", "413"})

@@ -1,10 +1,6 @@
 """One segment of the spool: the lines of one artifact on disk, and an index that vouches for them.
 
-Two files. ``<n>.open`` holds the lines as they will be uploaded, nothing else: plain NDJSON that
-any tool reads. ``<n>.idx`` holds a header and one entry for each line: where it starts, how long it
-is, and a checksum over both and the line. A line counts when its entry vouches for it, so a torn or
-damaged one is told from a good one, and each entry stands for itself: damage costs the records it
-hits and no others.
+Its two files are described, and read, in ``_segment_format``.
 
 Both files are allocated in full when they are made and then mapped into memory: appending is a
 copy, which the operating system keeps when the process is killed, and a full disk is noticed when
@@ -17,36 +13,25 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import re
-import struct
 import sys
 import threading
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from asynctrack._format import parse_line_start
+from asynctrack._segment_format import (
+    ENTRY,
+    FORMAT_VERSION,
+    HEADER,
+    HEADER_BYTES,
+    HEADER_SUM,
+    MAGIC,
+)
 
-FORMAT_VERSION: Final = 1
-"""Version of the spool's files. Older ones are read, newer ones are refused and kept."""
-
-_MAGIC: Final = b"ATSPOOL\n"
-# magic, version, unused, first seq, writer id
-_HEADER: Final = struct.Struct("<8sHHIQ32s")
-_HEADER_SUM: Final = struct.Struct("<I")
-_ENTRY: Final = struct.Struct("<III")  # start + 1 (so that zero means none), length, checksum
-HEADER_BYTES: Final = 64
-assert _HEADER.size + _HEADER_SUM.size <= HEADER_BYTES
-_WRITER: Final = re.compile(rb"([0-9a-f]+)\0*")
 _CANNOT_ALLOCATE: Final = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 # Unlike mmap.flush it does not stop every other thread of the interpreter meanwhile.
 _sync: Final[Callable[[int], None]] = getattr(os, "fdatasync", os.fsync)
-
-
-class SegmentError(Exception):
-    """A segment cannot be read: not ours, a newer version, or damaged as a whole."""
 
 
 class Segment:
@@ -73,7 +58,7 @@ class Segment:
         self._failed: OSError | None = None
         self._disk = threading.Lock()  # syncing and letting go, never appending
         self._index_file, self._index = _map(
-            self.index_path, HEADER_BYTES + max_events * _ENTRY.size
+            self.index_path, HEADER_BYTES + max_events * ENTRY.size
         )
         try:
             self._lines_file, self._lines = _map(self.path, capacity)
@@ -86,8 +71,8 @@ class Segment:
     def begin(self, writer_id: str, first_seq: int) -> None:
         """Make it this writer's, from this sequence number on. No I/O."""
         self.first_seq = first_seq
-        header = _HEADER.pack(_MAGIC, FORMAT_VERSION, 0, 0, first_seq, writer_id.encode())
-        self._index[: len(header) + 4] = header + _HEADER_SUM.pack(zlib.crc32(header))
+        header = HEADER.pack(MAGIC, FORMAT_VERSION, 0, 0, first_seq, writer_id.encode())
+        self._index[: len(header) + 4] = header + HEADER_SUM.pack(zlib.crc32(header))
 
     def has_room(self, length: int) -> bool:
         """Tell whether a line of this many bytes fits."""
@@ -99,9 +84,9 @@ class Segment:
         end = start + len(line)
         self._lines[start:end] = line
         # Only now: an entry never vouches for bytes that are not there yet.
-        _ENTRY.pack_into(
+        ENTRY.pack_into(
             self._index,
-            HEADER_BYTES + self.events * _ENTRY.size,
+            HEADER_BYTES + self.events * ENTRY.size,
             start + 1,
             len(line),
             zlib.crc32(line, start),
@@ -130,7 +115,7 @@ class Segment:
             OSError: The disk refuses.
         """
         for path, content in (
-            (self.index_path, self._index[: HEADER_BYTES + self.events * _ENTRY.size]),
+            (self.index_path, self._index[: HEADER_BYTES + self.events * ENTRY.size]),
             (self.path, self._lines[: self.used]),
         ):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -189,7 +174,7 @@ class Segment:
         """Unmap both files and give the room they do not use back. Blocks."""
         self.unmap()
         os.truncate(self.path, self.used)
-        os.truncate(self.index_path, HEADER_BYTES + self.events * _ENTRY.size)
+        os.truncate(self.index_path, HEADER_BYTES + self.events * ENTRY.size)
 
     def remove(self) -> None:
         """Delete both files, the lines first. Blocks."""
@@ -197,102 +182,10 @@ class Segment:
         remove_files(self.path)
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentContent:
-    """What a segment on disk holds.
-
-    Attributes:
-        writer_id: Whose it is; empty for one that was made ready and never used.
-        first_seq: Sequence number that its first line has.
-        lines: The good lines, each with its sequence number, in order.
-        damaged: Sequence numbers whose entry or line is damaged, as far as that can be told.
-    """
-
-    writer_id: str
-    first_seq: int
-    lines: tuple[tuple[int, bytes], ...]
-    damaged: tuple[int, ...]
-
-
-def read_segment(path: Path) -> SegmentContent:
-    """Read a segment from disk, whatever state it was left in.
-
-    A damaged header costs nothing while one line is sound: lines say whose they are as well.
-
-    Args:
-        path: The file of lines.
-
-    Raises:
-        SegmentError: It is not ours, of a newer version, or damaged beyond what lines can tell.
-            Its files are left as they are.
-        OSError: A file cannot be read.
-    """
-    index = path.with_suffix(".idx").read_bytes()
-    lines = path.read_bytes()
-    if not any(index):
-        if any(lines):
-            raise SegmentError(f"{path}: its index is empty, nothing vouches for its lines")
-        return SegmentContent("", 0, (), ())
-    header = _read_header(index, path)
-    found = _read_entries(index, lines)
-    writer_id, first_seq = header or _header_of_lines(found, path)
-    good = [(first_seq + number, line) for number, line in enumerate(found) if line]
-    damaged = [first_seq + number for number, line in enumerate(found) if not line]
-    return SegmentContent(writer_id, first_seq, tuple(good), tuple(damaged))
-
-
 def remove_files(path: Path) -> None:
     """Delete a segment's files, the lines first: an index without lines means nothing."""
     path.unlink(missing_ok=True)
     path.with_suffix(".idx").unlink(missing_ok=True)
-
-
-def _read_entries(index: bytes, lines: bytes) -> list[bytes]:
-    """Return the line of each entry; empty where it or its line is damaged."""
-    room = max(0, len(index) - HEADER_BYTES) // _ENTRY.size * _ENTRY.size
-    entries = list(_ENTRY.iter_unpack(index[HEADER_BYTES : HEADER_BYTES + room]))
-    # Behind the last entry there is room that was never written: a bit that flipped in there is
-    # no entry. One that was written has three numbers, two of them after any bit has flipped.
-    while entries and sum(map(bool, entries[-1])) < 2:
-        entries.pop()
-    found = []
-    for start, length, checksum in entries:
-        line = lines[start - 1 : start - 1 + length] if start else b""
-        sound = length and len(line) == length and zlib.crc32(line, start - 1) == checksum
-        found.append(line if sound and line.endswith(b"\n") else b"")
-    return found
-
-
-def _read_header(index: bytes, path: Path) -> tuple[str, int] | None:
-    """Return writer and first sequence number; None where the header is damaged."""
-    size = _HEADER.size
-    if len(index) < size + _HEADER_SUM.size:
-        return None
-    magic, version, _, _, first_seq, writer = _HEADER.unpack_from(index)
-    (checksum,) = _HEADER_SUM.unpack_from(index, size)
-    match = _WRITER.fullmatch(writer)
-    if magic != _MAGIC or zlib.crc32(index[:size]) != checksum:
-        return None
-    if version > FORMAT_VERSION:
-        raise SegmentError(
-            f"{path}: written by a newer version (format {version}, this one reads up to"
-            f" {FORMAT_VERSION}); it is kept, replay it with that version"
-        )
-    return (match[1].decode(), first_seq) if match else None
-
-
-def _header_of_lines(found: list[bytes], path: Path) -> tuple[str, int]:
-    """Return what the header would say, of lines that agree on it."""
-    said = set()
-    for number, line in enumerate(found):
-        place = parse_line_start(line) if line else None
-        if place is not None:
-            said.add((place[0], place[1] - number))
-    if len(said) != 1:
-        raise SegmentError(
-            f"{path.with_suffix('.idx')}: not an index of asynctrack's, or its header is damaged"
-        )
-    return said.pop()
 
 
 def _map(path: Path, size: int) -> tuple[int, mmap.mmap]:

@@ -150,9 +150,9 @@ def find_runs(store: Store, prefix: str) -> list[Location]:
         ReadError: There are too many folders to look into.
     """
     prefix = prefix if prefix.endswith("/") or not prefix else f"{prefix}/"
-    inside = _RUN.match(prefix)
-    if inside is not None:  # the Run's folder, or something in it
-        return [Location(store, inside[0], inside["experiment"], inside["run"])]
+    inside = run_at(store, prefix)
+    if inside is not None:
+        return [inside]
     found: list[Location] = []
     waiting = [prefix]
     for _ in range(MAX_LISTINGS):
@@ -171,6 +171,12 @@ def find_runs(store: Store, prefix: str) -> list[Location]:
             f" give an address nearer to them, one that ends in {_ROOT} or lies below it"
         )
     return sorted(found, key=lambda location: location.prefix)
+
+
+def run_at(store: Store, prefix: str) -> Location | None:
+    """Return the Run whose folder a prefix is, or lies in; None where it lies in none."""
+    inside = _RUN.match(prefix)
+    return inside and Location(store, inside[0], inside["experiment"], inside["run"])
 
 
 def only_run(found: Sequence[Location], place: str) -> Location:

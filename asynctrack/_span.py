@@ -50,6 +50,7 @@ class Span:
         notes: All its other events: texts, retries, custom events, agent actions, single tokens.
         children: The spans below it, in the order in which they started.
         orphan: It names a parent that is not there.
+        spooled: An event of it was read from this machine's spool: not known to be delivered yet.
     """
 
     span_id: str
@@ -70,6 +71,7 @@ class Span:
     notes: tuple[Event, ...] = field(repr=False)
     children: tuple[Span, ...] = field(repr=False)
     orphan: bool
+    spooled: bool = False
 
     @property
     def started(self) -> bool:
@@ -179,6 +181,11 @@ class Trace:
     def output_tokens(self) -> int:
         """Tokens its model calls wrote, as far as that is known."""
         return sum(span.output_tokens or 0 for span in self.walk())
+
+    @property
+    def spooled(self) -> bool:
+        """Whether any event of it was read from this machine's spool."""
+        return any(span.spooled for span in self.walk())
 
     @property
     def errors(self) -> tuple[Span, ...]:

@@ -1,24 +1,15 @@
 """The spool on disk: a folder for each writer, its lock, and what it says about itself.
 
-::
-
-    <spool_dir>/v1/<writer>/lock            held by the writer as long as it lives
-                            writer.json     where its events belong; no secrets
-                            00000001.open   the lines of one artifact each, see ``_segment``
-                            00000001.idx
-
-There is no index over all of it that could break: whoever holds a writer's lock owns its folder,
-and the operating system gives the lock back however a process ends.
+Its layout is described in ``_spool_layout``. There is no index over all of it that could break:
+whoever holds a writer's lock owns its folder, and the operating system gives the lock back however
+a process ends.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import stat
 import sys
-import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,40 +17,22 @@ from types import TracebackType
 from typing import Any, Final
 
 from asynctrack._artifact import Batch
-from asynctrack._segment import FORMAT_VERSION, Segment, remove_files
+from asynctrack._segment import Segment, remove_files
+from asynctrack._segment_format import FORMAT_VERSION
+from asynctrack._spool_layout import INFO, LOCKED, read_description, waiting_segments, writers
 
 if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
 
-DIRECTORY_VERSION: Final = "v1"
-_INFO: Final = "writer.json"
-_MAX_INFO_BYTES: Final = 1 << 20
 _EXPENDABLE: Final = {"", ".idx", ".json", ".reason", ".tmp"}
 """Endings of files that may go with a folder. Lines, dead letters, damaged segments and what a
 newer version may have left are none of them."""
-_LOCKED: Final = {errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 
 
 class SpoolBusyError(Exception):
     """The writer lives, or somebody else replays its events right now."""
-
-
-def default_spool_dir(environ: Mapping[str, str] | None = None) -> Path:
-    """Return the folder under the user's state directory.
-
-    ``$XDG_STATE_HOME/asynctrack/spool``, by default ``~/.local/state/asynctrack/spool``: see the
-    XDG Base Directory Specification, which names it for data that should survive restarts.
-    """
-    environ = os.environ if environ is None else environ
-    state = Path(environ.get("XDG_STATE_HOME", ""))
-    if not state.is_absolute():  # as the standard says
-        try:
-            state = Path("~/.local/state").expanduser()
-        except RuntimeError:  # a container's user without a home: private all the same
-            state = _private_folder()
-    return state / "asynctrack" / "spool"
 
 
 class WriterFolder:
@@ -105,9 +78,9 @@ class WriterFolder:
             sync: Whether it is to survive the power as well.
         """
         content = json.dumps({"format": FORMAT_VERSION, **info}, indent=1).encode()
-        unfinished = self.path / f"{_INFO}.tmp"
+        unfinished = self.path / f"{INFO}.tmp"
         _write(unfinished, content, sync=sync)
-        unfinished.replace(self.path / _INFO)
+        unfinished.replace(self.path / INFO)
         if sync:
             sync_folder(self.path)
 
@@ -166,53 +139,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_abandon_all)
 
 
-def writer_folder(spool_dir: Path, writer_id: str) -> Path:
-    """Return the path of a writer's folder."""
-    return spool_dir / DIRECTORY_VERSION / writer_id
-
-
-def writers(spool_dir: Path) -> list[Path]:
-    """Return the folders of all writers, oldest first, whoever owns them."""
-    try:
-        return sorted(path for path in (spool_dir / DIRECTORY_VERSION).iterdir() if path.is_dir())
-    except OSError:
-        return []
-
-
-def is_alive(folder: Path) -> bool:
-    """Tell whether a writer lives, or somebody replays its events right now. Changes nothing."""
-    try:
-        descriptor = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False  # nobody's
-    try:
-        if sys.platform == "win32":
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-            msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno in _LOCKED
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def waiting_segments(folder: Path) -> list[Path]:
-    """Return a writer's files of lines that wait for delivery, oldest first."""
-    return sorted((*folder.glob("*.open"), *folder.glob("*.sealed")))
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """Return what a writer says about itself; empty where that is missing or damaged."""
-    try:
-        with (folder / _INFO).open("rb") as file:
-            value = json.loads(file.read(_MAX_INFO_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 def orphans(spool_dir: Path, skip: str = "") -> Iterator[WriterFolder]:
     """Take over the folders of writers that have died, one after the other.
 
@@ -267,20 +193,6 @@ def forget(path: Path) -> None:
     remove_files(path)
 
 
-def _private_folder() -> Path:
-    """Return a folder among the temporary files that nobody else can look into."""
-    path = Path(tempfile.gettempdir()) / f"asynctrack-{os.getuid()}"
-    try:
-        path.mkdir(mode=0o700)
-    except FileExistsError:
-        found = path.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o77:
-            return Path(tempfile.mkdtemp(prefix="asynctrack-"))  # somebody else waits there for us
-    except OSError:
-        pass  # it will be said when the first segment is made
-    return path
-
-
 def sync_folder(path: Path) -> None:
     """Make what was made, renamed and deleted in a folder survive the power. Blocks."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -317,7 +229,7 @@ def _lock(path: Path) -> int | None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
-        if error.errno in _LOCKED:
+        if error.errno in LOCKED:
             return None
         raise
     try:

@@ -5,7 +5,7 @@ duckdb, which come with the extra ``read``.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from asynctrack._decode import json_text
@@ -15,10 +15,12 @@ from asynctrack._span import Span, Trace
 EXTRA: Final = "read"
 ROWS: Final = 10_000
 """Rows that are turned into columns at a time."""
+BATCH_CHARACTERS: Final = 16_000_000
+"""Characters of text in them at the most, but for a single row."""
 
-_Column = tuple[str, str, Callable[[Span], Any]]
+Column = tuple[str, str, Callable[[Any], Any]]
 
-COLUMNS: Final[tuple[_Column, ...]] = (
+COLUMNS: Final[tuple[Column, ...]] = (
     ("trace_id", "text", lambda span: span.trace_id),
     ("span_id", "text", lambda span: span.span_id),
     ("parent_span_id", "text", lambda span: span.parent_span_id),
@@ -44,8 +46,19 @@ COLUMNS: Final[tuple[_Column, ...]] = (
     ("data", "text", lambda span: json_text(dict(span.data))),
     ("notes", "count", lambda span: len(span.notes)),
     ("orphan", "truth", lambda span: span.orphan),
+    ("spooled", "truth", lambda span: span.spooled),
 )
 """Name, type and value of each column. Times are in UTC, durations in seconds; payloads JSON."""
+
+SQL_TYPES: Final = {
+    "text": "VARCHAR",
+    "texts": "VARCHAR[]",
+    "time": "TIMESTAMPTZ",
+    "number": "DOUBLE",
+    "count": "BIGINT",
+    "truth": "BOOLEAN",
+}
+"""What each type of a column is in DuckDB."""
 
 
 def spans_to_arrow(traces: Iterable[Trace]) -> Any:
@@ -54,9 +67,9 @@ def spans_to_arrow(traces: Iterable[Trace]) -> Any:
     Raises:
         MissingExtraError: pyarrow is not installed.
     """
-    pyarrow = _load("run.to_arrow()", "pyarrow")
-    schema = _schema(pyarrow)
-    table = pyarrow.Table.from_batches(_batches(pyarrow, schema, traces), schema)
+    pyarrow = load("run.to_arrow()", "pyarrow")
+    schema = schema_of(pyarrow, COLUMNS)
+    table = pyarrow.Table.from_batches(record_batches(pyarrow, COLUMNS, _spans(traces)), schema)
     order = ("start", "end", "trace_id", "span_id")
     return table.sort_by([(name, "ascending") for name in order])
 
@@ -67,8 +80,8 @@ def spans_to_pandas(traces: Iterable[Trace]) -> Any:
     Raises:
         MissingExtraError: pandas or pyarrow is not installed.
     """
-    pandas = _load("run.to_pandas()", "pandas")
-    pyarrow = _load("run.to_pandas()", "pyarrow")
+    pandas = load("run.to_pandas()", "pandas")
+    pyarrow = load("run.to_pandas()", "pyarrow")
     # Counts that may be absent stay whole numbers: a NaN would make them floats.
     nullable = {pyarrow.int64(): pandas.Int64Dtype(), pyarrow.bool_(): pandas.BooleanDtype()}
     frame = spans_to_arrow(traces).to_pandas(types_mapper=nullable.get)
@@ -90,14 +103,14 @@ def spans_to_duckdb(
     Raises:
         MissingExtraError: duckdb or pyarrow is not installed.
     """
-    duckdb = _load("run.to_duckdb()", "duckdb")
-    pyarrow = _load("run.to_duckdb()", "pyarrow")
-    schema = _schema(pyarrow)
+    duckdb = load("run.to_duckdb()", "duckdb")
+    pyarrow = load("run.to_duckdb()", "pyarrow")
+    schema = schema_of(pyarrow, COLUMNS)
     connection = duckdb.connect() if connection is None else connection
     connection.begin()
     try:
         _create(connection, "spans", schema.empty_table())
-        for batch in _batches(pyarrow, schema, traces):
+        for batch in record_batches(pyarrow, COLUMNS, _spans(traces)):
             _insert(connection, "spans", pyarrow.Table.from_batches([batch]))
         values = pyarrow.table(
             {
@@ -123,7 +136,7 @@ def rows_to_pandas(what: str, rows: list[dict[str, Any]]) -> Any:
     Raises:
         MissingExtraError: pandas is not installed.
     """
-    pandas = _load(what, "pandas")
+    pandas = load(what, "pandas")
     frame = pandas.DataFrame(
         rows, columns=list(dict.fromkeys(name for row in rows for name in row))
     )
@@ -154,7 +167,8 @@ def _insert(connection: Any, name: str, table: Any) -> None:
         connection.unregister("asynctrack_rows")
 
 
-def _schema(pyarrow: Any) -> Any:
+def schema_of(pyarrow: Any, columns: Sequence[Column]) -> Any:
+    """Return the ``pyarrow.Schema`` of columns."""
     types = {
         "text": pyarrow.string(),
         "texts": pyarrow.list_(pyarrow.string()),
@@ -163,19 +177,42 @@ def _schema(pyarrow: Any) -> Any:
         "count": pyarrow.int64(),
         "truth": pyarrow.bool_(),
     }
-    return pyarrow.schema([(name, types[kind]) for name, kind, _ in COLUMNS])
+    return pyarrow.schema([(name, types[kind]) for name, kind, _ in columns])
 
 
-def _batches(pyarrow: Any, schema: Any, traces: Iterable[Trace]) -> Iterator[Any]:
-    columns: list[list[Any]] = [[] for _ in COLUMNS]
-    for trace in traces:
-        for span in trace.walk():
-            for column, (_, _, value) in zip(columns, COLUMNS, strict=True):
-                column.append(value(span))
-            if len(columns[0]) >= ROWS:
-                yield _batch(pyarrow, schema, columns)
-    if columns[0]:
-        yield _batch(pyarrow, schema, columns)
+def record_batches(pyarrow: Any, columns: Sequence[Column], items: Iterable[Any]) -> Iterator[Any]:
+    """Yield ``pyarrow.RecordBatch`` with a row for each item.
+
+    A batch ends after ``ROWS``, or sooner where its texts are long: what is held in memory at a
+    time is bounded by both.
+
+    Args:
+        pyarrow: The package.
+        columns: The columns.
+        items: What the columns' functions take.
+    """
+    schema = schema_of(pyarrow, columns)
+    values: list[list[Any]] = [[] for _ in columns]
+    takers = [
+        (column.append, take, kind == "text")
+        for column, (_, kind, take) in zip(values, columns, strict=True)
+    ]
+    held = 0
+    for item in items:
+        for append, take, text in takers:
+            value = take(item)
+            if text and value is not None:
+                held += len(value)
+            append(value)
+        if len(values[0]) >= ROWS or held >= BATCH_CHARACTERS:
+            yield _batch(pyarrow, schema, values)
+            held = 0
+    if values[0]:
+        yield _batch(pyarrow, schema, values)
+
+
+def _spans(traces: Iterable[Trace]) -> Iterator[Span]:
+    return (span for trace in traces for span in trace.walk())
 
 
 def _batch(pyarrow: Any, schema: Any, columns: list[list[Any]]) -> Any:
@@ -196,7 +233,7 @@ def _stream(span: Span, name: str, kind: type[Any]) -> Any:
     return value if kind is float or abs(value) < 2**63 else None
 
 
-def _load(what: str, package: str) -> Any:
+def load(what: str, package: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:

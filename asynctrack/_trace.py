@@ -52,9 +52,15 @@ class _OpenTrace:
 _Key = tuple[str, str]
 
 
-class _Builder:
-    """Puts events into open traces. Ids are those of one writer: two handlers on the same chain
-    record the same spans, and each trace must be whole by itself."""
+class TraceBuilder:
+    """Puts events into open traces, one by one; ``build_traces`` does it for a whole stream.
+
+    Ids are those of one writer: two handlers on the same chain record the same spans, and each
+    trace must be whole by itself.
+
+    Args:
+        linger: How many events a complete trace waits for what comes late.
+    """
 
     def __init__(self, linger: int) -> None:
         self._linger = {True: linger, False: max(linger, LINGER_WITHOUT_ROOT)}
@@ -113,6 +119,10 @@ class _Builder:
         for trace in list(self._open.values()):
             yield self._finish(trace)
 
+    def open(self) -> list[Trace]:
+        """Return the traces that have not been handed over, as they are now; they stay."""
+        return [_tree(trace) for trace in self._open.values()]
+
     def _trace_for(self, event: Event, span_id: str) -> _OpenTrace:
         # By the parent first: a writer that has forgotten a trace calls it by the parent's id.
         trace = None
@@ -152,7 +162,7 @@ def build_traces(events: Iterable[Event], *, linger: int = LINGER) -> Iterator[T
         events: In order.
         linger: How many events a complete trace waits for what comes late.
     """
-    builder = _Builder(linger)
+    builder = TraceBuilder(linger)
     for event in events:
         yield from builder.add(event)
     yield from builder.rest()
@@ -233,6 +243,7 @@ def _span(span: _OpenSpan, children: tuple[Span, ...], orphan: bool, trace_id: s
         notes=tuple(span.notes),
         children=children,
         orphan=orphan,
+        spooled=any(event.spooled for event in (start, end, *span.notes) if event is not None),
     )
 
 

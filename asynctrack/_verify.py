@@ -5,17 +5,28 @@ It reads the manifests and every object, and names what is missing, doubled, dam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from asynctrack._backends._s3_read import Access
-from asynctrack._listing import Listing, list_run
+from asynctrack._listing import Listing, StoredArtifact, list_run
 from asynctrack._manifests import Problem, WriterManifest
 from asynctrack._merge import AHEAD, Fetched, Fetcher, open_artifact
 from asynctrack._open import Found, Place, Source, describe, locate_runs
 from asynctrack._ranges import Ranges, SeqRange, subtract, sweep, union
-from asynctrack._sources import bullets, nothing_at
+from asynctrack._sources import Store, bullets, nothing_at
+from asynctrack._spooled import (
+    GivenSpool,
+    SpoolWriter,
+    dead_letter_ranges,
+    is_same_s3,
+    spool_folder,
+    waiting_ranges,
+    writers_of,
+)
+from asynctrack._threads import in_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +49,9 @@ class WriterReport:
         damaged: Objects that are not as they were written, or cannot be read in parts.
         undelivered: Events accepted and not in any manifest's ranges: of an open writer they may
             still come; of a closed one they are missing.
+        waiting: Events that are not there and wait in this machine's spool, with their files.
+        dead_letters: Events that are not there and lie in this machine's spool as dead letters.
+        set_aside: Damaged segments of it that lie in this machine's spool.
         refused: Events that the backend refused for good, which the writer knows of.
         dropped: Events it never accepted.
     """
@@ -56,6 +70,9 @@ class WriterReport:
     doubled: tuple[SeqRange, ...]
     damaged: tuple[Problem, ...]
     undelivered: tuple[SeqRange, ...]
+    waiting: tuple[SeqRange, ...]
+    dead_letters: tuple[SeqRange, ...]
+    set_aside: tuple[str, ...]
     refused: tuple[SeqRange, ...]
     dropped: int
 
@@ -64,16 +81,28 @@ class WriterReport:
         """Whether every event that should be there is there exactly once, in sound objects."""
         return not (self.missing or self.doubled or self.damaged)
 
+    @property
+    def complete(self) -> bool:
+        """Whether also everything that was accepted has arrived, as far as anybody here knows."""
+        absent = (self.undelivered, self.waiting, self.dead_letters, self.refused)
+        return self.ok and not any(absent)
+
     def __str__(self) -> str:
+        verdict = "all there exactly once" if self.ok else "NOT as it should be"
+        if self.ok and not self.complete:
+            verdict = "NOT all there yet" if self.undelivered or self.waiting else "NOT all there"
         lines = [
             f"{self.experiment}/{self.run} writer {self.writer_id} ({self.state}):"
             f" {self.events} events in {self.objects} objects, {self.verified} checksums match,"
-            f" {'all there exactly once' if self.ok else 'NOT as it should be'}"
+            f" {verdict}"
         ]
         lines += [f"  missing: {one}" for one in self.missing]
         lines += [f"  doubled: {one}" for one in self.doubled]
         lines += [f"  damaged: {one}" for one in self.damaged]
         lines += [f"  not delivered yet: {one}" for one in self.undelivered]
+        lines += [f"  waiting in this machine's spool: {one}" for one in self.waiting]
+        lines += [f"  dead letters on this machine: {one}" for one in self.dead_letters]
+        lines += [f"  damaged segment on this machine: {one}" for one in self.set_aside]
         lines += [f"  refused by the backend: {one}" for one in self.refused]
         lines += [f"  not in any manifest: {one}" for one in self.unlisted]
         return "\n".join(lines)
@@ -99,6 +128,11 @@ class Report:
         return not self.problems and all(writer.ok for writer in self.writers)
 
     @property
+    def complete(self) -> bool:
+        """Whether also everything that was accepted has arrived, as far as anybody here knows."""
+        return self.ok and all(writer.complete for writer in self.writers)
+
+    @property
     def events(self) -> int:
         """Different events found, of all writers."""
         return sum(writer.events for writer in self.writers)
@@ -109,7 +143,8 @@ class Report:
         return sum(writer.objects for writer in self.writers)
 
     def __str__(self) -> str:
-        head = f"{'ok' if self.ok else 'PROBLEMS'}: {self.events} events in {self.objects} objects"
+        verdict = "PROBLEMS" if not self.ok else "ok" if self.complete else "INCOMPLETE"
+        head = f"{verdict}: {self.events} events in {self.objects} objects"
         lines = [head, *(str(writer) for writer in self.writers)]
         return "\n".join(lines) + bullets([str(problem) for problem in self.problems])
 
@@ -119,6 +154,7 @@ def verify(
     *,
     root: Place | None = None,
     concurrency: int = AHEAD,
+    spool_dir: GivenSpool = True,
     endpoint_url: str | None = None,
     profile: str | None = None,
     region: str | None = None,
@@ -132,6 +168,7 @@ def verify(
         source: As for ``open_run``; several Runs are all looked at.
         root: As for ``open_run``.
         concurrency: How many objects are fetched at a time.
+        spool_dir: As for ``open_run``: where events that have not arrived may be.
         endpoint_url: As for ``open_run``.
         profile: As for ``open_run``.
         region: As for ``open_run``.
@@ -143,15 +180,41 @@ def verify(
         ReadError: A folder or file cannot be read.
         BackendError: AWS said no, or could not be reached in several attempts.
     """
-    found = locate_runs(source, root, Access(endpoint_url, profile, region, session))
+    return verify_found(
+        source,
+        root,
+        Access(endpoint_url, profile, region, session),
+        spool_folder(spool_dir),
+        concurrency=concurrency,
+    )
+
+
+async def averify(source: Source, **options: Any) -> Report:
+    """Verify from async code: ``verify`` in a thread, with its arguments and errors."""
+    return await in_thread(lambda: verify(source, **options))
+
+
+def verify_found(
+    source: Source,
+    root: Place | None,
+    access: Access,
+    spool_dir: Path | None,
+    *,
+    concurrency: int = AHEAD,
+    checked: Callable[[StoredArtifact], None] = lambda _: None,
+) -> Report:
+    """Do as ``verify`` does, and tell of every object that was checked. Blocks."""
+    found = locate_runs(source, root, access, spool_dir)
     writers: list[WriterReport] = []
     problems: list[Problem] = []
     fetcher = Fetcher(concurrency)
     try:
         for run in found:
+            # Before the listing: what is delivered meanwhile is seen there.
+            leftovers = _leftovers(run, spool_dir)
             listing = list_run(run.locations)
             problems += listing.problems
-            writers += _writers(run, listing, fetcher)
+            writers += _writers(run, listing, leftovers, fetcher, checked)
     finally:
         fetcher.close()
     if not writers and not problems:
@@ -160,36 +223,84 @@ def verify(
     return Report(uris, tuple(writers), tuple(problems))
 
 
-def _writers(found: Found, listing: Listing, fetcher: Fetcher) -> list[WriterReport]:
+@dataclass(frozen=True, slots=True)
+class _Leftovers:
+    """What a writer has on this machine."""
+
+    writer: SpoolWriter
+    store: Store
+    waiting: list[SeqRange]
+    dead_letters: list[SeqRange]
+    set_aside: list[Path]
+
+
+def _leftovers(run: Found, spool_dir: Path | None) -> list[_Leftovers]:
+    return [
+        _Leftovers(
+            writer,
+            location.store,
+            waiting_ranges(writer),
+            dead_letter_ranges(writer),
+            writer.set_aside(),
+        )
+        for location in run.locations
+        for writer in writers_of(spool_dir, location)
+    ]
+
+
+def _writers(
+    found: Found,
+    listing: Listing,
+    leftovers: Sequence[_Leftovers],
+    fetcher: Fetcher,
+    checked: Callable[[StoredArtifact], None],
+) -> list[WriterReport]:
     manifests: dict[str, list[WriterManifest]] = {}
     for manifest in listing.writers:
         manifests.setdefault(manifest.writer_id, []).append(manifest)
     ids = dict.fromkeys([*manifests, *sorted(listing.artifacts), *sorted(listing.missing)])
+    here: dict[str, list[_Leftovers]] = {}
+    for left in leftovers:
+        if left.writer.writer_id in ids or is_same_s3(left.writer, left.store):
+            here.setdefault(left.writer.writer_id, []).append(left)
+    only_here = (
+        writer_id
+        for writer_id, lefts in here.items()
+        if any(left.waiting or left.dead_letters or left.set_aside for left in lefts)
+    )
+    ids.update(dict.fromkeys(only_here))
     return [
-        _writer(found, writer_id, manifests.get(writer_id, []), listing, fetcher)
+        _writer(
+            found, writer_id, manifests.get(writer_id, []), here.get(writer_id, []), listing,
+            fetcher.fetch(listing.artifacts.get(writer_id, ())), checked,
+        )
         for writer_id in ids
-    ]
+    ]  # fmt: skip
 
 
 def _writer(
     found: Found,
     writer_id: str,
     manifests: Sequence[WriterManifest],
+    leftovers: Sequence[_Leftovers],
     listing: Listing,
-    fetcher: Fetcher,
+    fetched: Iterable[Fetched],
+    checked: Callable[[StoredArtifact], None],
 ) -> WriterReport:
     artifacts = listing.artifacts.get(writer_id, ())
     pieces: list[SeqRange] = []
     damaged: list[Problem] = []
     verified = 0
-    for fetched in fetcher.fetch(artifacts):
-        verified += fetched.artifact.sha256 is not None and fetched.intact
-        pieces += _runs_of_numbers(fetched, damaged)
+    for one in fetched:
+        verified += one.artifact.sha256 is not None and one.intact
+        pieces += _runs_of_numbers(one, damaged)
+        checked(one.artifact)
     pieces.sort(key=lambda piece: (piece.first_seq, piece.last_seq))
     covered, doubled = sweep(pieces)
 
     manifest = max(manifests, key=lambda one: one.updated_unix_nano, default=None)
-    highest = covered[-1][1] if covered else 0
+    waits = [one for left in leftovers for one in left.waiting]
+    buried = [one for left in leftovers for one in left.dead_letters]
     refused = union(one for manifest in manifests for one in manifest.refused_ranges)
     listed = [receipt for one in manifests for receipt in one.artifacts]
     promised = union(
@@ -198,10 +309,17 @@ def _writer(
             *((receipt.first_seq, receipt.last_seq) for receipt in listed),
         ]
     )
+    waiting = subtract(union((one.first_seq, one.last_seq) for one in waits), covered)
+    dead = subtract(union((one.first_seq, one.last_seq) for one in buried), covered)
+    known = (covered, promised, waiting, dead)
+    highest = max((ranges[-1][1] for ranges in known if ranges), default=0)
     if manifest is not None:
-        highest = max(highest, manifest.accepted, *(last for _, last in promised), 0)
-    absent = subtract(subtract([(1, highest)] if highest else [], covered), refused)
-    if manifest is None or manifest.state == "closed":
+        highest = max(highest, manifest.accepted)
+    absent = [(1, highest)] if highest else []
+    for elsewhere in (covered, refused, waiting, dead):
+        absent = subtract(absent, elsewhere)
+    alive = any(left.writer.alive for left in leftovers)
+    if (manifest is None and not alive) or (manifest is not None and manifest.state == "closed"):
         missing, undelivered = absent, []
     else:  # what it has not called delivered may be on its way
         undelivered = subtract(absent, promised)
@@ -228,7 +346,10 @@ def _writer(
         doubled=tuple(doubled),
         damaged=tuple(damaged),
         undelivered=tuple(SeqRange(first, last) for first, last in undelivered),
-        refused=tuple(SeqRange(first, last) for first, last in refused),
+        waiting=tuple(_with_objects(waiting, waits)),
+        dead_letters=tuple(_with_objects(dead, buried)),
+        set_aside=tuple(str(path) for left in leftovers for path in left.set_aside),
+        refused=tuple(SeqRange(*one) for one in subtract(refused, dead)),
         dropped=sum(sum(manifest.dropped.values()) for manifest in manifests),
     )
 

@@ -18,8 +18,10 @@ from asynctrack import _keeper
 from asynctrack._buffer import Buffer
 from asynctrack._keeper import MAPPED_PIECES, Keeper
 from asynctrack._notices import Notices
-from asynctrack._segment import Segment, read_segment
-from asynctrack._spool import WriterFolder, read_description, waiting_segments, writer_folder
+from asynctrack._segment import Segment
+from asynctrack._segment_format import read_segment
+from asynctrack._spool import WriterFolder
+from asynctrack._spool_layout import read_description, waiting_segments, writer_folder
 from asynctrack._store import SegmentPiece, Store
 from tests.test_segment import WRITER
 from tests.test_store import body

@@ -21,7 +21,8 @@ from asynctrack._gate import Flow, Gate
 from asynctrack._notices import Notices
 from asynctrack._replay import SegmentOutcome, plan_segment, replay_folder
 from asynctrack._retry import RetryPolicy
-from asynctrack._spool import WriterFolder, writer_folder, writers
+from asynctrack._spool import WriterFolder
+from asynctrack._spool_layout import writer_folder, writers
 from asynctrack._takeover import Replayer
 from asynctrack._upload import Uploader
 from tests.support.auditor import assert_exactly_once, audit_folder

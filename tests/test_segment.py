@@ -16,14 +16,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asynctrack._segment import (
+from asynctrack._segment import Segment, remove_files
+from asynctrack._segment_format import (
     FORMAT_VERSION,
     HEADER_BYTES,
-    Segment,
     SegmentContent,
     SegmentError,
     read_segment,
-    remove_files,
 )
 
 WRITER = "01a20473057a41aa9a3d6d1a"

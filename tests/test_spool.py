@@ -14,15 +14,10 @@ from pathlib import Path
 import pytest
 
 from asynctrack._artifact import Batch
-from asynctrack._spool import (
-    SpoolBusyError,
-    WriterFolder,
-    bury,
+from asynctrack._spool import SpoolBusyError, WriterFolder, bury, orphans, set_aside, used_bytes
+from asynctrack._spool_layout import (
     default_spool_dir,
-    orphans,
     read_description,
-    set_aside,
-    used_bytes,
     waiting_segments,
     writer_folder,
     writers,

@@ -21,7 +21,7 @@ from asynctrack._encode import encode_batch
 from asynctrack._format import parse_artifact_name, parse_line_start
 from asynctrack._replay import plan_segment
 from asynctrack._segment import Segment
-from asynctrack._spool import waiting_segments
+from asynctrack._spool_layout import waiting_segments
 from asynctrack._store import MemoryPiece, SegmentPiece, Store
 from tests.test_segment import WRITER
 

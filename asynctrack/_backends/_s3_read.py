@@ -99,6 +99,11 @@ class S3Store:
         self._client = client
         self._bucket = bucket
 
+    @property
+    def endpoint_url(self) -> str:
+        """Where it is asked."""
+        return str(self._client.meta.endpoint_url)
+
     def folders(self, prefix: str) -> list[str]:
         """Return the common prefixes right below a prefix."""
         pages = self._pages(Prefix=prefix, Delimiter="/")

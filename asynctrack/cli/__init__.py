@@ -1,32 +1,58 @@
-"""The command line: ``asynctrack demo`` and ``asynctrack spool``.
+"""The command line. Each command is a module ``_<name>`` with ``add_parser(commands)``.
 
-Exit codes: 0 it worked; 1 it did not, and the last line says why; 2 it was called wrongly, or what
-it needs is not there (credentials, an optional package); 130 it was interrupted with Ctrl-C.
+Exit codes: 0 it worked; 1 it did not, and the last line says why, or what was checked is not in
+order; 2 it was called wrongly, or what it needs is not there (the Run, credentials, an optional
+package); 130 it was interrupted with Ctrl-C; 141 the reader of its output went away.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
+import os
 import sys
+import textwrap
 from collections.abc import Sequence
 
-from . import _demo, _spool
+from asynctrack import __version__
+
+from ._common import CLOSED, CODES, FAILED, INTERRUPTED, USAGE, Missing
 from ._screen import printable
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+COMMANDS = (
+    "_compact",
+    "_completion",
+    "_demo",
+    "_diff",
+    "_export",
+    "_ls",
+    "_query",
+    "_show",
+    "_spool",
+    "_tail",
+    "_trace",
+    "_verify",
+    "_view",
+)
+"""The modules, one for each command. They import nothing that takes time."""
 
-_EPILOG = """\
+_EPILOG = f"""\
 Start here:
-  asynctrack demo        three LangChain scenarios, tracked into an embedded AWS on this machine
-  asynctrack demo -h     what it can do, also with your own AWS account
-  asynctrack spool ls    events on this machine's disk that S3 has not acknowledged yet
+  asynctrack demo              three LangChain scenarios, tracked into an embedded AWS right here
+  asynctrack ls FOLDER         what was tracked there; also s3://bucket/prefix
+  asynctrack show RUN          one Run in numbers, its slowest and its failed traces
+  asynctrack COMMAND --help    everything about a command
+
+A RUN is an s3:// address, a folder, or experiment/run: looked for below --root, else SageMaker is
+asked. Every command prints JSON with --json.
 
 In your own code:
   from asynctrack import tracker
   async with tracker(run) as handler:
-      await chain.ainvoke({...}, config={"callbacks": [handler]})
+      await chain.ainvoke({{...}}, config={{"callbacks": [handler]}})
 
-Exit codes: 0 it worked, 1 it did not, 2 called wrongly or something needed is missing, 130 Ctrl-C.
+{textwrap.fill(CODES, 100)}
 """
 
 
@@ -34,37 +60,84 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: The arguments after the program's name; None takes those of the process.
+        arguments: The arguments after the program's name; None takes those of the process, which
+            then ends at once when it is interrupted: it waits for no request that hangs.
 
     Returns:
         The exit code.
     """
-    parser = _parser()
+    parser = make_parser()
+    code = FAILED
     try:
         options = parser.parse_args(arguments)
         if options.command is None:
             parser.print_help()
-            return 0
-        return int(options.run(options))
+            code = 0
+        else:
+            code = int(options.run(options))
+        sys.stdout.flush()  # a reader that went away is noticed here, not while Python ends
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
-        return INTERRUPTED
-    except (_demo.Missing, _spool.Missing) as error:
-        print(f"asynctrack: {printable(str(error))}", file=sys.stderr)
-        return USAGE
+        return _end(INTERRUPTED, now=arguments is None)
+    except BrokenPipeError:
+        return _end(CLOSED, now=arguments is None)
+    except Missing as error:
+        return _say(str(error), USAGE)
     except Exception as error:
-        print(f"asynctrack: {type(error).__name__}: {printable(str(error))}", file=sys.stderr)
-        return FAILED
+        return _failed(error)
+    return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser with all commands."""
     parser = argparse.ArgumentParser(
         prog="asynctrack",
         description="LangChain events into your own S3 bucket and SageMaker Experiments.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"asynctrack {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    _demo.add_parser(commands)
-    _spool.add_parser(commands)
+    for name in COMMANDS:
+        # Some are still being written, each in its own module.
+        if importlib.util.find_spec(f"{__name__}.{name}") is not None:
+            importlib.import_module(f"{__name__}.{name}").add_parser(commands)
     return parser
+
+
+def _failed(error: Exception) -> int:
+    """Say what went wrong; tell what the user can change from what has failed."""
+    from asynctrack import _errors
+
+    needed = (
+        _errors.MissingExtraError,
+        _errors.NotFoundError,
+        _errors.OptionError,
+        _errors.SeveralRunsError,
+    )
+    if isinstance(error, needed):
+        return _say(str(error), USAGE)
+    if isinstance(error, _errors.BackendError) and error.code in (
+        "NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "NoRegionError",
+    ):  # fmt: skip
+        return _say(
+            f"AWS cannot be asked: {error}. Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and"
+            " AWS_SECRET_ACCESS_KEY, and AWS_REGION; or give --profile and --region.",
+            USAGE,
+        )
+    return _say(f"{type(error).__name__}: {error}", FAILED)
+
+
+def _say(text: str, code: int) -> int:
+    print(f"asynctrack: {printable(text)}", file=sys.stderr)
+    return code
+
+
+def _end(code: int, *, now: bool) -> int:
+    if not now:
+        return code
+    # Python would wait for threads that wait for S3, and complain that nobody reads its output.
+    try:
+        sys.stderr.flush()
+    finally:
+        os._exit(code)

@@ -15,8 +15,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from ._common import Missing
+from ._demo_show import show
 from ._screen import Screen
-from ._show import show
 
 if TYPE_CHECKING:
     from asynctrack.demo._overhead import Overhead
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
 EXPERIMENT = "asynctrack-demo"
 #: Packages of the extra ``demo`` that the command needs; moto only for the embedded AWS.
 _NEEDED = ("langchain", "langchain_classic", "langchain_openai", "pandas")
-
-
-class Missing(RuntimeError):
-    """Something the command needs is not there; the message says what to do."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ and their programs made of them. It is printed escaped, never as markup.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -16,8 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from asynctrack._replay import numbers, plan_segment
-from asynctrack._spool import (
+from asynctrack._spool_layout import (
     DIRECTORY_VERSION,
     default_spool_dir,
     is_alive,
@@ -26,6 +24,7 @@ from asynctrack._spool import (
     writers,
 )
 
+from ._common import Missing, print_json
 from ._screen import Screen, printable
 
 _CODES = {
@@ -38,10 +37,6 @@ _CODES = {
     "export": "Exit codes: 0 all that waits is in the file, 1 something damaged is not, 2 called"
     " wrongly.",
 }
-
-
-class Missing(RuntimeError):
-    """Something the command needs is not there; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +130,8 @@ def states(spool_dir: Path) -> list[WriterState]:
 
 
 def _state(folder: Path) -> WriterState:
+    from asynctrack._replay import numbers, plan_segment  # only here: it loads the encoders
+
     alive = is_alive(folder)
     info = read_description(folder)
     events = size = damaged = unreadable = segments = 0
@@ -186,7 +183,7 @@ def _ls(options: argparse.Namespace) -> int:
     spool_dir = find_spool(options.spool_dir)
     found = states(spool_dir)
     if options.json:
-        _print_json({"spool_dir": str(spool_dir), "writers": [asdict(one) for one in found]})
+        print_json({"spool_dir": str(spool_dir), "writers": [asdict(one) for one in found]})
         return 0
     screen = Screen()
     say(screen, _summary(spool_dir, found))
@@ -233,7 +230,7 @@ def _verify(options: argparse.Namespace) -> int:
     found = states(spool_dir)
     problems = [problem for one in found for problem in one.problems]
     if options.json:
-        _print_json(
+        print_json(
             {
                 "spool_dir": str(spool_dir),
                 "ok": not problems,
@@ -268,6 +265,8 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    from asynctrack._replay import numbers, plan_segment
+
     spool_dir = find_spool(options.spool_dir)
     events = 0
     problems: list[str] = []
@@ -284,7 +283,7 @@ def _export(options: argparse.Namespace) -> int:
                 events += plan.events
     screen = Screen(sys.stderr if options.output == "-" else None)
     if options.json and options.output != "-":
-        _print_json({"output": options.output, "events": events, "problems": problems})
+        print_json({"output": options.output, "events": events, "problems": problems})
     else:
         for problem in problems:
             say(screen, f"LEFT OUT  {problem}")
@@ -328,7 +327,3 @@ def find_spool(given: str | None) -> Path:
 def say(screen: Screen, text: str) -> None:
     """Print one line, whatever is in it."""
     screen.line(printable(text, lines=False))
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    print(json.dumps(document, indent=2))

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 import base64
-import json
 import random
 import secrets
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -25,16 +22,13 @@ from asynctrack._errors import BackendError, TransientError
 from asynctrack._format import MEDIA_TYPE, run_prefix
 from asynctrack._replay import SegmentOutcome, numbers, replay_folder
 from asynctrack._retry import RetryPolicy
-from asynctrack._spool import (
-    SpoolBusyError,
-    WriterFolder,
-    read_description,
-    waiting_segments,
-    writers,
-)
+from asynctrack._spool import SpoolBusyError, WriterFolder
+from asynctrack._spool_layout import read_description, waiting_segments, writers
 
+from ._common import Missing, print_json
+from ._progress import Advance, progress
 from ._screen import Screen
-from ._spool import Missing, address, say
+from ._spool import address, say
 
 ATTEMPTS: Final = 8
 """How often a request is tried before a writer is given up, in this call of the command."""
@@ -68,14 +62,15 @@ def replay(spool_dir: Path, options: argparse.Namespace) -> int:
     if options.writers:
         found = [path for path in found if path.name in options.writers]
     total = _Total()
-    with _progress(sum(len(waiting_segments(path)) for path in found)) as advance:
+    segments = sum(len(waiting_segments(path)) for path in found)
+    with progress("delivering", segments, "segments") as advance:
         anyio.run(_all, found, options, total, advance)
     _report(spool_dir, total, as_json=options.json)
     return 1 if total.problems else 0
 
 
 async def _all(
-    found: list[Path], options: argparse.Namespace, total: _Total, advance: Callable[[], None]
+    found: list[Path], options: argparse.Namespace, total: _Total, advance: Advance
 ) -> None:
     replayed_by = f"cli{secrets.token_hex(8)}"
     clients: dict[tuple[Any, ...], Any] = {}
@@ -96,7 +91,7 @@ async def _all(
                 f"the events {batch.first_seq} to {batch.last_seq} of {path} are refused for good"
                 f" ({reason}); they are beside it in a file that ends in .dead"
             )
-        advance()
+        advance(1)
 
     for path in found:
         try:
@@ -244,7 +239,7 @@ def _report(spool_dir: Path, total: _Total, *, as_json: bool) -> None:
             "living": total.living,
             "problems": total.problems,
         }
-        print(json.dumps(document, indent=2))
+        print_json(document)
         return
     screen = Screen()
     say(screen, f"{total.delivered:,} events delivered, of {total.segments} segments")
@@ -252,33 +247,3 @@ def _report(spool_dir: Path, total: _Total, *, as_json: bool) -> None:
         say(screen, f"{len(total.living)} writers live and deliver their events themselves")
     for problem in total.problems:
         say(screen, f"NOT DELIVERED  {problem}")
-
-
-@contextmanager
-def _progress(segments: int) -> Iterator[Callable[[], None]]:
-    """Show on a terminal how many segments are done."""
-    if not sys.stderr.isatty() or not segments:
-        yield lambda: None
-        return
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    except ImportError:
-        done = 0
-
-        def count() -> None:
-            nonlocal done
-            done += 1
-            print(f"\rasynctrack: {done} of {segments} segments", end="", file=sys.stderr)
-
-        yield count
-        print(file=sys.stderr)
-        return
-    with Progress(
-        TextColumn("asynctrack: delivering segments"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        console=Console(stderr=True),
-    ) as bar:
-        task = bar.add_task("", total=segments)
-        yield lambda: bar.advance(task)

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from asynctrack._spool import WriterFolder, default_spool_dir, is_alive, writer_folder, writers
+from asynctrack._spool import WriterFolder
+from asynctrack._spool_layout import default_spool_dir, is_alive, writer_folder, writers
 from asynctrack.cli import main
 from asynctrack.cli._spool import address
 from tests.support.auditor import assert_exactly_once, audit_folder, audit_s3
@@ -341,7 +342,7 @@ def test_a_progress_bar_on_a_terminal(dead: Dead, spool: Path) -> None:
     os.close(terminal)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert b"delivering segments" in shown and b"2/2" in shown
+    assert b"delivering" in shown and b"2 of 2 segments" in shown
     assert out.startswith(b"7 events delivered")
 
 

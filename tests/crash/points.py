@@ -77,7 +77,7 @@ def _between_files_of_a_segment(die: Death) -> None:
 
 
 def _between_line_and_entry(die: Death) -> None:
-    entry = _segment._ENTRY
+    entry = _segment.ENTRY
 
     class Packer:
         size = entry.size
@@ -88,7 +88,7 @@ def _between_line_and_entry(die: Death) -> None:
             die()
             entry.pack_into(*arguments)
 
-    _segment._ENTRY = Packer  # type: ignore[misc,assignment]  # final for the product, not here
+    _segment.ENTRY = Packer  # type: ignore[misc,assignment]  # final for the product, not here
 
 
 def _between_the_deletions(die: Death) -> None:

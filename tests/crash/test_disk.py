@@ -17,7 +17,7 @@ import pytest
 
 from asynctrack import Statistics, tracker
 from asynctrack._keeper import MAPPED_PIECES
-from asynctrack._spool import writers
+from asynctrack._spool_layout import writers
 from tests.e2e.waiting import Wall, until_in_thread
 from tests.support.auditor import audit_folder
 

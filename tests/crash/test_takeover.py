@@ -12,7 +12,8 @@ import pytest
 
 from asynctrack import tracker
 from asynctrack._backends._local import LocalBackend
-from asynctrack._spool import SpoolBusyError, WriterFolder, writer_folder, writers
+from asynctrack._spool import SpoolBusyError, WriterFolder
+from asynctrack._spool_layout import writer_folder, writers
 from tests.crash.kills import SMALL, Tally, replay_all
 from tests.crash.nursery import Nursery
 from tests.e2e.waiting import Wall, until_in_thread

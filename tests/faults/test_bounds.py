@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from asynctrack import tracker
-from asynctrack._segment import FORMAT_VERSION
+from asynctrack._segment_format import FORMAT_VERSION
 from tests.e2e.waiting import Wall, until_in_thread
 from tests.faults.ground import end, finish, outputs, start_child
 from tests.support.auditor import audit_folder, events_in_folder

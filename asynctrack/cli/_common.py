@@ -1,0 +1,196 @@
+"""What all commands share: exit codes, options, how a Run is named, JSON.
+
+A command is a module ``_<name>`` with ``add_parser(commands)``, listed in ``cli/__init__``. It
+makes its parser with ``add_command`` and imports what takes time only when it runs, so that
+``asynctrack --help`` stays quick. What it returns is the exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from asynctrack._experiment import RecordedExperiment
+    from asynctrack._open import Source
+    from asynctrack._read import RecordedRun
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+INTERRUPTED: Final = 130
+CLOSED: Final = 141
+"""The exit codes; the last one is what a shell reports of a program whose reader went away."""
+
+CODES: Final = (
+    "Exit codes: 0 it worked; 1 it did not, or what was checked is not in order; 2 called wrongly,"
+    " or what it needs is not there (the Run, credentials, an optional package); 130 Ctrl-C;"
+    " 141 the reader of the output went away."
+)
+RUN_HELP: Final = (
+    "s3://… address, folder, or experiment/run (below --root, else asked of SageMaker)"
+)
+EXPERIMENT_HELP: Final = (
+    "s3://… address, folder, or the experiment's name (below --root, else asked of SageMaker)"
+)
+
+
+class Missing(RuntimeError):
+    """Called wrongly, or something the command needs is not there; the message says what to do."""
+
+
+def add_command(
+    commands: Any,
+    name: str,
+    help: str,  # noqa: A002  # argparse's word
+    run: Callable[[argparse.Namespace], int],
+    *,
+    description: str = "",
+    codes: str = CODES,
+) -> argparse.ArgumentParser:
+    """Add a command's parser.
+
+    Args:
+        commands: What ``add_parser`` was given.
+        name: The command's name.
+        help: One line for the list of commands.
+        run: Runs it; returns the exit code.
+        description: More for its own help, after that line.
+        codes: Its exit codes in words.
+    """
+    text = f"{help[0].upper()}{help[1:]}.{f' {description}' if description else ''}"
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=help, description=text, epilog=codes
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_json_option(
+    parser: argparse.ArgumentParser, text: str = "print one JSON document instead"
+) -> None:
+    """Add ``--json``."""
+    parser.add_argument("--json", action="store_true", help=text)
+
+
+def add_source_options(parser: argparse.ArgumentParser) -> None:
+    """Add where Runs are looked for: ``--root``, ``--endpoint-url``, ``--profile``, ``--region``,
+    and the spool whose events are read too."""
+    group = parser.add_argument_group("where Runs are")
+    group.add_argument(
+        "--root",
+        metavar="PLACE",
+        help="s3:// address or folder below which names are looked for; default: $ASYNCTRACK_ROOT,"
+        " else SageMaker is asked",
+    )
+    group.add_argument(
+        "--endpoint-url", metavar="URL", help="of S3 and SageMaker, instead of AWS's own"
+    )
+    group.add_argument("--profile", help="profile of the AWS configuration")
+    group.add_argument("--region", help="AWS region")
+
+
+def source_of(text: str, options: argparse.Namespace) -> tuple[Source, str | None]:
+    """Return what a user's name for a Run means: ``source`` and ``root`` of ``open_run``.
+
+    An address and a folder that exists are what they are; everything else is a name.
+
+    Raises:
+        Missing: It is neither.
+    """
+    if text.startswith("s3://"):
+        return text, None
+    root: str | None = options.root or os.environ.get("ASYNCTRACK_ROOT") or None
+    path = Path(text).expanduser()
+    # With --root a name is meant, also where a folder happens to be called so.
+    if options.root is None and path.exists():
+        return path, None
+    parts = text.split("/")
+    if len(parts) == 2 and all(parts) and parts[0] not in (".", "..", "~"):
+        return (parts[0], parts[1]), root
+    raise Missing(
+        f"there is no folder {text!r}, and it is no Run's name: give an s3:// address, a folder, or"
+        " experiment/run (with --root PLACE, or known to SageMaker)"
+    )
+
+
+def access_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return how AWS is reached, as keywords of ``open_run`` and its like."""
+    return {
+        "endpoint_url": options.endpoint_url,
+        "profile": options.profile,
+        "region": options.region,
+    }
+
+
+def open_named_run(text: str, options: argparse.Namespace, **more: Any) -> RecordedRun:
+    """Open the Run that a user names.
+
+    Args:
+        text: The argument.
+        options: With the options of ``add_source_options``.
+        **more: Further keywords of ``open_run``.
+
+    Raises:
+        Missing: ``text`` names nothing.
+        AsynctrackError: As ``open_run``.
+    """
+    from asynctrack._read import open_run
+
+    source, root = source_of(text, options)
+    return open_run(source, root=root, **access_of(options), **more)
+
+
+def open_named_experiment(
+    text: str, options: argparse.Namespace, **more: Any
+) -> RecordedExperiment:
+    """Open the experiment that a user names.
+
+    Args:
+        text: The argument.
+        options: With the options of ``add_source_options``.
+        **more: Further keywords of ``open_experiment``.
+
+    Raises:
+        Missing: ``text`` names nothing.
+        AsynctrackError: As ``open_experiment``.
+    """
+    from asynctrack._experiment import open_experiment
+
+    root = options.root or os.environ.get("ASYNCTRACK_ROOT") or None
+    if text.startswith("s3://") or (options.root is None and Path(text).expanduser().exists()):
+        root = None
+    elif "/" in text or text in (".", ".."):
+        raise Missing(
+            f"there is no folder {text!r}, and an experiment's name has no '/': give an s3://"
+            " address, a folder, or the name (with --root PLACE, or known to SageMaker)"
+        )
+    return open_experiment(text, root=root, **access_of(options), **more)
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document: plain ASCII, so that nothing in it can reach the terminal."""
+    print(json.dumps(plain(document), indent=2, allow_nan=False, default=str))
+
+
+def print_json_line(document: Any) -> None:
+    """Print one line of NDJSON, at once."""
+    print(
+        json.dumps(plain(document), separators=(",", ":"), allow_nan=False, default=str), flush=True
+    )
+
+
+def plain(value: Any) -> Any:
+    """Return a value without what JSON lacks: NaN and infinity become text, as in SageMaker."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
