@@ -140,6 +140,7 @@ class Buffer:
         self._max_bytes = max_bytes
         self._max_events = max_events
         self._spool_bytes = spool_bytes
+        self._disk_takes = True  # as far as is known
         self._wake = wake
         self._monotonic = monotonic
         self._closed: str | None = None
@@ -210,6 +211,16 @@ class Buffer:
             except ValueError:
                 return False
             return True
+
+    def disk_may_help(self, length: int) -> bool:
+        """Tell whether waiting for the next segment makes room for an event of this many bytes."""
+        length += LINE_OVERHEAD
+        return (
+            self._spool_bytes is not None
+            and self._disk_takes
+            and length <= self._max_bytes
+            and self._waiting_bytes + length <= self._spool_bytes
+        )
 
     def drop(self, reason: str, events: int = 1) -> None:
         """Count events that were not accepted."""
@@ -284,6 +295,17 @@ class Buffer:
         self._admit()  # what went to disk made room in memory
         return back
 
+    def disk_answered(self, takes: bool) -> None:
+        """Note whether the disk takes segments; where it does not, nobody waits for one."""
+        refused: list[Waiter] = []
+        with self._section:
+            self._disk_takes = takes
+            if not takes and self._spool_bytes is not None and self._waiters:
+                refused, self._waiters = list(self._waiters), deque()
+                self._dropped["buffer_full"] += len(refused)
+        for waiter in refused:
+            waiter.finish(False)
+
     def segments(self) -> list[Segment]:
         """Return the segments that hold lines and are not cut, oldest first."""
         with self._section:
@@ -351,11 +373,12 @@ class Buffer:
         if self._spool_bytes is None:
             return self._waiting_bytes + length <= max_bytes and self._waiting < max_events
         store = self._store
+        if self._waiting_bytes + length > self._spool_bytes:
+            return False
         return (
-            self._waiting_bytes + length <= self._spool_bytes
-            and store.memory_bytes + self._cut_memory_bytes + length <= max_bytes
+            store.memory_bytes + self._cut_memory_bytes + length <= max_bytes
             and store.events - store.durable_events + self._cut_memory_events < max_events
-        )
+        ) or store.durable_room(length)
 
     def _accept(self, body: bytes) -> bool:
         """Give the event its number and its place; tell whether the worker has to know."""

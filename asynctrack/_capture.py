@@ -24,7 +24,7 @@ from asynctrack._attributes import (
 )
 from asynctrack._observe import Observations
 from asynctrack._redact import Redactor
-from asynctrack._spans import OpenSpans
+from asynctrack._spans import OpenSpan, OpenSpans
 from asynctrack._streams import Streams
 from asynctrack._traceback import describe_error
 
@@ -78,9 +78,35 @@ class Capture:
             self.on_stream_event = self._streams.protocol_event  # type: ignore[method-assign]  # on purpose
         self._spans = OpenSpans()
 
+    @property
+    def spans(self) -> OpenSpans:
+        """The spans that are open."""
+        return self._spans
+
     def inherit(self, other: Capture) -> None:
         """Know the spans that are open in another: for the child of a fork, which may end them."""
-        self._spans = other._spans
+        self._spans.inherit(other._spans)
+
+    def abandoned(self, span: OpenSpan, reason: str) -> bytes:
+        """Capture that nobody waits for the end of a span any more; its end may come all the same.
+
+        Args:
+            span: Which.
+            reason: ``too_many`` spans are open, or the tracker is ``closed``.
+        """
+        record: dict[str, Any] = {
+            "time_unix_nano": self._time_ns(),
+            "event": "span_abandoned",
+            "span_id": span.span_id,
+            "trace_id": span.trace_id,
+        }
+        open_seconds = round((self._perf_ns() - span.started) / 1e9, 6)
+        data: dict[str, Any] = {"reason": reason, "open_seconds": open_seconds}
+        stream = self._streams.pop(span.span_id, span.started)
+        if stream is not None:
+            data["stream"] = stream
+        record["data"] = data
+        return self._encode(record)
 
     # -- chains -------------------------------------------------------------------------------
 

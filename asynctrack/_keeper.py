@@ -85,7 +85,9 @@ class Keeper:
                 segment = await anyio.to_thread.run_sync(self._make, *wanted)
             except OSError as error:
                 self._tell(error)
+                self._buffer.disk_answered(False)
                 return False
+            self._buffer.disk_answered(True)
             back = self._buffer.supply(segment)
             if back is not None:
                 await anyio.to_thread.run_sync(_discard, back)

@@ -91,6 +91,7 @@ class Pipeline:
             block_timeout=options.block_timeout,
             statistics=self.statistics,
         )
+        self.worker.abandon_open = self.sink.abandon_open
 
     def statistics(self) -> Statistics:
         """Return a frozen snapshot of all counters."""

@@ -8,14 +8,19 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import TimeoutError as ThreadTimeout
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from asynctrack import _payload
 from asynctrack._buffer import AsyncWaiter, Buffer, ThreadWaiter
 from asynctrack._capture import Capture
 from asynctrack._notices import Notices
 from asynctrack._observe import Observations
+from asynctrack._spans import OpenSpan
 from asynctrack._statistics import Statistics
+
+SPOOL_WAIT: Final = 5.0
+"""Seconds that a callback waits at the most, with memory full, for a disk that has not refused to
+take more: it takes a millisecond, unless the worker or the disk is held up."""
 
 
 class Flush:
@@ -92,6 +97,7 @@ class Sink:
         self._notices = notices
         self._block = block
         self._block_timeout = block_timeout
+        capture.spans.on_evict = self._abandon
 
     def put_nowait(self, body: bytes, sheddable: bool) -> bool:
         """Accept an event if there is room for it now."""
@@ -99,7 +105,7 @@ class Sink:
 
     async def put(self, body: bytes, sheddable: bool) -> None:
         """Await room for an event, or drop and count it, as the options say."""
-        if not self._block or self._worker.runs_here():
+        if not self._may_wait(len(body)):
             self._drop_newest(body, sheddable)
             return
         waiter = AsyncWaiter(body)
@@ -108,13 +114,14 @@ class Sink:
             self._drop(reason)
             return
         try:
-            if self._block_timeout is None:
-                await waiter.outcome
+            timeout = self._patience
+            if timeout is None:
+                accepted = await waiter.outcome
             else:
-                await asyncio.wait_for(asyncio.shield(waiter.outcome), self._block_timeout)
+                accepted = await asyncio.wait_for(asyncio.shield(waiter.outcome), timeout)
+            self._ended(accepted)
         except (TimeoutError, asyncio.TimeoutError):  # two types until 3.10
-            if self._buffer.withdraw(waiter):
-                self._drop("block_timeout")
+            self._give_up(waiter)
         except asyncio.CancelledError:
             if self._buffer.withdraw(waiter):
                 self._drop("cancelled")
@@ -122,7 +129,7 @@ class Sink:
 
     def put_blocking(self, body: bytes, sheddable: bool) -> None:
         """Wait in this thread for room for an event, or drop and count it, as the options say."""
-        if not self._block or self._worker.runs_here():
+        if not self._may_wait(len(body)):
             self._drop_newest(body, sheddable)
             return
         waiter = ThreadWaiter(body)
@@ -131,14 +138,33 @@ class Sink:
             self._drop(reason)
             return
         try:
-            waiter.outcome.result(self._block_timeout)
+            self._ended(waiter.outcome.result(self._patience))
         except (TimeoutError, ThreadTimeout):  # two types until 3.10
-            if self._buffer.withdraw(waiter):
-                self._drop("block_timeout")
+            self._give_up(waiter)
         except BaseException:  # KeyboardInterrupt: leave nothing behind that waits
             if self._buffer.withdraw(waiter):
                 self._drop("cancelled")
             raise
+
+    def _may_wait(self, length: int) -> bool:
+        """Whether a callback waits: for delivery, or for a disk that has not refused to take it."""
+        if self._worker.runs_here():
+            return False
+        return self._block or self._buffer.disk_may_help(length)
+
+    @property
+    def _patience(self) -> float | None:
+        return self._block_timeout if self._block else SPOOL_WAIT
+
+    def _ended(self, accepted: bool) -> None:
+        if not accepted:  # the buffer has counted it, and knows why
+            self._tell_dropped(self._buffer.closed_reason or "buffer_full")
+
+    def _give_up(self, waiter: AsyncWaiter | ThreadWaiter) -> None:
+        if self._buffer.withdraw(waiter):
+            self._drop("block_timeout" if self._block else "buffer_full")
+            if not self._block:
+                self._buffer.disk_answered(False)  # it hangs: the next ones do not wait as well
 
     def capture_failed(self, callback: str, error: Exception) -> None:
         """Count an event whose capture raised; the chain goes on."""
@@ -182,6 +208,30 @@ class Sink:
         else:
             self._observations.points_skipped += 1
 
+    def abandon_open(self) -> bool:
+        """Say of every span that is open that it is abandoned, as the tracker ends.
+
+        Returns:
+            Whether there was room to say it of all of them.
+        """
+        spans = self.capture.spans
+        for span_id in spans.ids():
+            span = spans.take(span_id)
+            if span is not None and not self._buffer.put_nowait(
+                self.capture.abandoned(span, "closed")
+            ):
+                spans.give_back(span)
+                return False
+        return True
+
+    def _abandon(self, span: OpenSpan, final: bool) -> bool:
+        """Say of one of too many open spans that it is abandoned; False where there is no room."""
+        if self._buffer.put_nowait(self.capture.abandoned(span, "too_many"), sheddable=True):
+            return True
+        if final:
+            self._drop(self._buffer.closed_reason or "buffer_full")
+        return False
+
     def request_flush(self) -> Flush:
         """Start delivering everything accepted so far."""
         return Flush(self._worker.request_flush())
@@ -198,6 +248,9 @@ class Sink:
 
     def _drop(self, reason: str, text: str | None = None) -> None:
         self._buffer.drop(reason)
+        self._tell_dropped(reason, text)
+
+    def _tell_dropped(self, reason: str, text: str | None = None) -> None:
         self._notices.warn(f"drop:{reason}", f"asynctrack dropped an event. {text or _WHY[reason]}")
 
 

@@ -84,11 +84,18 @@ class Span:
         return self.end_unix_nano is not None
 
     @property
+    def abandoned(self) -> bool:
+        """Whether its writer gave up waiting for its end, and it never came."""
+        return not self.finished and any(note.event == "span_abandoned" for note in self.notes)
+
+    @property
     def status(self) -> str:
-        """``ok``, ``error`` or ``unfinished``."""
+        """``ok``, ``error``, ``abandoned`` or ``unfinished``."""
         if self.error is not None:
             return "error"
-        return "ok" if self.finished else "unfinished"
+        if self.finished:
+            return "ok"
+        return "abandoned" if self.abandoned else "unfinished"
 
     @property
     def duration(self) -> float | None:

@@ -10,9 +10,12 @@ Nothing here locks: the buffer holds its own lock around every call.
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
+from typing import Final, Protocol
 
 from asynctrack._segment import Segment
+
+MIN_LINE: Final = 64
+"""Bytes of a line at the least: version, writer and number alone take more."""
 
 
 class Piece(Protocol):
@@ -149,6 +152,13 @@ class Store:
         """How many pieces take no more lines."""
         return len(self._pieces) - (self._open is not None)
 
+    def durable_room(self, length: int) -> bool:
+        """Tell whether a line of this many bytes would go to a segment right now."""
+        piece = self._open
+        if piece is not None and self._fits(piece, length):
+            return piece.durable
+        return self._spare is not None and length <= self._spare.capacity
+
     # -- segments, made by the worker and handed over here -------------------------------------
 
     @property
@@ -156,10 +166,12 @@ class Store:
         """Return the size in bytes and events of the segment that is wanted now, or None."""
         if not self._spooled:
             return None
+        # No room in its index for more lines than there is room for.
+        max_events = min(self._max_events, self._max_bytes // MIN_LINE + 1)
         for piece in self._pieces:
             if isinstance(piece, MemoryPiece):
-                return max(piece.size, self._max_bytes), max(piece.events, self._max_events)
-        return None if self._spare is not None else (self._max_bytes, self._max_events)
+                return max(piece.size, self._max_bytes), max(piece.events, max_events)
+        return None if self._spare is not None else (self._max_bytes, max_events)
 
     def supply(self, segment: Segment) -> Segment | None:
         """Take a segment: for the oldest piece that is in memory, else as a spare.

@@ -9,15 +9,29 @@ from uuid import UUID
 from asynctrack import _payload
 
 MAX_OPEN_STREAMS: Final = 10_000
-"""More streams than this are forgotten, oldest first."""
+"""Of more streams than this, the text of the oldest is not kept."""
+MAX_STREAM_SIZE: Final = 16 * 1024 * 1024
+"""What one stream may take: characters, and ``TOKEN_SIZE`` for each token."""
+MAX_STREAMS_SIZE: Final = 64 * 1024 * 1024
+"""What all open streams together may take. Of a stream cut by either bound, further tokens are
+counted and not kept."""
+TOKEN_SIZE: Final = 96
+"""What a token takes beside its characters: its time, and two entries of lists."""
+_GRANT: Final = 1024
+_MAX_GRANT: Final = 256 * 1024
+"""What a stream is given at a time, the first time and at the most, so that the bounds are looked
+at rarely and many short streams reserve little."""
 
 
 class _Stream:
-    __slots__ = ("pieces", "times")
+    __slots__ = ("cut", "granted", "pieces", "room", "times")
 
     def __init__(self) -> None:
         self.times: list[int] = []
         self.pieces: list[str] = []
+        self.room = 0
+        self.granted = 0
+        self.cut = 0
 
 
 class Streams:
@@ -25,19 +39,34 @@ class Streams:
 
     Args:
         perf_ns: Monotonic clock, in nanoseconds.
+        max_stream: Bound of one stream.
+        max_streams: Bound of all of them.
     """
 
-    def __init__(self, perf_ns: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        perf_ns: Callable[[], int],
+        *,
+        max_stream: int = MAX_STREAM_SIZE,
+        max_streams: int = MAX_STREAMS_SIZE,
+    ) -> None:
         self._perf_ns = perf_ns
+        self._max_stream = max_stream
+        self._max_streams = max_streams
         self._open: dict[UUID, _Stream] = {}
+        self._let_go: dict[UUID, int] = {}  # tokens of streams whose text is not kept any more
 
     def token(self, token: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Note a token: a string, or a list of content blocks."""
         stream = self._open.get(run_id)
         if stream is None:
             stream = self._begin(run_id)
+        text = token if token.__class__ is str else _text_of(token)
+        stream.room = room = stream.room - len(text) - TOKEN_SIZE
+        if room < 0 and not self._grant(stream):
+            return
         stream.times.append(self._perf_ns())
-        stream.pieces.append(token if token.__class__ is str else _text_of(token))
+        stream.pieces.append(text)
 
     def protocol_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Note an event of LangChain's streaming protocol; only its deltas carry content."""
@@ -54,29 +83,58 @@ class Streams:
 
         Returns:
             ``text``; ``count`` of tokens; ``time_to_first_token`` in seconds, where the start is
-            known; ``inter_token_times``, the seconds between one token and the next.
+            known; ``inter_token_times``, the seconds between one token and the next; where the
+            stream was too long, ``cut_tokens``: how many at its end are counted and not kept.
         """
         stream = self._open.pop(run_id, None)
         if stream is None:
-            return None
-        times = stream.times
-        record: dict[str, Any] = {"text": "".join(stream.pieces), "count": len(times)}
-        if started is not None:
+            if run_id not in self._let_go:
+                return None
+            stream = _Stream()
+            stream.cut = self._let_go.pop(run_id, 0)
+        times, cut = stream.times, stream.cut
+        record: dict[str, Any] = {"text": "".join(stream.pieces), "count": len(times) + cut}
+        if started is not None and times:
             record["time_to_first_token"] = round((times[0] - started) / 1e9, 6)
         record["inter_token_times"] = [
             round((after - before) / 1e9, 6)
             for before, after in zip(times, times[1:], strict=False)
         ]
+        if cut:
+            record["cut_tokens"] = cut
         return record
 
     def _begin(self, run_id: UUID) -> _Stream:
         stream = self._open[run_id] = _Stream()
+        if run_id in self._let_go:
+            stream.cut, stream.room = self._let_go.pop(run_id, 0), -1
         if len(self._open) > MAX_OPEN_STREAMS:
             try:
-                self._open.pop(next(iter(self._open)), None)
+                oldest = next(iter(self._open))
+                gone = self._open.pop(oldest, None)
+                if gone is not None:
+                    self._let_go[oldest] = len(gone.times) + gone.cut
+                if len(self._let_go) > MAX_OPEN_STREAMS:
+                    self._let_go.pop(next(iter(self._let_go)), None)
             except (StopIteration, RuntimeError):
                 pass  # another thread changed it at this very moment: the next stream tries again
         return stream
+
+    def _grant(self, stream: _Stream) -> bool:
+        """Give a stream room for a token that did not fit; False where it is too long."""
+        wanted = max(-stream.room, min(_MAX_GRANT, max(_GRANT, stream.granted)))
+        wanted = max(-stream.room, min(wanted, self._max_stream - stream.granted))
+        if stream.cut or stream.granted + wanted > self._max_stream or not self._spare(wanted):
+            stream.cut += 1
+            stream.room = -1  # and stays below zero
+            return False
+        stream.room += wanted
+        stream.granted += wanted
+        return True
+
+    def _spare(self, wanted: int) -> bool:
+        granted = sum(other.granted for other in list(self._open.values()))
+        return granted + wanted <= self._max_streams
 
 
 def _text_of(token: Any) -> str:

@@ -12,6 +12,7 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future as ThreadFuture
 from dataclasses import dataclass
 from typing import Final
@@ -48,6 +49,8 @@ TOO_LARGE: Final = frozenset({"EntityTooLarge", "RequestEntityTooLarge", "413"})
 """What S3 says of an object that is too large: its halves may pass."""
 SPOOL_FIRST: Final = 5.0
 """Seconds that a disk which hangs may hold up the opening of the backend."""
+LAST_SUPPLY: Final = 0.25
+"""Seconds for bringing to disk what is said last when the time for closing is over."""
 REPLAY_GRACE: Final = 5.0
 """Seconds that closing waits for a replay of what others left, out of ``close_timeout``."""
 
@@ -111,6 +114,8 @@ class Worker:
         self._closing = False
         self._close_timeout = 0.0
         self._replayer: Replayer | None = None
+        self.abandon_open: Callable[[], bool] = lambda: True
+        """Says of the spans open at the end that they are abandoned; False: again, with room."""
         self.artifacts = 0
         self.bytes_delivered = 0
         self.ready: ThreadFuture[None] = ThreadFuture()
@@ -445,6 +450,8 @@ class Worker:
         self._closing = True
         with anyio.move_on_after(timeout):
             await self._settle_all()
+            while not self.abandon_open():
+                await self._settle_all()  # which makes room
             # Nothing is accepted from here on; what came in meanwhile is delivered too.
             self._buffer.close("closed")
             await self._settle_all()
@@ -454,6 +461,11 @@ class Worker:
                 # The next chance may be far off: a short job after a crash is one as well.
                 with anyio.move_on_after(REPLAY_GRACE):
                     await self._replayed.wait()
+        if self._keeper is not None and self._buffer.closed_reason is None:
+            # As far as the disk takes it: the next tracker delivers it.
+            self.abandon_open()
+            with anyio.move_on_after(LAST_SUPPLY):
+                await self._keeper.supply()
         self._buffer.close("close_timeout")
         self._tasks.cancel_scope.cancel()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from uuid import UUID
 
-from asynctrack._spans import OpenSpans
+from asynctrack._spans import OpenSpan, OpenSpans
 
 
 def ids(*numbers: int) -> list[UUID]:
@@ -64,6 +64,46 @@ def test_spans_that_never_end() -> None:
     assert len(spans) == 100
     assert spans.close(UUID(int=899)) is None
     assert spans.close(UUID(int=900)) == 900
+
+
+def test_the_oldest_is_abandoned_unless_there_is_no_room() -> None:
+    """It is told of each; one that cannot be said yet is kept, up to twice as many."""
+    said: list[tuple[int, bool]] = []
+    room = True
+
+    def on_evict(span: OpenSpan, final: bool) -> bool:
+        said.append((span.span_id.int, final))
+        return room
+
+    spans = OpenSpans(max_open=3)
+    spans.on_evict = on_evict
+    for number in range(5):
+        spans.open(UUID(int=number), None, number)
+    assert said == [(0, False), (1, False)] and len(spans) == 3
+    room = False
+    for number in range(5, 20):
+        spans.open(UUID(int=number), None, number)
+    assert len(spans) == 6, "twice the bound, while nothing can be said"
+    assert sum(final for _, final in said) == 12, "and beyond that, forgotten"
+    room = True
+    assert spans.close(UUID(int=19)) == 19
+    spans.open(UUID(int=20), None, 20)
+    assert len(spans) == 3, "it catches up"
+
+
+def test_what_is_inherited_is_the_parents_to_abandon() -> None:
+    """The child of a fork may end a span of its parent, but never says it is abandoned."""
+    root, child, own = ids(1, 2, 3)
+    parent = OpenSpans()
+    parent.open(root, None, 10)
+    forked = OpenSpans()
+    forked.inherit(parent)
+    forked.open(child, root, 20)
+    forked.open(own, None, 30)
+    assert forked.ids() == [child, own]
+    assert forked.trace_of(child, root) == root
+    assert forked.close(root) == 10
+    assert parent.close(root) == 10
 
 
 def test_threads() -> None:

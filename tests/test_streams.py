@@ -101,9 +101,58 @@ def test_protocol_events() -> None:
 
 
 def test_streams_that_never_end() -> None:
-    """Streams that never end are forgotten, oldest first."""
+    """Of too many open streams the text of the oldest is let go, which their record says."""
     many = Streams(lambda: 0)
     for number in range(MAX_OPEN_STREAMS + 10):
         many.token("x", run_id=UUID(int=number))
+    many.token("y", run_id=UUID(int=8))
+    many.token("z", run_id=UUID(int=8))
+    gone = {"text": "", "inter_token_times": []}
+    assert many.pop(UUID(int=8), 0) == {**gone, "count": 3, "cut_tokens": 3}
+    assert many.pop(UUID(int=9), 0) == {**gone, "count": 1, "cut_tokens": 1}
     assert many.pop(UUID(int=9), 0) is None
     assert many.pop(UUID(int=10), 0) is not None
+
+
+def test_a_stream_that_never_ends_is_cut_and_says_so() -> None:
+    """Past its bound, tokens are counted and not kept; other streams have theirs whole."""
+    one = Streams(lambda: 0, max_stream=10_000)
+    for _ in range(1_000):
+        one.token("x" * 104, run_id=RUN)
+        one.token("y", run_id=OTHER) if one._open[RUN].cut < 10 else None
+    record = one.pop(RUN, 0)
+    assert record is not None
+    assert (record["count"], record["cut_tokens"]) == (1_000, 950)
+    assert record["text"] == "x" * 104 * 50
+    assert len(record["inter_token_times"]) == 49
+    other = one.pop(OTHER, 0)
+    assert other is not None
+    assert "cut_tokens" not in other and other["text"] == "y" * other["count"]
+
+
+def test_one_token_longer_than_the_bound() -> None:
+    """It is counted, and nothing after it is kept either: the text is a whole beginning."""
+    one = Streams(lambda: 0, max_stream=10_000)
+    for token in ("a", "b" * 20_000, "c"):
+        one.token(token, run_id=RUN)
+    record = one.pop(RUN, None)
+    assert record == {"text": "a", "count": 3, "inter_token_times": [], "cut_tokens": 2}
+
+
+def test_all_streams_together_are_bounded() -> None:
+    """The bound of all holds however many there are, and short ones reserve little of it."""
+    many = Streams(lambda: 0, max_streams=1_000_000)
+    for _ in range(20):
+        for number in range(100):
+            many.token("x" * 1_000, run_id=UUID(int=number))
+    kept = sum(len("".join(stream.pieces)) for stream in many._open.values())
+    assert 300_000 < kept <= 1_000_000
+    first = many.pop(UUID(int=0), 0)
+    assert first is not None
+    assert len(first["text"]) >= 3_000
+    for number in range(100, 500):
+        many.pop(UUID(int=number - 100), 0)
+        many.token("x", run_id=UUID(int=number))
+    last = many.pop(UUID(int=499), 0)
+    assert last is not None
+    assert last["text"] == "x", "what ended has given its room back"

@@ -388,7 +388,7 @@ def test_answer_of_any_status(status: int, s3: S3Server, s3_proxy: FaultProxy, c
 
 
 def aws_client(service: str, aws: EmbeddedAWS, proxy: FaultProxy) -> Any:
-    config = Config(connect_timeout=5, read_timeout=5, retries={"total_max_attempts": 1})
+    config = Config(connect_timeout=30, read_timeout=60, retries={"total_max_attempts": 1})
     session = boto3.Session(
         aws_access_key_id="AKID", aws_secret_access_key="secret", region_name=aws.region
     )

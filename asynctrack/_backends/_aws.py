@@ -225,7 +225,8 @@ class AwsBackend:
         self._root = run_prefix(prefix, self.experiment, self.run)
 
     async def _make_clients(self, stack: AsyncExitStack) -> None:
-        # Imported here, in the worker's thread: it takes seconds.
+        # In a thread: it takes seconds, in which the worker's loop has the spool to look after.
+        await anyio.to_thread.run_sync(_import_libraries)
         import aioboto3
         from aiobotocore.config import AioConfig
         from aiobotocore.session import AioSession
@@ -268,6 +269,11 @@ class AwsBackend:
                 config=AioConfig(**shared),
             )
         )
+
+
+def _import_libraries() -> None:
+    import aioboto3  # noqa: F401  # for the time it takes
+    from aiobotocore.config import AioConfig  # noqa: F401
 
 
 @functools.cache

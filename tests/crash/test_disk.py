@@ -86,6 +86,13 @@ def put(handler: Any, count: int = 1, size: int = 10) -> None:
         assert handler.statistics().balanced
 
 
+def remove(folder: Path) -> None:
+    """Delete a folder in which files are made meanwhile: with one move, and then at leisure."""
+    aside = folder.with_name(f"{folder.name}-removed")
+    folder.rename(aside)
+    shutil.rmtree(aside)
+
+
 def warnings(caplog: pytest.LogCaptureFixture, word: str) -> list[str]:
     texts = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
     return [text for text in texts if word in text]
@@ -186,7 +193,7 @@ def test_a_folder_removed_while_tracking(tmp_path: Path, caplog: pytest.LogCaptu
     options = {**SMALL, "max_batch_events": 10}
     with tracker(wall.folder, spool_dir=str(spool), **options) as handler:
         put(handler, 5)
-        shutil.rmtree(spool)
+        remove(spool)
         for _ in range(4):
             put(handler, 10)
             until_in_thread(lambda: handler.statistics().pending == 0)
@@ -211,7 +218,7 @@ def test_what_only_the_removed_folder_had_is_counted_as_lost(
         (folder,) = writers(spool)
         mapped = Path("/proc/self/maps")
         until_in_thread(lambda: mapped.read_text().count(f"{folder}/") <= 2 * (MAPPED_PIECES + 2))
-        shutil.rmtree(spool)
+        remove(spool)
         wall.mend()
         until_in_thread(settled(handler, 120))
         lost = handler.statistics().dead_lettered

@@ -1,27 +1,35 @@
-"""What is bounded, and what is shed first. Rows 29, 37, 40 and 41."""
+"""What is bounded, what is shed first, and what waits. Rows 29, 37, 40 and 41."""
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import sys
+import threading
 import tracemalloc
 import uuid
 import zlib
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
+from langchain_core.runnables import RunnableLambda
 
-from asynctrack import tracker
+from asynctrack import open_run, tracker
+from asynctrack._buffer import Buffer
+from asynctrack._keeper import Keeper
 from asynctrack._segment_format import FORMAT_VERSION
 from tests.e2e.waiting import Wall, until_in_thread
-from tests.faults.ground import end, finish, outputs, start_child
+from tests.faults.ground import elsewhere, end, finish, outputs, start_child
 from tests.support.auditor import audit_folder, events_in_folder
 
 # -- row 29 ---------------------------------------------------------------------------------------
 
 LIMITED = """
     import resource, sys, uuid
-    from asynctrack import tracker
+    from asynctrack import open_run, tracker
     folder, overflow, durability = sys.argv[1:]
     with tracker(folder, overflow=overflow, durability=durability, close_timeout=0.2,
                  max_buffer_bytes=16 << 20, max_spool_bytes=32 << 20) as handler:
@@ -85,7 +93,105 @@ def test_overload_sheds_tokens_and_starts_first(tmp_path: Path) -> None:
         wall.mend()
     kinds = audit_folder(wall.folder).kinds
     assert (kinds["chain_end"], kinds["chain_error"]) == (50, 50)
-    assert handler.statistics().delivered == 1_000
+    # As it closes, with room again, it also says which spans never ended.
+    assert handler.statistics().delivered == 1_000 + kinds["span_abandoned"] == 4_000
+
+
+# -- memory full, and the disk not -----------------------------------------------------------------
+
+
+def test_a_burst_waits_for_the_disk(tmp_path: Path) -> None:
+    """Far more than memory takes, at once, nothing delivered: on disk, and nothing is dropped."""
+    wall = Wall(tmp_path)
+    with tracker(wall.folder, max_buffer_bytes=64 << 10, close_timeout=0.2) as handler:
+        for _ in range(400):
+            end(handler, "x" * 5_000)
+        statistics = handler.statistics()
+        assert (statistics.accepted, statistics.dropped) == (400, {})
+        assert statistics.pending * 5_000 <= 64 << 10
+    assert handler.statistics().spooled == 400
+
+
+def test_a_burst_awaits_the_disk_in_any_loop(tmp_path: Path) -> None:
+    """The same for many tasks at once, and with chain.invoke in the middle of a running loop."""
+    wall = Wall(tmp_path)
+    chain = RunnableLambda(lambda value: value)
+
+    async def main() -> Any:
+        options = {"max_buffer_bytes": 64 << 10, "close_timeout": 0.2}
+        async with tracker(wall.folder, **options) as handler:
+            config: Any = {"callbacks": [handler]}
+            with anyio.fail_after(60):
+                await asyncio.gather(*(chain.ainvoke("y" * 5_000, config) for _ in range(100)))
+                for _ in range(100):
+                    chain.invoke("z" * 5_000, config)
+            return handler.statistics()
+
+    statistics = elsewhere(main)
+    assert (statistics.accepted, statistics.dropped) == (400, {})
+
+
+def test_a_burst_into_a_disk_that_refuses_does_not_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the disk has said no, what does not fit into memory is dropped at once, and counted."""
+    monkeypatch.setattr("asynctrack._keeper.KEEP_FREE", 1 << 60)
+    monkeypatch.setattr("asynctrack._sink.SPOOL_WAIT", 3600.0)
+    wall = Wall(tmp_path)
+    with tracker(wall.folder, max_buffer_bytes=64 << 10, close_timeout=0.2) as handler:
+        for _ in range(100):
+            end(handler, "x" * 5_000)
+        statistics = handler.statistics()
+    assert statistics.balanced and 5 <= statistics.accepted <= 13
+    assert statistics.dropped == {"buffer_full": 100 - statistics.accepted}
+
+
+def test_a_full_spool_does_not_make_callbacks_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With max_spool_bytes reached, the rest is dropped and counted, and nobody waits for it."""
+    monkeypatch.setattr("asynctrack._sink.SPOOL_WAIT", 3600.0)
+    wall = Wall(tmp_path)
+    options: dict[str, Any] = {"max_buffer_bytes": 64 << 10, "max_spool_bytes": 16 << 20}
+    with tracker(wall.folder, close_timeout=0.2, **options) as handler:
+        for _ in range(2_000):
+            end(handler, "x" * 20_000)
+        statistics = handler.statistics()
+    assert statistics.balanced and statistics.accepted + statistics.dropped["buffer_full"] == 2_000
+    assert 400 <= statistics.accepted <= 850
+
+
+def test_a_disk_that_hangs_holds_callbacks_up_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither taken nor refused: one callback waits its time, the others drop at once."""
+    wall = Wall(tmp_path)
+    hanging = threading.Event()
+    here = tracker(wall.folder, max_buffer_bytes=64 << 10, close_timeout=0.2)
+    waits: list[str] = []
+    make = Keeper._make
+
+    def hang(self: Keeper, *arguments: int) -> Any:
+        hanging.wait(60)
+        return make(self, *arguments)
+
+    enqueue = Buffer.enqueue
+
+    def counted(self: Buffer, waiter: Any) -> str | None:
+        waits.append("waits")
+        return enqueue(self, waiter)
+
+    with here as handler:
+        until_in_thread(lambda: handler._sink._buffer.segment_wanted() is None)
+        monkeypatch.setattr(Keeper, "_make", hang)
+        monkeypatch.setattr(Buffer, "enqueue", counted)
+        monkeypatch.setattr("asynctrack._sink.SPOOL_WAIT", 0.05)
+        for _ in range(300):
+            end(handler, "x" * 5_000)
+        dropped = handler.statistics().dropped
+        hanging.set()
+    assert len(waits) == 1 and dropped["buffer_full"] > 100
+    assert handler.statistics().balanced
 
 
 # -- row 40 ---------------------------------------------------------------------------------------
@@ -120,8 +226,10 @@ def test_a_newer_spool_is_refused_and_kept(
 # -- row 41 ---------------------------------------------------------------------------------------
 
 
-def test_spans_that_never_end_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Starts without an end: memory stays flat, and spans that do end are still stored whole."""
+def test_spans_that_never_end_are_bounded_and_abandoned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Starts without an end: memory stays flat, each is said to be abandoned, late ends count."""
     import asynctrack._spans as spans
 
     monkeypatch.setattr(spans.OpenSpans.__init__, "__defaults__", (1_000,))
@@ -143,11 +251,19 @@ def test_spans_that_never_end_are_bounded(tmp_path: Path, monkeypatch: pytest.Mo
             grown = tracemalloc.get_traced_memory()[0] - before
         finally:
             tracemalloc.stop()
-        assert len(handler._sink.capture._spans) == 1_000
+        assert 1_000 <= len(handler._sink.capture.spans) <= 2_000
         assert grown < 500_000, f"{grown:,} bytes for 10,000 spans that never ended"
         handler.on_chain_end("late", run_id=forgotten)
-    assert "late" in outputs(events_in_folder(tmp_path))
-    assert handler.statistics().delivered == 13_002
+    events = events_in_folder(tmp_path)
+    assert "late" in outputs(events)
+    started = {event["span_id"] for event in events if event["event"] == "chain_start"}
+    abandoned = [event["span_id"] for event in events if event["event"] == "span_abandoned"]
+    assert len(started) == 13_001 and sorted(abandoned) == sorted(started), "each once"
+    statistics = handler.statistics()
+    assert statistics.delivered == statistics.accepted == 26_003 and not statistics.dropped
+    run = open_run(tmp_path)
+    statuses = Counter(span.status for trace in run.traces() for span in trace.walk())
+    assert statuses == {"abandoned": 13_000, "ok": 1}
 
 
 def test_the_bound_of_open_spans_is_in_force(tmp_path: Path) -> None:
@@ -155,4 +271,49 @@ def test_the_bound_of_open_spans_is_in_force(tmp_path: Path) -> None:
     from asynctrack._spans import MAX_OPEN_SPANS
 
     with tracker(tmp_path) as handler:
-        assert handler._sink.capture._spans._max_open == MAX_OPEN_SPANS == 100_000
+        assert handler._sink.capture.spans._max_open == MAX_OPEN_SPANS == 100_000
+
+
+def test_what_is_open_when_the_tracker_closes_is_abandoned(tmp_path: Path) -> None:
+    """Also with the text that had been streamed until then."""
+    with tracker(tmp_path) as handler:
+        model, done = uuid.uuid4(), uuid.uuid4()
+        handler.on_chain_start(None, "x", run_id=done)
+        handler.on_llm_start(None, ["x"], run_id=model, parent_run_id=done)
+        handler.on_llm_new_token("until ", run_id=model)
+        handler.on_llm_new_token("then", run_id=model)
+        handler.on_chain_end("x", run_id=done)
+    (event,) = [e for e in events_in_folder(tmp_path) if e["event"] == "span_abandoned"]
+    assert (event["span_id"], event["trace_id"]) == (str(model), str(done))
+    assert event["data"]["reason"] == "closed" and event["data"]["open_seconds"] > 0
+    assert event["data"]["stream"]["text"] == "until then"
+
+
+def test_abandoned_with_the_server_down_is_on_disk(tmp_path: Path) -> None:
+    """Closing in vain still says it, in the spool, and the next tracker delivers it."""
+    wall = Wall(tmp_path)
+    with tracker(wall.folder, close_timeout=0.2) as handler:
+        for _ in range(5):
+            handler.on_chain_start(None, "x", run_id=uuid.uuid4())
+    assert handler.statistics().spooled == 10 and handler.statistics().pending == 0
+    wall.mend()
+    with tracker(tmp_path / "next") as handler:
+        until_in_thread(lambda: handler.statistics().replayed == 10)
+    assert audit_folder(wall.folder).kinds["span_abandoned"] == 5
+
+
+def test_too_many_spans_and_no_room_to_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What can be said neither now nor later is counted as dropped: nothing goes silently."""
+    import asynctrack._spans as spans
+
+    monkeypatch.setattr(spans.OpenSpans.__init__, "__defaults__", (100,))
+    wall = Wall(tmp_path)
+    options = {"overflow": "drop_newest", "durability": "memory", "close_timeout": 0.2}
+    with tracker(wall.folder, max_buffer_events=500, **options) as handler:
+        for _ in range(1_000):
+            handler.on_chain_start(None, "x", run_id=uuid.uuid4())
+    statistics = handler.statistics()
+    starts, said = 1_000, 1_000 - 200  # twice the bound is kept until the end
+    assert statistics.accepted + statistics.dropped["buffer_full"] == starts + said

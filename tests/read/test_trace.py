@@ -103,6 +103,28 @@ def test_unfinished_orphans_and_lost_starts_are_kept_and_marked() -> None:
     assert not lost.started
 
 
+def test_abandoned_spans_say_so_and_a_late_end_still_counts() -> None:
+    """Its writer gave up on a span: it is no finished one, unless its end comes all the same."""
+    log = Log()
+    log("chain_start", "root")
+    log("tool_start", "never", "root")
+    log("tool_start", "late", "root")
+    log("span_abandoned", "never", data={"reason": "too_many"})
+    log("span_abandoned", "late", data={"reason": "too_many"})
+    for _ in range(3):
+        log("custom_event", "root", name="x")
+    log("tool_end", "late", "root", outputs=1)
+    trace = only(build_traces(log.events, linger=1))
+    assert shape(trace) == [
+        ("root", "unfinished", False),
+        ("never", "abandoned", False),
+        ("late", "ok", False),
+    ]
+    spans = {span.span_id: span for span in trace.walk()}
+    assert [spans[name].abandoned for name in ("root", "never", "late")] == [False, True, False]
+    assert spans["late"].outputs == 1 and not trace.complete
+
+
 def test_a_child_that_ends_late_is_in_its_trace() -> None:
     """A background task that starts after its parent ended belongs to it, whatever the writer,
     which has forgotten the trace by then, calls its trace."""
