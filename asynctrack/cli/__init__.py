@@ -141,5 +141,8 @@ def _end(code: int, *, now: bool) -> int:
     # Python would wait for threads that wait for S3, and complain that nobody reads its output.
     try:
         sys.stderr.flush()
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        pass  # nobody reads it
     finally:
         os._exit(code)
