@@ -74,9 +74,10 @@ def locate_run(
     if len(found) != 1:
         only_run([one.locations[0] for one in found], describe(source, root))
     for location in found[0].locations:
-        if next(iter(location.store.objects(location.prefix)), None) is not None:
-            return found[0]
+        # The spool first: what is there can be followed while S3 is away.
         if writers_of(spool_dir, location):
+            return found[0]
+        if next(iter(location.store.objects(location.prefix)), None) is not None:
             return found[0]
     raise nothing_at(found[0].locations[0].uri)
 

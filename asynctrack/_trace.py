@@ -155,6 +155,38 @@ class TraceBuilder:
         return _tree(trace)
 
 
+class Pairs:
+    """Pairs starts with ends as they come, for whoever watches a Run: spans without trees.
+
+    Args:
+        at_most: Spans that are kept open; of more, those that started first are given up.
+    """
+
+    def __init__(self, at_most: int = 100_000) -> None:
+        self._open: OrderedDict[_Key, Event] = OrderedDict()
+        self._at_most = at_most
+
+    def add(self, event: Event) -> Span | None:
+        """Take an event in; return the span that it ends."""
+        kind, _, what = event.event.rpartition("_")
+        if event.span_id is None or kind not in _KINDS:
+            return None
+        key = (event.writer_id, event.span_id)
+        if what == "start":
+            self._open[key] = event
+            if len(self._open) > self._at_most:
+                self._open.popitem(last=False)
+            return None
+        if what not in ("end", "error"):
+            return None
+        span = _OpenSpan(event.span_id)
+        span.start, span.end = self._open.pop(key, None), event
+        span.parent_span_id = event.parent_span_id
+        if span.parent_span_id is None and span.start is not None:
+            span.parent_span_id = span.start.parent_span_id
+        return _span(span, (), False, event.trace_id or event.span_id)
+
+
 def build_traces(events: Iterable[Event], *, linger: int = LINGER) -> Iterator[Trace]:
     """Yield the traces in a stream of events: complete ones as they end, the others at the end.
 

@@ -121,8 +121,10 @@ def _failed(error: Exception) -> int:
         "NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "NoRegionError",
     ):  # fmt: skip
         return _say(
-            f"AWS cannot be asked: {error}. Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and"
-            " AWS_SECRET_ACCESS_KEY, and AWS_REGION; or give --profile and --region.",
+            f"AWS cannot be asked ({str(error).rstrip('.')}). Set AWS_PROFILE, or"
+            " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_REGION; or give --profile and"
+            " --region. To read a folder of this machine, name one that exists: without --root,"
+            " names are asked of SageMaker.",
             USAGE,
         )
     return _say(f"{type(error).__name__}: {error}", FAILED)
@@ -139,5 +141,8 @@ def _end(code: int, *, now: bool) -> int:
     # Python would wait for threads that wait for S3, and complain that nobody reads its output.
     try:
         sys.stderr.flush()
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        pass  # nobody reads it
     finally:
         os._exit(code)

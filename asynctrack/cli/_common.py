@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from asynctrack._experiment import RecordedExperiment
-    from asynctrack._open import Source
+    from asynctrack._open import Found, Source
     from asynctrack._read import RecordedRun
 
 OK: Final = 0
@@ -93,6 +93,37 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--profile", help="profile of the AWS configuration")
     group.add_argument("--region", help="AWS region")
+    spool = group.add_mutually_exclusive_group()
+    spool.add_argument(
+        "--spool-dir",
+        metavar="DIR",
+        help="this machine's spool, whose events of the Run are read too; default:"
+        " $ASYNCTRACK_SPOOL_DIR, else the one that trackers use",
+    )
+    spool.add_argument(
+        "--no-spool", action="store_true", help="read what is delivered only, not this machine's"
+    )
+
+
+def add_prices_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--prices``."""
+    parser.add_argument(
+        "--prices",
+        metavar="FILE",
+        help='JSON: {"model": [USD per million input tokens, USD per million output tokens]};'
+        " default: $ASYNCTRACK_PRICES. No price is built in: without one no cost is shown",
+    )
+
+
+def spool_of(options: argparse.Namespace) -> str | bool:
+    """Return which spool is read too, as ``spool_dir`` of ``open_run`` takes it."""
+    return False if options.no_spool else options.spool_dir or True
+
+
+def root_of(options: argparse.Namespace) -> str | None:
+    """Return where names are looked for; None asks SageMaker."""
+    root: str | None = options.root or os.environ.get("ASYNCTRACK_ROOT") or None
+    return root
 
 
 def source_of(text: str, options: argparse.Namespace) -> tuple[Source, str | None]:
@@ -105,18 +136,23 @@ def source_of(text: str, options: argparse.Namespace) -> tuple[Source, str | Non
     """
     if text.startswith("s3://"):
         return text, None
-    root: str | None = options.root or os.environ.get("ASYNCTRACK_ROOT") or None
     path = Path(text).expanduser()
     # With --root a name is meant, also where a folder happens to be called so.
     if options.root is None and path.exists():
         return path, None
     parts = text.split("/")
     if len(parts) == 2 and all(parts) and parts[0] not in (".", "..", "~"):
-        return (parts[0], parts[1]), root
+        return (parts[0], parts[1]), root_of(options)
     raise Missing(
         f"there is no folder {text!r}, and it is no Run's name: give an s3:// address, a folder, or"
         " experiment/run (with --root PLACE, or known to SageMaker)"
     )
+
+
+def reading(options: argparse.Namespace) -> dict[str, Any]:
+    """Return how Runs are read, as keywords of ``open_run`` and its like."""
+    more = {"prices": options.prices} if hasattr(options, "prices") else {}
+    return {**access_of(options), "spool_dir": spool_of(options), **more}
 
 
 def access_of(options: argparse.Namespace) -> dict[str, Any]:
@@ -143,7 +179,7 @@ def open_named_run(text: str, options: argparse.Namespace, **more: Any) -> Recor
     from asynctrack._read import open_run
 
     source, root = source_of(text, options)
-    return open_run(source, root=root, **access_of(options), **more)
+    return open_run(source, root=root, **reading(options), **more)
 
 
 def open_named_experiment(
@@ -162,7 +198,7 @@ def open_named_experiment(
     """
     from asynctrack._experiment import open_experiment
 
-    root = options.root or os.environ.get("ASYNCTRACK_ROOT") or None
+    root = root_of(options)
     if text.startswith("s3://") or (options.root is None and Path(text).expanduser().exists()):
         root = None
     elif "/" in text or text in (".", ".."):
@@ -170,7 +206,46 @@ def open_named_experiment(
             f"there is no folder {text!r}, and an experiment's name has no '/': give an s3://"
             " address, a folder, or the name (with --root PLACE, or known to SageMaker)"
         )
-    return open_experiment(text, root=root, **access_of(options), **more)
+    return open_experiment(text, root=root, **reading(options), **more)
+
+
+def find_named_runs(text: str | None, options: argparse.Namespace) -> list[Found]:
+    """Find all Runs that a user's argument leads to. Blocks.
+
+    Args:
+        text: A Run, an experiment, or any folder or address above; None is all of ``--root``.
+        options: With the options of ``add_source_options``.
+
+    Raises:
+        Missing: ``text`` names nothing.
+        AsynctrackError: As ``open_run``; ``NotFoundError`` where there is none.
+    """
+    from asynctrack._backends._s3_read import Access
+    from asynctrack._open import describe, locate_experiment, locate_runs
+    from asynctrack._sources import nothing_at
+    from asynctrack._spooled import spool_folder
+
+    access = Access(**access_of(options))
+    spool_dir = spool_folder(spool_of(options))
+    place, root = text, None
+    if text is None:
+        place = root_of(options)
+        if place is None:
+            raise Missing(
+                "say where: a folder, s3://bucket/prefix, or the name of an experiment; or set"
+                " ASYNCTRACK_ROOT"
+            )
+    assert place is not None
+    name = not place.startswith("s3://") and "/" not in place and place not in (".", "..")
+    if name and (options.root is not None or not Path(place).expanduser().exists()):
+        return locate_experiment(place, text and root_of(options), access, spool_dir)[1]
+    source: Source = place
+    if text is not None:
+        source, root = source_of(place, options)
+    found = locate_runs(source, root, access, spool_dir)
+    if not found:
+        raise nothing_at(describe(source, root))
+    return found
 
 
 def print_json(document: Any) -> None:

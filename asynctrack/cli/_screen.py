@@ -1,4 +1,4 @@
-"""Prints to the terminal, with rich when it is installed and in plain text when it is not.
+"""Prints: with rich on a terminal, in plain text elsewhere and where rich is not installed.
 
 What models, tools and users wrote is never trusted: it is printed as it is, without markup, and
 its control characters are shown instead of sent, so that a logged text cannot move the cursor,
@@ -11,7 +11,7 @@ import importlib.util
 import shutil
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def printable(text: str, *, lines: bool = True) -> str:
         text: Any text.
         lines: Whether line breaks are kept; elsewhere they are escaped as well.
     """
+    if text.isprintable():  # most of it is, and this takes no time
+        return text
     return "".join(
         char if (lines and char == "\n") or unicodedata.category(char) not in _HIDDEN
         # A lone surrogate cannot even be encoded.
@@ -37,7 +39,7 @@ def printable(text: str, *, lines: bool = True) -> str:
 
 
 class Screen:
-    """Where the demo prints to.
+    """Where commands print to: with rich on a terminal, in plain text elsewhere.
 
     Args:
         out: The stream.
@@ -45,60 +47,93 @@ class Screen:
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stdout
-        self._rich = importlib.util.find_spec("rich") is not None
+        # A pipe or a file gets no colours, no boxes and no line breaks of ours.
+        self._rich = self._out.isatty() and importlib.util.find_spec("rich") is not None
+        self._made: Console | None = None
 
     def heading(self, text: str) -> None:
         """Print a heading."""
-        self._styled(f"\n{printable(text)}", "bold cyan")
+        self.parts((f"\n{text}", "bold cyan"))
 
-    def line(self, text: str = "") -> None:
+    def line(self, text: str = "", style: str = "") -> None:
         """Print a line of text."""
-        self._styled(printable(text), "")
+        self.parts((text, style))
 
-    def quote(self, label: str, text: str) -> None:
-        """Print a logged text under a label."""
-        self._styled(f"{printable(label)}", "bold")
-        self._styled("\n".join(f"  │ {line}" for line in printable(text).split("\n")), "")
-
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table."""
-        cells = [[printable(cell, lines=False) for cell in row] for row in (columns, *rows)]
-        if self._rich:
-            self._rich_table(cells)
-            return
-        widths = [max(len(row[n]) for row in cells) for n in range(len(columns))]
-        for row in cells:
-            parts = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            self._write("  ".join(parts).rstrip())
-
-    def _styled(self, text: str, style: str) -> None:
+    def parts(self, *parts: tuple[str, str]) -> None:
+        """Print a line of several texts, each with its style."""
+        shown = [(printable(text), style) for text, style in parts]
         if not self._rich:
-            self._write(text)
+            self._write("".join(text for text, _ in shown))
             return
         from rich.text import Text
 
         # A Text is never searched for markup, and addresses stay whole for copying.
-        self._console().print(Text(text, style=style), soft_wrap=True)
+        self._console().print(Text.assemble(*shown), soft_wrap=True)
 
-    def _rich_table(self, cells: list[list[str]]) -> None:
+    def quote(self, label: str, text: str, *, indent: str = "  ") -> None:
+        """Print a logged text under a label."""
+        if label:
+            self.parts((indent[2:] + label, "bold"))
+        for line in printable(text).split("\n"):
+            self.parts((f"{indent}│ {line}", ""))
+
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        right: Container[str] = (),
+    ) -> None:
+        """Print a table.
+
+        Args:
+            columns: The headings.
+            rows: The cells.
+            right: Headings of columns that are aligned at the right: numbers.
+        """
+        cells = [[printable(cell, lines=False) for cell in row] for row in (columns, *rows)]
+        numbers = [name in right for name in columns]
+        if self._rich:
+            self._rich_table(cells, numbers)
+            return
+        widths = [max(_width(row[n]) for row in cells) for n in range(len(columns))]
+        for row in cells:
+            parts = []
+            for cell, width, number in zip(row, widths, numbers, strict=True):
+                room = " " * (width - _width(cell))
+                parts.append(room + cell if number else cell + room)
+            self._write("  ".join(parts).rstrip())
+
+    def _rich_table(self, cells: list[list[str]], numbers: list[bool]) -> None:
         from rich import box
         from rich.table import Table
         from rich.text import Text
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in cells[0]:
-            table.add_column(Text(name), overflow="fold")
+        for name, number in zip(cells[0], numbers, strict=True):
+            table.add_column(Text(name), overflow="fold", justify="right" if number else "left")
         for row in cells[1:]:
             table.add_row(*(Text(cell) for cell in row))
         self._console().print(table)
 
     def _console(self) -> Console:
-        from rich.console import Console
+        if self._made is None:
+            from rich.console import Console
 
-        # A pipe or a file has no width of its own: then nothing is to be broken.
-        width = shutil.get_terminal_size().columns if self._out.isatty() else 200
-        return Console(file=self._out, width=width, highlight=False, markup=False)
+            width = shutil.get_terminal_size().columns
+            self._made = Console(file=self._out, width=width, highlight=False, markup=False)
+        return self._made
 
     def _write(self, text: str) -> None:
         encoding = self._out.encoding or "utf-8"
         print(text.encode(encoding, "replace").decode(encoding), file=self._out)
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
+    )

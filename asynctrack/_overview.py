@@ -1,0 +1,167 @@
+"""A Run at a glance, without reading its events: from its manifests, or else from its listing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from asynctrack._listing import list_run
+from asynctrack._manifests import (
+    Metric,
+    Problem,
+    WriterManifest,
+    merge_metrics,
+    merge_parameters,
+    read_manifests,
+)
+from asynctrack._open import Found
+from asynctrack._prices import MILLION, Prices
+from asynctrack._spooled import is_same_s3, waiting_artifacts, writers_of
+
+_MODEL: Final = re.compile(r"gen_ai\.request\.model(?:\.\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class RunOverview:
+    """A Run at a glance. Counts are what its writers said at their last update.
+
+    Attributes:
+        experiment: The experiment's name.
+        run: The Run's name.
+        uri: Its address.
+        state: ``closed``; ``writing``, by a writer of this machine; ``open``: being written
+            elsewhere, or its writer died; ``unknown``: without a manifest.
+        based_on: ``manifests``, or ``listing`` where there is none: sizes and events only.
+        writers: How many there are.
+        events: Events delivered.
+        spooled: Events that wait in this machine's spool.
+        dropped: Events that were never accepted.
+        objects: How many artifacts there are.
+        bytes: Their size, in bytes.
+        traces: Traces that ended; None where it is not known, as the following ones.
+        failed: Traces that ended with an error.
+        model_calls: Calls of models that ended.
+        input_tokens: What models read.
+        output_tokens: What models wrote.
+        cost: In USD, by the prices given, where one model was used and has a price.
+        start_unix_nano: When its first writer began.
+        updated_unix_nano: When its writers were heard of last.
+        parameters: Its parameters.
+    """
+
+    experiment: str
+    run: str
+    uri: str
+    state: str
+    based_on: str
+    writers: int
+    events: int
+    spooled: int
+    dropped: int
+    objects: int
+    bytes: int
+    traces: int | None
+    failed: int | None
+    model_calls: int | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cost: float | None
+    start_unix_nano: int | None
+    updated_unix_nano: int | None
+    parameters: Mapping[str, Any]
+
+
+def overview(
+    found: Found, spool_dir: Path | None = None, prices: Prices | None = None
+) -> RunOverview:
+    """Look at a Run. Blocks: a listing and a few small objects.
+
+    Args:
+        found: Where it is.
+        spool_dir: The spool; None looks at what is delivered only.
+        prices: What models cost.
+
+    Raises:
+        ReadError: A folder cannot be read.
+        BackendError: S3 said no.
+    """
+    first = found.locations[0]
+    spooled, alive = _spooled(found, spool_dir)
+    problems: list[Problem] = []
+    writers = [
+        writer
+        for location in found.locations
+        for writer in read_manifests(location, problems)
+    ]  # fmt: skip
+    writers.sort(key=lambda writer: (writer.created_unix_nano, writer.writer_id))
+    if writers:
+        receipts = [receipt for writer in writers for receipt in writer.artifacts]
+        objects, size = len(receipts), sum(receipt.bytes for receipt in receipts)
+        events = sum(receipt.last_seq - receipt.first_seq + 1 for receipt in receipts)
+        ids = {writer.writer_id for writer in writers}
+    else:
+        stored = [one for some in list_run(found.locations).artifacts.values() for one in some]
+        objects, size = len(stored), sum(one.size for one in stored)
+        events = sum(one.place.last_seq - one.place.first_seq + 1 for one in stored)
+        ids = {one.place.writer_id for one in stored}
+    closed = bool(writers) and all(writer.state == "closed" for writer in writers)
+    metrics = merge_metrics(writers)
+    parameters = {**found.parameters, **merge_parameters(writers)}
+    read = _sum(metrics, "gen_ai.usage.input_tokens", writers)
+    written = _sum(metrics, "gen_ai.usage.output_tokens", writers)
+    return RunOverview(
+        experiment=first.experiment,
+        run=first.run,
+        uri=first.uri,
+        state="writing" if alive else "closed" if closed else "open" if writers else "unknown",
+        based_on="manifests" if writers else "listing",
+        writers=len(ids),
+        events=events,
+        spooled=spooled,
+        dropped=sum(sum(writer.dropped.values()) for writer in writers),
+        objects=objects,
+        bytes=size,
+        traces=_sum(metrics, "asynctrack.trace.count", writers),
+        failed=_sum(metrics, "asynctrack.trace.errors", writers),
+        model_calls=_sum(metrics, "gen_ai.client.operation.count", writers),
+        input_tokens=read,
+        output_tokens=written,
+        cost=_cost(parameters, read, written, prices),
+        start_unix_nano=min((one.created_unix_nano for one in writers), default=None) or None,
+        updated_unix_nano=max((one.updated_unix_nano for one in writers), default=None) or None,
+        parameters=parameters,
+    )
+
+
+def _spooled(found: Found, spool_dir: Path | None) -> tuple[int, bool]:
+    """Return how many events wait, and whether one of their writers lives."""
+    waiting, alive = 0, False
+    for location in found.locations:
+        for writer in writers_of(spool_dir, location):
+            if is_same_s3(writer, location.store):
+                alive = alive or writer.alive
+                for one in waiting_artifacts(writer, location, []):
+                    waiting += one.place.last_seq - one.place.first_seq + 1
+    return waiting, alive
+
+
+def _sum(metrics: Mapping[str, Metric], name: str, writers: list[WriterManifest]) -> int | None:
+    """Return what a metric adds up to: none of it is nothing counted, once there is a manifest."""
+    if not writers:
+        return None
+    metric = metrics.get(name)
+    return 0 if metric is None else round(metric.sum)
+
+
+def _cost(
+    parameters: Mapping[str, Any], read: int | None, written: int | None, prices: Prices | None
+) -> float | None:
+    models = {value for name, value in parameters.items() if _MODEL.fullmatch(name)}
+    model = models.pop() if len(models) == 1 else None
+    pair = prices.get(model) if prices is not None and isinstance(model, str) else None
+    if pair is None or read is None or written is None:
+        return None  # of several models it is not known which one read what
+    return (read * pair[0] + written * pair[1]) / MILLION

@@ -1,0 +1,204 @@
+"""``asynctrack ls``: experiments and their Runs at a glance."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from ._common import (
+    add_command,
+    add_json_option,
+    add_prices_option,
+    add_source_options,
+    find_named_runs,
+    print_json,
+    spool_of,
+)
+from ._progress import Advance, progress
+from ._screen import Screen
+
+if TYPE_CHECKING:
+    from asynctrack._open import Found
+    from asynctrack._overview import RunOverview
+    from asynctrack._prices import Prices
+
+AT_A_TIME: Final = 8
+"""Runs that are looked at at a time."""
+_COUNTED: Final = (
+    "events",
+    "spooled",
+    "bytes",
+    "traces",
+    "failed",
+    "input_tokens",
+    "output_tokens",
+)
+_RIGHT: Final = frozenset(
+    {"traces", "failed", "tokens in", "tokens out", "cost", "events", "spooled", "size"}
+)
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = add_command(
+        commands, "ls", "list experiments and runs: counts, tokens, errors, size, cost", run,
+        description="It reads manifests, not events: counts are what writers said at their last"
+        " update, and cost is known for Runs of one model only. --exact reads every event.",
+    )  # fmt: skip
+    parser.add_argument(
+        "place",
+        nargs="?",
+        metavar="PLACE",
+        help="a folder, an s3:// address, an experiment's name, or experiment/run; default: all"
+        " that is below --root",
+    )
+    parser.add_argument("--exact", action="store_true", help="read all events of all Runs")
+    add_prices_option(parser)
+    add_json_option(parser)
+    add_source_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """List what is there.
+
+    Raises:
+        Missing: The place is none.
+        AsynctrackError: It cannot be read.
+    """
+    from asynctrack._prices import read_prices
+
+    prices = read_prices(options.prices)
+    found = find_named_runs(options.place, options)
+    with progress("looking at", len(found), "runs") as advance:
+        runs = list(_look(found, options, prices, advance))
+    runs.sort(key=lambda one: (one.experiment, one.start_unix_nano or 0, one.run))
+    experiments = [
+        (name, [one for one in runs if one.experiment == name])
+        for name in dict.fromkeys(one.experiment for one in runs)
+    ]
+    if options.json:
+        print_json(
+            {
+                "experiments": [
+                    {"experiment": name, **_totals(some), "runs": [asdict(one) for one in some]}
+                    for name, some in experiments
+                ]
+            }
+        )
+        return 0
+    _show(experiments, exact=options.exact, prices=prices)
+    return 0
+
+
+def _look(
+    found: list[Found], options: argparse.Namespace, prices: Prices | None, advance: Advance
+) -> Iterator[RunOverview]:
+    from asynctrack._overview import overview
+    from asynctrack._read import RecordedRun
+    from asynctrack._spooled import spool_folder
+
+    spool_dir = spool_folder(spool_of(options))
+
+    def look(one: Found) -> RunOverview:
+        seen = overview(one, spool_dir, prices)
+        if options.exact:
+            recorded = RecordedRun(one, damaged="set_aside", spool_dir=spool_dir, prices=prices)
+            seen = _exactly(seen, recorded)
+        return seen
+
+    pool = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="asynctrack-ls")
+    try:
+        for one in pool.map(look, found):
+            advance(1)
+            yield one
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _exactly(seen: RunOverview, recorded: Any) -> RunOverview:
+    summary = recorded.summary()
+    return replace(
+        seen,
+        based_on="events",
+        traces=summary.traces,
+        failed=summary.failed,
+        model_calls=summary.model_calls,
+        input_tokens=summary.input_tokens,
+        output_tokens=summary.output_tokens,
+        cost=summary.cost,
+    )
+
+
+def _totals(runs: Iterable[RunOverview]) -> dict[str, Any]:
+    runs = list(runs)
+    totals = {name: sum(getattr(one, name) or 0 for one in runs) for name in _COUNTED}
+    costs = [one.cost for one in runs if one.cost is not None]
+    return {**totals, "cost": sum(costs) if costs else None}
+
+
+def _show(
+    experiments: list[tuple[str, list[RunOverview]]], *, exact: bool, prices: Prices | None
+) -> None:
+    from . import _words as words
+
+    screen = Screen()
+    for name, runs in experiments:
+        screen.heading(_heading(name, runs))
+        spooled = any(one.spooled for one in runs)
+        columns = ["run", "state", "traces", "failed", "tokens in", "tokens out"]
+        columns += ["cost"] * (prices is not None) + ["events"] + ["spooled"] * spooled
+        columns += ["size", "began"]
+        cells = []
+        for one in runs:
+            row = {
+                "run": one.run,
+                "state": one.state,
+                "traces": words.count(one.traces),
+                "failed": words.count(one.failed),
+                "tokens in": words.count(one.input_tokens),
+                "tokens out": words.count(one.output_tokens),
+                "cost": words.usd(one.cost) or "?",
+                "events": words.count(one.events),
+                "spooled": words.count(one.spooled),
+                "size": words.size(one.bytes),
+                "began": words.moment(one.start_unix_nano),
+            }
+            cells.append([row[column] for column in columns])
+        screen.table(columns, cells, right=_RIGHT)
+    runs = [one for _, some in experiments for one in some]
+    screen.line()
+    if exact:
+        screen.line("Counted from all events.")
+    else:
+        screen.line("From manifests, as of their writers' last update; --exact reads all events.")
+    if any(one.based_on == "listing" for one in runs):
+        screen.line("state unknown: no manifest yet; events and size are those of the objects.")
+    if any(one.state == "open" for one in runs):
+        screen.line("state open: being written elsewhere, or its writer died; asynctrack verify.")
+    if any(one.spooled for one in runs):
+        screen.line("spooled: events on this machine that are not delivered yet.")
+    if prices is None:
+        screen.line("Cost: give --prices FILE; no price is built in.")
+    elif any(one.cost is None for one in runs):
+        screen.line(
+            "cost ?: no price for its model"
+            + ("." if exact else ", or several models; --exact reads which one used what.")
+        )
+
+
+def _heading(name: str, runs: list[RunOverview]) -> str:
+    from . import _words as words
+
+    total = _totals(runs)
+    parts = [
+        f"{len(runs)} run{'' if len(runs) == 1 else 's'}",
+        f"{words.count(total['traces'])} traces",
+        f"{words.count(total['failed'])} failed",
+        f"{words.count(total['events'])} events",
+        words.size(total["bytes"]),
+        words.usd(total["cost"]),
+    ]
+    return f"{name}: {', '.join(part for part in parts if part)}"

@@ -1,0 +1,320 @@
+"""``asynctrack show``: one Run in numbers, its slowest and its failed traces."""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ._common import (
+    RUN_HELP,
+    add_command,
+    add_json_option,
+    add_prices_option,
+    add_source_options,
+    open_named_run,
+    print_json,
+)
+from ._progress import Advance, progress
+from ._screen import Screen
+
+if TYPE_CHECKING:
+    from asynctrack._decode import Event
+    from asynctrack._experiment import Percentiles, RunSummary
+    from asynctrack._read import RecordedRun
+    from asynctrack._span import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class TraceLine:
+    """A trace on one line.
+
+    Attributes:
+        trace_id: Its id.
+        name: The root's name.
+        status: ``ok``, ``error`` or ``unfinished``.
+        duration: Seconds; None where its root is not whole.
+        start_unix_nano: When it started.
+        spans: How many it has.
+        input_tokens: What its models read.
+        output_tokens: What its models wrote.
+        error: Type and message of the root's error, or of the first span's that has one.
+        error_span: The span where the error came up: the deepest of those it passed.
+    """
+
+    trace_id: str
+    name: str
+    status: str
+    duration: float | None
+    start_unix_nano: int | None
+    spans: int
+    input_tokens: int
+    output_tokens: int
+    error: str = ""
+    error_span: str = ""
+
+
+@dataclass(slots=True)
+class Remarkable:
+    """The traces worth a look, of a stream of them: a bounded number.
+
+    Attributes:
+        at_most: How many of each.
+        slowest: The slowest ones, the fastest of them first.
+        failed: The last ones that failed.
+        unfinished: The last ones of which something is missing.
+    """
+
+    at_most: int
+    slowest: list[tuple[float, int, TraceLine]] = field(default_factory=list)
+    failed: list[TraceLine] = field(default_factory=list)
+    unfinished: list[TraceLine] = field(default_factory=list)
+    seen: int = 0
+
+    def watch(self, traces: Iterable[Trace]) -> Iterator[Trace]:
+        """Pass traces on, and remember those worth a look."""
+        for trace in traces:
+            self.seen += 1
+            line = trace_line(trace)
+            if line.duration is not None:
+                item = (line.duration, -self.seen, line)
+                if len(self.slowest) < self.at_most:
+                    heapq.heappush(self.slowest, item)
+                elif self.slowest and item > self.slowest[0]:
+                    heapq.heapreplace(self.slowest, item)
+            for status, kept in (("error", self.failed), ("unfinished", self.unfinished)):
+                if line.status == status:
+                    kept.append(line)
+                    del kept[: -self.at_most or len(kept)]
+            yield trace
+
+
+def trace_line(trace: Trace) -> TraceLine:
+    """Return a trace on one line."""
+    spans = list(trace.walk())
+    root = trace.root or spans[0]
+    failed = [span for span in spans if span.error is not None]
+    status = "error" if root.error else "ok" if trace.complete else "unfinished"
+    source = failed[-1] if failed else None
+    error = root.error or (source.error if source is not None else None)
+    return TraceLine(
+        trace_id=trace.trace_id,
+        name=root.name or root.kind,
+        status=status,
+        duration=trace.duration,
+        start_unix_nano=trace.start_unix_nano,
+        spans=len(spans),
+        input_tokens=trace.input_tokens,
+        output_tokens=trace.output_tokens,
+        error="" if error is None else f"{error.type}: {error.message}",
+        error_span="" if source is None else source.name or source.kind,
+    )
+
+
+def counted(events: Iterable[Event], advance: Advance) -> Iterator[Event]:
+    """Pass events on, and tell how many have come."""
+    for event in events:
+        advance(1)
+        yield event
+
+
+def traces_with_progress(recorded: RecordedRun, advance: Advance) -> Iterator[Trace]:
+    """Yield a Run's traces, and tell how many events have been read."""
+    from asynctrack._trace import build_traces
+
+    return build_traces(counted(recorded.events(), advance))
+
+
+def expected_events(recorded: RecordedRun) -> int | None:
+    """Return how many events there will be, as far as manifests say; None where they do not."""
+    return recorded.manifest.accepted or None
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = add_command(
+        commands, "show", "show one Run: numbers, percentiles, slowest and failed traces", run,
+        description="It reads all events of the Run, once.",
+    )  # fmt: skip
+    parser.add_argument("run_name", metavar="RUN", help=RUN_HELP)
+    parser.add_argument(
+        "--top", type=_whole, default=5, metavar="N", help="how many traces of each; default: 5"
+    )
+    add_prices_option(parser)
+    add_json_option(parser)
+    add_source_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read the Run, and show it.
+
+    Raises:
+        Missing: The argument names nothing.
+        AsynctrackError: It cannot be read.
+    """
+    from asynctrack._experiment import summarize
+    from asynctrack._prices import read_prices
+
+    prices = read_prices(options.prices)
+    recorded = open_named_run(options.run_name, options, damaged="set_aside")
+    remarkable = Remarkable(options.top)
+    with progress("reading", expected_events(recorded)) as advance:
+        traces = remarkable.watch(traces_with_progress(recorded, advance))
+        summary = summarize(recorded, traces=traces, prices=prices)
+    slowest = [line for _, _, line in sorted(remarkable.slowest, reverse=True)]
+    if options.json:
+        from . import _plain
+
+        print_json(
+            {
+                **_plain.summary(summary),
+                "slowest_traces": [asdict(line) for line in slowest],
+                "failed_traces": [asdict(line) for line in remarkable.failed],
+                "unfinished_traces": [asdict(line) for line in remarkable.unfinished],
+                "problem_list": [asdict(problem) for problem in recorded.problems],
+            }
+        )
+        return 0
+    screen = Screen()
+    _show(recorded, summary, screen, priced=prices is not None)
+    _show_traces(f"Slowest of {summary.traces:,} traces", slowest, screen)
+    if remarkable.failed:
+        title = f"Failed: {summary.failed:,}"
+        if summary.failed > len(remarkable.failed):
+            title += f", the last {len(remarkable.failed)}"
+        _show_traces(title, remarkable.failed, screen, errors=True)
+    if remarkable.unfinished:
+        _show_traces("Not whole", remarkable.unfinished, screen)
+    if recorded.problems:
+        screen.heading(f"Could not be read: {len(recorded.problems):,}")
+        for problem in recorded.problems[: options.top]:
+            screen.line(str(problem))
+    if slowest:
+        screen.line("\nOne of them, with its prompts and answers:")
+        screen.line(f"asynctrack trace {shlex.quote(recorded.uris[0])} {slowest[0].trace_id}")
+    return 0
+
+
+def _show(recorded: RecordedRun, summary: RunSummary, screen: Screen, *, priced: bool) -> None:
+    from . import _words as words
+
+    screen.heading(f"{summary.experiment} / {summary.run}")
+    for uri in recorded.uris:
+        screen.line(uri)
+    manifest = recorded.manifest
+    dropped = sum(manifest.dropped.values())
+    state = "closed" if summary.closed else "open"
+    facts = {
+        "state": f"{state}, {summary.writers} writer{'' if summary.writers == 1 else 's'}",
+        "time": f"{words.moment(summary.start_unix_nano)} – {words.moment(summary.end_unix_nano)}"
+        if summary.start_unix_nano
+        else "",
+        "traces": f"{summary.traces:,}, of them {summary.failed:,} failed"
+        + (f", {summary.unfinished:,} not whole" if summary.unfinished else ""),
+        "spans": f"{summary.spans:,}, of them {summary.model_calls:,} model calls,"
+        f" {summary.errors:,} with an error",
+        "tokens": f"{summary.input_tokens:,} in, {summary.output_tokens:,} out",
+        "cost": _cost(summary, priced=priced),
+        "spooled": f"{summary.spooled:,} spans, not delivered yet: on this machine"
+        if summary.spooled
+        else "",
+        "dropped": f"{dropped:,} events that were never accepted" if dropped else "",
+    }
+    for name, text in facts.items():
+        if text:
+            screen.parts((f"{name:<9}", "bold"), (text, ""))
+    rows = [
+        _percentiles("trace", summary.trace_seconds, words.seconds),
+        _percentiles("model call", summary.model_seconds, words.seconds),
+        _percentiles("to first token", summary.first_token_seconds, words.seconds),
+        _percentiles("tokens in, each call", summary.call_input_tokens, words.count),
+        _percentiles("tokens out, each call", summary.call_output_tokens, words.count),
+    ]
+    rows = [row for row in rows if row]
+    if rows:
+        screen.heading("Percentiles")
+        marks = ["p50", "p90", "p95", "p99", "max"]
+        screen.table(["", "count", *marks], rows, right={"count", *marks})
+    parameters = {
+        name: value
+        for name, value in summary.parameters.items()
+        if name not in ("asynctrack.events", "asynctrack.manifest")
+    }
+    if parameters:
+        screen.heading("Parameters")
+        screen.table(
+            ["name", "value"],
+            [[name, words.one_line(value, 120)] for name, value in sorted(parameters.items())],
+        )
+    logged = {
+        name: metric
+        for name, metric in summary.metrics.items()
+        if not name.startswith(("gen_ai.", "asynctrack."))
+    }
+    if logged:
+        screen.heading("Metrics")
+        columns = ["last", "mean", "min", "max", "points"]
+        screen.table(
+            ["name", *columns],
+            [
+                [name, *(f"{getattr(one, mark):.6g}" for mark in columns[:4]), f"{one.count:,}"]
+                for name, one in sorted(logged.items())
+            ],
+            right=set(columns),
+        )
+
+
+def _show_traces(
+    title: str, lines: list[TraceLine], screen: Screen, *, errors: bool = False
+) -> None:
+    from . import _words as words
+
+    if not lines:
+        return
+    screen.heading(title)
+    columns = ["trace", "name", "took", "spans", "tokens in", "tokens out", "started"]
+    screen.table(
+        columns + ["error"] * errors,
+        [
+            [
+                line.trace_id,
+                line.name,
+                words.seconds(line.duration),
+                words.count(line.spans),
+                words.count(line.input_tokens),
+                words.count(line.output_tokens),
+                words.moment(line.start_unix_nano),
+                *([f"in {line.error_span}: {words.one_line(line.error, 100)}"] if errors else []),
+            ]
+            for line in lines
+        ],
+        right={"took", "spans", "tokens in", "tokens out"},
+    )
+
+
+def _percentiles(name: str, values: Percentiles, say: Any) -> list[str]:
+    if not values.count:
+        return []
+    marks = (values.p50, values.p90, values.p95, values.p99, values.max)
+    return [name, f"{values.count:,}", *(say(mark) for mark in marks)]
+
+
+def _cost(summary: RunSummary, *, priced: bool) -> str:
+    from . import _words as words
+
+    if not priced:
+        return "not known: give --prices FILE; no price is built in" if summary.model_calls else ""
+    unknown = f"{summary.unpriced:,} model calls without a price or tokens"
+    if summary.cost is None:
+        return f"not known: {unknown}" if summary.unpriced else ""
+    return words.usd(summary.cost) + (f", without {unknown}" if summary.unpriced else "")
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("a whole number, 0 or more")
+    return value

@@ -1,0 +1,177 @@
+"""Numbers, times and payloads in words, for people at a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any, Final
+
+from asynctrack._decode import json_text
+from asynctrack._span import Span
+
+CUT: Final = 1_000
+"""Characters of a text that are shown unless all are asked for."""
+_UNITS: Final = ("B", "KB", "MB", "GB", "TB")
+
+
+def count(value: float | None) -> str:
+    """Return a whole number with separators; empty where it is not known."""
+    return "" if value is None else f"{value:,.0f}"
+
+
+def seconds(value: float | None) -> str:
+    """Return a duration."""
+    if value is None:
+        return ""
+    if value < 0:
+        return f"-{seconds(-value)}"
+    if value < 0.9995:
+        return f"{value * 1e3:.3g} ms" if value < 0.0995 else f"{value * 1e3:.0f} ms"
+    if value < 119.5:
+        return f"{value:.3g} s" if value < 99.5 else f"{value:.0f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def size(value: float | None) -> str:
+    """Return a number of bytes, in powers of 1,000 as S3's bill has them."""
+    if value is None:
+        return ""
+    number = float(value)
+    for unit in _UNITS:
+        if number < 999.5 or unit == _UNITS[-1]:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.3g} {unit}"
+        number /= 1000
+    raise AssertionError("the last unit takes all")
+
+
+def usd(value: float | None) -> str:
+    """Return a cost."""
+    if value is None:
+        return ""
+    if value >= 1 or value <= 0:
+        return f"${value:,.2f}"
+    digits = min(12, 2 - math.floor(math.log10(value)))  # three that count
+    return f"${value:.{digits}f}"
+
+
+def moment(unix_nano: int | None) -> str:
+    """Return a time, in UTC to the second."""
+    if unix_nano is None:
+        return ""
+    at = datetime.fromtimestamp(unix_nano // 10**9, tz=timezone.utc)
+    return at.strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def clock(unix_nano: int) -> str:
+    """Return the time of day, in UTC to the millisecond."""
+    at = datetime.fromtimestamp(unix_nano // 10**9, tz=timezone.utc)
+    return f"{at:%H:%M:%S}.{unix_nano // 10**6 % 1000:03d}Z"
+
+
+def shortened(text: str, limit: int | None) -> str:
+    """Cut a text, and say how much is left out.
+
+    Args:
+        text: The text.
+        limit: Characters at the most; None cuts nothing.
+    """
+    if limit is None or len(text) <= limit:
+        return text
+    return f"{text[:limit]}… [{len(text) - limit:,} more characters]"
+
+
+def one_line(value: Any, limit: int) -> str:
+    """Return a payload on one line."""
+    return shortened(" ".join(said(value).split()), limit)
+
+
+def said(value: Any) -> str:
+    """Return a payload as text: what was said in it where there is such a thing, else JSON."""
+    parts = list(conversation(value))
+    if len(parts) == 1:
+        return parts[0][1]
+    return "\n".join(f"{role}: {text}" for role, text in parts)
+
+
+def prompt(span: Span) -> list[tuple[str, str]]:
+    """Return what went into a span, each with a label."""
+    return list(conversation(span.inputs))
+
+
+def answer(span: Span) -> list[tuple[str, str]]:
+    """Return what came out of a span, each with a label."""
+    if span.outputs is None and span.stream is not None:
+        text = span.stream.get("text")
+        return [("", text)] if isinstance(text, str) else []
+    return list(conversation(span.outputs))
+
+
+def conversation(value: Any) -> Iterator[tuple[str, str]]:
+    """Yield the messages of a payload, each with its role; what is none of that as JSON."""
+    if value is None:
+        return
+    if isinstance(value, str):
+        yield "", value
+    elif isinstance(value, dict) and _is_message(value):
+        yield _role(value), _message(value)
+    elif isinstance(value, list) and value and all(map(_is_message, value)):
+        for message in value:
+            yield _role(message), _message(message)
+    elif isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
+        yield from conversation(value[0])  # a batch of one
+    elif isinstance(value, list) and value and all(map(_is_generation, value)):
+        for generation in value:
+            message = generation.get("message")
+            if _is_message(message):
+                yield _role(message), _message(message)
+            else:
+                yield "", str(generation.get("text", ""))
+    elif isinstance(value, dict) and "generations" in value:
+        yield from conversation(value["generations"])
+    elif isinstance(value, dict) and len(value) == 1:
+        ((name, item),) = value.items()
+        if name in ("messages", "prompts", "prompt", "input", "output") and item is not None:
+            yield from conversation(item)
+        else:
+            yield "", json_text(value) or ""
+    elif isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        yield from (("", item) for item in value)
+    else:
+        yield "", json_text(value) or ""
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and "content" in value and isinstance(value.get("type"), str)
+
+
+def _is_generation(value: Any) -> bool:
+    return isinstance(value, dict) and "text" in value and ("message" in value or "type" in value)
+
+
+def _role(message: dict[str, Any]) -> str:
+    name = message.get("name")
+    kind = str(message["type"])
+    return f"{kind} {name}" if isinstance(name, str) and name else kind
+
+
+def _message(message: dict[str, Any]) -> str:
+    content = message["content"]
+    blocks = content if isinstance(content, list) else [content]
+    lines = []
+    for block in blocks:
+        if isinstance(block, dict) and isinstance(block.get("text"), str):
+            lines.append(block["text"])
+        elif isinstance(block, str):
+            lines.append(block)
+        elif block is not None:
+            lines.append(json_text(block) or "")
+    calls = message.get("tool_calls")
+    lines += [
+        f"→ {call.get('name')}({json_text(call.get('args')) or ''})"
+        for call in (calls if isinstance(calls, list) else ())
+        if isinstance(call, dict)
+    ]
+    return "\n".join(line for line in lines if line)
