@@ -11,7 +11,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timezone
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import anyio.to_thread
@@ -21,6 +21,9 @@ from asynctrack._backends._aws_errors import map_error
 from asynctrack._backends._run import RunTarget, local_parameter_names, mirror_parameters
 from asynctrack._errors import BackendError, TransientError
 from asynctrack._format import MEDIA_TYPE, run_prefix
+
+if TYPE_CHECKING:
+    from asynctrack._backends._clock import ServerClock
 
 CONNECT_TIMEOUT: Final = 3.0
 READ_TIMEOUT: Final = 15.0
@@ -64,6 +67,7 @@ class AwsBackend:
         self._s3: Any = None
         self._sagemaker: Any = None
         self._metrics: Any = None
+        self._clock: ServerClock | None = None
 
     async def open(self) -> None:
         """Find the bucket and make the clients."""
@@ -201,6 +205,18 @@ class AwsBackend:
     async def _call(self, operation: Any, **request: Any) -> Any:
         try:
             with anyio.fail_after(ATTEMPT_TIMEOUT):
+                signed_with = 0.0 if self._clock is None else self._clock.offset
+                try:
+                    return await operation(**request)
+                except Exception as error:
+                    response = getattr(error, "response", None)
+                    if (
+                        self._clock is None
+                        or not isinstance(response, dict)
+                        or not self._clock.corrected(signed_with, response)
+                    ):
+                        raise
+                # Once, and signed anew: the refusal said what was wrong with it.
                 return await operation(**request)
         except BackendError:
             raise
@@ -231,6 +247,7 @@ class AwsBackend:
         from aiobotocore.config import AioConfig
         from aiobotocore.session import AioSession
 
+        from asynctrack._backends._clock import ServerClock
         from asynctrack._backends._credentials import delegate_credentials
         from asynctrack._backends._http import OneAttemptSession
 
@@ -269,6 +286,9 @@ class AwsBackend:
                 config=AioConfig(**shared),
             )
         )
+        self._clock = ServerClock()
+        for client in (self._s3, self._sagemaker, self._metrics):
+            self._clock.sign_for(client.meta.events)
 
 
 def _import_libraries() -> None:

@@ -46,4 +46,4 @@ def ground(
     )
     client = aws.boto_session().client("sagemaker")
     client.create_trial_component(TrialComponentName=place.trial_component)
-    return Ground(place, s3, s3_proxy, client)
+    return Ground(place, s3, s3_proxy, client, sagemaker_proxy)

@@ -35,6 +35,7 @@ class Ground:
     proxy: FaultProxy
     sagemaker: Any
     """A boto3 client, past every proxy."""
+    sagemaker_proxy: FaultProxy
 
     def run(self, credentials: Callable[[], Any] | None = None) -> Any:
         """What ``tracker`` takes."""

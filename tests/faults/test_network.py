@@ -12,6 +12,8 @@ import os
 import socket
 import stat
 import time
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import pytest
 
 import asynctrack._backends._aws as aws_module
 from asynctrack import BackendError, tracker, verify
+from asynctrack._backends._clock import ServerClock
 from tests.e2e.waiting import until_in_thread
 from tests.faults.ground import (
     EVENTS,
@@ -275,6 +278,57 @@ def test_a_clock_that_is_wrong_for_once(ground: Ground) -> None:
         end(handler)
     assert len(ground.puts()) == 2
     assert handler.statistics().delivered == 1
+
+
+@pytest.mark.parametrize("minutes", [20, -20])
+def test_a_clock_that_stays_wrong(
+    ground: Ground, minutes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Signed by the servers' clock from the first refusal on; back to our own once it is right."""
+    wrong = timedelta(minutes=minutes)
+
+    def local(**_: Any) -> datetime:
+        return (datetime.now(timezone.utc) + wrong).replace(tzinfo=None)
+
+    # What this machine's clock shows to all that signs.
+    monkeypatch.setattr("botocore.auth.get_current_datetime", local)
+    monkeypatch.setattr(
+        ServerClock.__init__, "__defaults__", (lambda: time.time() + wrong.total_seconds(),)
+    )
+
+    def too_far_off(request: Request) -> bool:
+        signed = datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%SZ")
+        return abs(datetime.now(timezone.utc).replace(tzinfo=None) - signed) > timedelta(minutes=5)
+
+    date = {"Date": format_datetime(datetime.now(timezone.utc), usegmt=True)}
+    for proxy, code in (
+        (ground.proxy, "RequestTimeTooSkewed"),
+        (ground.sagemaker_proxy, "InvalidSignatureException"),
+    ):
+        proxy.add(Answer(403, code=code, headers=date), when=too_far_off)
+
+    def refused() -> int:
+        seen = [*ground.proxy.requests, *ground.sagemaker_proxy.requests]
+        return sum(one.status == 403 for one in seen)
+
+    with tracker(ground.run(), upload_concurrency=1) as handler:
+        for number in range(3):
+            end(handler, number)
+            assert handler.flush(30)
+        handler.log_parameters({"rate": 1})
+        assert handler.flush(30)
+        # At most one each, when the first requests to S3 and to SageMaker go out together.
+        assert 1 <= refused() <= 2
+        before = refused()
+        wrong = timedelta()  # somebody has set it
+        end(handler, 3)
+        assert handler.flush(30)
+        assert refused() <= before + 2
+    statistics = handler.statistics()
+    assert (statistics.delivered, statistics.retries) == (5, 0)
+    assert [one for one in outputs(ground.events()) if one is not None] == [0, 1, 2, 3]
+    assert ground.parameters()["rate"] == 1
+    assert ground.problems() == []
 
 
 # -- rows 13 and 14 -------------------------------------------------------------------------------
