@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import base64
 import random
 import secrets
@@ -64,7 +65,10 @@ def replay(spool_dir: Path, options: argparse.Namespace) -> int:
     total = _Total()
     segments = sum(len(waiting_segments(path)) for path in found)
     with progress("delivering", segments, "segments") as advance:
-        anyio.run(_all, found, options, total, advance)
+        try:
+            anyio.run(_all, found, options, total, advance)
+        except asyncio.CancelledError:  # what Ctrl-C becomes there until Python 3.11
+            raise KeyboardInterrupt from None
     _report(spool_dir, total, as_json=options.json)
     return 1 if total.problems else 0
 

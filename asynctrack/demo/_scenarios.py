@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
 
 from . import _prompts
 from ._models import ModelServer, chat_model
@@ -58,9 +61,14 @@ async def age(handler: BaseCallbackHandler, server: ModelServer) -> str:
 
     async with chat_model(server) as model:
         agent: Any = create_agent(model, agent_tools(), system_prompt=_prompts.AGENT)
-        state = await agent.ainvoke(
-            {"messages": [("user", _prompts.QUESTION)]}, config={"callbacks": [handler]}
-        )
+        asked = {"messages": [("user", _prompts.QUESTION)]}
+        config = {"callbacks": [handler]}
+        if sys.version_info < (3, 11):
+            # Tasks take no context there, and LangGraph's agents hand the callbacks on to their
+            # model and tools in it: an asynchronous agent would not be seen inside.
+            state = await anyio.to_thread.run_sync(agent.invoke, asked, config)
+        else:
+            state = await agent.ainvoke(asked, config)
         return str(state["messages"][-1].content)
 
 
