@@ -50,6 +50,16 @@ class RunTarget:
     metrics_endpoint: str
     path_style: bool
 
+    def model_loader(self) -> Any:
+        """Return the loader of service models that the Run's clients were made with, or None.
+
+        It holds what has been parsed already: megabytes of JSON, and most of a second.
+        """
+        try:
+            return self.session.boto_session._session.get_component("data_loader")
+        except Exception:
+            return None  # another kind of session: ours is as good, and only slower
+
     def default_bucket(self) -> tuple[str, str]:
         """Return the session's default bucket and the prefix in it. Blocks: asks the network."""
         bucket = str(self.session.default_bucket())
