@@ -5,6 +5,11 @@ Both the write path and the read path build on this module and on nothing else o
     <prefix>/asynctrack/v1/experiment=<E>/run=<R>/dt=<YYYY-MM-DD>/<writer>-<first>-<last>.jsonl.zst
     <prefix>/asynctrack/v1/experiment=<E>/run=<R>/_manifest/<writer>.json
 
+``compact`` writes the same events a second time beside them, with the same Hive keys::
+
+    <prefix>/asynctrack/v1-compact/experiment=<E>/run=<R>/dt=<YYYY-MM-DD>/<id>.parquet
+    <prefix>/asynctrack/v1-compact/experiment=<E>/run=<R>/_manifest/<id>.json
+
 Change it only together with ``SCHEMA_VERSION``.
 """
 
@@ -51,6 +56,26 @@ def run_prefix(prefix: str, experiment: str, run: str) -> str:
     """
     stem = f"{prefix}/" if prefix else ""
     return f"{stem}asynctrack/v{SCHEMA_VERSION}/experiment={experiment}/run={run}/"
+
+
+def compact_prefix(prefix: str) -> str:
+    """Return the folder of a Run's compacted events, for the folder of the Run.
+
+    Beside and not in it: an engine that is given the root of either finds one format there.
+    """
+    root = f"asynctrack/v{SCHEMA_VERSION}"
+    before, _, below = prefix.rpartition(f"{root}/experiment=")
+    return f"{before}{root}-compact/experiment={below}"
+
+
+def compact_name(day: str, file_id: str) -> str:
+    """Return the key of a Parquet file below ``compact_prefix``."""
+    return f"dt={day}/{file_id}.parquet"
+
+
+def compact_manifest_name(file_id: str) -> str:
+    """Return the key, below ``compact_prefix``, of what says what is in a Parquet file."""
+    return f"_manifest/{file_id}.json"
 
 
 def artifact_name(

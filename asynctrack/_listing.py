@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from asynctrack._artifact import Receipt
+from asynctrack._compacted import CompactStore, Twin, read_compacted, twins_of
 from asynctrack._format import ArtifactName, parse_artifact_name
 from asynctrack._manifests import Problem, WriterManifest, read_manifests
-from asynctrack._sources import Location, Store
+from asynctrack._sources import Location, Store, run_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,21 @@ def find_delivered(waiting: StoredArtifact) -> StoredArtifact | None:
     return None
 
 
+def find_compacted(gone: StoredArtifact) -> StoredArtifact | None:
+    """Return what stands for a segment that was deleted since it was listed; None where nothing
+    does. Blocks."""
+    location = run_at(gone.store, gone.key)
+    if location is None or isinstance(gone.store, CompactStore):
+        return None
+    name = gone.key[len(location.prefix) :]
+    twin = twins_of(location, read_compacted(location, []), {}).get(name)
+    return None if twin is None else _stored(twin)
+
+
+def _stored(twin: Twin) -> StoredArtifact:
+    return StoredArtifact(twin.store, twin.key, twin.size, twin.place, twin.sha256)
+
+
 def list_run(locations: Iterable[Location]) -> Listing:
     """Read the manifests of a Run and list its artifacts. Blocks.
 
@@ -98,6 +114,7 @@ def list_run(locations: Iterable[Location]) -> Listing:
     for location in locations:
         here = read_manifests(location, problems)
         listed = {receipt.name: receipt for writer in here for receipt in writer.artifacts}
+        seen: dict[str, ArtifactName] = {}
         for found in location.store.objects(location.prefix):
             name = found.key[len(location.prefix) :]
             place = parse_artifact_name(name)
@@ -106,11 +123,18 @@ def list_run(locations: Iterable[Location]) -> Listing:
                     reason = "not the key of an artifact; left alone"
                     problems.append(Problem(location.store.uri(found.key), reason))
                 continue
+            seen[name] = place
             receipt = listed.pop(name, None)
             sha256 = None if receipt is None else receipt.sha256
             artifacts.setdefault(place.writer_id, []).append(
                 StoredArtifact(location.store, found.key, found.size, place, sha256)
             )
+        # After the segments: whoever compacts says so first, and deletes only then.
+        twins = twins_of(location, read_compacted(location, problems), seen)
+        for name, twin in twins.items():
+            listed.pop(name, None)
+            if twin.place.first_seq <= twin.place.last_seq:  # else its events are in others
+                artifacts.setdefault(twin.place.writer_id, []).append(_stored(twin))
         for name, receipt in listed.items():
             place = parse_artifact_name(name)
             assert place is not None  # only such receipts are kept

@@ -18,7 +18,7 @@ from typing import Final
 
 from asynctrack._decode import Damage, Event, read_events
 from asynctrack._errors import ChecksumError
-from asynctrack._listing import StoredArtifact, find_delivered
+from asynctrack._listing import StoredArtifact, find_compacted, find_delivered
 from asynctrack._manifests import Problem, Report
 from asynctrack._sources import GoneError
 
@@ -257,6 +257,7 @@ def _read(artifact: StoredArtifact) -> Fetched:
         content = artifact.store.read(artifact.key)
     except GoneError:
         # The segment of a living writer: delivered since it was looked at, and only then deleted.
-        delivered = find_delivered(artifact) if artifact.spooled else None
-        return Fetched(artifact, None, "") if delivered is None else _read(delivered)
+        # A segment of S3 or a folder: compacted, and only then deleted.
+        there = find_delivered(artifact) if artifact.spooled else find_compacted(artifact)
+        return Fetched(artifact, None, "") if there is None else _read(there)
     return Fetched(artifact, content, hashlib.sha256(content).hexdigest())

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -62,6 +65,28 @@ class Store(Protocol):
         """Return an object's full address."""
 
 
+class WritableStore(Store, Protocol):
+    """A bucket or a folder that ``compact`` works on."""
+
+    def read_range(self, key: str, start: int, end: int) -> bytes:
+        """Return some of an object's bytes.
+
+        Args:
+            key: The object.
+            start: The first byte.
+            end: The first byte that is not wanted; at most the object's size.
+
+        Raises:
+            GoneError: It is not there.
+        """
+
+    def write(self, key: str, content: Path | bytes) -> None:
+        """Store an object, whole or not at all: bytes, or what is in a file."""
+
+    def remove(self, key: str) -> None:
+        """Delete an object; nothing where it is not there."""
+
+
 class LocalStore:
     """A folder of this machine.
 
@@ -108,6 +133,48 @@ class LocalStore:
             raise GoneError(f"{self.uri(key)} is not there any more") from error
         except OSError as error:
             raise _unreadable(error) from error
+
+    def read_range(self, key: str, start: int, end: int) -> bytes:
+        """Return some of a file's bytes."""
+        try:
+            with (self._root / key).open("rb") as file:
+                file.seek(start)
+                return file.read(end - start)
+        except FileNotFoundError as error:
+            raise GoneError(f"{self.uri(key)} is not there any more") from error
+        except OSError as error:
+            raise _unreadable(error) from error
+
+    def write(self, key: str, content: Path | bytes) -> None:
+        """Write a file so that a reader sees all of it or nothing."""
+        path = self._root / key
+        # Hidden, and not ending like what is read.
+        unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with unfinished.open("xb") as file:
+                if isinstance(content, bytes):
+                    file.write(content)
+                else:
+                    with content.open("rb") as source:
+                        shutil.copyfileobj(source, file, 1024 * 1024)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        except OSError as error:
+            raise ReadError(f"{path} cannot be written: {error.strerror or error}") from error
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def remove(self, key: str) -> None:
+        """Delete a file, and its folder when nothing else is in it."""
+        path = self._root / key
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise ReadError(f"{path} cannot be deleted: {error.strerror or error}") from error
+        with suppress(OSError):
+            path.parent.rmdir()
 
     def uri(self, key: str) -> str:
         """Return a file's path."""

@@ -41,6 +41,7 @@ def named_runs(text: str, options: argparse.Namespace) -> list[RecordedRun]:
     from asynctrack._open import describe, locate_runs
     from asynctrack._read import Damaged, RecordedRun
     from asynctrack._sources import nothing_at
+    from asynctrack._spooled import spool_folder
 
     damaged: Damaged = "set_aside" if options.set_aside else "raise"
     is_place = text.startswith("s3://") or (
@@ -49,7 +50,8 @@ def named_runs(text: str, options: argparse.Namespace) -> list[RecordedRun]:
     if not is_place and "/" not in text:
         return list(open_named_experiment(text, options, damaged=damaged).runs)
     source, root = source_of(text, options)
-    found = locate_runs(source, root, Access(**access_of(options)))
+    spool = spool_folder(getattr(options, "spool_dir", None) or True)
+    found = locate_runs(source, root, Access(**access_of(options)), spool)
     if not found:
         raise nothing_at(describe(source, root))
-    return [RecordedRun(one, writer=None, damaged=damaged, concurrency=8) for one in found]
+    return [RecordedRun(one, damaged=damaged, spool_dir=spool) for one in found]
