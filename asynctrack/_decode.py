@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -37,10 +37,12 @@ class Event:
         raw: The whole JSON object, decoded. Required fields have been checked; the payload is
             whatever was logged.
         spooled: Whether it was read from this machine's spool: not known to be delivered yet.
+        size: Its line's size as it was read, in bytes; what it takes in memory grows with it.
     """
 
     raw: Mapping[str, Any]
     spooled: bool = False
+    size: int = field(default=0, compare=False, repr=False)
 
     @property
     def writer_id(self) -> str:
@@ -178,7 +180,7 @@ def read_events(
             damaged(Damage(number, reason))
             continue
         before = raw["seq"]
-        yield Event(raw)
+        yield Event(raw, False, len(line))
 
 
 def json_text(value: Any) -> str | None:
@@ -213,12 +215,12 @@ def _fault(raw: Any, place: ArtifactName, before: int) -> str | None:
         return "time_unix_nano is missing or not a time"
     if type(raw.get("event")) is not str:
         return "event is missing or not a text"
-    for field in _TEXTS:
-        if field in raw and type(raw[field]) not in (str, type(None)):
-            return f"{field} is not a text"
-    for field in _OBJECTS:
-        if field in raw and type(raw[field]) not in (dict, type(None)):
-            return f"{field} is not an object"
+    for name in _TEXTS:
+        if name in raw and type(raw[name]) not in (str, type(None)):
+            return f"{name} is not a text"
+    for name in _OBJECTS:
+        if name in raw and type(raw[name]) not in (dict, type(None)):
+            return f"{name} is not an object"
     tags = raw.get("tags")
     if tags is not None and not (type(tags) is list and all(type(tag) is str for tag in tags)):
         return "tags is not a list of texts"

@@ -233,7 +233,7 @@ def open_artifact(fetched: Fetched, report: Report, set_aside: bool) -> Iterator
         sound = 0
         for event in events:
             sound += 1
-            yield Event(event.raw, spooled=True)
+            yield Event(event.raw, True, event.size)
         if bad:  # such lines are left out of what the spool gives
             lost = artifact.place.last_seq - artifact.place.first_seq + 1 - sound
             report(Problem(uri, f"{lost} of its events are damaged", lines=lost))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any, Final
 
 from asynctrack._decode import json_text
@@ -209,6 +210,16 @@ def record_batches(pyarrow: Any, columns: Sequence[Column], items: Iterable[Any]
             held = 0
     if values[0]:
         yield _batch(pyarrow, schema, values)
+
+
+def time_text(nanoseconds: int) -> str:
+    """Return a time as text in UTC, with all its digits: ``2026-01-31 12:00:00.000000001``."""
+    seconds, rest = divmod(nanoseconds, 10**9)
+    try:
+        moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
+    except (ValueError, OverflowError, OSError):  # any number may have been logged
+        return str(nanoseconds)
+    return f"{moment:%Y-%m-%d %H:%M:%S}.{rest:09d}"
 
 
 def _spans(traces: Iterable[Trace]) -> Iterator[Span]:

@@ -19,6 +19,8 @@ LINGER: Final = 2_000
 LINGER_WITHOUT_ROOT: Final = 100_000
 """The same for a trace without open spans whose root has not been seen to end: events that were
 dropped must not keep what is left of their traces in memory for good."""
+LINGER_BYTES: Final = 32 * 1024 * 1024
+"""Size of the lines, in bytes, from which on traces without open spans wait no longer."""
 
 _KINDS: Final = frozenset({"chain", "llm", "chat_model", "tool", "retriever"})
 
@@ -35,7 +37,9 @@ class _OpenSpan:
 
 
 class _OpenTrace:
-    __slots__ = ("ended", "latest", "pending", "spans", "trace_id", "writer_id")
+    __slots__ = (
+        "ended", "latest", "pending", "rests", "size", "spans", "trace_id", "writer_id"
+    )  # fmt: skip
 
     def __init__(self, writer_id: str, trace_id: str) -> None:
         self.writer_id = writer_id
@@ -47,6 +51,10 @@ class _OpenTrace:
         """Spans that have started and not ended; a start comes before all else or not at all."""
         self.ended = False
         """Whether the root has ended."""
+        self.rests: bool | None = None
+        """Among which traces it rests; None while it has open spans."""
+        self.size = 0
+        """Of its events, as lines, in bytes."""
 
 
 _Key = tuple[str, str]
@@ -70,6 +78,7 @@ class TraceBuilder:
         self._resting: dict[bool, OrderedDict[int, tuple[_OpenTrace, int]]]
         self._resting = {True: OrderedDict(), False: OrderedDict()}
         self._open: dict[int, _OpenTrace] = {}
+        self._resting_bytes = 0
         self._seen = 0
 
     def add(self, event: Event) -> Iterator[Trace]:
@@ -106,11 +115,14 @@ class TraceBuilder:
             trace.ended = trace.ended or span.parent_span_id is None
         else:
             span.notes.append(event)
-        self._rest(trace)
+        self._wake(trace)
+        trace.size += event.size
+        if trace.pending == 0:
+            self._rest(trace)
         for resting in self._resting.values():
             while resting:
                 oldest, due = next(iter(resting.values()))
-                if due > self._seen:
+                if due > self._seen and self._resting_bytes <= LINGER_BYTES:
                     break
                 yield self._finish(oldest)
 
@@ -137,14 +149,16 @@ class TraceBuilder:
         return trace
 
     def _rest(self, trace: _OpenTrace) -> None:
-        self._wake(trace)
-        if trace.pending == 0:
-            due = self._seen + self._linger[trace.ended]
-            self._resting[trace.ended][id(trace)] = (trace, due)
+        due = self._seen + self._linger[trace.ended]
+        trace.rests = trace.ended
+        self._resting[trace.ended][id(trace)] = (trace, due)
+        self._resting_bytes += trace.size
 
     def _wake(self, trace: _OpenTrace) -> None:
-        for resting in self._resting.values():
-            resting.pop(id(trace), None)
+        if trace.rests is not None:
+            del self._resting[trace.rests][id(trace)]
+            self._resting_bytes -= trace.size
+            trace.rests = None
 
     def _finish(self, trace: _OpenTrace) -> Trace:
         self._wake(trace)

@@ -1,0 +1,117 @@
+"""``asynctrack export``: one Run to a file that other programs read."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._common import (
+    OK,
+    RUN_HELP,
+    Missing,
+    add_command,
+    add_json_option,
+    add_source_options,
+    open_named_run,
+    print_json,
+)
+from ._runs import add_damaged_option
+
+if TYPE_CHECKING:
+    from asynctrack._export import Exported
+
+FORMATS = ("parquet", "jsonl", "csv", "otlp", "html")
+TRACES = 1_000
+"""Traces in an HTML file, unless told otherwise: a browser must open it."""
+
+_DESCRIPTION = (
+    "parquet and csv hold a row for each span, jsonl the events as they were stored; --table gives"
+    " the other. otlp is OpenTelemetry's JSON with GenAI attributes, a request on each line, as the"
+    " Collector and /v1/traces take it. html is one file without scripts that opens anywhere. What"
+    " was logged is escaped in each: no formula in a spreadsheet, no markup in a browser. Spans"
+    " come in the order in which their traces ended."
+)
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = add_command(
+        commands, "export", "write one Run to a file for other programs", _export,
+        description=_DESCRIPTION,
+    )  # fmt: skip
+    parser.add_argument("run_name", metavar="RUN", help=RUN_HELP)
+    parser.add_argument("--format", required=True, choices=FORMATS, help="what to write")
+    parser.add_argument(
+        "--output", required=True, metavar="FILE", help="a new file; - is standard output"
+    )
+    parser.add_argument("--force", action="store_true", help="write over a file that is there")
+    parser.add_argument(
+        "--table", choices=("spans", "events"), help="the rows of parquet, jsonl and csv"
+    )
+    parser.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help=f"at most N rows, or traces of html; 0 is all; default: {TRACES:,} for html, else all",
+    )
+    add_json_option(parser, "print what was written as one JSON document")
+    add_damaged_option(parser)
+    add_source_options(parser)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from asynctrack._export import export_run, new_file
+
+    from ._progress import progress
+
+    limit = options.limit
+    if limit is None:
+        limit = TRACES if options.format == "html" else 0
+    to_stdout = options.output == "-"
+    if to_stdout and options.json:
+        raise Missing("--json is not allowed with --output -: both go to standard output")
+    if to_stdout and sys.stdout.isatty():
+        raise Missing("--output - does not write to a terminal: give a file, or pipe it elsewhere")
+    damaged = "set_aside" if options.set_aside else "raise"
+    run = open_named_run(options.run_name, options, damaged=damaged)
+    with progress("exporting") as advance:
+        arguments = {"table": options.table, "limit": limit, "progress": advance}
+        if to_stdout:
+            sys.stdout.flush()
+            export_run(run, options.format, sys.stdout.buffer, **arguments)
+            sys.stdout.buffer.flush()
+        else:
+            with new_file(Path(options.output), replace=options.force) as file:
+                done = export_run(run, options.format, file, **arguments)
+    for problem in run.problems:
+        print(f"asynctrack: set aside: {_shown(str(problem))}", file=sys.stderr)
+    if not to_stdout:
+        _say(options, done, limit)
+    return OK
+
+
+def _say(options: argparse.Namespace, done: Exported, limit: int) -> None:
+    if options.json:
+        print_json(
+            {
+                "output": str(Path(options.output).expanduser().absolute()),
+                "format": options.format,
+                "rows": done.rows,
+                "bytes": done.bytes,
+            }
+        )
+        return
+    from ._screen import Screen
+
+    table = options.table or {"jsonl": "events", "html": "traces"}.get(options.format, "spans")
+    Screen().line(f"{done.rows:,} {table}, {done.bytes:,} bytes: {options.output}")
+    if limit and done.rows >= limit:
+        Screen().line(f"There may be more: --limit {limit} was reached; --limit 0 writes all.")
+
+
+def _shown(text: str) -> str:
+    from ._screen import printable
+
+    return printable(text, lines=False)

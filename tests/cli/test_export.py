@@ -1,0 +1,119 @@
+"""``asynctrack export``, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asynctrack import cli
+from tests.read.making import RunFolder, event
+from tests.support.s3 import S3Server
+
+
+@pytest.fixture
+def place(folder: RunFolder) -> str:
+    """A Run with one span."""
+    folder.artifact(
+        [
+            event(1, kind="chain_start", span_id="a", trace_id="a", name="\x1b[31mx", inputs="=1"),
+            event(2, kind="chain_end", span_id="a", trace_id="a", outputs="</script>"),
+        ]
+    )
+    folder.manifest()
+    return str(folder.path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    """An empty Run."""
+    return RunFolder(tmp_path / "runs")
+
+
+@pytest.mark.parametrize("format", ["parquet", "jsonl", "csv", "otlp", "html"])
+def test_each_format_is_a_file(place: str, tmp_path: Path, capsys: Any, format: str) -> None:  # noqa: A002
+    """The file is there, its size and rows are said, and it is not written over unasked."""
+    path = tmp_path / f"run.{format}"
+    command = ["export", place, "--format", format, "--output", str(path)]
+    assert cli.main([*command, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["bytes"] == path.stat().st_size > 0
+    assert said["rows"] == (2 if format == "jsonl" else 1)
+    assert cli.main(command) == 2
+    assert "a new file; --force writes over one" in capsys.readouterr().err
+    assert cli.main([*command, "--force"]) == 0
+    assert f"{path.stat().st_size:,} bytes" in capsys.readouterr().out
+    assert [one.name for one in tmp_path.iterdir() if one.is_file()] == [path.name]
+
+
+def test_standard_output_is_the_file_and_nothing_else(place: str, tmp_path: Path) -> None:
+    """``-`` gives the bytes to the next program, Parquet as well."""
+    for format in ("jsonl", "parquet"):  # noqa: A001
+        command = [sys.executable, "-m", "asynctrack.cli", "export", place, "--format", format]
+        done = subprocess.run([*command, "--output", "-"], capture_output=True, check=True)
+        path = tmp_path / "file"
+        assert cli.main(["export", place, "--format", format, "--output", str(path)]) == 0
+        assert done.stdout == path.read_bytes()
+        assert done.stderr == b""
+        path.unlink()
+
+
+def test_a_reader_that_goes_away_is_no_error(folder: RunFolder) -> None:
+    """``| head`` ends the export quietly."""
+    folder.artifact([event(seq, data="x" * 1000) for seq in range(1, 2000)])
+    folder.manifest()
+    command = [sys.executable, "-m", "asynctrack.cli", "export", str(folder.path)]
+    process = subprocess.Popen(
+        [*command, "--format", "jsonl", "--output", "-"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    assert process.wait(30) == 141
+    process.stderr.close()
+
+
+def test_from_s3(s3: S3Server, place: str, folder: RunFolder, tmp_path: Path, monkeypatch: Any,
+                 capsys: Any) -> None:  # fmt: skip
+    """A Run in S3 gives the same file."""
+    import shutil
+
+    shutil.copytree(folder.root / "asynctrack", s3.folder / "asynctrack")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.secret_key)
+    options = ("--endpoint-url", s3.endpoint_url, "--region", "us-east-1")
+    for source, name, more in ((place, "a", ()), (f"s3://{s3.bucket}", "b", options)):
+        path = str(tmp_path / name)
+        assert cli.main(["export", source, "--format", "csv", "--output", path, *more]) == 0
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    capsys.readouterr()
+
+
+def test_what_is_wrong_is_said(place: str, tmp_path: Path, capsys: Any) -> None:
+    """Wrong calls end with 2 and damaged objects with 1, or are set aside and named."""
+    for arguments, says in (
+        (["--format", "otlp", "--output", str(tmp_path / "x"), "--table", "events"], "for otlp"),
+        (["--format", "csv", "--output", str(tmp_path / "no" / "x")], "a folder that exists"),
+        (["--format", "csv", "--output", "-", "--json"], "--json is not allowed"),
+        (["--format", "csv", "--output", str(tmp_path / "x"), "--limit", "-1"], "0 or more"),
+    ):
+        assert cli.main(["export", place, *arguments]) == 2
+        assert says in capsys.readouterr().err
+    segment = next(Path(place).glob("dt=*/*"))
+    segment.write_bytes(b"x")
+    command = ["export", place, "--format", "csv", "--output", str(tmp_path / "x")]
+    assert cli.main(command) == 1
+    assert str(segment) in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+    assert cli.main([*command, "--set-aside"]) == 0
+    assert f"set aside: {segment}" in capsys.readouterr().err
