@@ -34,7 +34,7 @@ from asynctrack._record import Recorder
 from asynctrack._retry import RetryPolicy
 from asynctrack._store import MemoryPiece, SegmentPiece
 from asynctrack._takeover import Replayer
-from asynctrack._upload import Uploader
+from asynctrack._upload import DeferredError, Uploader
 
 logger = logging.getLogger("asynctrack")
 
@@ -330,6 +330,18 @@ class Worker:
                 await self._wakeup.wait()
 
     async def _deliver(self, piece: MemoryPiece | SegmentPiece) -> None:
+        failures = 0
+        while (failures := await self._try(piece, failures)) > 0:
+            # Others first, that have not been tried: what is repeated is a share of all requests.
+            # Nothing of this one is kept in memory meanwhile that was not there before.
+            self._slots.release()
+            await self._gate.afford_retry()
+            await self._slots.acquire()
+        self._slots.release()
+        self._look_at_flushes()
+
+    async def _try(self, piece: MemoryPiece | SegmentPiece, failures: int) -> int:
+        """Deliver a piece; where it has to wait for a retry, return how often it has failed."""
         last_seq = piece.first_seq + piece.events - 1
         try:
             batch = Batch(self._writer_id, piece.first_seq, last_seq, piece.raw())
@@ -343,7 +355,10 @@ class Worker:
             self._recorder.refused(piece.first_seq, last_seq)
             lost = piece.events
         else:
-            refused = await self._upload(batch)
+            try:
+                refused = await self._upload(batch, failures, deferrable=True)
+            except DeferredError as deferred:
+                return deferred.failures
             if isinstance(piece, SegmentPiece) and self._keeper is not None:
                 buried = [await self._keeper.bury(part, str(why)) for part, why in refused]
                 if all(buried):
@@ -354,15 +369,18 @@ class Worker:
             lost = sum(_events(part) for part, _ in refused)
         self._outstanding.discard(piece.first_seq)
         self._buffer.settle(piece, refused=lost)
-        self._slots.release()
-        self._look_at_flushes()
+        return 0
 
-    async def _upload(self, batch: Batch) -> list[tuple[Batch, PermanentError]]:
+    async def _upload(
+        self, batch: Batch, failures: int = 0, *, deferrable: bool = False
+    ) -> list[tuple[Batch, PermanentError]]:
         """Upload a batch, in halves where it is too large; return what is refused for good."""
         artifact = encode_batch(batch, self._compression)
         self._under_way += len(artifact.content)
         try:
-            receipt = await self._uploader.upload(artifact)
+            receipt = await self._uploader.upload(
+                artifact, failures=failures, deferrable=deferrable
+            )
         except PermanentError as error:
             if error.code not in TOO_LARGE or _events(batch) == 1:
                 return [(batch, error)]
