@@ -16,7 +16,7 @@ from typing import Final
 
 import anyio
 
-from asynctrack._retry import RetryPolicy
+from asynctrack._retry import RetryBudget, RetryPolicy
 
 OPEN_AFTER: Final = 5
 """Failures in a row after which nothing but a probe at a time is sent."""
@@ -81,6 +81,7 @@ class Gate:
 
     Args:
         flow: The decision.
+        budget: How many of the attempts may be retries.
         monotonic: The clock, in seconds.
         uniform: Random numbers in [0, 1).
     """
@@ -89,23 +90,31 @@ class Gate:
         self,
         flow: Flow,
         *,
+        budget: RetryBudget | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         uniform: Callable[[], float] = random.random,
     ) -> None:
         self._flow = flow
+        self._budget = budget or RetryBudget()
         self._monotonic = monotonic
         self._uniform = uniform
         self._under_way = 0
         self._changed: asyncio.Event | None = None
 
-    async def enter(self) -> None:
-        """Wait for the turn of an attempt."""
+    async def enter(self, *, first: bool = True) -> None:
+        """Wait for the turn of an attempt.
+
+        Args:
+            first: Whether it is the first one at its object.
+        """
         while True:
             wait: float | None = None
             if self._under_way < self._flow.allowed:
                 wait = self._flow.wait(self._monotonic())
                 if wait <= 0.0:
                     self._under_way += 1
+                    if first:
+                        self._budget.attempted()
                     return
             if self._changed is None:
                 self._changed = asyncio.Event()
@@ -119,6 +128,8 @@ class Gate:
 
     def succeeded(self) -> None:
         """Give the turn back: it worked."""
+        if self._flow.open:
+            self._budget.recovered()
         self._flow.succeeded()
         self.leave()
 
@@ -126,6 +137,18 @@ class Gate:
         """Give the turn back: it failed, and will be tried again."""
         self._flow.failed(self._monotonic(), self._uniform(), retry_after)
         self.leave()
+
+    def may_retry(self) -> bool:
+        """Take a retry out of the budget, where there is one; probes of an outage are free."""
+        return self._flow.open or self._budget.take(self._monotonic())
+
+    async def afford_retry(self) -> None:
+        """Wait until the budget has a retry, and take it."""
+        while not self._budget.take(self._monotonic()):
+            if self._changed is None:
+                self._changed = asyncio.Event()
+            with anyio.move_on_after(self._budget.wait(self._monotonic())):
+                await self._changed.wait()
 
     async def pause(self, seconds: float) -> None:
         """Wait before the next attempt; not longer than until the service is known to be back."""

@@ -64,6 +64,10 @@ class Options:
         max_delay: A batch is cut when its first event is this old, in seconds.
         upload_concurrency: How many artifacts are uploaded at a time.
         close_timeout: The longest that leaving the ``with`` block may take, in seconds.
+        close_patience: With a spool, leaving the ``with`` block ends before ``close_timeout`` when
+            nothing could be delivered for this long and all of it is on disk, in seconds; a second
+            more for each 100 kB under way. The next tracker delivers it. A container whose disk
+            ends with it wants ``close_timeout`` here.
         close_on_sigterm: Whether SIGTERM delivers everything first, in at most ``close_timeout``,
             and then does what it did before; only where the block is entered in the main thread.
         bucket: S3 bucket; None takes the Run's own.
@@ -92,6 +96,7 @@ class Options:
     max_delay: float = 5.0
     upload_concurrency: int = 4
     close_timeout: float = 30.0
+    close_patience: float = 5.0
     close_on_sigterm: bool = False
     bucket: str | None = None
     prefix: str | None = None
@@ -127,6 +132,7 @@ class Options:
         _seconds(self, "max_delay", 0.01, 3600.0)
         _integer(self, "upload_concurrency", 1, 64)
         _seconds(self, "close_timeout", 0.0, 86_400.0)
+        _seconds(self, "close_patience", 0.0, 86_400.0)
         _text(self, "bucket", re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"), "an S3 bucket name")
         _text(
             self,
@@ -238,7 +244,7 @@ def _from_environment(name: str, text: str, default: object) -> object:
             return json.loads(text)
         except ValueError:
             raise OptionError(f"ASYNCTRACK_{name.upper()}", text, "a JSON object") from None
-    if name in ("block_timeout", "max_delay", "close_timeout"):
+    if name in ("block_timeout", "max_delay", "close_timeout", "close_patience"):
         try:
             return float(text)
         except ValueError:

@@ -77,6 +77,7 @@ class Pipeline:
             policy=CutPolicy(options.max_delay),
             compression=options.compression,
             concurrency=options.upload_concurrency,
+            close_patience=options.close_patience,
             keeper=self.keeper,
         )
         self.sink = Sink(

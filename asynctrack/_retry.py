@@ -14,6 +14,9 @@ from typing import Final
 MAX_RETRY_AFTER: Final = 120.0
 """The longest wait, in seconds, that a Retry-After header is believed."""
 
+RETRY_SHARE: Final = 0.2
+"""Share of all requests that retries may be in lasting trouble."""
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -44,6 +47,53 @@ class RetryPolicy:
             # Jitter on top, so that many clients told the same do not come back together.
             wait = min(retry_after, MAX_RETRY_AFTER) + uniform * self.base
         return wait
+
+
+class RetryBudget:
+    """How many requests may be repetitions: a share of all, so that trouble is not made worse.
+
+    Each first attempt earns a part of a retry, each retry costs one. When nothing is left, one is
+    allowed now and then all the same, as nothing is ever given up. Pure: the clock is passed in.
+
+    Args:
+        earned: Retries that one first attempt earns: 0.25 makes them a fifth of all requests.
+        most: Retries that can be saved up; what there is in the beginning, and after an outage.
+        interval: Seconds between two retries that nothing was left for.
+    """
+
+    def __init__(
+        self,
+        earned: float = RETRY_SHARE / (1 - RETRY_SHARE),
+        most: float = 10.0,
+        interval: float = 1.0,
+    ) -> None:
+        self._earned = earned
+        self._most = most
+        self._interval = interval
+        self._left = most
+        self._not_before = float("-inf")
+
+    def attempted(self) -> None:
+        """Note the first attempt at something."""
+        self._left = min(self._most, self._left + self._earned)
+
+    def recovered(self) -> None:
+        """Note the end of an outage: what waited for it is not what the budget is for."""
+        self._left = self._most
+
+    def wait(self, now: float) -> float:
+        """Return how long to wait until a retry is allowed, in seconds."""
+        return 0.0 if self._left >= 1.0 else max(0.0, self._not_before - now)
+
+    def take(self, now: float) -> bool:
+        """Take a retry; False where none is allowed yet."""
+        if self.wait(now) > 0.0:
+            return False
+        if self._left >= 1.0:
+            self._left -= 1.0
+        else:
+            self._not_before = now + self._interval
+        return True
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:

@@ -221,13 +221,13 @@ class Tracker:
         statistics = self.statistics()
         if statistics.spooled and self._pipeline.keeper is not None:
             logger.warning(
-                "asynctrack could not deliver %d of %d events to %s within close_timeout=%g"
+                "asynctrack could not deliver %d of %d events to %s within %s=%g"
                 " seconds. They are on disk in %s; the next tracker on this machine that uses"
                 " this spool delivers them, or `asynctrack spool replay`.",
                 statistics.spooled,
                 statistics.accepted,
                 self._pipeline.backend.run,
-                self._options.close_timeout,
+                *self._time_limit(),
                 self._pipeline.keeper.path,
             )
         if statistics.pending:
@@ -244,14 +244,20 @@ class Tracker:
         if parameters or points:
             logger.warning(
                 "asynctrack could not write %d parameters and %d metric points into the Run %s"
-                " within close_timeout=%g seconds. They are in the events, and in the manifest,"
+                " within %s=%g seconds. They are in the events, and in the manifest,"
                 " %s.",
                 parameters,
                 points,
                 self._pipeline.backend.run,
-                self._options.close_timeout,
+                *self._time_limit(),
                 self._pipeline.recorder.manifest_uri,
             )
+
+    def _time_limit(self) -> tuple[str, float]:
+        """Return the option that ended the closing, and its seconds."""
+        if self._pipeline.worker.gave_up:
+            return "close_patience", self._options.close_patience
+        return "close_timeout", self._options.close_timeout
 
     def after_fork(self) -> None:
         """Be another writer: in the child of a fork, where the parent's worker is not.

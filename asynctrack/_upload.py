@@ -16,6 +16,18 @@ WARN_AFTER: Final = 3
 """Failed attempts at one artifact before the user is told; hiccups are not worth a warning."""
 
 
+class DeferredError(Exception):
+    """An upload that has failed waits for its turn among the retries.
+
+    Args:
+        failures: How often it has failed.
+    """
+
+    def __init__(self, failures: int) -> None:
+        super().__init__(failures)
+        self.failures = failures
+
+
 class Store(Protocol):
     """Where artifacts go."""
 
@@ -53,15 +65,22 @@ class Uploader:
         self._uniform = uniform
         self.retries = 0
 
-    async def upload(self, artifact: Artifact) -> Receipt:
+    async def upload(
+        self, artifact: Artifact, *, failures: int = 0, deferrable: bool = False
+    ) -> Receipt:
         """Upload an artifact; the same key and bytes in every attempt.
+
+        Args:
+            artifact: What to upload.
+            failures: Attempts that have failed before.
+            deferrable: Whether to raise ``DeferredError`` rather than wait for the retry budget.
 
         Raises:
             PermanentError: The backend refuses this very object.
+            DeferredError: Retries are used up for now: let others go first.
         """
-        failures = 0
         while True:
-            await self._gate.enter()
+            await self._gate.enter(first=not failures)
             try:
                 await self._store.put(
                     artifact.name,
@@ -82,6 +101,10 @@ class Uploader:
                 self._gate.succeeded()
                 return Receipt.of(artifact)
             await self._gate.pause(wait)
+            if not self._gate.may_retry():
+                if deferrable:
+                    raise DeferredError(failures)
+                await self._gate.afford_retry()
 
     def _tell(self, error: BackendError, failures: int) -> None:
         if isinstance(error, PausingError) or failures >= WARN_AFTER:

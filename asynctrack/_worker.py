@@ -34,7 +34,7 @@ from asynctrack._record import Recorder
 from asynctrack._retry import RetryPolicy
 from asynctrack._store import MemoryPiece, SegmentPiece
 from asynctrack._takeover import Replayer
-from asynctrack._upload import Uploader
+from asynctrack._upload import DeferredError, Uploader
 
 logger = logging.getLogger("asynctrack")
 
@@ -49,6 +49,10 @@ TOO_LARGE: Final = frozenset({"EntityTooLarge", "RequestEntityTooLarge", "413"})
 """What S3 says of an object that is too large: its halves may pass."""
 SPOOL_FIRST: Final = 5.0
 """Seconds that a disk which hangs may hold up the opening of the backend."""
+SLOWEST: Final = 100_000
+"""Bytes a second below which an upload under way counts as hanging, when the tracker closes."""
+PATIENCE_TICK: Final = 0.1
+"""Seconds between two looks at whether anything moves, when the tracker closes."""
 LAST_SUPPLY: Final = 0.25
 """Seconds for bringing to disk what is said last when the time for closing is over."""
 REPLAY_GRACE: Final = 5.0
@@ -73,6 +77,7 @@ class Worker:
         policy: When a batch is cut.
         compression: How artifacts are compressed.
         concurrency: How many are uploaded at a time.
+        close_patience: Seconds without any delivery after which closing ends, where all is on disk.
         keeper: The spool, or None where there is none.
     """
 
@@ -87,6 +92,7 @@ class Worker:
         policy: CutPolicy,
         compression: str,
         concurrency: int,
+        close_patience: float,
         keeper: Keeper | None,
     ) -> None:
         self._writer_id = writer_id
@@ -97,6 +103,7 @@ class Worker:
         self._policy = policy
         self._compression = compression
         self._concurrency = concurrency
+        self._close_patience = close_patience
         self._keeper = keeper
         self._gate = Gate(Flow(concurrency))
         self._uploader = self._uploader_for(backend)
@@ -116,6 +123,9 @@ class Worker:
         self._replayer: Replayer | None = None
         self.abandon_open: Callable[[], bool] = lambda: True
         """Says of the spans open at the end that they are abandoned; False: again, with room."""
+        self._under_way = 0
+        self.gave_up = False
+        """Whether closing ended early: nothing could be delivered, and all of it is on disk."""
         self.artifacts = 0
         self.bytes_delivered = 0
         self.ready: ThreadFuture[None] = ThreadFuture()
@@ -320,6 +330,18 @@ class Worker:
                 await self._wakeup.wait()
 
     async def _deliver(self, piece: MemoryPiece | SegmentPiece) -> None:
+        failures = 0
+        while (failures := await self._try(piece, failures)) > 0:
+            # Others first, that have not been tried: what is repeated is a share of all requests.
+            # Nothing of this one is kept in memory meanwhile that was not there before.
+            self._slots.release()
+            await self._gate.afford_retry()
+            await self._slots.acquire()
+        self._slots.release()
+        self._look_at_flushes()
+
+    async def _try(self, piece: MemoryPiece | SegmentPiece, failures: int) -> int:
+        """Deliver a piece; where it has to wait for a retry, return how often it has failed."""
         last_seq = piece.first_seq + piece.events - 1
         try:
             batch = Batch(self._writer_id, piece.first_seq, last_seq, piece.raw())
@@ -333,7 +355,10 @@ class Worker:
             self._recorder.refused(piece.first_seq, last_seq)
             lost = piece.events
         else:
-            refused = await self._upload(batch)
+            try:
+                refused = await self._upload(batch, failures, deferrable=True)
+            except DeferredError as deferred:
+                return deferred.failures
             if isinstance(piece, SegmentPiece) and self._keeper is not None:
                 buried = [await self._keeper.bury(part, str(why)) for part, why in refused]
                 if all(buried):
@@ -344,18 +369,25 @@ class Worker:
             lost = sum(_events(part) for part, _ in refused)
         self._outstanding.discard(piece.first_seq)
         self._buffer.settle(piece, refused=lost)
-        self._slots.release()
-        self._look_at_flushes()
+        return 0
 
-    async def _upload(self, batch: Batch) -> list[tuple[Batch, PermanentError]]:
+    async def _upload(
+        self, batch: Batch, failures: int = 0, *, deferrable: bool = False
+    ) -> list[tuple[Batch, PermanentError]]:
         """Upload a batch, in halves where it is too large; return what is refused for good."""
+        artifact = encode_batch(batch, self._compression)
+        self._under_way += len(artifact.content)
         try:
-            receipt = await self._uploader.upload(encode_batch(batch, self._compression))
+            receipt = await self._uploader.upload(
+                artifact, failures=failures, deferrable=deferrable
+            )
         except PermanentError as error:
             if error.code not in TOO_LARGE or _events(batch) == 1:
                 return [(batch, error)]
             first, second = split_batch(batch)
             return [*await self._upload(first), *await self._upload(second)]
+        finally:
+            self._under_way -= len(artifact.content)
         self._recorder.delivered(receipt)
         self.artifacts += 1
         self.bytes_delivered += receipt.bytes
@@ -449,18 +481,10 @@ class Worker:
         timeout = self._close_timeout
         self._closing = True
         with anyio.move_on_after(timeout):
-            await self._settle_all()
-            while not self.abandon_open():
-                await self._settle_all()  # which makes room
-            # Nothing is accepted from here on; what came in meanwhile is delivered too.
-            self._buffer.close("closed")
-            await self._settle_all()
-            while (wait := await self._recorder.write(everything=True, closed=True)) is not None:
-                await anyio.sleep(wait)
-            if self._keeper is not None:
-                # The next chance may be far off: a short job after a crash is one as well.
-                with anyio.move_on_after(REPLAY_GRACE):
-                    await self._replayed.wait()
+            async with anyio.create_task_group() as closing:
+                closing.start_soon(self._lose_patience, closing.cancel_scope)
+                await self._deliver_rest()
+                closing.cancel_scope.cancel()
         if self._keeper is not None and self._buffer.closed_reason is None:
             # As far as the disk takes it: the next tracker delivers it.
             self.abandon_open()
@@ -468,6 +492,36 @@ class Worker:
                 await self._keeper.supply()
         self._buffer.close("close_timeout")
         self._tasks.cancel_scope.cancel()
+
+    async def _deliver_rest(self) -> None:
+        await self._settle_all()
+        while not self.abandon_open():
+            await self._settle_all()  # which makes room
+        # Nothing is accepted from here on; what came in meanwhile is delivered too.
+        self._buffer.close("closed")
+        await self._settle_all()
+        while (wait := await self._recorder.write(everything=True, closed=True)) is not None:
+            await anyio.sleep(wait)
+        if self._keeper is not None:
+            # The next chance may be far off: a short job after a crash is one as well.
+            with anyio.move_on_after(REPLAY_GRACE):
+                await self._replayed.wait()
+
+    async def _lose_patience(self, closing: anyio.CancelScope) -> None:
+        """End the closing when nothing moves and nothing is lost by it: the rest is on disk."""
+        moved: tuple[int, int] | None = None
+        since = time.monotonic()
+        while True:
+            now = time.monotonic()
+            if moved != (moved := (self.artifacts, self.replayed)):
+                since = now
+            counts = self._buffer.counts()
+            patience = self._close_patience + self._under_way / SLOWEST
+            if now - since >= patience and counts.spooled and not counts.pending:
+                self.gave_up = True
+                closing.cancel()
+                return
+            await anyio.sleep(PATIENCE_TICK)
 
     async def _settle_all(self) -> None:
         request = _FlushRequest(self._buffer.counts().accepted, ThreadFuture())

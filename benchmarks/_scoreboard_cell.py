@@ -184,8 +184,9 @@ def measure(row: Row, scenario: Scenario, servers: Site, *, invocations: int, li
         proxies = [stack.enter_context(fault_proxy(one, keep_body_bytes=0)) for one in upstreams]
         spool = stack.enter_context(tempfile.TemporaryDirectory(prefix="asynctrack-spool-"))
         addresses = {
-            "s3": proxies[0].endpoint_url,
-            "sagemaker": proxies[-1].endpoint_url,
+            # A peer's application has a Run of its own, which nothing goes wrong with.
+            "s3": proxies[0].endpoint_url if ours else s3.endpoint_url,
+            "sagemaker": proxies[-1].endpoint_url if ours else servers.sagemaker,
             "stub": proxies[0].endpoint_url,
             "bucket": s3.bucket,
             "key": s3.access_key,

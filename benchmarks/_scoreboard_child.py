@@ -103,6 +103,10 @@ class Application:
         self._tracer.prepare()
         self._invoke = self._workload.make()
         callbacks, spans = cases.count_callbacks(loop, self._invoke, self._workload)
+        if not isinstance(self._tracer, Spooling):
+            # The same application for all: one that uses SageMaker Experiments. Its objects alone
+            # make the interpreter's end take half a second and more.
+            self._run = make_run(self._spec["servers"], "application")
         self._tracer.start(self._spec["servers"], sync=False, loop=loop)
         self._tracer.on()
         gc.collect()

@@ -106,8 +106,9 @@ def _notes(result: Result) -> Iterator[str]:
     yield (
         f"Each cell: spans lost of {4 * result['invocations']:,}, time from the return of the last"
         " callback to the end of the process, growth of its peak memory since before the first"
-        " callback (mapped files included). One run each, default settings, the close that its"
-        f" documentation tells where the process ends normally; `>`: killed after"
+        " callback (mapped files included). The application holds a SageMaker Run, whoever"
+        " traces it: taking it down is part of every exit. One run each, default settings, the"
+        f" close that its documentation tells where the process ends normally; `>`: killed after"
         f" {result['limit']:g} s."
     )
     yield ""

@@ -34,7 +34,7 @@ from tests.faults.ground import (
     start_child,
     tell,
 )
-from tests.support.faults import Answer, FlipBit, Hang, ResetConnection, Throttle
+from tests.support.faults import Answer, Delay, FlipBit, Hang, ResetConnection, Throttle
 from tests.support.seen import Request
 
 MIB = 1024 * 1024
@@ -329,6 +329,56 @@ def test_a_clock_that_stays_wrong(
     assert [one for one in outputs(ground.events()) if one is not None] == [0, 1, 2, 3]
     assert ground.parameters()["rate"] == 1
     assert ground.problems() == []
+
+
+# -- closing while nothing can be delivered --------------------------------------------------------
+
+
+def test_closing_ends_early_where_all_is_on_disk(
+    ground: Ground, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With S3 down, close_patience ends the wait, says so, and the next tracker delivers."""
+    ground.proxy.add(Answer(503), method="PUT")
+    with tracker(ground.run(), close_patience=0.5) as handler:
+        for number in range(10):
+            end(handler, number)
+        began = time.monotonic()
+    assert 0.5 <= time.monotonic() - began < 15, "not the close_timeout of 30 s"
+    assert handler.statistics().spooled == 10
+    assert "10 of 10 events to run-1 within close_patience=0.5 seconds" in caplog.text
+    ground.proxy.heal()
+    with tracker(ground.run()) as second:
+        until_in_thread(lambda: second.statistics().replayed == 10)
+    assert ground.problems() == []
+
+
+def test_what_moves_slowly_is_not_given_up(ground: Ground) -> None:
+    """Every delivery starts close_patience anew: a slow server gets everything."""
+    ground.proxy.add(Delay(0.4), path=EVENTS)
+    options: dict[str, Any] = {"upload_concurrency": 1, "max_batch_events": 1}
+    with tracker(ground.run(), close_patience=2.0, max_buffer_events=100, **options) as handler:
+        for number in range(8):
+            end(handler, number)
+        began = time.monotonic()
+    assert time.monotonic() - began > 2.0
+    assert handler.statistics().delivered == 8
+
+
+def test_what_would_be_lost_is_waited_for(ground: Ground) -> None:
+    """Without a spool, or with only the Run left to write, close_timeout is used in full."""
+    hang = ground.proxy.add(Hang(), method="PUT")
+    options: dict[str, Any] = {"close_timeout": 1.5, "close_patience": 0.1}
+    with tracker(ground.run(), durability="memory", **options) as handler:
+        end(handler)
+        began = time.monotonic()
+    assert time.monotonic() - began >= 1.5 and handler.statistics().pending == 1
+    ground.proxy.remove(hang)
+    ground.sagemaker_proxy.add(Hang())
+    with tracker(ground.run(), **options) as handler:
+        handler.log_parameters({"rate": 1})
+        until_in_thread(lambda: ground.sagemaker_proxy.requests)
+        began = time.monotonic()
+    assert time.monotonic() - began >= 1.4 and handler.statistics().delivered == 1
 
 
 # -- rows 13 and 14 -------------------------------------------------------------------------------
