@@ -205,6 +205,10 @@ def _below(place: Place, access: Access, spool_dir: Path | None) -> list[Locatio
         waiting = run_at(store, key)
         if waiting is not None:
             found.setdefault(waiting.prefix, waiting)
+    if not found and isinstance(store, LocalStore):
+        path = Path(place).expanduser().absolute()
+        if not path.exists():  # asked last: it is made with the first delivery
+            raise NotFoundError(f"there is no folder {path}")
     return [found[key] for key in sorted(found)]
 
 
@@ -216,8 +220,6 @@ def _store(place: Place, access: Access) -> tuple[Store, str]:
     if "://" in text:
         raise OptionError("source", text, _ALLOWED)
     path = Path(text).expanduser().absolute()
-    if not path.exists():
-        raise NotFoundError(f"there is no folder {path}")
     return LocalStore(Path(path.anchor)), path.as_posix()[len(path.anchor) :]
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._common import access_of, open_named_experiment, source_of
+from ._common import find_named_runs, spool_of
 
 if TYPE_CHECKING:
     from asynctrack._read import RecordedRun
@@ -37,21 +36,12 @@ def named_runs(text: str, options: argparse.Namespace) -> list[RecordedRun]:
         Missing: ``text`` names nothing.
         AsynctrackError: As ``open_run``.
     """
-    from asynctrack._backends._s3_read import Access
-    from asynctrack._open import describe, locate_runs
     from asynctrack._read import Damaged, RecordedRun
-    from asynctrack._sources import nothing_at
     from asynctrack._spooled import spool_folder
 
     damaged: Damaged = "set_aside" if options.set_aside else "raise"
-    is_place = text.startswith("s3://") or (
-        options.root is None and Path(text).expanduser().exists()
-    )
-    if not is_place and "/" not in text:
-        return list(open_named_experiment(text, options, damaged=damaged).runs)
-    source, root = source_of(text, options)
-    spool = spool_folder(getattr(options, "spool_dir", None) or True)
-    found = locate_runs(source, root, Access(**access_of(options)), spool)
-    if not found:
-        raise nothing_at(describe(source, root))
-    return [RecordedRun(one, damaged=damaged, spool_dir=spool) for one in found]
+    spool_dir = spool_folder(spool_of(options))
+    return [
+        RecordedRun(one, damaged=damaged, spool_dir=spool_dir)
+        for one in find_named_runs(text, options)
+    ]

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from asynctrack._errors import NotFoundError
 from asynctrack._ranges import SeqRange, subtract, sweep, union
+from asynctrack._spool_layout import default_spool_dir
 from asynctrack._verify import verify
 from tests.read.making import OTHER, WRITER, RunFolder, event
+from tests.read.spooling import SpoolFolder, folder_of
 
 
 def numbers(first: int, last: int, **fields: Any) -> list[dict[str, Any]]:
@@ -168,3 +170,70 @@ def test_ranges_are_sets(left: list[tuple[int, int]], right: list[tuple[int, int
     assert covered == one
     twice = {seq for seq in members(left) if members(left).count(seq) > 1}
     assert set(members([(piece.first_seq, piece.last_seq) for piece in doubled])) == twice
+
+
+# -- where what is missing may be ------------------------------------------------------------------
+
+
+def waiting(folder: RunFolder) -> SpoolFolder:
+    return SpoolFolder(default_spool_dir(), folder_of(folder.path))
+
+
+def test_what_waits_in_the_spool_is_not_lost_but_not_there(folder: RunFolder) -> None:
+    """Events of a writer that died wait in a file that is named: not missing, not complete."""
+    folder.artifact(numbers(1, 3))
+    folder.manifest(state="open", accepted=6)
+    spool = waiting(folder)
+    segment = spool.segment(numbers(4, 5))
+    spool.die()
+    report = verify(folder.path)
+    (writer,) = report.writers
+    assert report.ok and not report.complete
+    assert writer.waiting == (SeqRange(4, 5, (str(segment.path),)),)
+    assert writer.missing == () and writer.undelivered == (SeqRange(6, 6),)
+    assert f"waiting in this machine's spool: events 4 to 5 ({segment.path})" in str(report)
+    assert str(report).startswith("INCOMPLETE")
+    elsewhere = verify(folder.path, spool_dir=False)
+    assert elsewhere.writers[0].undelivered == (SeqRange(4, 6),)
+
+
+def test_dead_letters_are_named_with_their_file(folder: RunFolder) -> None:
+    """Events that were refused for good lie beside the spool's segments."""
+    folder.artifact(numbers(1, 2))
+    folder.artifact(numbers(5, 6))
+    folder.manifest(refused_ranges=[[3, 4]], ranges=[[1, 2], [5, 6]])
+    spool = waiting(folder)
+    dead = spool.path / f"{3:012d}-{4:012d}.dead"
+    dead.write_bytes(b"{}\n")
+    aside = spool.path / "00000007.damaged"
+    aside.write_bytes(b"?")
+    spool.die()
+    report = verify(folder.path)
+    (writer,) = report.writers
+    assert not report.complete and report.ok
+    assert writer.dead_letters == (SeqRange(3, 4, (str(dead),)),)
+    assert (writer.refused, writer.set_aside) == ((), (str(aside),))
+    assert verify(folder.path, spool_dir=False).writers[0].refused == (SeqRange(3, 4),)
+
+
+def test_a_writer_that_is_only_in_the_spool_is_looked_at(folder: RunFolder) -> None:
+    """Nothing of it is delivered: its events are named with their file."""
+    folder.artifact(numbers(1, 2))
+    folder.manifest()
+    spool = SpoolFolder(default_spool_dir(), folder_of(folder.path), writer=OTHER)
+    spool.segment(numbers(1, 3, writer=OTHER))
+    report = verify(folder.path)
+    first, second = report.writers
+    assert first.complete and not second.complete
+    assert (second.state, second.events, second.accepted) == ("unknown", 0, None)
+    assert [one.events for one in second.waiting] == [3]
+
+
+def test_what_was_delivered_twice_is_told_from_what_waits(folder: RunFolder) -> None:
+    """A segment whose artifact is there already takes nothing away from being complete."""
+    folder.artifact(numbers(1, 3))
+    folder.manifest()
+    spool = waiting(folder)
+    spool.segment(numbers(1, 3), seal=True)
+    report = verify(folder.path)
+    assert report.complete and report.writers[0].waiting == ()
