@@ -1,0 +1,93 @@
+-- Events as a table of Athena, without a crawler: the partitions are computed from the keys.
+-- Replace my-bucket/my/prefix; enum and range are yours too: projection wants to know what there
+-- may be. Athena (engine version 3) reads .jsonl.zst and .jsonl.gz as they are.
+CREATE EXTERNAL TABLE asynctrack_events (
+  v int,
+  writer_id string,
+  seq bigint,
+  time_unix_nano bigint,
+  event string,
+  span_id string,
+  parent_span_id string,
+  trace_id string,
+  name string,
+  tags array<string>,
+  metadata string,
+  inputs string,
+  outputs string,
+  error string,
+  data string,
+  attributes map<string,string>
+)
+PARTITIONED BY (experiment string, run string, dt string)
+ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe'
+WITH SERDEPROPERTIES ('ignore.malformed.json' = 'false', 'dots.in.keys' = 'false')
+LOCATION 's3://my-bucket/my/prefix/asynctrack/v1/'
+TBLPROPERTIES (
+  'projection.enabled' = 'true',
+  'projection.experiment.type' = 'injected',
+  'projection.run.type' = 'injected',
+  'projection.dt.type' = 'date',
+  'projection.dt.format' = 'yyyy-MM-dd',
+  'projection.dt.range' = '2025-01-01,NOW',
+  'storage.location.template' = 's3://my-bucket/my/prefix/asynctrack/v1/experiment=${experiment}/run=${run}/dt=${dt}/'
+);
+
+-- The same events after `asynctrack compact`, as Parquet: quicker, and cheaper by the byte.
+CREATE EXTERNAL TABLE asynctrack_compact (
+  writer_id string,
+  seq bigint,
+  time_unix_nano bigint,
+  `time` timestamp,
+  event string,
+  span_id string,
+  parent_span_id string,
+  trace_id string,
+  name string,
+  tags array<string>,
+  metadata string,
+  inputs string,
+  outputs string,
+  error string,
+  data string,
+  attributes string,
+  model string,
+  input_tokens bigint,
+  output_tokens bigint,
+  rest string
+)
+PARTITIONED BY (experiment string, run string, dt string)
+STORED AS PARQUET
+LOCATION 's3://my-bucket/my/prefix/asynctrack/v1-compact/'
+TBLPROPERTIES (
+  'projection.enabled' = 'true',
+  'projection.experiment.type' = 'injected',
+  'projection.run.type' = 'injected',
+  'projection.dt.type' = 'date',
+  'projection.dt.format' = 'yyyy-MM-dd',
+  'projection.dt.range' = '2025-01-01,NOW',
+  'storage.location.template' = 's3://my-bucket/my/prefix/asynctrack/v1-compact/experiment=${experiment}/run=${run}/dt=${dt}/'
+);
+
+-- "injected" wants the names in the WHERE clause; 'projection.run.type' = 'enum' with
+-- 'projection.run.values' = 'one,two' asks all Runs together.
+WITH events AS (
+  SELECT DISTINCT writer_id, seq, span_id, event, time_unix_nano / 1000 AS micros,
+    attributes['gen_ai.request.model'] AS model,
+    CAST(attributes['gen_ai.usage.input_tokens'] AS bigint) AS input_tokens,
+    CAST(attributes['gen_ai.usage.output_tokens'] AS bigint) AS output_tokens
+  FROM asynctrack_events
+  WHERE experiment = 'jokes' AND run = 'scenario-1' AND dt >= '2026-01-01'
+    AND event IN ('chat_model_start', 'llm_start', 'llm_end')
+), calls AS (
+  SELECT max(model) AS model,
+    min(CASE WHEN event <> 'llm_end' THEN micros END) AS started,
+    max(CASE WHEN event = 'llm_end' THEN micros END) AS ended,
+    max(input_tokens) AS input_tokens, max(output_tokens) AS output_tokens
+  FROM events GROUP BY writer_id, span_id
+)
+SELECT model, date(from_unixtime(started / 1000000)) AS day, count(*) AS calls,
+  approx_percentile(ended - started, 0.95) / 1e6 AS p95_seconds,
+  sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens
+FROM calls WHERE started IS NOT NULL AND ended IS NOT NULL
+GROUP BY 1, 2 ORDER BY 1, 2;

@@ -1,0 +1,38 @@
+"""p95 latency and tokens by model and day over all Runs, with Spark (not run by our tests).
+
+    spark-submit spark.py s3a://bucket/prefix
+
+It reads what ``asynctrack compact`` wrote: Spark reads zstd only where Hadoop was built with it,
+and Parquet everywhere. ``experiment``, ``run`` and ``dt`` become columns of the table.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as f
+
+spark = SparkSession.builder.appName("asynctrack").getOrCreate()
+events = spark.read.parquet(f"{sys.argv[1].rstrip('/')}/asynctrack/v1-compact/")
+calls = (
+    events.where(f.col("event").isin("chat_model_start", "llm_start", "llm_end"))
+    .dropDuplicates(["writer_id", "seq"])
+    .withColumn("micros", (f.col("time_unix_nano") / 1000).cast("bigint"))
+    .groupBy("writer_id", "span_id")
+    .agg(
+        f.max(f.get_json_object("attributes", "$['gen_ai.request.model']")).alias("model"),
+        f.min(f.when(f.col("event") != "llm_end", f.col("micros"))).alias("started"),
+        f.max(f.when(f.col("event") == "llm_end", f.col("micros"))).alias("ended"),
+        f.max("input_tokens").alias("input_tokens"),
+        f.max("output_tokens").alias("output_tokens"),
+    )
+    .where("started IS NOT NULL AND ended IS NOT NULL")
+    .withColumn("day", f.to_date(f.timestamp_micros("started")))
+)
+calls.groupBy("model", "day").agg(
+    f.count("*").alias("calls"),
+    (f.expr("percentile(ended - started, 0.95)") / 1e6).alias("p95_seconds"),
+    f.sum("input_tokens").alias("input_tokens"),
+    f.sum("output_tokens").alias("output_tokens"),
+).orderBy("model", "day").show(100, truncate=False)
