@@ -14,11 +14,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import anyio.to_thread
+import anyio
 
 from asynctrack._artifact import Batch
 from asynctrack._buffer import Buffer
 from asynctrack._notices import Notices
+from asynctrack._offload import offload
 from asynctrack._segment import Segment
 from asynctrack._spool import SpoolBusyError, WriterFolder, bury, sync_folder, used_bytes
 from asynctrack._spool_layout import writer_folder
@@ -82,7 +83,7 @@ class Keeper:
         """
         while (wanted := self._buffer.segment_wanted()) is not None:
             try:
-                segment = await anyio.to_thread.run_sync(self._make, *wanted)
+                segment = await offload(self._make, *wanted)
             except OSError as error:
                 self._tell(error)
                 self._buffer.disk_answered(False)
@@ -90,7 +91,7 @@ class Keeper:
             self._buffer.disk_answered(True)
             back = self._buffer.supply(segment)
             if back is not None:
-                await anyio.to_thread.run_sync(_discard, back)
+                await offload(_discard, back)
         return True
 
     def supply_now(self) -> None:
@@ -114,14 +115,14 @@ class Keeper:
         """Write down where the events belong, once more: it may be known better now."""
         if self._folder is not None:
             try:
-                await anyio.to_thread.run_sync(self._describe, self._folder)
+                await offload(self._describe, self._folder)
             except OSError:
                 pass  # the next segment meets the same disk, and tells
 
     async def seal(self, piece: SegmentPiece) -> None:
         """Mark a piece as complete, before anything of it is uploaded."""
         try:
-            await anyio.to_thread.run_sync(self._seal, piece.segment)
+            await offload(self._seal, piece.segment)
         except OSError as error:
             self._notices.warn(
                 "spool",
@@ -132,7 +133,7 @@ class Keeper:
     async def settled(self, piece: SegmentPiece) -> None:
         """Delete a piece that was acknowledged, or whose rest was buried."""
         try:
-            await anyio.to_thread.run_sync(piece.segment.remove)
+            await offload(piece.segment.remove)
         except OSError:
             pass  # a replay writes the same object again: nothing is lost and nothing doubled
 
@@ -143,7 +144,7 @@ class Keeper:
             Whether they are; where not, their segment must stay.
         """
         try:
-            await anyio.to_thread.run_sync(bury, self.path, batch, reason)
+            await offload(bury, self.path, batch, reason)
         except OSError as error:
             self._notices.warn(
                 "spool",
@@ -163,7 +164,7 @@ class Keeper:
                 if done.get(segment.index_path) == events:
                     continue
                 try:
-                    await anyio.to_thread.run_sync(segment.sync)
+                    await offload(segment.sync)
                 except OSError as error:
                     self._notices.warn(
                         "commit",
@@ -176,7 +177,7 @@ class Keeper:
         """Let go of the memory of full segments that will not be uploaded soon."""
         for segment in self._buffer.segments()[MAPPED_PIECES:-1]:
             if segment.mapped:
-                await anyio.to_thread.run_sync(self._unmap, segment)
+                await offload(self._unmap, segment)
 
     def close(self) -> None:
         """Give back what is not used; what was not delivered stays on disk. Blocks.

@@ -14,14 +14,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import anyio.to_thread
-
 from asynctrack import _payload
 from asynctrack._artifact import Artifact, Batch, Receipt
 from asynctrack._backends._protocol import Store
 from asynctrack._encode import encode_batch, split_batch
 from asynctrack._errors import BackendError, PermanentError
 from asynctrack._format import SCHEMA_VERSION, SUFFIXES, replay_name
+from asynctrack._offload import offload
 from asynctrack._segment_format import SegmentContent, SegmentError, read_segment
 from asynctrack._spool import WriterFolder, bury, forget, set_aside
 
@@ -104,7 +103,7 @@ async def replay_folder(
         compression = "zstd"
     manifest = _ReplayManifest(store, replayed_by)
     for path in folder.segments():
-        plan = await anyio.to_thread.run_sync(plan_segment, path)
+        plan = await offload(plan_segment, path)
         if plan.problem:
             report(SegmentOutcome(plan, problem=plan.problem))
             continue
@@ -119,7 +118,7 @@ async def replay_folder(
             report(SegmentOutcome(plan, problem=problem))
             continue
         await manifest.add(delivery.receipts)
-        await anyio.to_thread.run_sync(_settle, folder.path, plan, delivery)
+        await offload(_settle, folder.path, plan, delivery)
         report(SegmentOutcome(plan, delivery.events, tuple(delivery.refused)))
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Final
 
 import anyio
-import anyio.to_thread
 
 from asynctrack._artifact import Artifact, Receipt
 from asynctrack._backends._protocol import Backend, Store
 from asynctrack._errors import BackendError, TransientError
 from asynctrack._notices import Notices
+from asynctrack._offload import offload
 from asynctrack._replay import SegmentOutcome, numbers, replay_folder
 from asynctrack._spool import WriterFolder, orphans
 from asynctrack._upload import Uploader
@@ -65,7 +65,7 @@ class Replayer:
         """
         self._left = False
         found = orphans(self._spool_dir, self._writer_id)
-        while (folder := await anyio.to_thread.run_sync(next, found, None)) is not None:
+        while (folder := await offload(next, found, None)) is not None:
             with folder:
                 await self._replay(folder)
 

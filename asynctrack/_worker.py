@@ -30,6 +30,7 @@ from asynctrack._format import MEDIA_TYPE
 from asynctrack._gate import Flow, Gate
 from asynctrack._keeper import RETRY, Keeper
 from asynctrack._notices import Notices
+from asynctrack._offload import run_loop
 from asynctrack._record import Recorder
 from asynctrack._retry import RetryPolicy
 from asynctrack._store import MemoryPiece, SegmentPiece
@@ -215,7 +216,7 @@ class Worker:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._main())
+            run_loop(self._main())
         except BaseException as error:
             logger.exception(
                 "asynctrack's worker has ended because of an error in it; further events are"

@@ -14,13 +14,13 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
-import anyio.to_thread
 
 from asynctrack._artifact import MetricPoint, ParameterValue, RunState
 from asynctrack._backends._aws_errors import map_error
 from asynctrack._backends._run import RunTarget, local_parameter_names, mirror_parameters
 from asynctrack._errors import BackendError, TransientError
 from asynctrack._format import MEDIA_TYPE, run_prefix
+from asynctrack._offload import offload
 
 if TYPE_CHECKING:
     from asynctrack._backends._clock import ServerClock
@@ -236,7 +236,7 @@ class AwsBackend:
         if self._bucket is None:
             # As the SDK does: the default prefix goes with the default bucket, and only with it.
             with anyio.move_on_after(ATTEMPT_TIMEOUT) as scope:
-                self._bucket, prefix = await anyio.to_thread.run_sync(
+                self._bucket, prefix = await offload(
                     self._target.default_bucket, abandon_on_cancel=True
                 )
             if scope.cancelled_caught:
@@ -248,7 +248,7 @@ class AwsBackend:
 
     async def _make_clients(self, stack: AsyncExitStack) -> None:
         # In a thread: it takes seconds, in which the worker's loop has the spool to look after.
-        await anyio.to_thread.run_sync(_import_libraries)
+        await offload(_import_libraries)
         import aioboto3
         from aiobotocore.config import AioConfig
         from aiobotocore.session import AioSession

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import anyio.to_thread
 from aiobotocore.credentials import AioCredentials
 from aiobotocore.session import AioSession
 from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import NoCredentialsError
+
+from asynctrack._offload import offload
 
 
 class DelegatedCredentials(AioCredentials):  # type: ignore[misc]  # aiobotocore has no types
@@ -36,12 +37,12 @@ class DelegatedCredentials(AioCredentials):  # type: ignore[misc]  # aiobotocore
             NoCredentialsError: There are none; the next call looks again.
         """
         if self._credentials is None:
-            self._credentials = await anyio.to_thread.run_sync(self._provider)
+            self._credentials = await offload(self._provider)
         if self._credentials is None:
             raise NoCredentialsError()
         # Those with an expiry may ask the network for new ones, which blocks.
         if hasattr(self._credentials, "refresh_needed") and self._credentials.refresh_needed():
-            frozen = await anyio.to_thread.run_sync(self._credentials.get_frozen_credentials)
+            frozen = await offload(self._credentials.get_frozen_credentials)
         else:
             frozen = self._credentials.get_frozen_credentials()
         return ReadOnlyCredentials(frozen.access_key, frozen.secret_key, frozen.token)

@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
-
 from asynctrack._artifact import MetricPoint, ParameterValue, RunState
 from asynctrack._errors import BackendError, PausingError, TransientError
 from asynctrack._format import run_prefix
+from asynctrack._offload import offload
 
 # What only somebody at the machine can mend; anything else may pass by itself.
 _PAUSING = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
@@ -40,7 +39,7 @@ class LocalBackend:
     async def open(self) -> None:
         """Make the Run's folder."""
         try:
-            await anyio.to_thread.run_sync(lambda: self._root.mkdir(parents=True, exist_ok=True))
+            await offload(lambda: self._root.mkdir(parents=True, exist_ok=True))
         except OSError as error:
             raise _mapped(error) from error
 
@@ -66,7 +65,7 @@ class LocalBackend:
     async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
         """Write a file so that a reader sees all of it or nothing."""
         try:
-            await anyio.to_thread.run_sync(_write, self._root / name, content)
+            await offload(_write, self._root / name, content)
         except OSError as error:
             raise _mapped(error) from error
 
