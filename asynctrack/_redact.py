@@ -14,9 +14,10 @@ import base64
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 from asynctrack import _payload
+from asynctrack._search import question
 
 REDACTED: Final = "[REDACTED]"
 
@@ -175,7 +176,7 @@ def _probes() -> Callable[[bytes], bool]:
     """
     probes = {re.escape(probe.decode()) for probe, _ in _RULES} | {_BINARY.decode()}
     probes.remove("_token")
-    return _contains("|".join(sorted({*probes, r"_token[\"\\'= \t\r\n]"})))
+    return question("|".join(sorted({*probes, r"_token[\"\\'= \t\r\n]"})))
 
 
 @cache
@@ -187,16 +188,7 @@ def _automaton() -> Callable[[bytes], bool]:
         for part in _NARROWING:
             pattern = pattern.replace(part, b"")
         patterns.append(pattern.decode())
-    return _contains(f"(?i){'|'.join(patterns)}")
-
-
-def _contains(pattern: str) -> Callable[[bytes], bool]:
-    """Return the question whether UTF-8 bytes hold a match, asked of pydantic's Rust engine."""
-    # Imported when the first tracker is made: `import asynctrack` stays light.
-    from pydantic import StringConstraints, TypeAdapter
-
-    validator = TypeAdapter(Annotated[str, StringConstraints(pattern=pattern)]).validator
-    return validator.isinstance_python
+    return question(f"(?i){'|'.join(patterns)}")
 
 
 def _cut_known(body: bytes) -> bytes:
