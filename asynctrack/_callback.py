@@ -166,7 +166,7 @@ class AsyncHandler(_Handler, AsyncCallbackHandler):
 
     def __init__(self, sink: Sink) -> None:
         super().__init__(sink)
-        self._asks_wrongly = _codes_of_on_llm_start()
+        self._asks_wrongly: frozenset[int] | None = None
 
     @property
     def run_inline(self) -> bool:  # type: ignore[override]  # a plain attribute in langchain-core
@@ -179,6 +179,8 @@ class AsyncHandler(_Handler, AsyncCallbackHandler):
         """
         frame: FrameType | None = sys._getframe(1)
         assert frame is not None
+        if self._asks_wrongly is None:  # not before: it is imported by whoever asks
+            self._asks_wrongly = _codes_of_on_llm_start()
         if id(frame.f_code) not in self._asks_wrongly:  # nearly always: asked at each callback
             return True
         while frame is not None and "self" not in frame.f_locals:
