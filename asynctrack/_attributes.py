@@ -9,8 +9,9 @@ has no name there becomes ``langchain.request.<name>``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Union
+from typing import Any, TypeGuard, Union
 
+from asynctrack._payload import fingerprint
 from asynctrack._redact import is_secret_name
 
 Attribute = Union[str, float, int, bool, "list[str]"]
@@ -77,6 +78,23 @@ def request_attributes(
     return found
 
 
+def request_key(
+    operation: str,
+    serialized: Mapping[str, Any] | None,
+    metadata: Mapping[str, Any] | None,
+    invocation_params: Mapping[str, Any] | None,
+) -> bytes | None:
+    """Return what the attributes of a request depend on, or None where that is not plain data.
+
+    Making them takes ten times as long as looking up what was made for the same request before.
+    """
+    said = [metadata.get(name) for name in _METADATA_NAMES] if metadata else []
+    kwargs = serialized.get("kwargs") if serialized else None
+    # Zero for None: where ``null`` is in there it may be a NaN, and has to be looked into.
+    said = [0 if value is None else value for value in (*said, invocation_params, kwargs)]
+    return fingerprint((operation, said))
+
+
 def response_attributes(response: Any) -> dict[str, Attribute]:
     """Return the attributes of a model call's answer: token usage, model, why it finished.
 
@@ -90,13 +108,13 @@ def response_attributes(response: Any) -> dict[str, Attribute]:
         for generation in choices:
             message = getattr(generation, "message", None)
             usage = getattr(message, "usage_metadata", None)
-            if isinstance(usage, Mapping):
+            if _is_mapping(usage):
                 _add_usage(found, usage.get("input_tokens"), usage.get("output_tokens"))
             info = getattr(message, "response_metadata", None)
-            if not (info and isinstance(info, Mapping)):
+            if not (_is_mapping(info) and info):
                 info = getattr(generation, "generation_info", None)
-            if not isinstance(info, Mapping):
-                info = {}
+            if not _is_mapping(info):
+                continue
             reason = info.get("finish_reason") or info.get("stop_reason")
             if isinstance(reason, str):
                 reasons.append(reason)
@@ -105,10 +123,10 @@ def response_attributes(response: Any) -> dict[str, Attribute]:
                 found["gen_ai.response.model"] = model
     if reasons:
         found["gen_ai.response.finish_reasons"] = reasons
-    output = getattr(response, "llm_output", None)
-    if isinstance(output, Mapping) and "gen_ai.usage.input_tokens" not in found:
-        usage = output.get("token_usage") or output.get("usage") or {}
-        if isinstance(usage, Mapping):
+    if "gen_ai.usage.input_tokens" not in found:
+        output = getattr(response, "llm_output", None)
+        usage = output.get("token_usage") or output.get("usage") if _is_mapping(output) else None
+        if _is_mapping(usage):
             _add_usage(
                 found,
                 usage.get("prompt_tokens", usage.get("input_tokens")),
@@ -119,12 +137,17 @@ def response_attributes(response: Any) -> dict[str, Attribute]:
 
 def prompt_name(serialized: Mapping[str, Any] | None, name: str | None) -> str | None:
     """Return what a prompt template is called: its name, with the hub's where it has one."""
-    kwargs = (serialized or {}).get("kwargs")
-    metadata = kwargs.get("metadata") if isinstance(kwargs, Mapping) else None
-    if isinstance(metadata, Mapping) and isinstance(metadata.get("lc_hub_repo"), str):
+    kwargs = serialized.get("kwargs") if serialized else None
+    metadata = kwargs.get("metadata") if _is_mapping(kwargs) else None
+    if _is_mapping(metadata) and isinstance(metadata.get("lc_hub_repo"), str):
         owner = metadata.get("lc_hub_owner")
         return f"{owner}/{metadata['lc_hub_repo']}" if owner else str(metadata["lc_hub_repo"])
     return name
+
+
+def _is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    # Asking the abstract class takes ten times as long, and nearly all are dictionaries or None.
+    return type(value) is dict or (value is not None and isinstance(value, Mapping))
 
 
 def _add_usage(found: dict[str, Attribute], read: object, written: object) -> None:

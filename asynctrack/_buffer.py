@@ -141,14 +141,18 @@ class Buffer:
         self._max_events = max_events
         self._spool_bytes = spool_bytes
         self._disk_takes = True  # as far as is known
+        # As long as less than this waits, in memory or not, whatever comes has room.
+        bound = max_bytes if spool_bytes is None else min(max_bytes, spool_bytes)
+        self._ample_bytes = bound - bound * RESERVED_TENTHS // 10 - LINE_OVERHEAD
+        self._ample_events = max_events - max_events * RESERVED_TENTHS // 10
         self._wake = wake
         self._monotonic = monotonic
         self._closed: str | None = None
         self._accepted = 0
         self._delivered = 0
         self._dead_lettered = 0
-        self._waiting = 0  # accepted and not settled: events and bytes, and what of it is cut
-        self._waiting_bytes = 0
+        self._settled = 0  # delivered or dead-lettered
+        self._waiting_bytes = 0  # of what is accepted and not settled; below, what of it is cut
         self._cut_durable = 0
         self._cut_memory_bytes = 0
         self._cut_memory_events = 0
@@ -157,7 +161,7 @@ class Buffer:
 
     # -- the callbacks' side ------------------------------------------------------------------
 
-    def put_nowait(self, body: bytes, *, sheddable: bool = False) -> bool:
+    def put_nowait(self, body: bytes, sheddable: bool = False) -> bool:
         """Accept an event if there is room and nobody waits for room before it.
 
         Args:
@@ -171,13 +175,21 @@ class Buffer:
             if self._held:
                 self._deferred.append(body)
                 return True
-            if self._waiters or self._closed or not self._has_room(len(body), sheddable):
+            if self._waiters or self._closed:
+                return False
+            # Nearly always there is room for anything, which takes two comparisons to tell.
+            if (
+                self._accepted - self._settled >= self._ample_events
+                or self._waiting_bytes + len(body) > self._ample_bytes
+            ) and not self._has_room(len(body), sheddable):
                 return False
             self._held = 1
             try:
                 wake = self._accept(body)
             finally:
-                self._leave()
+                self._held = 0
+                if self._deferred:
+                    self._accept_deferred()
         if wake:
             self._wake()
         return True
@@ -235,7 +247,7 @@ class Buffer:
             piece = self._store.cut()
             if piece is None:
                 return None
-            self._oldest = self._monotonic() if self._store.events else None
+            self._oldest = None if self._store.empty else self._monotonic()
             if piece.durable:
                 self._cut_durable += piece.events
             else:
@@ -247,7 +259,7 @@ class Buffer:
         """Free the room of a piece: acknowledged, but for the events refused for good."""
         with self._section:
             events = piece.events
-            self._waiting -= events
+            self._settled += events
             self._waiting_bytes -= piece.size
             if piece.durable:
                 self._cut_durable -= events
@@ -330,7 +342,7 @@ class Buffer:
                 self._delivered,
                 self._dead_lettered,
                 spooled,
-                self._waiting - spooled,
+                self._accepted - self._settled - spooled,
                 self._waiting_bytes,
                 dict(self._dropped),
                 len(self._waiters),
@@ -340,14 +352,21 @@ class Buffer:
 
     def _leave(self) -> None:
         """Give the section up; accept what came in while it was held."""
-        while self._held == 1 and self._deferred:
+        self._held -= 1
+        if self._deferred and not self._held:
+            self._accept_deferred()
+
+    def _accept_deferred(self) -> None:
+        """Accept what finalizers put aside; the lock is held, and nobody is in a section."""
+        while self._deferred:
+            self._held = 1
             body = self._deferred.popleft()
             if self._closed or not self._has_room(len(body), False):
                 reason = self._closed or "buffer_full"
                 self._dropped[reason] += 1
             elif self._accept(body):
                 self._wake()
-        self._held -= 1
+            self._held = 0  # before looking again: from here on they come in by themselves
 
     def _admit(self) -> None:
         """Accept for those who wait what there is room for now."""
@@ -363,7 +382,8 @@ class Buffer:
             self._wake()
 
     def _has_room(self, length: int, sheddable: bool) -> bool:
-        if not self._waiting:
+        waiting = self._accepted - self._settled
+        if not waiting:
             return True  # an event larger than the whole buffer passes when it is alone
         length += LINE_OVERHEAD
         max_bytes, max_events = self._max_bytes, self._max_events
@@ -371,7 +391,7 @@ class Buffer:
             max_bytes -= max_bytes * RESERVED_TENTHS // 10
             max_events -= max_events * RESERVED_TENTHS // 10
         if self._spool_bytes is None:
-            return self._waiting_bytes + length <= max_bytes and self._waiting < max_events
+            return self._waiting_bytes + length <= max_bytes and waiting < max_events
         store = self._store
         if self._waiting_bytes + length > self._spool_bytes:
             return False
@@ -382,13 +402,13 @@ class Buffer:
 
     def _accept(self, body: bytes) -> bool:
         """Give the event its number and its place; tell whether the worker has to know."""
-        first = not self._store.events
+        store = self._store
+        first = store.empty
         if first:
             self._oldest = self._monotonic()
-        self._accepted += 1
-        line = number_line(self._prefix, self._accepted, body)
-        rolled = self._store.append(self._accepted, line)
-        self._waiting += 1
+        self._accepted = seq = self._accepted + 1
+        line = number_line(self._prefix, seq, body)
+        rolled = store.append(seq, line)
         self._waiting_bytes += len(line)
         # When the delay of a batch starts and when a batch is full; never for each event.
         return first or rolled

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from asynctrack._attributes import (
     Attribute,
     prompt_name,
     request_attributes,
+    request_key,
     response_attributes,
 )
 from asynctrack._observe import Observations
@@ -44,6 +45,10 @@ SHEDDABLE: Final = frozenset(
 )
 """Callbacks whose events are shed first when events have to be dropped: what ends and errors say
 is worth more than what starts and tokens say."""
+
+
+MAX_REMEMBERED: Final = 1_000
+"""Different requests whose attributes are kept, and serialized forms known not to be too large."""
 
 
 class Capture:
@@ -77,6 +82,8 @@ class Capture:
             self.on_llm_new_token = self._streams.token  # type: ignore[method-assign]  # on purpose
             self.on_stream_event = self._streams.protocol_event  # type: ignore[method-assign]  # on purpose
         self._spans = OpenSpans()
+        self._requests: dict[bytes, bytes] = {}
+        self._measured: dict[int, Any] = {}
 
     @property
     def spans(self) -> OpenSpans:
@@ -130,13 +137,21 @@ class Capture:
             "chain_start", run_id, parent_run_id, name, tags, metadata, inputs, serialized, kwargs
         )
 
-    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> bytes:
+    def on_chain_end(
+        self,
+        outputs: Any,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> bytes:
         """Capture the end of a chain."""
-        return self._end("chain_end", run_id, outputs, kwargs)
+        return self._end("chain_end", run_id, parent_run_id, tags, "outputs", outputs, kwargs)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> bytes:
         """Capture the error of a chain."""
-        return self._error("chain_error", run_id, error, kwargs)
+        return self._error("chain_error", error, run_id, **kwargs)
 
     # -- models -------------------------------------------------------------------------------
 
@@ -183,18 +198,28 @@ class Capture:
             return None
         return self._note("stream_event", run_id, None, {"event": event}, kwargs)
 
-    def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> bytes:
+    def on_llm_end(
+        self,
+        response: Any,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> bytes:
         """Capture the answer of a model."""
         attributes = response_attributes(response)
         self._observations.usage(
             attributes.get("gen_ai.usage.input_tokens"),
             attributes.get("gen_ai.usage.output_tokens"),
         )
-        return self._end("llm_end", run_id, response, kwargs, attributes)
+        return self._end(
+            "llm_end", run_id, parent_run_id, tags, "outputs", response, kwargs, attributes
+        )
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> bytes:
         """Capture the error of a model call, with what had been generated until then."""
-        return self._error("llm_error", run_id, error, kwargs)
+        return self._error("llm_error", error, run_id, **kwargs)
 
     # -- tools and agents ---------------------------------------------------------------------
 
@@ -221,13 +246,21 @@ class Capture:
             "tool_start", run_id, parent_run_id, name, tags, metadata, inputs, serialized, kwargs
         )
 
-    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> bytes:
+    def on_tool_end(
+        self,
+        output: Any,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> bytes:
         """Capture what a tool returned."""
-        return self._end("tool_end", run_id, output, kwargs)
+        return self._end("tool_end", run_id, parent_run_id, tags, "outputs", output, kwargs)
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> bytes:
         """Capture the error of a tool."""
-        return self._error("tool_error", run_id, error, kwargs)
+        return self._error("tool_error", error, run_id, **kwargs)
 
     def on_agent_action(self, action: Any, *, run_id: UUID, **kwargs: Any) -> bytes:
         """Capture what an agent decided to do."""
@@ -259,13 +292,29 @@ class Capture:
             kwargs,
         )  # fmt: skip
 
-    def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> bytes:
+    def on_retriever_end(
+        self,
+        documents: Any,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> bytes:
         """Capture the documents found."""
-        return self._end("retriever_end", run_id, {"documents": documents}, kwargs)
+        return self._end(
+            "retriever_end",
+            run_id,
+            parent_run_id,
+            tags,
+            "outputs",
+            {"documents": documents},
+            kwargs,
+        )
 
     def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> bytes:
         """Capture the error of a retriever."""
-        return self._error("retriever_error", run_id, error, kwargs)
+        return self._error("retriever_error", error, run_id, **kwargs)
 
     # -- the rest -----------------------------------------------------------------------------
 
@@ -316,10 +365,17 @@ class Capture:
         name: str | None = None,
         **kwargs: Any,
     ) -> bytes:
-        attributes = request_attributes(operation, serialized, metadata, invocation_params)
-        self._observations.model(attributes)
-        if invocation_params:
-            kwargs["invocation_params"] = _given(invocation_params)
+        given = _given(invocation_params) if invocation_params else None
+        key = request_key(operation, serialized, metadata, given)
+        attributes = None if key is None else self._requests.get(key)
+        if attributes is None:
+            found = request_attributes(operation, serialized, metadata, invocation_params)
+            self._observations.model(found)
+            attributes = b',"attributes":%b}' % _payload.encode(found)
+            if key is not None and len(self._requests) < MAX_REMEMBERED:
+                self._requests[key] = attributes
+        if given is not None:
+            kwargs["invocation_params"] = given
         if options:
             kwargs["options"] = _given(options)
         name = name or _name(serialized)
@@ -339,65 +395,101 @@ class Capture:
         inputs: Any,
         serialized: Mapping[str, Any] | None,
         kwargs: dict[str, Any],
-        attributes: dict[str, Attribute] | None = None,
+        attributes: bytes = b"",
     ) -> bytes:
-        self._spans.open(run_id, parent_run_id, self._perf_ns())
-        record = self._record(event, run_id, parent_run_id)
-        _put(record, "name", name)
-        _put(record, "tags", tags)
-        _put(record, "metadata", metadata)
+        record: dict[str, Any] = {
+            "time_unix_nano": self._time_ns(),
+            "event": event,
+            "span_id": run_id,
+        }
+        if parent_run_id is not None:
+            record["parent_span_id"] = parent_run_id
+        record["trace_id"] = self._spans.open(run_id, parent_run_id, self._perf_ns())
+        if name:
+            record["name"] = name
+        if tags:
+            record["tags"] = tags
+        if metadata:
+            record["metadata"] = metadata
         record["inputs"] = inputs
-        data = _given(kwargs)
+        data = _given(kwargs) if kwargs else kwargs
+        values: tuple[Any, ...] = (tags, metadata, inputs, data)
         if serialized:
-            data["serialized"] = serialized
-        _put(record, "data", data)
-        _put(record, "attributes", attributes)
-        return self._encode(record)
+            if self._measured.get(id(serialized)) is not serialized:
+                self._measure(serialized)
+                values = (*values, serialized)
+            data = {**data, "serialized": serialized}
+        if data:
+            record["data"] = data
+        return self._encode(record, values, attributes)
+
+    def _measure(self, serialized: Mapping[str, Any]) -> None:
+        """Remember that this very object will have been found small enough.
+
+        A chain passes the same one each time, and walking through it takes longer than encoding it.
+        """
+        if len(self._measured) < MAX_REMEMBERED:
+            self._measured[id(serialized)] = serialized
 
     def _end(
         self,
         event: str,
         run_id: UUID,
-        outputs: Any,
+        parent_run_id: UUID | None,
+        tags: Sequence[str] | None,
+        field: str,
+        result: Any,
         kwargs: dict[str, Any],
         attributes: dict[str, Attribute] | None = None,
     ) -> bytes:
-        return self._close(event, run_id, {"outputs": outputs}, kwargs, attributes)
+        record: dict[str, Any] = {
+            "time_unix_nano": self._time_ns(),
+            "event": event,
+            "span_id": run_id,
+        }
+        if parent_run_id is not None:
+            record["parent_span_id"] = parent_run_id
+        record["trace_id"], started = self._spans.end(run_id, parent_run_id)
+        model = event.startswith("llm")
+        failed = field == "error"
+        if model or failed or parent_run_id is None:
+            self._observations.end(
+                None if started is None else (self._perf_ns() - started) / 1e9,
+                model=model,
+                root=parent_run_id is None,
+                failed=failed,
+            )
+        if tags:
+            record["tags"] = tags
+        data: dict[str, Any] = {}
+        inputs = None
+        if kwargs:
+            inputs = kwargs.pop("inputs", None)  # streams know their inputs only at their end
+            if inputs is not None:
+                record["inputs"] = inputs
+            data = _given(kwargs)
+        record[field] = result
+        if model:
+            stream = self._streams.pop(run_id, started)
+            if stream is not None:
+                data["stream"] = stream
+        if data:
+            record["data"] = data
+        if attributes:
+            record["attributes"] = attributes
+        return self._encode(record, (tags, inputs, result, data))
 
     def _error(
-        self, event: str, run_id: UUID, error: BaseException, kwargs: dict[str, Any]
-    ) -> bytes:
-        return self._close(event, run_id, {"error": describe_error(error)}, kwargs, None)
-
-    def _close(
         self,
         event: str,
+        error: BaseException,
         run_id: UUID,
-        result: dict[str, Any],
-        kwargs: dict[str, Any],
-        attributes: dict[str, Attribute] | None,
+        parent_run_id: UUID | None = None,
+        tags: Sequence[str] | None = None,
+        **kwargs: Any,
     ) -> bytes:
-        parent_run_id = kwargs.pop("parent_run_id", None)
-        record = self._record(event, run_id, parent_run_id)
-        started = self._spans.close(run_id)
-        self._observations.end(
-            None if started is None else (self._perf_ns() - started) / 1e9,
-            model=event.startswith("llm"),
-            root=parent_run_id is None,
-            failed="error" in result,
-        )
-        _put(record, "tags", kwargs.pop("tags", None))
-        inputs = kwargs.pop("inputs", None)  # streams know their inputs only at their end
-        if inputs is not None:
-            record["inputs"] = inputs
-        record.update(result)
-        data = _given(kwargs)
-        stream = self._streams.pop(run_id, started)
-        if stream is not None:
-            data["stream"] = stream
-        _put(record, "data", data)
-        _put(record, "attributes", attributes)
-        return self._encode(record)
+        described = describe_error(error)
+        return self._end(event, run_id, parent_run_id, tags, "error", described, kwargs)
 
     def _note(
         self, event: str, run_id: UUID, name: str | None, data: Any, kwargs: dict[str, Any]
@@ -421,9 +513,17 @@ class Capture:
         record["trace_id"] = self._spans.trace_of(run_id, parent_run_id)
         return record
 
-    def _encode(self, record: dict[str, Any]) -> bytes:
+    def _encode(
+        self,
+        record: dict[str, Any],
+        values: Iterable[Any] | None = None,
+        attributes: bytes = b"",
+    ) -> bytes:
         try:
-            return self._redactor.body(_payload.encode(record))
+            body = _payload.encode(record, values)
+            if attributes:
+                body = body[:-1] + attributes
+            return self._redactor.body(body)
         except Exception as error:
             # Fail closed: what could not be looked through for secrets is not stored.
             kept: dict[str, Any] = {

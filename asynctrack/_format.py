@@ -131,7 +131,7 @@ def line_prefix(writer_id: str) -> bytes:
 
 def number_line(prefix: bytes, seq: int, body: bytes) -> bytes:
     """Return an event's line: what ``line_prefix`` gave, its number, its body, a line end."""
-    return b"".join((prefix, b"%d," % seq, body[1:], b"\n"))
+    return b"%b%d,%b\n" % (prefix, seq, body[1:])
 
 
 def parse_line_start(line: bytes) -> tuple[str, int] | None:

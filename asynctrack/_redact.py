@@ -1,8 +1,9 @@
 """Cuts secrets out of encoded events before anything is stored.
 
-The default set works on the encoded line. Whether there is any secret at all is asked of one
-automaton that holds every rule (pydantic's Rust engine: ~1.5 µs for 300 bytes, where the rules
-one by one in Python take 13 µs); only then are the rules applied one by one to find and cut them.
+The default set works on the encoded line, in three steps, each only where the one before said
+yes: do the lower-cased bytes hold any rule's probe (pydantic's Rust engine looks for plain texts
+many bytes at a time: 0.3 µs for 500 bytes, 30 µs for 100 KB); does any rule match, asked of one
+automaton that holds them all (1 µs, and 140 µs for 100 KB); the rules one by one, to find and cut.
 The user's own ``redact`` option works on every string and key of the decoded event, after it.
 Both fail closed: when redaction raises, the payload is replaced, not stored.
 """
@@ -13,9 +14,10 @@ import base64
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 from asynctrack import _payload
+from asynctrack._search import question
 
 REDACTED: Final = "[REDACTED]"
 
@@ -32,6 +34,9 @@ _TEXT_TOKENS: Final = ("eos", "bos", "pad", "unk", "sep", "cls", "mask", "stop",
 _NO_TEXT_TOKEN: Final = "".join(f"(?<!{kind})" for kind in _TEXT_TOKENS).encode()
 _NARROWING: Final = (_FRESH, _NO_WORD, _ENDS, _NO_TEXT_TOKEN)
 
+# A value between double quotes. In a body a bare one ends the string that the name is in, and what
+# follows is JSON's own; in bytes that are no JSON it is a quote like any other.
+_QUOTED: Final = rb"(?:\\+\"([^\"\\]+)|\"([^\"\\,:}\]][^\"\\]*))"
 # What follows a name; a blank in here stands for any gap. (Not \s: to Python's engine it is ASCII
 # here, to the automaton it is not.)
 _VALUE: Final = (
@@ -40,9 +45,8 @@ _VALUE: Final = (
     rb"|\\\" : \\\"((?:[^\"\\]|\\\\(?:\\[\"\\]|[^\"\\])|\\[^\"\\])+)"  # one in JSON in a string
     rb"|\\{3}\" : \\{3}\"((?:[^\"\\]|\\{4}(?:\\{4}|\\{3}\"|[^\"\\])|\\{1,2}[^\"\\])+)"  # again
     rb"|\\{4,}\" : \\{4,}\"([^\"\\]+)"  # one deeper than that, up to its first escape
-    # In text a quote has a backslash before it; one without ends the string.
-    rb"|' : (?:'([^'\"\\]+)|\\+\"([^\"\\]+))"  # an item in Python's repr of a dictionary
-    rb"| = (?:'([^'\"\\]+)|\\+\"([^\"\\]+)|"  # an assignment in text: API_KEY=…
+    rb"|' : (?:'([^'\"\\]+)|" + _QUOTED + rb")"  # an item in Python's repr of a dictionary
+    rb"| = (?:'([^'\"\\]+)|" + _QUOTED + rb"|"  # an assignment in text: API_KEY=…
     rb"([^\x20\t\r\n\"'\\,;&=][^\x20\t\r\n\"\\,;&]*))"
     rb")"
 ).replace(b" ", rb"[\x20\t\r\n]*")
@@ -89,6 +93,7 @@ _RULES: Final[tuple[tuple[bytes, re.Pattern[bytes]], ...]] = tuple(
     )
 )
 
+_BINARY: Final = b'"base64":"'
 _BASE64 = re.compile(rb'"base64":"([A-Za-z0-9+/=]+)"')
 
 _SECRET_NAME = re.compile(
@@ -112,6 +117,7 @@ class Redactor:
 
     def __init__(self, custom: Callable[[str], str] | None = None) -> None:
         self._custom = custom
+        self._probed = _probes()
         self._suspicious = _automaton()
 
     def body(self, body: bytes) -> bytes:
@@ -120,10 +126,11 @@ class Redactor:
         Raises:
             Exception: Whatever the user's function raises; the caller stores no payload then.
         """
-        if self._suspicious(body):
-            body = _cut_known(body)
-        if b'"base64":"' in body:
-            body = _BASE64.sub(_cut_binary, body)
+        if self._probed(body.lower()):
+            if self._suspicious(body):
+                body = _cut_known(body)
+            if _BINARY in body:
+                body = _BASE64.sub(_cut_binary, body)
         if self._custom is not None:
             record: dict[str, Any] = _payload.decode(body)
             # The names of the fields are ours, and so are the values of some.
@@ -161,20 +168,30 @@ _IDENTITY_FIELDS = frozenset({"span_id", "parent_span_id", "trace_id", "event"})
 
 
 @cache
-def _automaton() -> Callable[[bytes], bool]:
-    """Return the one question: does any rule match anywhere in these UTF-8 bytes?"""
-    # Imported when the first tracker is made: `import asynctrack` stays light.
-    from pydantic import StringConstraints, TypeAdapter
+def _probes() -> Callable[[bytes], bool]:
+    """Return the first question: do these lower-cased UTF-8 bytes hold anything to look at?
 
+    What a rule's probe is not in, the rule does not match. Plain texts only, but for the end of
+    ``_token``, which would otherwise find each count of tokens.
+    """
+    probes = {re.escape(probe.decode()) for probe, _ in _RULES} | {_BINARY.decode()}
+    probes.remove("_token")
+    return question("|".join(sorted({*probes, r"_token[\"\\'= \t\r\n]"})))
+
+
+@cache
+def _automaton() -> Callable[[bytes], bool]:
+    """Return the second question: does any rule match anywhere in these UTF-8 bytes?"""
     patterns = []
     for _, rule in _RULES:
         pattern = rule.pattern
         for part in _NARROWING:
             pattern = pattern.replace(part, b"")
+        # To Python's engine \w is ASCII here. To Rust's it is all of Unicode, and made it
+        # five times as slow to build.
+        pattern = pattern.replace(rb"[\w-]", rb"[A-Za-z0-9_-]")
         patterns.append(pattern.decode())
-    union = StringConstraints(pattern=f"(?i){'|'.join(patterns)}")
-    validator = TypeAdapter(Annotated[str, union]).validator
-    return validator.isinstance_python
+    return question(f"(?i){'|'.join(patterns)}")
 
 
 def _cut_known(body: bytes) -> bytes:

@@ -15,10 +15,10 @@ import mmap
 import os
 import sys
 import threading
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+from zlib import crc32
 
 from asynctrack._segment_format import (
     ENTRY,
@@ -72,27 +72,31 @@ class Segment:
         """Make it this writer's, from this sequence number on. No I/O."""
         self.first_seq = first_seq
         header = HEADER.pack(MAGIC, FORMAT_VERSION, 0, 0, first_seq, writer_id.encode())
-        self._index[: len(header) + 4] = header + HEADER_SUM.pack(zlib.crc32(header))
+        self._index[: len(header) + 4] = header + HEADER_SUM.pack(crc32(header))
 
     def has_room(self, length: int) -> bool:
         """Tell whether a line of this many bytes fits."""
         return self.events < self.max_events and self.used + length <= self.capacity
 
-    def append(self, line: bytes) -> None:
-        """Add a line that has room. No I/O: the operating system has it when this returns."""
+    def append(self, line: bytes) -> bool:
+        """Add a line; False where it has no room. No I/O: the operating system has it then."""
         start = self.used
+        number = self.events
         end = start + len(line)
+        if end > self.capacity or number >= self.max_events:
+            return False
         self._lines[start:end] = line
         # Only now: an entry never vouches for bytes that are not there yet.
         ENTRY.pack_into(
             self._index,
-            HEADER_BYTES + self.events * ENTRY.size,
+            HEADER_BYTES + number * ENTRY.size,
             start + 1,
             len(line),
-            zlib.crc32(line, start),
+            crc32(line, start),
         )
         self.used = end
-        self.events += 1
+        self.events = number + 1
+        return True
 
     def content(self) -> bytes:
         """Return all lines. Reads the file when it is no longer mapped.
@@ -204,11 +208,13 @@ def _allocate(descriptor: int, size: int) -> None:
         # Claims the blocks: writing into a mapped hole on a full disk would kill the process.
         try:
             os.posix_fallocate(descriptor, 0, size)
-            return
         except OSError as error:
             if error.errno not in _CANNOT_ALLOCATE:
                 raise
-    chunk = bytes(1 << 20)  # macOS and some file systems cannot: zeros claim them as well
+    # Zeros claim them as well, for macOS and the file systems that cannot. Everywhere they bring
+    # the pages into the page cache: the first copy into a page is then 0.1 µs and not 15, on the
+    # caller's thread (ext4), for 0.8 ms in a thread of the worker's for 8 MiB.
+    chunk = bytes(1 << 18)
     left = size
     while left > 0:
         left -= os.write(descriptor, chunk[: min(left, len(chunk))])

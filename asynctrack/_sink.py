@@ -98,10 +98,11 @@ class Sink:
         self._block = block
         self._block_timeout = block_timeout
         capture.spans.on_evict = self._abandon
+        # Who waits for room sheds nothing. Accepts an event if there is room for it now.
+        self.put_nowait = self._put_evenly if block else buffer.put_nowait
 
-    def put_nowait(self, body: bytes, sheddable: bool) -> bool:
-        """Accept an event if there is room for it now."""
-        return self._buffer.put_nowait(body, sheddable=sheddable and not self._block)
+    def _put_evenly(self, body: bytes, sheddable: bool) -> bool:
+        return self._buffer.put_nowait(body)
 
     async def put(self, body: bytes, sheddable: bool) -> None:
         """Await room for an event, or drop and count it, as the options say."""

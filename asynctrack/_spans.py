@@ -53,17 +53,26 @@ class OpenSpans:
     def __len__(self) -> int:
         return len(self._spans)
 
-    def open(self, span_id: UUID, parent_span_id: UUID | None, started: int) -> None:
-        """Note the start of a span.
+    def open(self, span_id: UUID, parent_span_id: UUID | None, started: int) -> UUID:
+        """Note the start of a span; return its trace, as ``trace_of`` does.
 
         Args:
             span_id: LangChain's run id.
             parent_span_id: Its parent's, or None for a root.
             started: Monotonic clock, in nanoseconds.
         """
-        self._spans[span_id] = (self.trace_of(span_id, parent_span_id), started)
+        trace_id = self.trace_of(span_id, parent_span_id)
+        self._spans[span_id] = (trace_id, started)
         if len(self._spans) > self._max_open:
             self._evict()
+        return trace_id
+
+    def end(self, span_id: UUID, parent_span_id: UUID | None) -> tuple[UUID, int | None]:
+        """Forget a span; return its trace, and when it started where that is known."""
+        span = self._spans.pop(span_id, None)
+        if span is None and self._inherited:
+            span = self._inherited.pop(span_id, None)
+        return span or (self.trace_of(span_id, parent_span_id), None)
 
     def close(self, span_id: UUID) -> int | None:
         """Forget a span; return when it started, or None where that is not known."""

@@ -41,8 +41,10 @@ class MemoryPiece:
 
     durable = False
 
-    def __init__(self, first_seq: int) -> None:
+    def __init__(self, first_seq: int, max_bytes: int, max_events: int) -> None:
         self.first_seq = first_seq
+        self._max_bytes = max_bytes
+        self._max_events = max_events
         self.size = 0
         self.lines: list[bytes] = []
 
@@ -51,10 +53,19 @@ class MemoryPiece:
         """How many lines."""
         return len(self.lines)
 
-    def append(self, line: bytes) -> None:
-        """Add a line."""
+    def has_room(self, length: int) -> bool:
+        """Tell whether a line of this many bytes fits; the first one always does."""
+        return not self.lines or (
+            self.size + length <= self._max_bytes and len(self.lines) < self._max_events
+        )
+
+    def append(self, line: bytes) -> bool:
+        """Add a line; False where the piece is full."""
+        if not self.has_room(len(line)):
+            return False
         self.lines.append(line)
         self.size += len(line)
+        return True
 
     def raw(self) -> bytes:
         """Return all lines."""
@@ -69,6 +80,8 @@ class SegmentPiece:
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
         self.first_seq = segment.first_seq
+        self.append = segment.append
+        self.has_room = segment.has_room
 
     @property
     def size(self) -> int:
@@ -80,13 +93,28 @@ class SegmentPiece:
         """How many lines."""
         return self.segment.events
 
-    def append(self, line: bytes) -> None:
-        """Add a line that has room."""
-        self.segment.append(line)
-
     def raw(self) -> bytes:
         """Return all lines."""
         return self.segment.content()
+
+
+class _Totals:
+    """Sums over pieces."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.size = 0
+        self.durable_events = 0
+        self.memory_bytes = 0
+
+    def add(self, piece: MemoryPiece | SegmentPiece, sign: int) -> None:
+        """Add a piece, or take it away."""
+        self.events += sign * piece.events
+        self.size += sign * piece.size
+        if piece.durable:
+            self.durable_events += sign * piece.events
+        else:
+            self.memory_bytes += sign * piece.size
 
 
 class Store:
@@ -107,10 +135,9 @@ class Store:
         self._pieces: deque[MemoryPiece | SegmentPiece] = deque()
         self._open: MemoryPiece | SegmentPiece | None = None
         self._spare: Segment | None = None
-        self.events = 0
-        self.size = 0
-        self.memory_bytes = 0
-        self.durable_events = 0
+        # Of the pieces that take no more lines. The open one knows its own, and is asked when
+        # somebody wants to know: adding up for each line would take as long as storing it.
+        self._shut = _Totals()
 
     def append(self, seq: int, line: bytes) -> bool:
         """Add the next line.
@@ -119,17 +146,9 @@ class Store:
             Whether the worker should look: a piece is full, or a segment is wanted.
         """
         piece = self._open
-        rolled = piece is None or not self._fits(piece, len(line))
+        rolled = piece is None or not piece.append(line)
         if rolled:
-            piece = self._roll(seq, len(line))
-        assert piece is not None
-        piece.append(line)
-        self.events += 1
-        self.size += len(line)
-        if piece.durable:
-            self.durable_events += 1
-        else:
-            self.memory_bytes += len(line)
+            self._roll(seq, len(line)).append(line)
         return rolled
 
     def cut(self) -> MemoryPiece | SegmentPiece | None:
@@ -139,13 +158,36 @@ class Store:
         piece = self._pieces.popleft()
         if piece is self._open:
             self._open = None
-        self.events -= piece.events
-        self.size -= piece.size
-        if piece.durable:
-            self.durable_events -= piece.events
         else:
-            self.memory_bytes -= piece.size
+            self._shut.add(piece, -1)
         return piece
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no line."""
+        return not self._pieces
+
+    @property
+    def events(self) -> int:
+        """How many lines."""
+        return self._shut.events + (0 if self._open is None else self._open.events)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all lines."""
+        return self._shut.size + (0 if self._open is None else self._open.size)
+
+    @property
+    def durable_events(self) -> int:
+        """How many lines are in segments."""
+        piece = self._open
+        return self._shut.durable_events + (piece.events if piece and piece.durable else 0)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the lines that are in no segment."""
+        piece = self._open
+        return self._shut.memory_bytes + (piece.size if piece and not piece.durable else 0)
 
     @property
     def full_pieces(self) -> int:
@@ -155,7 +197,7 @@ class Store:
     def durable_room(self, length: int) -> bool:
         """Tell whether a line of this many bytes would go to a segment right now."""
         piece = self._open
-        if piece is not None and self._fits(piece, length):
+        if piece is not None and piece.has_room(length):
             return piece.durable
         return self._spare is not None and length <= self._spare.capacity
 
@@ -187,10 +229,11 @@ class Store:
                 for line in piece.lines:
                     durable.append(line)
                 self._pieces[at] = durable
-                self.memory_bytes -= piece.size
-                self.durable_events += piece.events
                 if piece is self._open:
                     self._open = durable
+                else:
+                    self._shut.add(piece, -1)
+                    self._shut.add(durable, 1)
                 return None
         if self._spare is None:
             self._spare = segment
@@ -206,17 +249,14 @@ class Store:
         spare, self._spare = self._spare, None
         return spare
 
-    def _fits(self, piece: MemoryPiece | SegmentPiece, length: int) -> bool:
-        if isinstance(piece, SegmentPiece):
-            return piece.segment.has_room(length)
-        return piece.size + length <= self._max_bytes and piece.events < self._max_events
-
     def _roll(self, seq: int, length: int) -> MemoryPiece | SegmentPiece:
         piece: MemoryPiece | SegmentPiece
         if self._spare is not None and length <= self._spare.capacity:
             piece, self._spare = self._begin(self._spare, seq), None
         else:
-            piece = MemoryPiece(seq)
+            piece = MemoryPiece(seq, self._max_bytes, self._max_events)
+        if self._open is not None:
+            self._shut.add(self._open, 1)
         self._pieces.append(piece)
         self._open = piece
         return piece

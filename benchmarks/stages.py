@@ -87,7 +87,8 @@ def captured_callbacks(invocations: int = INVOCATIONS) -> list[Captured]:
     return seen
 
 
-def _new_capture() -> Any:
+def new_capture() -> Any:
+    """Return a capture as the handlers have it, without a buffer behind it."""
     from asynctrack._capture import Capture
     from asynctrack._observe import Observations
     from asynctrack._redact import Redactor
@@ -106,7 +107,7 @@ def _records(captured: list[Captured]) -> list[dict[str, Any]]:
         records.append(record)
         return encode(record)
 
-    capture = _new_capture()
+    capture = new_capture()
     _payload.encode = keep
     try:
         for name, arguments, options in captured:
@@ -137,7 +138,7 @@ def _capture_stages(captured: list[Captured]) -> list[Stage]:
     bodies = [_payload.encode(record) for record in records]
     plain = [orjson.loads(body) for body in bodies]
     redactor = Redactor()
-    capture = _new_capture()
+    capture = new_capture()
     calls = [(getattr(capture, name), arguments, options) for name, arguments, options in captured]
 
     def run_capture(_: Any) -> None:
@@ -289,7 +290,7 @@ def _large_stages() -> list[Stage]:
     text = " ".join(f"word{number * 7919 % 10_007}" for number in range(LARGE // 8))[:LARGE]
     message = AIMessage(text)
     options = captured_callbacks(1)[-1][2]
-    capture = _new_capture()
+    capture = new_capture()
     record = orjson.loads(_payload.encode({"outputs": message, **options}))
 
     def run_capture(_: Any) -> None:
@@ -333,7 +334,7 @@ def _token_stage() -> Stage:
         for _ in range(count):
             empty("word ", **keywords)
 
-    return Stage("token", "empty function", run, floor, count, _new_capture)
+    return Stage("token", "empty function", run, floor, count, new_capture)
 
 
 # -- time -------------------------------------------------------------------------------------

@@ -43,8 +43,7 @@ def written(folder: Path, lines: list[bytes], *, trim: bool = True, capacity: in
     segment = Segment(folder, 1, capacity, 40)
     segment.begin(WRITER, FIRST)
     for one in lines:
-        assert segment.has_room(len(one))
-        segment.append(one)
+        assert segment.append(one)
     if trim:
         segment.trim()
     else:
@@ -100,12 +99,12 @@ def test_a_full_segment_says_so(tmp_path: Path) -> None:
     """There is room up to the last byte and the last entry, and not beyond."""
     segment = Segment(tmp_path, 1, 100, 2)
     segment.begin(WRITER, 1)
-    assert segment.has_room(100) and not segment.has_room(101)
-    segment.append(b"a" * 49 + b"\n")
-    assert segment.has_room(50) and not segment.has_room(51)
-    segment.append(b"b\n")
-    assert not segment.has_room(1)
-    assert segment.content() == b"a" * 49 + b"\nb\n"
+    assert not segment.append(b"a" * 101)
+    assert segment.append(b"a" * 49 + b"\n")
+    assert not segment.append(b"b" * 51)
+    assert segment.append(b"b" * 49 + b"\n")
+    assert not segment.append(b"")
+    assert segment.content() == b"a" * 49 + b"\n" + b"b" * 49 + b"\n"
     segment.remove()
     assert list(tmp_path.iterdir()) == []
 
