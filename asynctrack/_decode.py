@@ -27,6 +27,8 @@ _PIECE: Final = 256 * 1024
 
 _TEXTS: Final = ("span_id", "parent_span_id", "trace_id", "name")
 _OBJECTS: Final = ("metadata", "attributes")
+_TEXT_OR_NONE: Final = (str, type(None))
+_OBJECT_OR_NONE: Final = (dict, type(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,14 +217,17 @@ def _fault(raw: Any, place: ArtifactName, before: int) -> str | None:
         return "time_unix_nano is missing or not a time"
     if type(raw.get("event")) is not str:
         return "event is missing or not a text"
+    # What is there and of another type: absent and null are alike.
     for name in _TEXTS:
-        if name in raw and type(raw[name]) not in (str, type(None)):
+        if type(raw.get(name)) not in _TEXT_OR_NONE:
             return f"{name} is not a text"
     for name in _OBJECTS:
-        if name in raw and type(raw[name]) not in (dict, type(None)):
+        if type(raw.get(name)) not in _OBJECT_OR_NONE:
             return f"{name} is not an object"
     tags = raw.get("tags")
-    if tags is not None and not (type(tags) is list and all(type(tag) is str for tag in tags)):
+    if tags is None:
+        return None
+    if type(tags) is not list or any(type(tag) is not str for tag in tags):
         return "tags is not a list of texts"
     return None
 

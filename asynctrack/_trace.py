@@ -22,7 +22,13 @@ dropped must not keep what is left of their traces in memory for good."""
 LINGER_BYTES: Final = 32 * 1024 * 1024
 """Size of the lines, in bytes, from which on traces without open spans wait no longer."""
 
-_KINDS: Final = frozenset({"chain", "llm", "chat_model", "tool", "retriever"})
+_KINDS: Final = ("chain", "llm", "chat_model", "tool", "retriever")
+_NEITHER: Final = (False, False)
+_EVENTS: Final = {
+    **{f"{kind}_start": (True, False) for kind in _KINDS},
+    **{f"{kind}_{what}": (False, True) for kind in _KINDS for what in ("end", "error")},
+}
+"""Whether an event starts a span, and whether it ends one."""
 
 
 class _OpenSpan:
@@ -83,14 +89,13 @@ class TraceBuilder:
 
     def add(self, event: Event) -> Iterator[Trace]:
         """Take an event in; yield the traces whose time has come."""
-        span_id = event.span_id
+        raw = event.raw
+        span_id = raw.get("span_id")
         if span_id is None:
             return  # log_parameters and log_metric belong to no span
         self._seen += 1
-        kind, _, what = event.event.rpartition("_")
-        starts = what == "start" and kind in _KINDS
-        ends = what in ("end", "error") and kind in _KINDS
-        key = (event.writer_id, span_id)
+        starts, ends = _EVENTS.get(raw["event"], _NEITHER)
+        key = (raw["writer_id"], span_id)
         trace = self._of_span.get(key)
         if starts and trace is not None and trace.pending == 0 and trace.latest[span_id].start:
             # The id was used before, for a call that is complete: a call of its own.
@@ -104,8 +109,9 @@ class TraceBuilder:
             trace.spans.append(span)
             trace.latest[span_id] = span
             self._of_span[key] = trace
-        if event.parent_span_id is not None:
-            span.parent_span_id = event.parent_span_id
+        parent_span_id = raw.get("parent_span_id")
+        if parent_span_id is not None:
+            span.parent_span_id = parent_span_id
         if starts:
             span.start = event
             trace.pending += span.end is None
