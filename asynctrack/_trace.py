@@ -70,6 +70,7 @@ class TraceBuilder:
         self._resting: dict[bool, OrderedDict[int, tuple[_OpenTrace, int]]]
         self._resting = {True: OrderedDict(), False: OrderedDict()}
         self._open: dict[int, _OpenTrace] = {}
+        self._changed: dict[int, _OpenTrace] = {}
         self._seen = 0
 
     def add(self, event: Event) -> Iterator[Trace]:
@@ -106,6 +107,7 @@ class TraceBuilder:
             trace.ended = trace.ended or span.parent_span_id is None
         else:
             span.notes.append(event)
+        self._changed[id(trace)] = trace
         self._rest(trace)
         for resting in self._resting.values():
             while resting:
@@ -122,6 +124,11 @@ class TraceBuilder:
     def open(self) -> list[Trace]:
         """Return the traces that have not been handed over, as they are now; they stay."""
         return [_tree(trace) for trace in self._open.values()]
+
+    def changed(self) -> list[Trace]:
+        """Return those of ``open`` that events were added to since this was last asked."""
+        changed, self._changed = self._changed, {}
+        return [_tree(trace) for trace in changed.values()]
 
     def _trace_for(self, event: Event, span_id: str) -> _OpenTrace:
         # By the parent first: a writer that has forgotten a trace calls it by the parent's id.
@@ -149,6 +156,7 @@ class TraceBuilder:
     def _finish(self, trace: _OpenTrace) -> Trace:
         self._wake(trace)
         self._open.pop(id(trace), None)
+        self._changed.pop(id(trace), None)
         self._of_trace.pop((trace.writer_id, trace.trace_id), None)
         for span_id in trace.latest:
             self._of_span.pop((trace.writer_id, span_id), None)
