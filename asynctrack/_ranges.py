@@ -96,6 +96,11 @@ class SeqSet:
         at = bisect_right(self._firsts, first) - 1
         return at >= 0 and last <= self._lasts[at]
 
+    def first_missing(self, seq: int) -> int:
+        """Return the first number, from one on, that is not in it."""
+        at = bisect_right(self._firsts, seq) - 1
+        return self._lasts[at] + 1 if at >= 0 and seq <= self._lasts[at] else seq
+
     def add(self, first: int, last: int) -> None:
         """Add a range."""
         begin = bisect_left(self._lasts, first - 1)

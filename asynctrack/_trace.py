@@ -85,6 +85,7 @@ class TraceBuilder:
         self._resting = {True: OrderedDict(), False: OrderedDict()}
         self._open: dict[int, _OpenTrace] = {}
         self._resting_bytes = 0
+        self._changed: dict[int, _OpenTrace] = {}
         self._seen = 0
 
     def add(self, event: Event) -> Iterator[Trace]:
@@ -121,6 +122,7 @@ class TraceBuilder:
             trace.ended = trace.ended or span.parent_span_id is None
         else:
             span.notes.append(event)
+        self._changed[id(trace)] = trace
         self._wake(trace)
         trace.size += event.size
         if trace.pending == 0:
@@ -140,6 +142,11 @@ class TraceBuilder:
     def open(self) -> list[Trace]:
         """Return the traces that have not been handed over, as they are now; they stay."""
         return [_tree(trace) for trace in self._open.values()]
+
+    def changed(self) -> list[Trace]:
+        """Return those of ``open`` that events were added to since this was last asked."""
+        changed, self._changed = self._changed, {}
+        return [_tree(trace) for trace in changed.values()]
 
     def _trace_for(self, event: Event, span_id: str) -> _OpenTrace:
         # By the parent first: a writer that has forgotten a trace calls it by the parent's id.
@@ -169,6 +176,7 @@ class TraceBuilder:
     def _finish(self, trace: _OpenTrace) -> Trace:
         self._wake(trace)
         self._open.pop(id(trace), None)
+        self._changed.pop(id(trace), None)
         self._of_trace.pop((trace.writer_id, trace.trace_id), None)
         for span_id in trace.latest:
             self._of_span.pop((trace.writer_id, span_id), None)

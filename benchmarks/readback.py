@@ -156,7 +156,7 @@ def _dask(folder: Path) -> dict[str, Any]:
 
 
 def _example(name: str) -> Any:
-    path = _measure.ROOT / f"examples/engines/{name}.py"
+    path = _measure.ROOT / f"benchmarks/engines/{name}.py"
     # By its name, so that Dask's workers find it too.
     sys.path.insert(0, str(path.parent))
     return importlib.import_module(name)

@@ -24,7 +24,7 @@ from asynctrack._parquet import NAMES
 from benchmarks.generate import generate
 from tests.support.s3 import S3Server
 
-ENGINES = Path(__file__).parents[2] / "examples/engines"
+ENGINES = Path(__file__).parents[2] / "benchmarks/engines"
 ATHENA = (ENGINES / "athena.sql").read_text()
 
 

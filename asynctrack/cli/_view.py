@@ -1,0 +1,109 @@
+"""``asynctrack view``: Runs on a local web page."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+from typing import Any, Final
+
+from ._common import (
+    add_command,
+    add_prices_option,
+    add_source_options,
+    find_named_runs,
+    root_of,
+    spool_of,
+)
+from ._screen import printable
+
+EXTRA: Final = "view"
+PACKAGES: Final = ("starlette", "uvicorn", "duckdb", "pyarrow")
+_CODES: Final = (
+    "Exit codes: 0 it was stopped with Ctrl-C; 1 it did not work; 2 called wrongly, or what it"
+    " needs is not there (the Run, credentials, an optional package)."
+)
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = add_command(
+        commands, "view", "show Runs on a local web page, live while they are written", run,
+        description="The page is served to this machine only, at an address with a random token,"
+        " and changes nothing. Runs are read into a database in a temporary folder, which is gone"
+        " afterwards. Ctrl-C ends it.",
+        codes=_CODES,
+    )  # fmt: skip
+    parser.add_argument(
+        "place",
+        nargs="?",
+        metavar="PLACE",
+        help="a Run, an experiment, or any folder or s3:// address above them; default: all that is"
+        " below --root, else below this folder",
+    )
+    parser.add_argument(
+        "--port", type=_port, default=0, help="port of this machine; default: any that is free"
+    )
+    parser.add_argument("--no-open", action="store_true", help="do not open a browser")
+    parser.add_argument(
+        "--json", action="store_true", help='print {"url": …, "port": …} on one line instead'
+    )
+    add_prices_option(parser)
+    add_source_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show Runs until Ctrl-C.
+
+    Raises:
+        Missing: The place is none.
+        MissingExtraError: A package is not installed.
+        AsynctrackError: There is nothing to show.
+    """
+    from asynctrack._errors import MissingExtraError
+
+    for package in PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError("asynctrack view", package, EXTRA)
+
+    from asynctrack._prices import read_prices
+    from asynctrack._spooled import spool_folder
+    from asynctrack.view._serve import serve
+
+    place = options.place
+    if place is None and root_of(options) is None:
+        place = "."
+    try:
+        serve(
+            lambda: find_named_runs(place, options),
+            title=place or root_of(options) or "",
+            prices=read_prices(options.prices),
+            spool_dir=spool_folder(spool_of(options)),
+            port=options.port,
+            open_browser=not options.no_open,
+            started=lambda url: _say(url, as_json=options.json),
+        )
+    except KeyboardInterrupt:
+        # The usual end: nothing was interrupted.
+        print("\nStopped.", file=sys.stderr)
+    return 0
+
+
+def _say(url: str, *, as_json: bool) -> None:
+    if as_json:
+        port = int(url.split("/")[2].rpartition(":")[2])
+        print(json.dumps({"url": url, "port": port}), flush=True)
+        return
+    print(f"Open {printable(url)}", flush=True)
+    print("Only this machine can; the token in it is needed once. Ctrl-C ends it.", flush=True)
+
+
+def _port(text: str) -> int:
+    try:
+        port = int(text)
+    except ValueError:
+        port = -1
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: --port must be 0 to 65535")
+    return port

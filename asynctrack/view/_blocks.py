@@ -1,0 +1,254 @@
+"""What was logged in a span, as blocks to show: chat messages, tool calls, documents, text, JSON.
+
+A block holds nothing but text, numbers and lists of these; what it means to the browser is decided
+there, and nothing in it is ever markup. Long texts are cut, and can be asked for whole by their
+number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from asynctrack._decode import json_text
+
+SHOWN: Final = 20_000
+"""Characters of one text that are shown at first."""
+BUDGET: Final = 400_000
+"""Characters of all texts of one side together, after which only beginnings are shown."""
+BEGINNING: Final = 500
+MAX_BLOCKS: Final = 200
+"""Messages, documents and fields of one side."""
+
+Block = dict[str, Any]
+
+_ROLES: Final = {
+    "system": "system",
+    "human": "human",
+    "user": "human",
+    "ai": "ai",
+    "assistant": "ai",
+    "tool": "tool",
+    "function": "tool",
+    "developer": "system",
+    "chat": "chat",
+    "remove": "remove",
+}
+_IN_MESSAGE: Final = frozenset(
+    {"type", "role", "content", "name", "tool_calls", "tool_call_id", "id", "additional_kwargs"}
+    | {"usage_metadata", "response_metadata", "chunk_position", "invalid_tool_calls", "status"}
+)
+
+
+class Side:
+    """One side of a span, its inputs or its outputs.
+
+    Args:
+        value: What was logged.
+        whole: The number of a text that is not to be cut, to be found in ``found``.
+    """
+
+    def __init__(self, value: Any, whole: int | None = None) -> None:
+        self.found: str | None = None
+        self._whole = whole
+        self._texts = 0
+        self._left = BUDGET
+        self.blocks: list[Block] = []
+        self._more = 0
+        self._add(value)
+        if self._more:
+            self.blocks.append({"kind": "more", "count": self._more})
+
+    def _add(self, value: Any) -> None:
+        if value is None:
+            return
+        if isinstance(value, str):
+            self._put({"kind": "text", "text": self._text(value)})
+        elif isinstance(value, list):
+            self._add_list(value)
+        elif isinstance(value, dict):
+            self._add_dict(value)
+        else:
+            self._put({"kind": "text", "text": self._text(pretty(value))})
+
+    def _add_list(self, value: list[Any]) -> None:
+        if value and all(_is_message(one) or _is_document(one) for one in value):
+            for one in value:
+                self._add_dict(one)
+        elif value and all(isinstance(one, str) for one in value):
+            for one in value:
+                self._add(one)
+        elif len(value) == 1 and isinstance(value[0], (dict, list)):
+            self._add(value[0])
+        else:
+            self._json(None, value)
+
+    def _add_dict(self, value: dict[str, Any]) -> None:
+        if _is_message(value):
+            self._message(value)
+            return
+        if _is_document(value):
+            self._document(value)
+            return
+        rest = dict(value)
+        for name in ("messages", "prompts", "generations", "documents"):
+            items = rest.get(name)
+            if isinstance(items, list) and items and self._items(name, items):
+                del rest[name]
+        if rest.get("type") in ("LLMResult", "ChatPromptValue", "StringPromptValue"):
+            del rest["type"]
+        for name, item in rest.items():
+            self._field(str(name), item)
+
+    def _items(self, name: str, items: list[Any]) -> bool:
+        """Show a list that has a meaning; False where it is not as it should be."""
+        groups = items if all(isinstance(one, list) for one in items) else [items]
+        if name == "prompts":
+            if not all(isinstance(one, str) for one in items):
+                return False
+            for one in items:
+                self._put({"kind": "message", "role": "prompt", "parts": [self._part(one)]})
+            return True
+        if name == "generations":
+            if not all(isinstance(one, dict) for group in groups for one in group):
+                return False
+        elif not all(_is_message(one) or _is_document(one) for group in groups for one in group):
+            return False
+        for n, group in enumerate(groups):
+            if len(groups) > 1:
+                self._put({"kind": "heading", "text": f"{n + 1} of {len(groups)}"})
+            for one in group:
+                if name == "generations":
+                    self._generation(one)
+                else:
+                    self._add_dict(one)
+        return True
+
+    def _generation(self, value: dict[str, Any]) -> None:
+        message = value.get("message")
+        if _is_message(message):
+            assert isinstance(message, dict)
+            self._message(message)
+        elif isinstance(value.get("text"), str):
+            self._put({"kind": "message", "role": "ai", "parts": [self._part(value["text"])]})
+        else:
+            self._json(None, value)
+
+    def _message(self, value: dict[str, Any]) -> None:
+        given = str(value.get("role") or value.get("type"))
+        role = _ROLES.get(given.lower().removesuffix("messagechunk").removesuffix("message"), given)
+        parts: list[Block] = []
+        content = value.get("content")
+        for item in content if isinstance(content, list) else [content]:
+            if isinstance(item, str):
+                if item:
+                    parts.append(self._part(item))
+            elif isinstance(item, dict) and isinstance(item.get("text"), str):
+                parts.append(self._part(item["text"]))
+            elif isinstance(item, dict) and isinstance(item.get("reasoning"), str):
+                parts.append(self._part(item["reasoning"], kind="reasoning"))
+            elif item is not None and not _is_tool_use(item):
+                parts.append(self._part(pretty(item), kind="json"))
+        calls = value.get("tool_calls")
+        parts += [self._call(call) for call in calls] if isinstance(calls, list) else []
+        bad = value.get("invalid_tool_calls")
+        if isinstance(bad, list):
+            parts += [{**self._call(call), "invalid": True} for call in bad]
+        kwargs = value.get("additional_kwargs")
+        rest = {name: item for name, item in value.items() if name not in _IN_MESSAGE and item}
+        if isinstance(kwargs, dict) and not calls:
+            rest.update({name: item for name, item in kwargs.items() if item})
+        if rest:
+            parts.append(self._part(pretty(rest), kind="json"))
+        block: Block = {"kind": "message", "role": role[:40], "parts": parts}
+        for name in ("name", "tool_call_id", "status"):
+            if isinstance(value.get(name), str):
+                block[name] = value[name][:200]
+        self._put(block)
+
+    def _call(self, call: Any) -> Block:
+        if not isinstance(call, dict):
+            return self._part(pretty(call), kind="json")
+        function = call.get("function")
+        source: Mapping[str, Any] = function if isinstance(function, dict) else call
+        given = source.get("args", source.get("arguments"))
+        arguments = given if isinstance(given, str) else pretty(given)
+        name, identity = source.get("name"), call.get("id")
+        return {
+            "kind": "call",
+            "name": str(name or "")[:200],
+            "id": str(identity or "")[:200],
+            "text": self._text(arguments),
+        }
+
+    def _document(self, value: dict[str, Any]) -> None:
+        parts = [self._part(value["page_content"])]
+        if value.get("metadata"):
+            parts.append(self._part(pretty(value["metadata"]), kind="json"))
+        self._put({"kind": "message", "role": "document", "parts": parts})
+
+    def _field(self, name: str, value: Any) -> None:
+        if isinstance(value, str):
+            self._put({"kind": "field", "name": name[:200], "text": self._text(value)})
+        elif isinstance(value, (list, dict)) and value:
+            self._json(name, value)
+        else:
+            self._put({"kind": "field", "name": name[:200], "text": self._text(pretty(value))})
+
+    def _json(self, name: str | None, value: Any) -> None:
+        block: Block = {"kind": "json", "text": self._text(pretty(value))}
+        if name is not None:
+            block["name"] = name[:200]
+        self._put(block)
+
+    def _part(self, text: str, kind: str = "text") -> Block:
+        return {"kind": kind, "text": self._text(text)}
+
+    def _put(self, block: Block) -> None:
+        if len(self.blocks) >= MAX_BLOCKS:
+            self._more += 1
+        else:
+            self.blocks.append(block)
+
+    def _text(self, text: str) -> Block:
+        number = self._texts
+        self._texts += 1
+        if number == self._whole:
+            self.found = text
+        shown = min(SHOWN, max(BEGINNING, self._left))
+        self._left -= min(len(text), shown)
+        if len(text) <= shown:
+            return {"text": text}
+        return {"text": text[:shown], "shown": shown, "length": len(text), "number": number}
+
+
+def pretty(value: Any) -> str:
+    """Return a value as indented JSON; in one line where it is nested too deep for that."""
+    try:
+        return json.dumps(value, indent=2, ensure_ascii=False)
+    except RecursionError:
+        return json_text(value) or ""
+
+
+def _is_message(value: Any) -> bool:
+    if not isinstance(value, dict) or "content" not in value:
+        return False
+    role = value.get("role") or value.get("type")
+    if not isinstance(role, str):
+        return False
+    plain = role.lower().removesuffix("messagechunk").removesuffix("message")
+    return plain in _ROLES
+
+
+def _is_document(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("page_content"), str)
+
+
+def _is_tool_use(value: Any) -> bool:
+    # Shown as tool calls, which messages hold as well.
+    return isinstance(value, dict) and value.get("type") in (
+        "tool_use",
+        "tool_call",
+        "function_call",
+    )

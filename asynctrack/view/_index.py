@@ -1,0 +1,118 @@
+"""The index: a DuckDB database in a folder of its own, with a row for each trace and each span."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Final
+
+from asynctrack import _tables
+from asynctrack._database import CONFIG
+
+from ._rows import SPAN_COLUMNS, TRACE_COLUMNS, Row
+
+_TABLES: Final = {"traces": TRACE_COLUMNS, "spans": SPAN_COLUMNS}
+_COLUMNS: Final[dict[str, tuple[_tables.Column, ...]]] = {
+    table: tuple((name, kind, itemgetter(n)) for n, (name, kind) in enumerate(columns))
+    for table, columns in _TABLES.items()
+}
+# Nothing in the database outlives the viewer, so nothing has to be safe when the power fails; it
+# may grow larger than memory, and two threads leave a core to the page.
+_SETTINGS: Final = {"memory_limit": "2GB", "threads": 2, "checkpoint_threshold": "256MB"}
+
+
+class Index:
+    """The database. One thread writes, any number read.
+
+    The folder is only for this user, and is removed by ``close``.
+
+    Raises:
+        MissingExtraError: duckdb or pyarrow is not installed.
+    """
+
+    def __init__(self) -> None:
+        duckdb = _tables.load("asynctrack view", "duckdb")
+        self._pyarrow = _tables.load("asynctrack view", "pyarrow")
+        # mkdtemp: readable and writable for its owner only.
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="asynctrack-view-", ignore_cleanup_errors=True
+        )
+        self.path = Path(self._folder.name)
+        settings = {**CONFIG, **_SETTINGS, "temp_directory": str(self.path / "tmp")}
+        self._connection = duckdb.connect(str(self.path / "index.duckdb"), config=settings)
+        for table, columns in _TABLES.items():
+            fields = ", ".join(f'"{name}" {_tables.SQL_TYPES[kind]}' for name, kind in columns)
+            self._connection.execute(f"CREATE TABLE {table} ({fields})")
+        self._reading: set[Any] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def write(
+        self, traces: Sequence[Row], spans: Iterable[Row], replaced: Sequence[int] = ()
+    ) -> None:
+        """Write traces and their spans, all or nothing.
+
+        Args:
+            traces: Rows of traces.
+            spans: Rows of their spans.
+            replaced: The numbers of those traces that have been written before.
+        """
+        cursor = self._connection.cursor()
+        try:
+            cursor.begin()
+            if replaced:
+                for table in _TABLES:
+                    cursor.execute(
+                        f"DELETE FROM {table} WHERE no IN (SELECT unnest(?))", [replaced]
+                    )  # our own names
+            for table, rows in (("traces", traces), ("spans", spans)):
+                for batch in _tables.record_batches(self._pyarrow, _COLUMNS[table], rows):
+                    cursor.register("new_rows", self._pyarrow.Table.from_batches([batch]))
+                    cursor.execute(f"INSERT INTO {table} SELECT * FROM new_rows")
+                    cursor.unregister("new_rows")
+            cursor.commit()
+        finally:
+            cursor.close()
+
+    def delivered(self, numbers: Sequence[int]) -> None:
+        """Take the mark from traces that nothing in the spool belongs to any more."""
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute(
+                "UPDATE traces SET spooled = false WHERE no IN (SELECT unnest(?))", [numbers]
+            )
+        finally:
+            cursor.close()
+
+    def query(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
+        """Return the rows of a query, by column. Blocks; each call has a cursor of its own.
+
+        Args:
+            sql: The query; nothing that was logged or asked for is ever part of it.
+            values: Its values.
+        """
+        with self._lock:
+            if self._closed:
+                return []
+            cursor = self._connection.cursor()
+            self._reading.add(cursor)
+        try:
+            cursor.execute(sql, values)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        finally:
+            with self._lock:
+                self._reading.discard(cursor)
+            cursor.close()
+
+    def close(self) -> None:
+        """Stop queries, close the database and remove its folder."""
+        with self._lock:
+            self._closed = True
+            for cursor in self._reading:
+                cursor.interrupt()
+        self._connection.close()
+        self._folder.cleanup()

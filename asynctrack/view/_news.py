@@ -1,0 +1,230 @@
+"""A Run while it grows: what is new since the last look, each event once, whatever the order in
+which its artifacts arrive, and what waits in this machine's spool as well.
+
+Writers upload several artifacts at a time, so a later one may be there first. What follows a gap
+waits for it, for a while: a start that comes after its end would make two traces of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from asynctrack._decode import Event
+from asynctrack._listing import Listing, StoredArtifact, list_run
+from asynctrack._manifests import Metric, Problem, Report, merge_metrics, merge_parameters
+from asynctrack._merge import AHEAD, Fetcher, merged_events
+from asynctrack._open import Found
+from asynctrack._ranges import Ranges, SeqSet, subtract, union
+from asynctrack._spooled import waiting_artifacts, with_waiting, writers_of
+
+PATIENCE: Final = 10.0
+"""Seconds that events wait for those before them, while their writer may still deliver these."""
+FRESH: Final = 120 * 10**9
+"""Nanoseconds after its last sign of life during which an open writer is taken to be alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look at a Run's folder showed.
+
+    Attributes:
+        events: New events that can be read now, by the names of their artifacts.
+        waiting: Events that wait for those before them.
+        spooled: Events in this machine's spool that are not delivered.
+        alive: Whether a writer on this machine is seen to live.
+        closed: Whether all writers have ended as they should.
+        updated_unix_nano: The writers' last sign of life.
+    """
+
+    events: int
+    waiting: int
+    spooled: int
+    alive: bool
+    closed: bool
+    updated_unix_nano: int
+
+
+class News:
+    """Reads what is new in a Run.
+
+    Args:
+        found: Where the Run is.
+        spool_dir: This machine's spool; None reads delivered events only.
+        report: Told of what cannot be read; it is set aside.
+        clock: Monotonic, in seconds.
+    """
+
+    def __init__(
+        self, found: Found, spool_dir: Path | None, report: Report, clock: Callable[[], float]
+    ) -> None:
+        self._found = found
+        self._spool_dir = spool_dir
+        self._report = report
+        self._clock = clock
+        self._seen: frozenset[tuple[str, int]] = frozenset()
+        self._listing = Listing((), {}, {}, ())
+        self._read: set[str] = set()
+        self._seen_seqs: dict[str, SeqSet] = {}
+        self._last: dict[str, int] = {}
+        self._gaps: dict[str, tuple[int, float]] = {}
+        self._ready: dict[str, list[StoredArtifact]] = {}
+        self._undelivered: dict[str, Ranges] = {}
+        self._spooled_to: dict[str, int] = {}
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The Run's parameters, as of the last look."""
+        return {**self._found.parameters, **merge_parameters(self._listing.writers)}
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """The Run's metrics, as of the last look."""
+        return merge_metrics(self._listing.writers)
+
+    def look(self) -> Look:
+        """List the Run's folder; its manifests are read only when something has changed. Blocks.
+
+        The spool is looked at first: what leaves it meanwhile is in the folder then.
+
+        Raises:
+            ReadError: The folder cannot be read.
+            BackendError: S3 said no.
+        """
+        spool = [
+            (writer, location)
+            for location in self._found.locations
+            for writer in writers_of(self._spool_dir, location)
+        ]
+        problems: list[Problem] = []
+        waits = [
+            (writer, waiting_artifacts(writer, location, problems)) for writer, location in spool
+        ]
+        seen = frozenset(
+            (location.store.uri(found.key), found.size)
+            for location in self._found.locations
+            for found in location.store.objects(location.prefix)
+        )
+        if seen != self._seen:
+            self._listing = list_run(self._found.locations)
+            self._seen = seen
+            problems += self._listing.problems
+            problems += [
+                Problem(uri, "is missing: its manifest lists it")
+                for gone in self._listing.missing.values()
+                for uri, _ in gone
+            ]
+        for problem in problems:
+            self._report(problem)
+        listing = with_waiting(self._listing, waits)
+        self._undelivered = _undelivered(listing)
+        writers = {writer.writer_id: writer for writer in self._listing.writers}
+        self._ready = {}
+        waiting = 0
+        for writer_id, artifacts in listing.artifacts.items():
+            # What was read before may be listed again under another name: compacted, delivered.
+            new = [new for one in artifacts if (new := self._new_part(one)) is not None]
+            new.sort(key=lambda one: (one.place.first_seq, one.spooled))
+            writer = writers.get(writer_id)
+            ready = self._in_order(writer_id, new, writer is not None and writer.state == "closed")
+            waiting += sum(map(_events, new[ready:]))
+            if ready:
+                self._ready[writer_id] = new[:ready]
+        return Look(
+            events=sum(_events(one) for new in self._ready.values() for one in new),
+            waiting=waiting,
+            spooled=sum(
+                last - first + 1 for ranges in self._undelivered.values() for first, last in ranges
+            ),
+            alive=any(writer.alive for writer, _ in spool),
+            closed=bool(writers) and all(writer.state == "closed" for writer in writers.values()),
+            updated_unix_nano=max((one.updated_unix_nano for one in writers.values()), default=0),
+        )
+
+    def events(self) -> Generator[Event, None, None]:
+        """Yield the new events of the last look, in order. Blocks.
+
+        Raises:
+            ReadError: A file cannot be read.
+            BackendError: S3 said no.
+        """
+        created = {one.writer_id: one.created_unix_nano for one in self._listing.writers}
+        fetcher = Fetcher(AHEAD)
+        try:
+            events = merged_events(
+                self._ready, created, fetcher=fetcher, report=self._report, set_aside=True
+            )
+            for event in events:
+                seen = self._seen_seqs.setdefault(event.writer_id, SeqSet())
+                if event.seq in seen:
+                    continue  # stored twice, and read before
+                seen.add(event.seq, event.seq)
+                self._last[event.writer_id] = max(event.seq, self._last.get(event.writer_id, 0))
+                if event.spooled:
+                    self._spooled_to[event.writer_id] = event.seq
+                yield event
+        finally:
+            fetcher.close()
+        for artifacts in self._ready.values():
+            self._read.update(one.uri for one in artifacts if not one.spooled)
+        self._ready = {}
+
+    def spooled_to(self, writer_id: str) -> int:
+        """Return the last number of a writer's event that was read from the spool, or 0."""
+        return self._spooled_to.get(writer_id, 0)
+
+    def delivered(self, writer_id: str, seq: int) -> bool:
+        """Tell whether nothing up to a number waits in the spool, as of the last look."""
+        ranges = self._undelivered.get(writer_id)
+        return not ranges or ranges[0][0] > seq
+
+    def _new_part(self, artifact: StoredArtifact) -> StoredArtifact | None:
+        """Return what of an artifact, or of a segment that grows, has not been read."""
+        place = artifact.place
+        seen = self._seen_seqs.setdefault(place.writer_id, SeqSet())
+        # An artifact is read once, also where not all its lines could be; and not at all where
+        # its events came out of the spool, or out of the segment that it stands for.
+        if artifact.uri in self._read or seen.covers(place.first_seq, place.last_seq):
+            return None
+        if not artifact.spooled:
+            return artifact
+        first = seen.first_missing(place.first_seq)
+        path = artifact.key.rpartition(":")[0]
+        key, place = f"{path}:{first}-{place.last_seq}", replace(place, first_seq=first)
+        return replace(artifact, key=key, place=place)
+
+    def _in_order(self, writer_id: str, new: list[StoredArtifact], closed: bool) -> int:
+        """Return how many of a writer's new artifacts can be read now."""
+        last = self._last.get(writer_id, 0)
+        for n, artifact in enumerate(new):
+            if artifact.place.first_seq > last + 1 and not closed:
+                gap, since = self._gaps.get(writer_id, (0, 0.0))
+                if gap != last:
+                    self._gaps[writer_id] = (last, self._clock())
+                    return n
+                if self._clock() - since < PATIENCE:
+                    return n
+            last = max(last, artifact.place.last_seq)
+        self._gaps.pop(writer_id, None)
+        return len(new)
+
+
+def _events(artifact: StoredArtifact) -> int:
+    return artifact.place.last_seq - artifact.place.first_seq + 1
+
+
+def _undelivered(listing: Listing) -> dict[str, Ranges]:
+    """Return what waits in the spool and is not delivered, by writer."""
+    found = {}
+    for writer_id, artifacts in listing.artifacts.items():
+        waits = union((one.place.first_seq, one.place.last_seq) for one in artifacts if one.spooled)
+        if waits:
+            there = union(
+                (one.place.first_seq, one.place.last_seq) for one in artifacts if not one.spooled
+            )
+            left = subtract(waits, there)
+            if left:
+                found[writer_id] = left
+    return found

@@ -1,0 +1,464 @@
+"""What each page shows, as plain data. Every method blocks: it is called in a thread."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from statistics import median, quantiles
+from typing import Any, Final
+
+from asynctrack import _payload
+from asynctrack._decode import json_text
+from asynctrack._errors import NotFoundError, OptionError
+
+from . import _queries
+from ._blocks import Side, pretty
+from ._filters import PAGE, SORTS, Filters
+from ._index import Index
+from ._indexer import Indexer
+from ._progress import RunState
+from ._pytest_case import pytest_case
+
+RUNS: Final = 100
+"""Runs on one page."""
+PARAMETERS: Final = 200
+"""Parameters of a Run that are shown."""
+VALUE: Final = 300
+"""Characters of a parameter's value that are shown."""
+TICKS: Final = 2_000
+"""Tokens of a stream that are drawn."""
+SLICE: Final = 256 * 1024
+"""Characters of a long text that are sent together."""
+MAX_PAGE: Final = 1_000_000
+
+Asked = Mapping[str, str]
+Data = dict[str, Any]
+
+_RUN_SORTS: Final = ("started", "name", "traces", "failed", "p50", "p95", "tokens", "cost")
+
+
+class Pages:
+    """Answers what the browser asks.
+
+    Args:
+        index: The index.
+        indexer: What fills it.
+        title: What is viewed, as the user named it.
+        priced: Whether prices were given.
+    """
+
+    def __init__(self, index: Index, indexer: Indexer, title: str, *, priced: bool) -> None:
+        self._index = index
+        self._indexer = indexer
+        self._title = title
+        self._priced = priced
+
+    def state(self, asked: Asked) -> Data:
+        """Return how far the index is; asked every moment, and answered from memory."""
+        self._indexer.watched(asked.get("run") or None)
+        runs = self._indexer.runs
+        return {
+            "version": sum(run.version for run in runs) + len(runs),
+            "events": sum(run.events for run in runs),
+            "total": sum(run.total for run in runs),
+            "runs": len(runs),
+            "reading": sum(run.phase != "ready" for run in runs),
+            "live": sum(run.live for run in runs),
+            "run": self._run_state(asked["run"]) if asked.get("run") else None,
+        }
+
+    def home(self, asked: Asked) -> Data:
+        """Return the Runs of all experiments, or of one, in numbers."""
+        runs = self._indexer.runs
+        experiments = sorted({run.experiment for run in runs})
+        chosen = asked.get("experiment") or (experiments[0] if len(experiments) == 1 else None)
+        words = asked.get("text", "").lower().split()
+        rows = []
+        totals = _queries.totals(self._index, [run.number for run in runs])
+        for run in runs:
+            if chosen is not None and run.experiment != chosen:
+                continue
+            if not all(word in f"{run.experiment}/{run.name}".lower() for word in words):
+                continue
+            rows.append({**_described(run), **_totals(totals.get(run.number))})
+        sort, descending = asked.get("sort", "-started"), True
+        if sort.startswith("-"):
+            sort = sort[1:]
+        else:
+            descending = False
+        if sort not in _RUN_SORTS:
+            raise OptionError("sort", sort[:40], f"one of {', '.join(_RUN_SORTS)}")
+        known = [row for row in rows if _sort_key(row, sort) is not None]
+        unknown = [row for row in rows if _sort_key(row, sort) is None]
+        known.sort(key=lambda row: _sort_key(row, sort), reverse=descending)
+        rows = known + unknown
+        page = _page(asked)
+        shown = rows[page * RUNS : (page + 1) * RUNS]
+        return {
+            "title": self._title,
+            "priced": self._priced,
+            "experiments": [
+                {
+                    "name": name,
+                    "runs": sum(run.experiment == name for run in runs),
+                    "live": sum(run.live for run in runs if run.experiment == name),
+                }
+                for name in experiments
+            ],
+            "experiment": chosen,
+            "runs": shown,
+            "count": len(rows),
+            "page": page,
+            "pages": max(1, -(-len(rows) // RUNS)),
+            "varying": _varying([row["parameters"] for row in shown]),
+            "course": [
+                {name: row[name] for name in ("id", "experiment", "name", "started", "latency",
+                                              "tokens", "cost", "failed", "traces")}
+                for row in sorted(rows, key=lambda row: row["started"] or 0)
+                if row["started"]
+            ][-500:],
+        }  # fmt: skip
+
+    def run(self, asked: Asked) -> Data:
+        """Return a Run: its parameters and metrics, and what its traces can be filtered by."""
+        run = self._run(asked)
+        facets = _queries.facets(self._index, run.number)
+        models = _queries.model_totals(self._index, [run.number]).get(run.number, [])
+        return {
+            **_described(run),
+            "uris": run.uris,
+            "priced": self._priced,
+            "metrics": {
+                name: {**asdict(metric), "mean": metric.mean}
+                for name, metric in list(run.metrics.items())[:PARAMETERS]
+            },
+            "problems": [str(problem) for problem in run.problems[:50]],
+            "problem_count": len(run.problems),
+            "facets": facets,
+            "models": models,
+            "sorts": list(SORTS),
+        }
+
+    def traces(self, asked: Asked) -> Data:
+        """Return a page of traces."""
+        run = self._run(asked)
+        filters = Filters.of(asked)
+        sort = asked.get("sort") or "newest"
+        if sort not in SORTS:
+            raise OptionError("sort", sort[:40], f"one of {', '.join(SORTS)}")
+        page = _page(asked)
+        rows = _queries.traces(self._index, run.number, filters, sort, page)
+        return {
+            "version": run.version,
+            "page": page,
+            "more": len(rows) > PAGE,
+            "size": PAGE,
+            "traces": [_seconds(row, "start") for row in rows[:PAGE]],
+        }
+
+    def overview(self, asked: Asked) -> Data:
+        """Return the chosen traces in numbers and charts."""
+        run = self._run(asked)
+        found = _queries.overview(self._index, run.number, Filters.of(asked))
+        return {**found, "totals": _totals(found["totals"])}
+
+    def compare(self, asked: Asked) -> Data:
+        """Return two Runs side by side."""
+        runs = [self._run({"run": asked.get(name, "")}) for name in ("a", "b")]
+        numbers = [run.number for run in runs]
+        totals = _queries.totals(self._index, numbers)
+        models = _queries.model_totals(self._index, numbers)
+        components = _queries.components(self._index, numbers)
+        sides = []
+        for run in runs:
+            bins = _queries.overview(self._index, run.number, Filters())["bins"]
+            sides.append(
+                {
+                    **_described(run),
+                    **_totals(totals.get(run.number)),
+                    "models": models.get(run.number, []),
+                    "bins": bins,
+                    "metrics": {name: metric.last for name, metric in run.metrics.items()},
+                    "components": [
+                        {name: value for name, value in one.items() if name != "run"}
+                        for one in components
+                        if one["run"] == run.number
+                    ],
+                }
+            )
+        same = _queries.pairs(self._index, *numbers)
+        return {"priced": self._priced, "per_ten": _queries.BINS, "sides": sides, **same}
+
+    def trace(self, asked: Asked) -> Data:
+        """Return a trace with its first spans, or with those that come after a number of them."""
+        run = self._run(asked)
+        found = self._trace(run, asked)
+        number = found["no"]
+        limits = _queries.bounds(self._index, number)
+        zero = limits["first"]
+        rows = _queries.spans(self._index, number, _place(asked, "after"))
+        for row in rows:
+            row["seconds"] = _between(row["start"], row["end"])
+            row["at"] = _between(zero, row["start"])
+            row["to"] = _between(zero, row["end"])
+            del row["start"], row["end"]
+        return {
+            **_seconds({name: value for name, value in found.items() if name != "no"}, "start"),
+            **_queries.neighbours(self._index, run.number, found["start"], number),
+            "run": _described(run, short=True),
+            "length": _between(zero, limits["last"]),
+            "rows": rows,
+        }
+
+    def span(self, asked: Asked) -> Data:
+        """Return a span: its prompt and its answer as blocks, its error, stream and attributes."""
+        run = self._run(asked)
+        row, payload = self._span(run, asked)
+        stream = (payload.get("data") or {}).get("stream")
+        error = payload.get("error")
+        return {
+            **_seconds({name: row[name] for name in row if name != "payload"}, "start", "end"),
+            "seconds": _between(row["start"], row["end"]),
+            "tags": payload.get("tags") or [],
+            "inputs": Side(payload.get("inputs")).blocks,
+            "outputs": Side(payload.get("outputs")).blocks,
+            "failure": None if error is None else Side(_error_texts(error)).blocks,
+            "stream": _stream(stream),
+            "extra": Side(_extra(payload)).blocks,
+            "bytes": len(row["payload"]),
+        }
+
+    def text(self, asked: Asked) -> Data:
+        """Return a part of a text that was cut."""
+        run = self._run(asked)
+        row, payload = self._span(run, asked)
+        side = asked.get("side", "")
+        number, at = _place(asked, "number"), _place(asked, "at")
+        values: dict[str, Callable[[], Any]] = {
+            "inputs": lambda: payload.get("inputs"),
+            "outputs": lambda: payload.get("outputs"),
+            "error": lambda: _error_texts(payload.get("error")),
+            "extra": lambda: _extra(payload),
+            "raw": lambda: _raw(row, payload),
+        }
+        if side not in values:
+            raise OptionError("side", side[:40], f"one of {', '.join(values)}")
+        found = Side(values[side](), whole=number).found
+        if found is None:
+            raise NotFoundError(f"there is no text {number} in the {side} of this span")
+        piece = found[at : at + SLICE]
+        return {"piece": piece, "next": at + len(piece)}
+
+    def raw(self, asked: Asked) -> Data:
+        """Return everything that was logged of a span as JSON, cut where it is long."""
+        return {"blocks": Side(self.download(asked)).blocks}
+
+    def download(self, asked: Asked) -> str:
+        """Return everything that was logged of a span as JSON, whole."""
+        run = self._run(asked)
+        return _raw(*self._span(run, asked))
+
+    def case(self, asked: Asked) -> Data:
+        """Return a span as a test."""
+        run = self._run(asked)
+        row, payload = self._span(run, asked)
+        code = pytest_case(row, payload, str(asked.get("trace")), run.uris[0])
+        return {"code": code}
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _run(self, asked: Asked) -> RunState:
+        run = self._indexer.find(asked.get("run", ""))
+        if run is None:
+            raise NotFoundError("there is no such Run here")
+        return run
+
+    def _run_state(self, id: str) -> Data | None:  # noqa: A002  # its name in links
+        run = self._indexer.find(id)
+        if run is None:
+            return None
+        return {
+            "version": run.version,
+            "phase": run.phase,
+            "events": run.events,
+            "total": run.total,
+            "spooled": run.spooled,
+            "live": run.live,
+            "closed": run.closed,
+            "error": run.error,
+        }
+
+    def _trace(self, run: RunState, asked: Asked) -> Data:
+        writer = asked.get("writer") or None
+        rows = _queries.trace(self._index, run.number, asked.get("trace", ""), writer)
+        if not rows:
+            raise NotFoundError("there is no such trace in this Run, or it is not read yet")
+        return rows[0]
+
+    def _span(self, run: RunState, asked: Asked) -> tuple[Data, Data]:
+        found = self._trace(run, asked)
+        row = _queries.span(self._index, found["no"], _place(asked, "place"))
+        if row is None:
+            raise NotFoundError("there is no such span in this trace")
+        return row, _payload.decode(row["payload"])
+
+
+def _described(run: RunState, *, short: bool = False) -> Data:
+    described: Data = {
+        "id": run.id,
+        "experiment": run.experiment,
+        "name": run.name,
+        "phase": run.phase,
+        "live": run.live,
+        "closed": run.closed,
+        "events": run.events,
+        "total": run.total,
+        "spooled": run.spooled,
+        "version": run.version,
+        "error": run.error,
+    }
+    if not short:
+        shown = list(run.parameters.items())
+        described["parameters"] = {
+            str(name)[:VALUE]: _value(value) for name, value in shown[:PARAMETERS]
+        }
+        described["parameter_count"] = len(shown)
+    return described
+
+
+def _value(value: Any) -> str:
+    text = value if isinstance(value, str) else json_text(value) or "null"
+    return text if len(text) <= VALUE else text[: VALUE - 1] + "…"
+
+
+def _varying(parameters: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the names of parameters that differ between Runs, those of most Runs first."""
+    names: dict[str, int] = {}
+    for one in parameters:
+        for name in one:
+            names[name] = names.get(name, 0) + 1
+    varying = [
+        name
+        for name in names
+        if not name.startswith("asynctrack.") and len({one.get(name) for one in parameters}) > 1
+    ]
+    return sorted(varying, key=lambda name: -names[name])
+
+
+def _totals(row: Mapping[str, Any] | None) -> Data:
+    """Return totals as pages show them; of nothing where there is no row."""
+    row = row or {}
+    counts = ("traces", "failed", "unfinished", "spans", "errors", "model_calls", "input_tokens",
+              "output_tokens")  # fmt: skip
+    totals: Data = {name: row.get(name) or 0 for name in counts}
+    totals["errors_in_spans"] = totals.pop("errors")
+    first, last = row.get("first_start"), row.get("last_start")
+    return {
+        **totals,
+        "tokens": totals["input_tokens"] + totals["output_tokens"],
+        "cost": row.get("cost"),
+        "started": None if first is None else first / 1e9,
+        "last": None if last is None else last / 1e9,
+        "latency": _marks(row.get("latency"), row.get("slowest")),
+        "first_token": _marks(row.get("first_token"), None),
+    }
+
+
+def _marks(values: Sequence[float | None] | None, largest: float | None) -> Data | None:
+    if not values or values[0] is None:
+        return None
+    named = dict(zip(("p50", "p90", "p95", "p99"), values, strict=True))
+    return {**named, "max": largest}
+
+
+def _sort_key(row: Mapping[str, Any], sort: str) -> Any:
+    if sort in ("p50", "p95"):
+        return None if row["latency"] is None else row["latency"][sort]
+    return row[sort]
+
+
+def _stream(stream: Any) -> Data | None:
+    """Return when the tokens of a stream came: seconds from the start of the call."""
+    if not isinstance(stream, dict) or not stream.get("count"):
+        return None
+    first = stream.get("time_to_first_token")
+    gaps = stream.get("inter_token_times")
+    gaps = [gap for gap in gaps if _is_number(gap)] if isinstance(gaps, list) else []
+    at: float = first if _is_number(first) else 0.0  # type: ignore[assignment]  # it is one
+    times: list[float] = [at]
+    for gap in gaps:
+        at += gap
+        times.append(at)
+    every = -(-len(times) // TICKS)
+    span = times[-1] - times[0]
+    return {
+        "count": stream["count"],
+        "first": first if _is_number(first) else None,
+        "per_second": len(gaps) / span if gaps and span > 0 else None,
+        "median": median(gaps) if gaps else None,
+        "p95": quantiles(gaps, n=20, method="inclusive")[-1] if len(gaps) > 1 else None,
+        "longest": max(gaps, default=None),
+        "every": every,
+        "times": times[::every],
+    }
+
+
+def _extra(payload: Mapping[str, Any]) -> dict[str, str]:
+    names = ("attributes", "metadata", "data", "notes")
+    return {name: pretty(payload[name]) for name in names if payload.get(name)}
+
+
+def _raw(row: Data, payload: Data) -> str:
+    head = {name: row[name] for name in row if name not in ("payload", "run", "no", "place")}
+    return pretty({**head, **payload})
+
+
+def _error_texts(error: Any) -> dict[str, str]:
+    """Return the texts of an error by what they are, in the order in which they are shown."""
+    texts: dict[str, str] = {}
+    if not isinstance(error, dict):
+        return {"error": pretty(error)}
+    several = [("", error)]
+    for name, title in (("causes", "caused by"), ("exceptions", "in the group")):
+        members = error.get(name)
+        if isinstance(members, list):
+            several += [(f"{title} {n + 1}: ", one) for n, one in enumerate(members[:20])]
+    for title, one in several:
+        if isinstance(one, dict):
+            for name in ("type", "message", "traceback"):
+                if isinstance(one.get(name), str) and one[name]:
+                    texts[f"{title}{name}"] = one[name]
+    return texts
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < 1e9
+
+
+def _between(first: int | None, last: int | None) -> float | None:
+    return None if first is None or last is None else (last - first) / 1e9
+
+
+def _seconds(row: Data, *names: str) -> Data:
+    """Return a row with times in seconds: JavaScript's numbers do not hold nanoseconds."""
+    return {
+        name: value / 1e9 if name in names and value is not None else value
+        for name, value in row.items()
+    }
+
+
+def _page(asked: Asked) -> int:
+    return _place(asked, "page")
+
+
+def _place(asked: Asked, name: str) -> int:
+    text = asked.get(name) or "0"
+    if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) < 10**9):
+        raise OptionError(name, text[:40], "a whole number")
+    return int(text)
+
+
+def as_json(data: Data) -> bytes:
+    """Return data as JSON in plain ASCII: whatever it holds, it is bytes that a browser reads."""
+    return json.dumps(data, separators=(",", ":"), allow_nan=False, default=str).encode()

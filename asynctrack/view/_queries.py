@@ -1,0 +1,230 @@
+"""The questions that pages ask of the index. Every function blocks: it is called in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from ._filters import PAGE, SORTS, Filters
+from ._index import Index
+
+SPANS: Final = 400
+"""Spans of a trace that are sent together."""
+FACETS: Final = 100
+"""Names, tags and models that are offered to choose from."""
+BINS: Final = 24
+"""Bins of a histogram for each power of ten."""
+BUCKETS: Final = 60
+"""Buckets of a chart over time."""
+PAIRS: Final = 50
+"""Answers to the same input that two Runs are compared by."""
+
+Rows = list[dict[str, Any]]
+
+_MARKS: Final = "[0.5, 0.9, 0.95, 0.99]"
+_TOTALS: Final = f"""
+    count(*) AS traces,
+    count(*) FILTER (status = 'error' OR errors > 0) AS failed,
+    count(*) FILTER (status = 'unfinished') AS unfinished,
+    sum(spans)::BIGINT AS spans, sum(errors)::BIGINT AS errors,
+    sum(model_calls)::BIGINT AS model_calls,
+    sum(input_tokens)::BIGINT AS input_tokens, sum(output_tokens)::BIGINT AS output_tokens,
+    sum(cost) AS cost,
+    min(start) AS first_start, max(start) AS last_start,
+    quantile_disc(duration, {_MARKS}) AS latency, max(duration) AS slowest,
+    quantile_disc(first_token, {_MARKS}) AS first_token
+"""  # nothing of it comes from outside
+_LISTED: Final = """
+    trace_id, writer_id, name, status, start, duration, spans, errors, model_calls, input_tokens,
+    output_tokens, cost, error, models, tags, input, output, spooled
+"""
+
+
+def totals(index: Index, runs: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Return counts and percentiles of Runs, by their numbers."""
+    rows = index.query(
+        f"SELECT run, {_TOTALS} FROM traces WHERE run IN (SELECT unnest($runs)) GROUP BY run",
+        {"runs": list(runs)},
+    )
+    return {row.pop("run"): row for row in rows}
+
+
+def traces(index: Index, run: int, filters: Filters, sort: str, page: int) -> Rows:
+    """Return one page of traces, and the first one of the next page."""
+    where, values = filters.where(run)
+    # The page's rows are found by two small columns; only then is the rest of them read.
+    return index.query(
+        f"SELECT {_LISTED} FROM traces WHERE no IN"
+        f" (SELECT no FROM traces WHERE {where} ORDER BY {SORTS[sort]}"
+        f" LIMIT {PAGE + 1} OFFSET $skip) ORDER BY {SORTS[sort]}",
+        {**values, "skip": page * PAGE},
+    )
+
+
+def overview(index: Index, run: int, filters: Filters) -> dict[str, Any]:
+    """Return counts, percentiles, the latency histogram and the course over time of traces."""
+    where, values = filters.where(run)
+    query = f"""
+        WITH chosen AS MATERIALIZED (
+            SELECT status, errors, spans, model_calls, input_tokens, output_tokens, cost, start,
+                duration, first_token
+            FROM traces WHERE {where}
+        ), counted AS (SELECT {_TOTALS} FROM chosen),
+        bins AS (
+            SELECT floor(log10(greatest(duration, 1e-6)) * {BINS})::INT AS bin, count(*) AS traces,
+                count(*) FILTER (status = 'error' OR errors > 0) AS failed
+            FROM chosen WHERE duration IS NOT NULL GROUP BY bin
+        ), buckets AS (
+            SELECT least({BUCKETS - 1}, (start - first_start)
+                    // greatest(1, (last_start - first_start) // {BUCKETS} + 1))::INT AS bucket,
+                count(*) AS traces,
+                count(*) FILTER (status = 'error' OR chosen.errors > 0) AS failed,
+                quantile_disc(duration, 0.5) AS p50, quantile_disc(duration, 0.95) AS p95,
+                sum(chosen.input_tokens + chosen.output_tokens)::BIGINT AS tokens
+            FROM chosen, counted WHERE start IS NOT NULL GROUP BY bucket
+        )
+        SELECT (SELECT counted FROM counted) AS totals,
+            (SELECT list(bins ORDER BY bin) FROM bins) AS bins,
+            (SELECT list(buckets ORDER BY bucket) FROM buckets) AS buckets
+    """
+    rows = index.query(query, values)
+    found = rows[0] if rows else {"totals": None, "bins": None, "buckets": None}
+    return {
+        "totals": found["totals"],
+        "bins": [
+            {**one, "from": 10 ** (one["bin"] / BINS), "to": 10 ** ((one["bin"] + 1) / BINS)}
+            for one in found["bins"] or ()
+        ],
+        "per_ten": BINS,
+        "bucket_count": BUCKETS,
+        "buckets": found["buckets"] or [],
+    }
+
+
+def facets(index: Index, run: int) -> dict[str, Rows]:
+    """Return the names, models and tags that occur in a Run, the most frequent first."""
+    found: dict[str, Rows] = {}
+    for name in ("names", "models", "tags"):
+        found[name] = index.query(
+            f"SELECT value, count(*) AS traces FROM"
+            f" (SELECT unnest({name}) AS value FROM traces WHERE run = $run)"
+            f" GROUP BY value ORDER BY traces DESC, value LIMIT {FACETS}",
+            {"run": run},
+        )
+    return found
+
+
+def trace(index: Index, run: int, trace_id: str, writer_id: str | None) -> Rows:
+    """Return a trace; several where several writers recorded it, or where its id came again."""
+    condition = "" if writer_id is None else " AND writer_id = $writer"
+    values: dict[str, Any] = {"run": run, "trace": trace_id}
+    if writer_id is not None:
+        values["writer"] = writer_id
+    return index.query(
+        f"SELECT no, {_LISTED}, first_token FROM traces"
+        f" WHERE run = $run AND trace_id = $trace{condition} ORDER BY no DESC LIMIT 20",
+        values,
+    )
+
+
+def neighbours(index: Index, run: int, start: int | None, number: int) -> dict[str, Any]:
+    """Return the ids of the traces that started right before and after one."""
+    found: dict[str, Any] = {}
+    if start is None:
+        return found
+    for name, sign, order in (("older", "<", "DESC"), ("newer", ">", "ASC")):
+        rows = index.query(
+            "SELECT trace_id, writer_id FROM traces"
+            f" WHERE run = $run AND (start, no) {sign} ($start, $no)"
+            f" ORDER BY start {order}, no {order} LIMIT 1",
+            {"run": run, "start": start, "no": number},
+        )
+        if rows:
+            found[name] = rows[0]
+    return found
+
+
+def spans(index: Index, number: int, after: int) -> Rows:
+    """Return spans of a trace, parents before children, without what was logged in them."""
+    return index.query(
+        'SELECT place, depth, span_id, parent_span_id, name, kind, status, start, "end", model,'
+        " input_tokens, output_tokens, cost, first_token, error, orphan FROM spans"
+        f" WHERE no = $no AND place >= $after ORDER BY place LIMIT {SPANS}",
+        {"no": number, "after": after},
+    )
+
+
+def bounds(index: Index, number: int) -> dict[str, Any]:
+    """Return when the first span of a trace starts and the last one ends."""
+    rows = index.query(
+        'SELECT min(start) AS first, max(coalesce("end", start)) AS last FROM spans WHERE no = $no',
+        {"no": number},
+    )
+    return rows[0] if rows else {"first": None, "last": None}
+
+
+def span(index: Index, number: int, place: int) -> dict[str, Any] | None:
+    """Return a span with all that was logged in it."""
+    rows = index.query(
+        "SELECT * FROM spans WHERE no = $no AND place = $place",
+        {"no": number, "place": place},
+    )
+    return rows[0] if rows else None
+
+
+def components(index: Index, runs: Sequence[int]) -> Rows:
+    """Return what each kind and name of spans took, in each of some Runs."""
+    return index.query(
+        f"SELECT run, kind, name, count(*) AS spans, count(error) AS errors,"
+        " sum(input_tokens)::BIGINT AS input_tokens, sum(output_tokens)::BIGINT AS output_tokens,"
+        f' quantile_disc(("end" - start) / 1e9, {_MARKS}) AS latency'
+        " FROM spans WHERE run IN (SELECT unnest($runs)) GROUP BY run, kind, name"
+        f" ORDER BY spans DESC LIMIT {2 * FACETS}",
+        {"runs": list(runs)},
+    )
+
+
+def pairs(index: Index, first: int, second: int) -> dict[str, Any]:
+    """Return traces of two Runs with the same name and input, those that differ first."""
+    latest = (
+        "SELECT name, input_key, arg_max(no, no) AS no, arg_max(output_key, no) AS output_key"
+        " FROM traces WHERE run = ${} AND input_key IS NOT NULL AND status != 'unfinished'"
+        " GROUP BY name, input_key"
+    )
+    joined = (
+        f"WITH a AS ({latest.format('first')}), b AS ({latest.format('second')}),"
+        " both_of AS (SELECT a.no AS a, b.no AS b,"
+        " a.output_key IS DISTINCT FROM b.output_key AS differs FROM a JOIN b"
+        " USING (name, input_key))"
+    )
+    values = {"first": first, "second": second}
+    counted = index.query(
+        f"{joined} SELECT count(*) AS same_input, count(*) FILTER (differs) AS differ FROM both_of",
+        values,
+    )
+    fields = ("trace_id", "writer_id", "status", "duration", "input", "output", "error")
+    side = ", ".join(f"{one}.{field} AS {one}_{field}" for one in ("x", "y") for field in fields)
+    rows = index.query(
+        f"{joined}, shown AS (SELECT * FROM both_of ORDER BY differs DESC, a LIMIT {PAIRS})"
+        f" SELECT differs, x.name AS name, {side} FROM shown JOIN traces x ON x.no = shown.a"
+        " JOIN traces y ON y.no = shown.b ORDER BY differs DESC, shown.a",
+        values,
+    )
+    return {**(counted[0] if counted else {}), "pairs": rows}
+
+
+def model_totals(index: Index, runs: Sequence[int]) -> Mapping[int, Rows]:
+    """Return what each model took in each of some Runs."""
+    rows = index.query(
+        "SELECT run, model, count(*) AS calls, count(error) AS errors,"
+        " sum(input_tokens)::BIGINT AS input_tokens, sum(output_tokens)::BIGINT AS output_tokens,"
+        f' sum(cost) AS cost, quantile_disc(("end" - start) / 1e9, {_MARKS}) AS latency,'
+        f" quantile_disc(first_token, {_MARKS}) AS first_token"
+        " FROM spans WHERE run IN (SELECT unnest($runs)) AND kind IN ('llm', 'chat_model')"
+        " GROUP BY run, model ORDER BY calls DESC",
+        {"runs": list(runs)},
+    )
+    found: dict[int, Rows] = {}
+    for row in rows:
+        found.setdefault(row.pop("run"), []).append(row)
+    return found

@@ -1,0 +1,300 @@
+"""A Trace becomes rows of the index: one for itself, one for each of its spans (pure)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from asynctrack._decode import json_text
+from asynctrack._span import Span, Trace
+
+MAX_SEARCHED_VALUE: Final = 64 * 1024
+"""Characters of one logged value that can be found by searching; all of it can be read."""
+MAX_SEARCHED_TRACE: Final = 1024 * 1024
+"""The same for one trace."""
+PREVIEW: Final = 200
+"""Characters of a prompt and of an answer that a list shows."""
+MAX_NAME: Final = 300
+"""Characters of a name, a tag or a model in a list."""
+_SHORT: Final = 4
+
+# Fields of messages and results that are the same everywhere, or are found in other ways.
+_NOT_SEARCHED: Final = frozenset(
+    {"type", "id", "usage_metadata", "response_metadata", "generation_info", "lc_versions"}
+)
+_PLUMBING: Final = ("seq:step:", "map:key:", "branch:", "condition:")
+
+TRACE_COLUMNS: Final = (
+    ("run", "count"),
+    ("no", "count"),
+    ("trace_id", "text"),
+    ("writer_id", "text"),
+    ("name", "text"),
+    ("status", "text"),
+    ("start", "count"),
+    ("duration", "number"),
+    ("spans", "count"),
+    ("errors", "count"),
+    ("model_calls", "count"),
+    ("input_tokens", "count"),
+    ("output_tokens", "count"),
+    ("cost", "number"),
+    ("first_token", "number"),
+    ("error", "text"),
+    ("names", "texts"),
+    ("models", "texts"),
+    ("tags", "texts"),
+    ("input", "text"),
+    ("output", "text"),
+    ("input_key", "count"),
+    ("output_key", "count"),
+    ("spooled", "truth"),
+    ("words", "text"),
+)
+SPAN_COLUMNS: Final = (
+    ("run", "count"),
+    ("no", "count"),
+    ("place", "count"),
+    ("depth", "count"),
+    ("span_id", "text"),
+    ("parent_span_id", "text"),
+    ("name", "text"),
+    ("kind", "text"),
+    ("status", "text"),
+    ("start", "count"),
+    ("end", "count"),
+    ("model", "text"),
+    ("input_tokens", "count"),
+    ("output_tokens", "count"),
+    ("cost", "number"),
+    ("first_token", "number"),
+    ("error", "text"),
+    ("orphan", "truth"),
+    ("payload", "text"),
+)
+
+Row = tuple[Any, ...]
+Cost = Callable[[Span], float | None]
+"""What a model call cost, in USD; None where that is not known."""
+
+
+def rows_of(
+    run: int, number: int, trace: Trace, cost_of: Cost, *, spooled: bool = False
+) -> tuple[Row, list[Row]]:
+    """Return the row of a trace and those of its spans, parents before children.
+
+    Args:
+        run: The Run's number in the index.
+        number: The trace's number in the index.
+        trace: The trace.
+        cost_of: What a model call cost.
+        spooled: Whether a part of it is not delivered, as far as is known.
+    """
+    spans: list[Row] = []
+    words = _Words()
+    names: dict[str, None] = {}
+    models: dict[str, None] = {}
+    tags: dict[str, None] = {}
+    read = written = calls = errors = 0
+    costs: list[float] = []
+    first_token: float | None = None
+    error: str | None = None
+    for place, (depth, span) in enumerate(_walk(trace)):
+        cost = cost_of(span)
+        first = _seconds((span.stream or {}).get("time_to_first_token"))
+        failed = None if span.error is None else _error_line(span)
+        spans.append(
+            (
+                run,
+                number,
+                place,
+                depth,
+                span.span_id,
+                span.parent_span_id,
+                _cut(span.name),
+                _cut(span.kind),
+                span.status,
+                span.start_unix_nano,
+                span.end_unix_nano,
+                _cut(span.model),
+                span.input_tokens,
+                span.output_tokens,
+                cost,
+                first,
+                failed,
+                span.orphan,
+                payload_of(span),
+            )
+        )
+        if span.name:
+            names[_cut(span.name)] = None
+        if span.model:
+            models[_cut(span.model)] = None
+        for tag in span.tags:
+            if not tag.startswith(_PLUMBING):
+                tags[_cut(tag)] = None
+        if span.kind in ("llm", "chat_model"):
+            calls += 1
+            read += span.input_tokens or 0
+            written += span.output_tokens or 0
+            first_token = first if first_token is None else first_token
+            if cost is not None:
+                costs.append(cost)
+        if failed is not None:
+            errors += 1
+            error = error or failed
+            words.add(span.error.raw if span.error is not None else None)
+        words.add(span.inputs)
+        words.add(span.outputs)
+    root = trace.root or (trace.roots[0] if trace.roots else None)
+    assert root is not None  # a trace is made for an event
+    words.add(dict(root.metadata))
+    for name in names:
+        words.add(name)
+    return (
+        run,
+        number,
+        trace.trace_id,
+        trace.writer_id,
+        _cut(root.name or root.kind),
+        _status(trace, root),
+        trace.start_unix_nano,
+        trace.duration,
+        len(spans),
+        errors,
+        calls,
+        read,
+        written,
+        sum(costs) if costs else None,
+        first_token,
+        error,
+        list(names),
+        list(models),
+        list(tags),
+        preview(root.inputs),
+        preview(root.outputs),
+        _key(root.inputs),
+        _key(root.outputs),
+        spooled,
+        words.text(),
+    ), spans
+
+
+def payload_of(span: Span) -> str:
+    """Return everything that was logged of a span, as JSON text."""
+    payload = {
+        "inputs": span.inputs,
+        "outputs": span.outputs,
+        "error": None if span.error is None else span.error.raw,
+        "tags": list(span.tags),
+        "metadata": dict(span.metadata),
+        "attributes": dict(span.attributes),
+        "data": dict(span.data),
+        "notes": [dict(event.raw) for event in span.notes],
+    }
+    return json_text({name: value for name, value in payload.items() if value}) or "{}"
+
+
+def preview(value: Any) -> str:
+    """Return the first characters of the text that matters most in a prompt or an answer."""
+    text = _first_text(value)
+    line = " ".join(text[: 4 * PREVIEW].split())
+    return line if len(line) <= PREVIEW else line[: PREVIEW - 1] + "…"
+
+
+def _walk(trace: Trace) -> Iterator[tuple[int, Span]]:
+    waiting = [(0, root) for root in reversed(trace.roots)]
+    while waiting:
+        depth, span = waiting.pop()
+        yield depth, span
+        waiting.extend((depth + 1, child) for child in reversed(span.children))
+
+
+class _Words:
+    """Collects the texts in a trace, each once, in lower case."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, None] = {}
+        self._size = 0
+
+    def add(self, value: Any) -> None:
+        """Add all texts in a value, names of fields aside."""
+        waiting = [value]
+        while waiting:
+            item = waiting.pop()
+            kind = type(item)
+            if kind is str:
+                if len(item) < _SHORT and not item.strip():
+                    continue
+                text = item[:MAX_SEARCHED_VALUE]
+                if text not in self._found and self._size < MAX_SEARCHED_TRACE:
+                    self._found[text] = None
+                    self._size += len(text)
+            elif kind is dict:
+                waiting.extend(
+                    field for name, field in item.items() if name not in _NOT_SEARCHED and field
+                )
+            elif kind is list:
+                waiting.extend(item)
+            elif kind is int or kind is float:
+                self._found[str(item)] = None
+
+    def text(self) -> str:
+        """Return them, one after the other."""
+        return "\n".join(self._found).lower()
+
+
+def _first_text(value: Any) -> str:
+    """Return the last message's text where there are messages, else the first text there is."""
+    for _ in range(20):
+        if isinstance(value, str):
+            return value
+        if isinstance(value, list):
+            if not value:
+                return ""
+            value = value[-1]
+        elif isinstance(value, dict):
+            for name in ("messages", "content", "text", "generations", "message", "output"):
+                if value.get(name):
+                    value = value[name]
+                    break
+            else:
+                if value.get("tool_calls"):
+                    return json_text(value["tool_calls"]) or ""
+                if len(value) == 1:
+                    value = next(iter(value.values()))
+                else:
+                    return json_text(value) or ""
+        else:
+            return "" if value is None else str(value)
+    return ""
+
+
+def _status(trace: Trace, root: Span) -> str:
+    if root.error is not None:
+        return "error"
+    return "ok" if trace.root is not None and trace.root.finished else "unfinished"
+
+
+def _error_line(span: Span) -> str:
+    assert span.error is not None
+    kind = span.error.type.rpartition(".")[2] or "error"
+    return _cut(f"{kind}: {span.error.message}" if span.error.message else kind)
+
+
+def _seconds(value: Any) -> float | None:
+    return float(value) if type(value) in (int, float) and 0 <= value < 1e9 else None
+
+
+def _cut(text: str | None) -> str:
+    return (text or "")[:MAX_NAME]
+
+
+def _key(value: Any) -> int | None:
+    """Return a number that is the same for the same value, to find it in another Run."""
+    text = json_text(value)
+    if text is None:
+        return None
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)

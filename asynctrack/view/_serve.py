@@ -1,0 +1,100 @@
+"""Starts the viewer: finds the Runs, opens a port of this machine, prints the address. The one
+owner of uvicorn."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import webbrowser
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+
+from asynctrack._errors import OptionError
+from asynctrack._open import Found
+from asynctrack._prices import Prices, cost_of
+
+from ._index import Index
+from ._indexer import Indexer
+from ._pages import Pages
+from ._rows import Cost
+from ._security import Guard
+from ._server import make_app
+
+LOOPBACK: Final = "127.0.0.1"
+ALLOWED: Final = "a port of this machine that is free, or 0 for any"
+
+
+def serve(
+    locate: Callable[[], list[Found]],
+    *,
+    title: str,
+    prices: Prices | None,
+    spool_dir: Path | None,
+    port: int,
+    open_browser: bool,
+    started: Callable[[str], None],
+) -> None:
+    """Show Runs until Ctrl-C. Blocks; must be called in the main thread.
+
+    Args:
+        locate: Finds the Runs to show; called again and again, for new ones.
+        title: What is viewed, as the user named it.
+        prices: What models cost; None shows no cost.
+        spool_dir: This machine's spool; None shows delivered events only.
+        port: Of the loopback address; 0 takes any that is free.
+        open_browser: Whether a browser is opened.
+        started: Told the address.
+
+    Raises:
+        OptionError: The port cannot be used.
+        AsynctrackError: There is nothing to show; as ``locate``.
+    """
+    listening = _listen(port)
+    with closing(listening), closing(Index()) as index:
+        indexer = Indexer(index, locate, _cost_by(prices), spool_dir)
+        indexer.start(locate())
+        try:
+            guard = Guard()
+            pages = Pages(index, indexer, title, priced=prices is not None)
+            config = uvicorn.Config(
+                make_app(pages, guard),
+                access_log=False,
+                date_header=False,
+                http="h11",
+                lifespan="off",
+                log_config=None,
+                log_level=logging.WARNING,
+                loop="asyncio",
+                server_header=False,
+                timeout_graceful_shutdown=1,
+                ws="none",
+            )
+            address = f"http://{LOOPBACK}:{listening.getsockname()[1]}{guard.place}"
+            url = f"{address}?token={guard.token}"
+            # The port is open: a browser that is quicker than the server waits in its queue.
+            started(url)
+            if open_browser:
+                webbrowser.open(url)
+            uvicorn.Server(config).run(sockets=[listening])
+        finally:
+            indexer.stop()
+
+
+def _cost_by(prices: Prices | None) -> Cost:
+    return (lambda _: None) if prices is None else lambda span: cost_of(span, prices)
+
+
+def _listen(port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((LOOPBACK, port))
+        listening.listen(128)
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise OptionError("port", port, f"{ALLOWED} ({error})") from error
+    return listening

@@ -1,0 +1,47 @@
+// Asks the server, and keeps what is shown until the next answer is there.
+import { useEffect, useRef, useState } from "./lib.js";
+
+export function query(parameters) {
+  const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return new URLSearchParams(given).toString();
+}
+
+export function address(name, parameters) {
+  return `api/${name}?${query(parameters)}`;
+}
+
+export async function ask(name, parameters, signal) {
+  let response;
+  try {
+    response = await fetch(address(name, parameters), { signal });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("The viewer does not answer: it may have been stopped.");
+  }
+  if (response.status === 403) throw new Error(await response.text());
+  const answer = await response.json();
+  if (answer.failed) throw new Error(answer.failed);
+  return answer;
+}
+
+// The answer to a question: asked again when its parameters or `version` change. What was answered
+// to the same question before stays until then; `fresh` says whether it is the answer to this one.
+export function useAnswer(name, parameters, version = 0) {
+  const key = name === null ? null : address(name, parameters);
+  const [state, setState] = useState({ key: null, answer: null, error: null });
+  const latest = useRef(0);
+  useEffect(() => {
+    if (key === null) return undefined;
+    const number = ++latest.current;
+    const controller = new AbortController();
+    ask(name, parameters, controller.signal).then(
+      (answer) => number === latest.current && setState({ key, answer, error: null }),
+      (error) =>
+        error.name !== "AbortError" &&
+        number === latest.current &&
+        setState((before) => ({ key, answer: before.key === key ? before.answer : null, error })),
+    );
+    return () => controller.abort();
+  }, [key, version]);
+  return { ...state, fresh: state.key === key };
+}

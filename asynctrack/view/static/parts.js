@@ -1,0 +1,105 @@
+// Parts that several pages use.
+import { Fragment, html, render, useEffect, useLayoutEffect, useRef } from "./lib.js";
+import { dollars, number, percent, seconds, short } from "./format.js";
+import { Line } from "./text.js";
+
+// The way from the first page to this one; the last part is this page's title.
+export function Crumbs({ parts }) {
+  const title = parts.map((part) => part.text).join(" / ");
+  useLayoutEffect(() => {
+    document.title = title ? `${title.slice(0, 120)} – asynctrack` : "asynctrack";
+    render(
+      html`${parts.map((part, n) => html`<${Fragment} key=${n}><span class="slash">/</span>${
+        part.href ? html`<a href=${part.href}><${Line} text=${part.text} /></a>` : html`<strong><${Line} text=${part.text} /></strong>`
+      }<//>`)}`,
+      document.getElementById("crumbs"),
+    );
+  });
+  return null;
+}
+
+export function Failed({ error }) {
+  return html`<p class="bad" role="alert">${error.message}</p>`;
+}
+
+export function State({ run }) {
+  if (run.error) return html`<span class="badge bad" title=${run.error}>cannot be read</span>`;
+  if (run.phase === "waiting") return html`<span class="badge">waiting</span>`;
+  if (run.phase === "reading") return html`<span class="badge busy">reading</span>`;
+  if (run.live) return html`<span class="badge live"><i></i>live</span>`;
+  return run.closed ? html`<span class="badge">closed</span>` : html`<span class="badge open" title="Its writers have not said that they ended">open</span>`;
+}
+
+export function Tile({ name, title, class: kind = "", children }) {
+  return html`<div class=${`tile ${kind}`} title=${title}><dt>${name}</dt><dd>${children}</dd></div>`;
+}
+
+export function Totals({ totals, priced }) {
+  const { latency, first_token: first } = totals;
+  return html`<dl class="tiles">
+    <${Tile} name="traces" title=${`${number(totals.spans)} spans, ${number(totals.model_calls)} model calls`}>${short(totals.traces)}<//>
+    <${Tile} name="failed" class=${totals.failed ? "bad" : ""} title=${`${number(totals.failed)} traces with an error in them`}>${short(totals.failed)} <small>${percent(totals.failed, totals.traces)}</small><//>
+    ${totals.unfinished > 0 && html`<${Tile} name="unfinished">${short(totals.unfinished)}<//>`}
+    <${Tile} name="p50">${seconds(latency?.p50)}<//>
+    <${Tile} name="p95">${seconds(latency?.p95)}<//>
+    <${Tile} name="p99">${seconds(latency?.p99)}<//>
+    ${first && html`<${Tile} name="first token p50" title="Time to the first token of a stream">${seconds(first.p50)}<//>`}
+    <${Tile} name="tokens in" title=${number(totals.input_tokens)}>${short(totals.input_tokens)}<//>
+    <${Tile} name="tokens out" title=${number(totals.output_tokens)}>${short(totals.output_tokens)}<//>
+    ${priced && html`<${Tile} name="cost">${dollars(totals.cost)}<//>`}
+  </dl>`;
+}
+
+export const MARKS = { ok: ["●", "ok"], error: ["▲", "failed"], unfinished: ["◌", "unfinished"] };
+
+export function Status({ status, errors = 0 }) {
+  const shown = status === "ok" && errors > 0 ? "partly" : status;
+  const [sign, word] = shown === "partly" ? ["▲", "ended well, with errors in it"] : (MARKS[shown] ?? ["?", shown]);
+  return html`<span class=${`status ${shown}`} title=${word} aria-label=${word}>${sign}</span>`;
+}
+
+// Arrow keys move in a list of `count`; the chosen one is kept in sight.
+export function useChoice(count, chosen, choose, { open, left, right, active = true } = {}) {
+  const latest = useRef();
+  latest.current = { count, chosen, choose, open, left, right };
+  useEffect(() => {
+    if (!active) return undefined;
+    const pressed = (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
+      const now = latest.current;
+      const moves = { ArrowDown: 1, ArrowUp: -1, j: 1, k: -1, PageDown: 10, PageUp: -10 };
+      if (event.key in moves) {
+        if (!now.count) return;
+        event.preventDefault();
+        const from = now.chosen ?? (moves[event.key] > 0 ? -1 : now.count);
+        now.choose(Math.max(0, Math.min(now.count - 1, from + moves[event.key])));
+      } else if (event.key === "Home" || event.key === "End") {
+        if (!now.count) return;
+        event.preventDefault();
+        now.choose(event.key === "Home" ? 0 : now.count - 1);
+      } else if (event.key === "Enter" && now.open && now.chosen !== null && !event.target.closest("a, button, summary")) {
+        event.preventDefault();
+        now.open(now.chosen);
+      } else if (event.key === "ArrowLeft" && now.left) {
+        event.preventDefault();
+        now.left();
+      } else if (event.key === "ArrowRight" && now.right) {
+        event.preventDefault();
+        now.right();
+      }
+    };
+    document.addEventListener("keydown", pressed);
+    return () => document.removeEventListener("keydown", pressed);
+  }, [active]);
+  useEffect(() => {
+    document.querySelector("[data-chosen]")?.scrollIntoView({ block: "nearest" });
+  }, [chosen]);
+}
+
+export function Pager({ page, pages, more, link }) {
+  return html`<nav class="pager" aria-label="Pages">
+    ${page > 0 ? html`<a href=${link(page - 1)} rel="prev">← previous</a>` : html`<span class="quiet">← previous</span>`}
+    <span>page ${number(page + 1)}${pages ? ` of ${number(pages)}` : ""}</span>
+    ${more ? html`<a href=${link(page + 1)} rel="next">next →</a>` : html`<span class="quiet">next →</span>`}
+  </nav>`;
+}

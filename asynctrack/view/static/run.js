@@ -1,0 +1,144 @@
+// The run page: its traces, searched and filtered; live while it is being written.
+import { html, useEffect, useRef, useState } from "./lib.js";
+import { useAnswer } from "./api.js";
+import { Histogram, Timeline } from "./charts.js";
+import { date, dollars, number, percent, seconds, short, time, when } from "./format.js";
+import { Crumbs, Failed, Pager, State, Status, Totals, useChoice } from "./parts.js";
+import { go, here } from "./route.js";
+import { Line } from "./text.js";
+
+const FILTERS = ["text", "name", "tag", "model", "status", "slower", "faster", "tokens", "since", "until"];
+const SORTS = { newest: "newest first", oldest: "oldest first", slowest: "slowest first", fastest: "fastest first", tokens: "most tokens first", cost: "most expensive first", spans: "most spans first" };
+const PAUSE = 40;
+
+export function Run({ route, state }) {
+  const { asked } = route;
+  const filters = Object.fromEntries(FILTERS.map((name) => [name, asked[name]]));
+  const page = Number(asked.page ?? 0) || 0;
+  const version = state.run?.version ?? 0;
+  // What is on a later page must not move while it is read: only the first one follows the run.
+  const moves = page === 0 && !asked.hold;
+  const run = useAnswer("run", { run: route.run }, version);
+  const shown = { run: route.run, ...filters, sort: asked.sort, page: asked.page };
+  const traces = useAnswer("traces", shown, moves ? version : 0);
+  const overview = useAnswer("overview", { run: route.run, ...filters }, version);
+  const [chosen, choose] = useState(null);
+  const rows = traces.answer?.traces ?? [];
+  const link = (change) => here(["run", route.run], { ...asked, page: null, ...change });
+  const set = (change, replace = false) => go(link(change), { replace });
+  const back = new URLSearchParams(Object.entries(asked)).toString();
+  const open = (row) => here(["run", route.run, "trace", row.trace_id], { writer: row.writer_id, back });
+  useChoice(rows.length, chosen, choose, { open: (n) => go(open(rows[n])) });
+  if (run.error && !run.answer) return html`<${Failed} error=${run.error} />`;
+  if (!run.answer) return html`<p class="quiet">asking …</p>`;
+  const about = run.answer;
+  const totals = overview.answer?.totals;
+  const error = traces.error ?? overview.error;
+  const filtered = FILTERS.some((name) => asked[name]);
+  return html`<${Crumbs} parts=${[{ text: about.experiment, href: here(["experiment", about.experiment]) }, { text: about.name }]} />
+    <div class="bar title"><h1><${Line} text=${about.name} /></h1><${State} run=${state.run ? { ...about, ...state.run } : about} />
+      <span class="grow"></span><span class="quiet address"><${Line} text=${about.uris[0]} /></span></div>
+    ${about.problem_count > 0 && html`<details class="card bad"><summary>${number(about.problem_count)} things could not be read and were set aside</summary>
+      <ul>${about.problems.map((text, n) => html`<li key=${n}><${Line} text=${text} /></li>`)}</ul></details>`}
+    ${about.error && html`<p class="bad" role="alert"><${Line} text=${about.error} /></p>`}
+    ${totals && html`<${Totals} totals=${totals} priced=${about.priced} />`}
+    <${Filters} asked=${asked} facets=${about.facets} priced=${about.priced} set=${set} />
+    ${error && html`<${Failed} error=${error} />`}
+    ${overview.answer && html`<div class="charts two">
+      <figure class="card"><figcaption>Latency <span class="quiet">drag to choose a range</span></figcaption>
+        <${Histogram} bins=${overview.answer.bins} perTen=${overview.answer.per_ten} onPick=${(from, to) => set({ slower: round(from), faster: round(to) })} /></figure>
+      <figure class="card"><figcaption>Traces over time <span class="quiet">drag to choose a time</span></figcaption>
+        <${Timeline} buckets=${overview.answer.buckets} count=${overview.answer.bucket_count} first=${totals.started} last=${totals.last}
+          onPick=${(since, until) => set({ since: since.toFixed(6), until: until.toFixed(6) })} /></figure></div>`}
+    <section class=${`card ${traces.fresh ? "" : "stale"}`}>
+      <div class="bar"><h2>${totals ? `${number(totals.traces)} ${filtered ? "matching " : ""}${totals.traces === 1 ? "trace" : "traces"}` : "traces"}</h2>
+        ${filtered && html`<a href=${here(["run", route.run])}>clear all filters</a>`}
+        <span class="grow"></span>
+        <label>sort <select value=${asked.sort ?? "newest"} onChange=${(event) => set({ sort: event.target.value })}>
+          ${about.sorts.filter((name) => name !== "cost" || about.priced).map((name) => html`<option key=${name} value=${name}>${SORTS[name] ?? name}</option>`)}</select></label></div>
+      <${Table} rows=${rows} chosen=${chosen} open=${open} priced=${about.priced} />
+      ${traces.answer && !rows.length && html`<p class="quiet empty">${filtered ? "no trace matches" : about.phase === "ready" ? "no trace yet" : "reading …"}</p>`}
+      ${traces.answer && (page > 0 || traces.answer.more) && html`<${Pager} page=${page} more=${traces.answer.more}
+        pages=${totals ? Math.max(1, Math.ceil(totals.traces / traces.answer.size)) : null} link=${(to) => link({ page: to || null })} />`}
+    </section>
+    <${About} about=${about} />`;
+}
+
+const round = (value) => Number(value.toPrecision(4));
+
+function Filters({ asked, facets, set, priced }) {
+  const timer = useRef(null);
+  const search = useRef(null);
+  // What is typed is shown at once, and asked for when the next key does not follow at once.
+  const typed = (name) => (event) => {
+    const { value } = event.target;
+    clearTimeout(timer.current);
+    timer.current = setTimeout(() => set({ [name]: value || null }, true), PAUSE);
+  };
+  useEffect(() => {
+    if (search.current && search.current !== document.activeElement) search.current.value = asked.text ?? "";
+  }, [asked.text]);
+  const choice = (name, title, values) => values.length > 0 && html`<select aria-label=${title} class=${asked[name] ? "set" : ""} value=${asked[name] ?? ""}
+      onChange=${(event) => set({ [name]: event.target.value || null })}>
+    <option value="">${title}</option>
+    ${asked[name] && !values.some((one) => one.value === asked[name]) && html`<option value=${asked[name]}>${asked[name]}</option>`}
+    ${values.map((one) => html`<option key=${one.value} value=${one.value}>${one.value.length > 48 ? `${one.value.slice(0, 47)}…` : one.value} (${number(one.traces)})</option>`)}</select>`;
+  const amount = (name, before, after, step) => html`<label class=${asked[name] ? "set" : ""}>${before} <input type="number" min="0" step=${step} value=${asked[name] ?? ""} onInput=${typed(name)} /> ${after}</label>`;
+  return html`<form class="filters card" role="search" onSubmit=${(event) => event.preventDefault()}>
+    <input ref=${search} type="search" aria-label="Search" autocomplete="off" spellcheck="false" onInput=${typed("text")}
+      placeholder='search prompts, answers, errors, metadata; "words in a row"; an id   /'
+      title="All words must occur in a trace. Of one value the first 65,536 characters are searched, of one trace the first million." />
+    <select aria-label="outcome" class=${asked.status ? "set" : ""} value=${asked.status ?? ""} onChange=${(event) => set({ status: event.target.value || null })}>
+      <option value="">any outcome</option><option value="error">with an error</option><option value="ok">ended well</option><option value="unfinished">unfinished</option></select>
+    ${choice("name", "any name", facets.names)}${choice("model", "any model", facets.models)}${choice("tag", "any tag", facets.tags)}
+    ${amount("slower", "slower than", "s", "any")}
+    ${asked.faster && amount("faster", "faster than", "s", "any")}
+    ${amount("tokens", "at least", "tokens", "1")}
+    ${(asked.since || asked.until) && html`<button type="button" class="chip" onClick=${() => set({ since: null, until: null })}>
+      ${time(Number(asked.since))} – ${time(Number(asked.until))} ✕</button>`}
+  </form>`;
+}
+
+function Table({ rows, chosen, open, priced }) {
+  const slowest = Math.max(...rows.map((row) => row.duration ?? 0), 1e-9);
+  return html`<div class="scroll"><table class="list traces">
+    <thead><tr><th></th><th>name</th><th>prompt → answer</th><th>model</th><th class="number">spans</th><th class="number">tokens</th>
+      ${priced && html`<th class="number cost">cost</th>`}<th class="number latency">latency</th><th class="time">started</th></tr></thead>
+    <tbody>${rows.map((row, n) => html`<tr key=${`${row.writer_id}/${row.trace_id}/${row.start}`} data-chosen=${n === chosen ? "" : null} onClick=${(event) => {
+      if (!event.target.closest("a") && !String(getSelection())) go(open(row));
+    }}>
+      <td><${Status} status=${row.status} errors=${row.errors} /></td>
+      <td class="name"><a href=${open(row)}><${Line} text=${row.name || "(no name)"} /></a></td>
+      <td class="preview"><div><span class="prompt"><${Line} text=${row.input} /></span> <span class="arrow">→</span> ${
+        row.error && row.status === "error" ? html`<span class="bad"><${Line} text=${row.error} /></span>` : html`<span><${Line} text=${row.output} /></span>`}</div></td>
+      <td class="model"><${Line} text=${row.models[0] ?? ""} />${row.models.length > 1 ? html` <small>+${row.models.length - 1}</small>` : ""}</td>
+      <td class="number">${number(row.spans)}</td>
+      <td class="number" title=${`${number(row.input_tokens)} in, ${number(row.output_tokens)} out`}>${row.input_tokens + row.output_tokens ? short(row.input_tokens + row.output_tokens) : "–"}</td>
+      ${priced && html`<td class="number">${dollars(row.cost)}</td>`}
+      <td class="number latency"><span class="meter" style=${{ width: `${(60 * (row.duration ?? 0)) / slowest}px` }}></span>${seconds(row.duration)}</td>
+      <td class="time" title=${when(row.start)}>${time(row.start)}</td></tr>`)}</tbody></table></div>`;
+}
+
+function About({ about }) {
+  const parameters = Object.entries(about.parameters);
+  const metrics = Object.entries(about.metrics);
+  return html`<div class="charts three">
+    <details class="card" open><summary>Parameters <small>${number(about.parameter_count)}</small></summary>
+      <dl class="pairs">${parameters.map(([name, value]) => html`<div key=${name}><dt><${Line} text=${name} /></dt><dd><${Line} text=${value} /></dd></div>`)}</dl>
+      ${about.parameter_count > parameters.length && html`<p class="quiet">… and ${number(about.parameter_count - parameters.length)} more in its manifest</p>`}</details>
+    <details class="card" open><summary>Metrics <small>${number(metrics.length)}</small></summary>
+      <table class="plain"><thead><tr><th>name</th><th class="number">last</th><th class="number">mean</th><th class="number">min</th><th class="number">max</th><th class="number">points</th></tr></thead>
+      <tbody>${metrics.map(([name, metric]) => html`<tr key=${name}><td><${Line} text=${name} /></td>
+        ${["last", "mean", "min", "max"].map((field) => html`<td class="number" key=${field}>${plain(metric[field])}</td>`)}<td class="number">${number(metric.count)}</td></tr>`)}</tbody></table></details>
+    <details class="card" open><summary>Models <small>${number(about.models.length)}</small></summary>
+      <table class="plain"><thead><tr><th>model</th><th class="number">calls</th><th class="number">failed</th><th class="number">p50</th><th class="number">p95</th><th class="number">in</th><th class="number">out</th>${about.priced && html`<th class="number">cost</th>`}</tr></thead>
+      <tbody>${about.models.map((model, n) => html`<tr key=${n}><td><${Line} text=${model.model || "(not known)"} /></td><td class="number">${number(model.calls)}</td><td class="number">${number(model.errors)}</td>
+        <td class="number">${seconds(model.latency?.[0])}</td><td class="number">${seconds(model.latency?.[2])}</td><td class="number">${short(model.input_tokens)}</td><td class="number">${short(model.output_tokens)}</td>
+        ${about.priced && html`<td class="number">${dollars(model.cost)}</td>`}</tr>`)}</tbody></table></details></div>`;
+}
+
+export function plain(value) {
+  if (value === null || value === undefined) return "–";
+  if (typeof value !== "number") return String(value);
+  return Number.isInteger(value) ? number(value) : String(Number(value.toPrecision(4)));
+}

@@ -1,0 +1,66 @@
+"""A viewer as a user starts it: ``asynctrack view`` in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """A viewer that runs.
+
+    Attributes:
+        url: The whole address, with its token.
+        port: Its port.
+        process: Its process.
+    """
+
+    url: str
+    port: int
+    process: subprocess.Popen[str]
+
+    @property
+    def place(self) -> str:
+        """The path of its pages."""
+        return "/" + self.url.split("/", 3)[3].partition("?")[0]
+
+    @property
+    def base(self) -> str:
+        """The address of its pages, without the token."""
+        return self.url.partition("?")[0]
+
+
+@contextmanager
+def viewer(place: Path | str, *more: str, env: Mapping[str, str] | None = None) -> Iterator[Viewer]:
+    """Start a viewer, and stop it as Ctrl-C does."""
+    command = [sys.executable, "-m", "asynctrack.cli", "view", str(place), "--no-open", "--json"]
+    process = subprocess.Popen(
+        [*command, *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(env or {})},
+    )
+    try:
+        assert process.stdout is not None and process.stderr is not None
+        line = process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the viewer did not start: {process.stderr.read()}")
+        started = json.loads(line)
+        yield Viewer(started["url"], started["port"], process)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
