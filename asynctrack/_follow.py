@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,7 @@ from asynctrack._decode import Damage, Event, read_events
 from asynctrack._format import ArtifactName, parse_artifact_name, parse_line_start
 from asynctrack._listing import StoredArtifact, list_run
 from asynctrack._manifests import Problem, read_manifests
-from asynctrack._merge import Fetcher, open_artifact
+from asynctrack._merge import Fetched, Fetcher, open_artifact
 from asynctrack._open import Found
 from asynctrack._ranges import SeqSet
 from asynctrack._segment_format import SegmentError
@@ -29,6 +29,8 @@ RECENT_WRITERS: Final = 8
 """Writers whose last artifact is read to show what came before: the youngest ones."""
 _DAYS: Final = 2
 """Days whose objects are listed again and again; older ones only when all are."""
+_OBJECTS: Final = 32
+"""Objects that are read at a time."""
 _LINES: Final = 1_000
 """Lines of a segment that are decoded at a time."""
 
@@ -77,21 +79,51 @@ class Follower:
             BackendError: S3 said no.
         """
         # The spool before the listing, as everywhere: what leaves the one is in the other.
-        waiting = deque(self.from_spool(), maxlen=count)
-        artifacts = list_run(self._found.locations).artifacts
+        waiting = self.last_spooled(count)
+        artifacts = self.skip(self.everything())
+        return self.merged_ends(count, waiting, self.fetch(self.ends(artifacts) if count else ()))
+
+    def last_spooled(self, count: int) -> list[Event]:
+        """Return the last events in the spool, and be done with all that is there. Blocks."""
+        return list(deque(self.from_spool(), maxlen=count))
+
+    def everything(self) -> Mapping[str, Sequence[StoredArtifact]]:
+        """Return all objects there are, by writer. Blocks; changes nothing here.
+
+        Raises:
+            ReadError: A folder cannot be read.
+            BackendError: S3 said no.
+        """
+        return list_run(self._found.locations).artifacts
+
+    def skip(
+        self, artifacts: Mapping[str, Sequence[StoredArtifact]]
+    ) -> Mapping[str, Sequence[StoredArtifact]]:
+        """Take objects for seen, without reading them."""
         for writer_id, stored in artifacts.items():
             seen = self._seen.setdefault(writer_id, SeqSet())
             for one in stored:
                 self._known.add((one.store.uri(""), one.key))
                 seen.add(one.place.first_seq, one.place.last_seq)
-        if count == 0:
-            return []
+        return artifacts
+
+    def ends(self, artifacts: Mapping[str, Sequence[StoredArtifact]]) -> list[StoredArtifact]:
+        """Return the last objects of the youngest writers."""
         # Ids of writers begin with the time at which they began.
-        ends = [artifacts[writer_id][-1] for writer_id in sorted(artifacts)[-RECENT_WRITERS:]]
-        events = {(one.writer_id, one.seq): one for one in self._read(ends)}
+        return [artifacts[writer_id][-1] for writer_id in sorted(artifacts)[-RECENT_WRITERS:]]
+
+    def merged_ends(
+        self, count: int, waiting: Iterable[Event], fetched: Iterable[Fetched]
+    ) -> list[Event]:
+        """Return the last events of these objects and of what waits in the spool."""
+        events = {
+            (one.writer_id, one.seq): one
+            for some in fetched
+            for one in open_artifact(some, self._problems.append, set_aside=True)
+        }
         events.update(((one.writer_id, one.seq), one) for one in waiting)
         ordered = sorted(events.values(), key=_order)
-        return ordered[-count:]
+        return ordered[max(0, len(ordered) - count) :]
 
     def seen(self, event: Event) -> bool:
         """Note an event; tell whether it was seen before."""
@@ -139,6 +171,18 @@ class Follower:
             ReadError: A folder cannot be read.
             BackendError: S3 said no.
         """
+        while fresh := self.new_objects(all_days=all_days):
+            yield from self.events_of(self.fetch(fresh))
+
+    def new_objects(self, *, all_days: bool = False) -> list[StoredArtifact]:
+        """Return objects that are new, the first ones of many. Blocks.
+
+        It may run in a thread of its own, one call at a time, beside all that does not block.
+
+        Raises:
+            ReadError: A folder cannot be read.
+            BackendError: S3 said no.
+        """
         fresh = []
         for location in self._found.locations:
             days = [
@@ -147,11 +191,29 @@ class Follower:
                 if folder[len(location.prefix) :].startswith("dt=")
             ]
             for folder in days if all_days else days[-_DAYS:]:
-                fresh += self._new_objects(location, folder)
+                fresh += self._new_in(location, folder)
         fresh.sort(key=lambda one: (one.place.writer_id, one.place.first_seq))
-        for event in self._read(fresh):
-            if not self.seen(event):
-                yield event
+        return fresh[:_OBJECTS]
+
+    def fetch(self, artifacts: Iterable[StoredArtifact]) -> list[Fetched]:
+        """Read objects. Blocks; changes nothing here.
+
+        Raises:
+            BackendError: S3 said no.
+        """
+        fetcher = Fetcher()
+        try:
+            return list(fetcher.fetch(artifacts))
+        finally:
+            fetcher.close()
+
+    def events_of(self, fetched: Iterable[Fetched]) -> Iterator[Event]:
+        """Yield the events of objects that were not seen before; they are done with then."""
+        for one in fetched:
+            for event in open_artifact(one, self._problems.append, set_aside=True):
+                if not self.seen(event):
+                    yield event
+            self._known.add((one.artifact.store.uri(""), one.artifact.key))
 
     def closed(self) -> bool:
         """Tell whether all its writers have ended as they should. Blocks.
@@ -212,28 +274,21 @@ class Follower:
 
         for event in read_events(b"".join(line for _, line in lines), "", place, damaged):
             if not self.seen(event):
-                yield Event(event.raw, spooled=True)
+                yield Event(event.raw, True, event.size)
 
-    def _new_objects(self, location: Location, folder: str) -> list[StoredArtifact]:
+    def _new_in(self, location: Location, folder: str) -> list[StoredArtifact]:
         fresh = []
         where = location.store.uri("")
         for found in location.store.objects(folder):
             place = parse_artifact_name(found.key[len(location.prefix) :])
             if place is None or (where, found.key) in self._known:
                 continue
-            self._known.add((where, found.key))
             seen = self._seen.get(place.writer_id)
             if seen is None or not seen.covers(place.first_seq, place.last_seq):
                 fresh.append(StoredArtifact(location.store, found.key, found.size, place, None))
+            else:
+                self._known.add((where, found.key))
         return fresh
-
-    def _read(self, artifacts: Iterable[StoredArtifact]) -> Iterator[Event]:
-        fetcher = Fetcher()
-        try:
-            for fetched in fetcher.fetch(artifacts):
-                yield from open_artifact(fetched, self._problems.append, set_aside=True)
-        finally:
-            fetcher.close()
 
 
 def in_order(events: Iterable[Event], at_a_time: int = 10_000) -> Iterator[Event]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -81,20 +82,21 @@ def subtract(ranges: Ranges, taken: Ranges) -> Ranges:
 
 
 class SeqSet:
-    """Sequence numbers that have been seen: a few ranges, however many numbers."""
+    """Sequence numbers that have been seen: a few ranges, however many numbers. Thread-safe."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._firsts: list[int] = []
         self._lasts: list[int] = []
 
     def __contains__(self, seq: int) -> bool:
-        at = bisect_right(self._firsts, seq) - 1
-        return at >= 0 and seq <= self._lasts[at]
+        return self.covers(seq, seq)
 
     def covers(self, first: int, last: int) -> bool:
         """Tell whether all numbers of a range are in it."""
-        at = bisect_right(self._firsts, first) - 1
-        return at >= 0 and last <= self._lasts[at]
+        with self._lock:
+            at = bisect_right(self._firsts, first) - 1
+            return at >= 0 and last <= self._lasts[at]
 
     def first_missing(self, seq: int) -> int:
         """Return the first number, from one on, that is not in it."""
@@ -103,10 +105,11 @@ class SeqSet:
 
     def add(self, first: int, last: int) -> None:
         """Add a range."""
-        begin = bisect_left(self._lasts, first - 1)
-        end = bisect_right(self._firsts, last + 1)
-        if begin < end:  # touches or overlaps these
-            first = min(first, self._firsts[begin])
-            last = max(last, self._lasts[end - 1])
-        self._firsts[begin:end] = [first]
-        self._lasts[begin:end] = [last]
+        with self._lock:
+            begin = bisect_left(self._lasts, first - 1)
+            end = bisect_right(self._firsts, last + 1)
+            if begin < end:  # touches or overlaps these
+                first = min(first, self._firsts[begin])
+                last = max(last, self._lasts[end - 1])
+            self._firsts[begin:end] = [first]
+            self._lasts[begin:end] = [last]

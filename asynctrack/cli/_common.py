@@ -27,6 +27,9 @@ INTERRUPTED: Final = 130
 CLOSED: Final = 141
 """The exit codes; the last one is what a shell reports of a program whose reader went away."""
 
+MAX_DEPTH: Final = 200
+"""How deep JSON is nested that is printed."""
+
 CODES: Final = (
     "Exit codes: 0 it worked; 1 it did not, or what was checked is not in order; 2 called wrongly,"
     " or what it needs is not there (the Run, credentials, an optional package); 130 Ctrl-C;"
@@ -260,12 +263,17 @@ def print_json_line(document: Any) -> None:
     )
 
 
-def plain(value: Any) -> Any:
-    """Return a value without what JSON lacks: NaN and infinity become text, as in SageMaker."""
+def plain(value: Any, depth: int = 0) -> Any:
+    """Return a value without what JSON lacks: NaN and infinity become text, as in SageMaker.
+
+    What is nested deeper than ``MAX_DEPTH`` becomes ``{"$cut": "depth"}``: readers have limits.
+    """
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
+    if not isinstance(value, (dict, list, tuple)):
+        return value
+    if depth >= MAX_DEPTH:
+        return {"$cut": "depth"}
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return value
+        return {str(key): plain(item, depth + 1) for key, item in value.items()}
+    return [plain(item, depth + 1) for item in value]

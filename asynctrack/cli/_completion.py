@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from typing import Any, Final
 
 from ._common import add_command
 
 SHELLS: Final = ("bash", "zsh", "fish")
+_FILES: Final = frozenset({"FILE"})
+_FOLDERS: Final = frozenset({"DIR", "PLACE", "RUN", "RUN_A", "RUN_B"})
+"""What stands for such an argument in the help."""
 
 _DESCRIPTION = (
     "bash: asynctrack completion bash > ~/.local/share/bash-completion/completions/asynctrack;"
@@ -40,5 +44,20 @@ def run(options: argparse.Namespace) -> int:
         import shtab
     except ImportError as error:
         raise MissingExtraError("asynctrack completion", "shtab", "read") from error
-    print(shtab.complete(make_parser(), options.shell))
+    parser = make_parser()
+    for action in _actions(parser):
+        if action.metavar in _FILES:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]  # what shtab looks for
+        elif action.metavar in _FOLDERS:
+            action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+    print(shtab.complete(parser, options.shell))
     return 0
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Yield all options and arguments, those of commands below as well."""
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from _actions(below)

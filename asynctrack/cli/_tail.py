@@ -6,9 +6,14 @@ import argparse
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from asynctrack._errors import TransientError
 
 from ._common import (
     RUN_HELP,
@@ -26,6 +31,8 @@ from ._screen import Screen, printable
 if TYPE_CHECKING:
     from asynctrack._decode import Event
     from asynctrack._follow import Follower
+    from asynctrack._listing import StoredArtifact
+    from asynctrack._merge import Fetched
     from asynctrack._open import Found
     from asynctrack._span import Span
 
@@ -33,6 +40,8 @@ SPOOL_EVERY: Final = 0.2
 """Seconds between two looks into the spool."""
 LIST_EVERY: Final = 2.0
 """Seconds between two listings, unless told otherwise."""
+PATIENCE: Final = 5.0
+"""Seconds that S3 has to answer before the spool is shown without it."""
 ALL_DAYS_EVERY: Final = 15
 """Of so many listings one lists all days."""
 NAMES: Final = 10_000
@@ -100,14 +109,93 @@ def run(options: argparse.Namespace) -> int:
     found = _find(options)
     follower = Follower(found, spool_dir)
     show = _printer(options)
+    objects = _Objects(follower)
     try:
-        for event in _before(follower, found, spool_dir, options.lines):
+        for event in _before(follower, objects, found, spool_dir, options.lines):
             show(event)
-        for event in _coming(follower, options):
+        for event in _coming(follower, objects, options):
             show(event)
     finally:
         follower.close()
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a look at the objects gave."""
+
+    fetched: list[Fetched]
+    closed: bool
+
+
+class _Objects:
+    """Looks at the objects in a thread of its own, so that an S3 that does not answer stops
+    nothing else."""
+
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="asynctrack-tail")
+        self._skipping: Future[Mapping[str, Sequence[StoredArtifact]]] | None = None
+        self._looking: Future[_Look] | None = None
+        self._away = False
+
+    def last(self, count: int) -> list[Event]:
+        """Return the last events; those of the spool alone where S3 takes its time."""
+        follower = self._follower
+        waiting = follower.last_spooled(count)
+        self._skipping = self._pool.submit(follower.everything)
+        try:
+            artifacts = follower.skip(self._skipping.result(PATIENCE))
+            self._skipping = None
+            ends = follower.ends(artifacts) if count else ()
+            fetched = self._pool.submit(follower.fetch, ends).result(PATIENCE)
+            return follower.merged_ends(count, waiting, fetched)
+        except FutureTimeout:
+            self._tell("S3 does not answer yet")
+        except TransientError as error:
+            self._skipping = None
+            self._tell(str(error))
+        return waiting
+
+    def poll(self, *, all_days: bool, closing: bool) -> _Look | None:
+        """Return what has been found since the last call; None while a look is under way.
+
+        Raises:
+            BackendError: S3 said no, and trying again will not help.
+            ReadError: A folder cannot be read.
+        """
+        if self._looking is None:
+            self._looking = self._pool.submit(self._look, all_days, closing)
+        if not self._looking.done():
+            return None
+        looked, self._looking = self._looking, None
+        try:
+            if self._skipping is not None:  # S3 is back: what is there by now is not shown
+                self._follower.skip(self._skipping.result())
+                self._skipping = None
+            look = looked.result()
+        except TransientError as error:
+            self._skipping = None
+            self._tell(str(error))
+            return _Look([], closed=False)
+        self._away = False
+        return look
+
+    def _look(self, all_days: bool, closing: bool) -> _Look:
+        # Asked first: what a writer delivered before it closed is listed then.
+        closed = closing and self._follower.closed()
+        fresh = self._follower.new_objects(all_days=all_days or closed)
+        return _Look(self._follower.fetch(fresh), closed and not fresh)
+
+    def _tell(self, text: str) -> None:
+        if not self._away:
+            print(
+                f"asynctrack: {printable(text)}; it is tried again, and this machine's spool is"
+                " followed",
+                file=sys.stderr,
+                flush=True,
+            )
+        self._away = True
 
 
 def _find(options: argparse.Namespace) -> Found:
@@ -133,51 +221,54 @@ def _find(options: argparse.Namespace) -> Found:
 
 
 def _before(
-    follower: Follower, found: Found, spool_dir: Path | None, lines: int | None
+    follower: Follower,
+    objects: _Objects,
+    found: Found,
+    spool_dir: Path | None,
+    lines: int | None,
 ) -> Iterable[Event]:
     """Return the events that are there already, as many as are asked for."""
     if lines is not None:
-        return follower.last(lines)
+        return objects.last(lines)
     from asynctrack._read import RecordedRun
 
-    everything = RecordedRun(found, damaged="set_aside", spool_dir=spool_dir).events()
-    return (event for event in everything if not follower.seen(event))
+    everything = RecordedRun(found, damaged="set_aside", spool_dir=spool_dir)
+    return _unless_away(event for event in everything.events() if not follower.seen(event))
 
 
-def _coming(follower: Follower, options: argparse.Namespace) -> Iterator[Event]:
+def _unless_away(events: Iterable[Event]) -> Iterator[Event]:
+    try:
+        yield from events
+    except TransientError as error:
+        print(f"asynctrack: {printable(str(error))}; it is tried again", file=sys.stderr)
+
+
+def _coming(follower: Follower, objects: _Objects, options: argparse.Namespace) -> Iterator[Event]:
     """Yield events until the Run is closed, where that is to end it; else for ever."""
-    from asynctrack._errors import TransientError
     from asynctrack._follow import in_order
 
     listings = 0
     next_listing = 0.0
-    away = False
     while True:
-        came = False
-        for event in in_order(follower.from_spool()):
-            came = True
-            yield event
+        # Asked before the spool is read: what a writer logged before it closed is read then.
+        look = None
         if time.monotonic() >= next_listing:
-            try:
-                all_days = listings % ALL_DAYS_EVERY == 0
-                for event in in_order(follower.from_objects(all_days=all_days)):
-                    came = True
-                    yield event
-                if options.until_closed and not came and follower.closed():
-                    # What came between the last listing and the last manifest.
-                    yield from in_order(follower.from_objects(all_days=True))
-                    return
-                away = False
-            except TransientError as error:
-                if not away:
-                    print(f"asynctrack: {printable(str(error))}; trying again", file=sys.stderr)
-                away = True
+            look = objects.poll(
+                all_days=listings % ALL_DAYS_EVERY == 0, closing=options.until_closed
+            )
+        yield from in_order(follower.from_spool())
+        if look is not None:
+            yield from in_order(follower.events_of(look.fetched))
             listings += 1
-            next_listing = time.monotonic() + options.interval
+            # At once again, as long as there is something.
+            next_listing = 0.0 if look.fetched else time.monotonic() + options.interval
         for problem in follower.take_problems():
             print(f"asynctrack: could not be read: {printable(str(problem))}", file=sys.stderr)
         sys.stdout.flush()
-        time.sleep(min(SPOOL_EVERY, options.interval))
+        if look is not None and look.closed:
+            return
+        if look is None or not look.fetched:
+            time.sleep(min(SPOOL_EVERY, options.interval))
 
 
 def _printer(options: argparse.Namespace) -> Callable[[Event], None]:

@@ -1,0 +1,234 @@
+"""The command line as a whole: help, names of Runs, exit codes, its end in every way."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import asynctrack
+from asynctrack.cli import COMMANDS, main, make_parser
+from asynctrack.cli._common import Missing, plain, source_of
+from tests.cli.conftest import Command
+from tests.cli.runs import make_run, trace_id
+from tests.test_imports import HEAVY, modules_after, packages
+
+pytestmark = pytest.mark.may_block("no event loop in here")
+
+CLI = [sys.executable, "-m", "asynctrack.cli"]
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    """All commands with their parsers, those below others as well."""
+    (actions,) = (
+        action for action in make_parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )  # fmt: skip
+    return dict(actions.choices)
+
+
+def test_help_is_quick_because_it_loads_nothing_heavy() -> None:
+    """Neither AWS's libraries nor pandas, DuckDB, LangChain or rich."""
+    code = """
+import contextlib, io
+from asynctrack.cli import main
+with contextlib.redirect_stdout(io.StringIO()) as out:
+    assert main([]) == 0
+    try:
+        main(["--help"])
+    except SystemExit as ended:
+        assert ended.code == 0
+    try:
+        main(["show", "--help"])
+    except SystemExit as ended:
+        assert ended.code == 0
+"""
+    assert packages(modules_after(code)) & HEAVY == set()
+
+
+def test_without_a_command_it_says_what_to_do_next(command: Command) -> None:
+    """All commands, where to start, and the exit codes."""
+    printed = command()
+    assert printed.code == 0 and "Start here:" in printed.out
+    assert all(f"\n    {name}" in printed.out for name in commands())
+    assert "130 Ctrl-C" in " ".join(printed.out.split())
+
+
+def test_every_command_says_its_exit_codes_and_has_json() -> None:
+    """In its own --help; only what prints no document has no --json."""
+    assert list(COMMANDS) == sorted(COMMANDS)
+    for name, parser in commands().items():
+        if name == "spool":
+            continue
+        assert "Exit codes:" in (parser.epilog or ""), name
+        options = {text for action in parser._actions for text in action.option_strings}
+        assert "--json" in options or name in ("completion", "view"), name
+
+
+def test_every_command_has_its_module() -> None:
+    """No name in the list stands for a module that is not there."""
+    found = {name for name in COMMANDS if importlib.util.find_spec(f"asynctrack.cli.{name}")}
+    assert {f"_{name}" for name in commands()} == found
+
+
+def options(**given: object) -> argparse.Namespace:
+    return argparse.Namespace(**{"root": None, **given})
+
+
+def test_how_a_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address, a folder that is there, or experiment/run below --root or $ASYNCTRACK_ROOT."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "jokes/one").mkdir(parents=True)
+    assert source_of("s3://b/p", options(root="x")) == ("s3://b/p", None)
+    assert source_of("jokes/one", options()) == (Path("jokes/one"), None)
+    assert source_of("jokes/one", options(root="runs")) == (("jokes", "one"), "runs")
+    assert source_of("a/b", options()) == (("a", "b"), None)
+    monkeypatch.setenv("ASYNCTRACK_ROOT", "s3://bucket")
+    assert source_of("a/b", options()) == (("a", "b"), "s3://bucket")
+    assert source_of("jokes", options()) == (Path("jokes"), None)
+    for wrong in ("nowhere", "a/b/c", "/a/b", "a/", "../b", ""):
+        with pytest.raises(Missing, match="no Run's name"):
+            source_of(wrong, options(root="runs"))
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    """``asynctrack trace … | head -1``: no traceback, nothing on stderr, 141 as for any program."""
+    make_run(tmp_path, "one", [{"answer": "word\n" * 200_000}])
+    process = subprocess.Popen(
+        [*CLI, "trace", str(tmp_path), trace_id(1), "--full"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout.readline() == f"Trace {trace_id(1)}\n".encode()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(timeout=30) == 141
+    process.stderr.close()
+
+
+def test_ctrl_c_does_not_wait_for_a_server_that_hangs(tmp_path: Path) -> None:
+    """In the middle of a request that is never answered: at once, one word, 130."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(8)
+        server.settimeout(30)
+        process = subprocess.Popen(
+            [*CLI, "ls", "s3://bucket/", "--endpoint-url",
+             f"http://127.0.0.1:{server.getsockname()[1]}"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b",
+                 "AWS_REGION": "us-east-1"},
+        )  # fmt: skip
+        connection, _ = server.accept()
+        connection.settimeout(30)
+        connection.recv(100)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+        connection.close()
+    assert (process.returncode, out, err.strip()) == (130, "", "Interrupted.")
+
+
+def test_piped_output_has_no_colours_and_a_terminal_has(tmp_path: Path) -> None:
+    """Escape codes go to terminals only; progress goes to stderr."""
+    import pty
+
+    make_run(tmp_path, "one")
+    arguments = [*CLI, "show", str(tmp_path)]
+    piped = subprocess.run(arguments, capture_output=True, check=True)
+    assert b"\x1b" not in piped.stdout and piped.stderr == b""
+    terminal, tty = pty.openpty()
+    process = subprocess.Popen(
+        arguments, stdout=tty, stderr=subprocess.PIPE,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"},
+    )  # fmt: skip
+    os.close(tty)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(terminal, 4096)
+        except OSError:
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(terminal)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0 and err == b""
+    assert b"\x1b[1;36m" in shown and b"Percentiles" in shown
+
+
+def test_progress_is_shown_on_a_terminal(tmp_path: Path) -> None:
+    """On stderr, and gone afterwards: the output is the document alone."""
+    import pty
+
+    make_run(tmp_path, "one")
+    terminal, tty = pty.openpty()
+    process = subprocess.Popen(
+        [*CLI, "show", str(tmp_path), "--json"], stdout=subprocess.PIPE, stderr=tty,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+    )  # fmt: skip
+    os.close(tty)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(terminal, 4096)
+        except OSError:
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(terminal)
+    out, _ = process.communicate(timeout=30)
+    assert json.loads(out)["traces"] == 6
+    assert b"asynctrack: reading" in shown and b"24 of 24 events" in shown
+
+
+def test_without_rich_everything_is_plain(tmp_path: Path) -> None:
+    """rich is optional: the same text without it."""
+    make_run(tmp_path, "one")
+    hide = "import sys; sys.modules['rich'] = None; from asynctrack.cli import main; "
+    made = subprocess.run(
+        [sys.executable, "-c", f"{hide}sys.exit(main(['ls', {str(tmp_path)!r}]))"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    assert "jokes: 1 run, 6 traces" in made.stdout
+
+
+def test_what_went_wrong_decides_the_code(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2 for what the caller can change, with what to do; 1 for what failed."""
+    missing = command("show", tmp_path / "nowhere")
+    assert missing.code == 2 and "there is no folder" in missing.err
+    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    unknown = command("show", "jokes/one", "--profile", "nobody")
+    assert unknown.code == 2 and "AWS cannot be asked" in unknown.err and "nobody" in unknown.err
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    monkeypatch.setattr("asynctrack._backends._s3_read.ATTEMPTS", 1)
+    away = command("ls", "s3://bucket/x", "--endpoint-url", "http://127.0.0.1:9")
+    assert away.code == 1 and away.out == ""
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """--version prints the package's."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"asynctrack {asynctrack.__version__}\n"
+
+
+def test_numbers_that_json_lacks_are_text() -> None:
+    """Documents are strict JSON: NaN and infinity as SageMaker stores them."""
+    value = {1: [float("nan"), float("inf"), -0.5], "x": (1, None)}
+    assert plain(value) == {"1": ["nan", "inf", -0.5], "x": [1, None]}

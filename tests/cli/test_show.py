@@ -1,0 +1,90 @@
+"""``asynctrack show``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command
+from tests.cli.runs import HOSTILE, make_run, prices, trace_id
+
+pytestmark = pytest.mark.may_block("no event loop in here")
+
+
+def test_a_run_in_numbers(
+    tmp_path: Path, command: Command, bucket: Callable[[Path], list[str]]
+) -> None:
+    """Counts, percentiles, parameters, the slowest and the failed traces; the same from S3."""
+    make_run(tmp_path, "one", [{"seconds": 1 + n} for n in range(8)] + [{"error": "no fun"}], t=0.1)
+    for place in ([tmp_path], ["jokes/one", "--root", tmp_path], bucket(tmp_path)):
+        printed = command("show", *place)
+        assert printed.code == 0 and printed.err == ""
+        assert "9, of them 1 failed" in printed.out
+        assert "18, of them 9 model calls, 1 with an error" in printed.out
+        assert "90 in, 180 out" in printed.out
+        assert "not known: give --prices FILE; no price is built in" in printed.out
+        slowest = [line.split()[0] for line in printed.out.splitlines() if " joke " in line][:5]
+        assert slowest == [trace_id(number) for number in (8, 7, 6, 5, 4)]
+        assert "in joke: ValueError: no fun" in printed.out
+        shown = command("show", *place, "--json", "--top", 2).document
+        assert (shown["traces"], shown["failed"], shown["errors"]) == (9, 1, 1)
+        assert shown["trace_seconds"]["max"] == 8.0 and shown["trace_seconds"]["count"] == 9
+        assert [one["trace_id"] for one in shown["slowest_traces"]] == [trace_id(8), trace_id(7)]
+        assert [one["error"] for one in shown["failed_traces"]] == ["ValueError: no fun"]
+        assert shown["parameters"]["t"] == 0.1
+
+
+def test_only_the_last_failed_traces_are_shown(tmp_path: Path, command: Command) -> None:
+    """Of many the last ones are listed, and it is said that there are more."""
+    make_run(tmp_path, "one", [{"error": f"e{n}"} for n in range(9)])
+    printed = command("show", tmp_path, "--top", 2)
+    assert "Failed: 9, the last 2" in printed.out
+    assert "ValueError: e8" in printed.out and "ValueError: e6" not in printed.out
+    assert "ValueError" not in command("show", tmp_path, "--top", 0).out
+
+
+def test_cost_and_what_has_no_price(tmp_path: Path, command: Command) -> None:
+    """With prices a cost is shown, and how many calls it leaves out."""
+    make_run(tmp_path, "one", [{"tokens": (2_000_000, 1_000_000)}])
+    file = prices(tmp_path / "prices.json")
+    assert "$4.00" in command("show", tmp_path, "--prices", file).out
+    file.write_text('{"other": [1, 2]}')
+    assert (
+        "not known: 1 model calls without a price"
+        in command("show", tmp_path, "--prices", file).out
+    )
+    file.write_text('{"other": 1}')
+    wrong = command("show", tmp_path, "--prices", file)
+    assert wrong.code == 2 and "USD per million" in wrong.err
+
+
+def test_a_damaged_object_is_named_and_the_rest_is_shown(tmp_path: Path, command: Command) -> None:
+    """What cannot be read is said; it does not keep the rest from being shown."""
+    folder = make_run(tmp_path, "one")
+    next(folder.path.glob("dt=*/*")).write_bytes(b"rubbish")
+    printed = command("show", tmp_path)
+    assert printed.code == 0 and "Could not be read: 1" in printed.out
+    assert "4, of them 0 failed" in printed.out
+    assert len(command("show", tmp_path, "--json").document["problem_list"]) == 1
+
+
+def test_nothing_logged_can_steer_the_terminal(tmp_path: Path, command: Command) -> None:
+    """Errors, names and parameters are shown as text."""
+    make_run(tmp_path, "one", [{"error": HOSTILE}], hostile=HOSTILE)
+    for printed in (command("show", tmp_path), command("show", tmp_path, "--json")):
+        assert "\x1b" not in printed.out and "\u202e" not in printed.out
+        assert "[bold]not bold[/bold]" in printed.out
+
+
+def test_what_is_not_there_is_said(tmp_path: Path, command: Command) -> None:
+    """No such place, no Run in it, or several: what to do is said, and the code is 2."""
+    make_run(tmp_path, "one")
+    make_run(tmp_path, "two")
+    several = command("show", tmp_path)
+    assert several.code == 2 and several.err.count("run=") == 2 + several.err.count("run=<")
+    for name in (tmp_path / "nowhere", "a/b/c"):
+        printed = command("show", name)
+        assert printed.code == 2 and printed.out == ""
+    assert "there is no Run" in command("show", "jokes/three", "--root", tmp_path).err
