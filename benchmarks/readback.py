@@ -212,9 +212,9 @@ def main() -> None:
             f" {found['peak_bytes'] / 1e6:8.0f} MB",
             flush=True,
         )
-    if options.save:
-        result = {"events": events, "objects": len(stored), "bytes": size, "questions": questions}
-        print(_measure.save(options.name, result))
+        if options.save:  # after each: the last ones take long
+            result = {"events": events, "objects": len(stored), "bytes": size}
+            _measure.save(options.name, {**result, "questions": questions})
 
 
 if __name__ == "__main__":
