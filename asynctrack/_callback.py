@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
+from uuid import UUID
 
 from langchain_core.callbacks.base import AsyncCallbackHandler, BaseCallbackHandler
 
@@ -27,6 +28,24 @@ def _await_in(sink: Sink, name: str) -> Callable[..., Any]:
     """Make the asynchronous callback of this name that puts into this sink."""
     sheddable = name in SHEDDABLE
     capture, put_nowait = getattr(sink.capture, name), sink.put_nowait
+
+    if name == "on_llm_new_token" and sink.capture.joins_tokens:
+        # The hottest callback puts nothing, and names what LangChain passes: a fifth less.
+        async def token_callback(
+            token: Any,
+            *,
+            run_id: UUID,
+            chunk: Any = None,
+            parent_run_id: Any = None,
+            tags: Any = None,
+            **kwargs: Any,
+        ) -> None:
+            try:
+                capture(token, run_id=run_id)
+            except Exception as error:
+                sink.capture_failed(name, error)
+
+        return token_callback
 
     async def callback(*args: Any, **kwargs: Any) -> None:
         try:

@@ -77,7 +77,8 @@ class Capture:
         self._perf_ns = perf_ns
         self._each_token = tokens == "each"
         self._streams = Streams(perf_ns)
-        if tokens == "stream":
+        self.joins_tokens = tokens == "stream"
+        if self.joins_tokens:
             # The two hottest callbacks skip everything but noting the token.
             self.on_llm_new_token = self._streams.token  # type: ignore[method-assign]  # on purpose
             self.on_stream_event = self._streams.protocol_event  # type: ignore[method-assign]  # on purpose

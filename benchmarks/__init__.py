@@ -7,6 +7,8 @@
     overhead  CPU and wall time each tracer adds to a callback, in interleaved rounds
     garbage   what collections cost, with and without gc.freeze()
     instructions  what each handler adds, counted by valgrind: the same on a busy machine
+    callbacks each callback inside asynctrack, and one of 350 bytes
+    tokens    a streamed token beside the empty inline handler
     stages    each stage of the write path beside its floor; instructions with --callgrind
     lag       event-loop lag, start and close included; S3 well, hanging or failing
     scale     10^3 to 10^6 events: cost, memory, requests, bytes, dollars; sustained rate

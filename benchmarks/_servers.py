@@ -39,13 +39,16 @@ def all_servers() -> Iterator[Servers]:
         }
 
 
-def make_run(servers: Servers, name: str, *, s3_url: str | None = None) -> Any:
-    """Make a Run of a new experiment whose S3 is the real server and whose SageMaker is embedded.
+def make_run(
+    servers: Servers, name: str, *, s3_url: str | None = None, experiment: str | None = None
+) -> Any:
+    """Make a Run, of a new experiment, whose S3 is the real server and whose SageMaker is embedded.
 
     Args:
         servers: As ``all_servers`` gave them.
         name: The Run's name.
         s3_url: Address of another S3, one that hangs or fails.
+        experiment: Name of its experiment; a Run of that name that is there is taken again.
     """
     import boto3
 
@@ -63,7 +66,7 @@ def make_run(servers: Servers, name: str, *, s3_url: str | None = None) -> Any:
 
         logging.getLogger().setLevel(logging.WARNING)  # the SDK sets the root logger to INFO
         run = Run(
-            experiment_name=f"bench-{secrets.token_hex(6)}",
+            experiment_name=experiment or f"bench-{secrets.token_hex(6)}",
             run_name=name,
             sagemaker_session=Session(
                 boto_session=session,

@@ -1,9 +1,9 @@
-"""What each callback costs inside asynctrack: ``python -m benchmarks.callbacks [--sync]``.
+"""What each callback costs inside asynctrack: ``python -m benchmarks.callbacks``.
 
 The callbacks of the LCEL workload, as LangChain passes them, go through the real handler into the
-spool; LangChain's own part is left out. Microseconds, the lowest of many short rounds: on a shared
-machine that is what the work itself takes. Beside it bare orjson on the same event, already plain:
-the floor of any handler that encodes.
+spool; LangChain's own part is left out. Microseconds of the calling thread, collections switched
+off. Beside each, bare orjson on the same event, already plain: the floor of any handler that
+encodes. *350 bytes* is a start and an end as ``scale`` feeds them, of about that size each.
 """
 
 from __future__ import annotations
@@ -15,76 +15,109 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import orjson
 
 from benchmarks import _measure
+from benchmarks.scale import calls_of_350_bytes
 from benchmarks.stages import Captured, captured_callbacks, new_capture
 
-INVOCATIONS = 50
+INVOCATIONS: Final = 50
+PAIRS: Final = 100
+SMALL: Final = "350 bytes"
+CHAIN: Final = "LCEL chain, mean"
 
 
 def measure(spec: dict[str, Any]) -> dict[str, Any]:
-    """Measure in this process.
+    """Measure one handler in this process.
 
     Args:
         spec: ``rounds``, ``sync``.
     """
     from asynctrack import tracker
 
-    calls = captured_callbacks(INVOCATIONS)
-    per = len(calls) // INVOCATIONS
-    labels = [f"{number} {calls[number][0]}" for number in range(per)]
+    sync = spec["sync"]
+    chain = captured_callbacks(INVOCATIONS)
+    per = len(chain) // INVOCATIONS
+    labels = [f"{number + 1}. {chain[number][0]}" for number in range(per)]
+    small = calls_of_350_bytes(PAIRS)
+    times: dict[str, list[float]] = {name: [] for name in (*labels, CHAIN, SMALL)}
+    bare = {name: float("inf") for name in times}
+    plain, small_plain = _plain(chain), _plain(small)
+    loop = asyncio.new_event_loop()
     with tempfile.TemporaryDirectory(prefix="asynctrack-callbacks-") as folder:
-        options: dict[str, Any] = {"spool_dir": f"{folder}/spool", "max_delay": 3600.0}
-        loop = asyncio.new_event_loop()
-        tracked = tracker(folder, **options)
-        handler = (
-            tracked.__enter__() if spec["sync"] else loop.run_until_complete(tracked.__aenter__())
+        # A batch is cut by the flush only: the worker sleeps while the callbacks are timed.
+        tracked = tracker(folder, spool_dir=f"{folder}/spool", max_delay=3600.0)
+        handler: Any = (
+            tracked.__enter__() if sync else loop.run_until_complete(tracked.__aenter__())
         )
-        call = _call_sync if spec["sync"] else _call_async
-        best = dict.fromkeys([*labels, "whole invocation"], float("inf"))
-        floor = dict.fromkeys(best, float("inf"))
-        plain = _plain(calls)
+        call = _call_sync if sync else _call_async
         gc.collect()
         gc.freeze()
         gc.disable()
-        for _ in range(spec["rounds"]):
-            # In the chain's order: one kind after the other would flatter the caches.
-            seconds = dict.fromkeys(labels, 0.0)
-            bare = dict.fromkeys(labels, 0.0)
-            clock = time.perf_counter
-            for name, arguments, options_ in calls[: 2 * per]:  # the first one wakes the worker
-                call(getattr(handler, name), arguments, options_)
-            time.sleep(0.01)
-            whole = time.thread_time()
-            for number, (name, arguments, options_) in enumerate(calls):
-                started = clock()
-                call(getattr(handler, name), arguments, options_)
-                seconds[labels[number % per]] += clock() - started
-            whole = time.thread_time() - whole
-            for number, record in enumerate(plain):
-                started = clock()
-                orjson.dumps(record)
-                bare[labels[number % per]] += clock() - started
-            for label in labels:
-                best[label] = min(best[label], seconds[label] / INVOCATIONS * 1e6)
-                floor[label] = min(floor[label], bare[label] / INVOCATIONS * 1e6)
-            best["whole invocation"] = min(best["whole invocation"], whole / INVOCATIONS * 1e6)
-            if not spec["sync"]:
-                loop.run_until_complete(handler.flush())
-            else:
+        for number in range(spec["rounds"] + 2):
+            for name, arguments, options in small[:20]:  # the first event wakes the worker
+                call(getattr(handler, name), arguments, options)
+            time.sleep(0.02)
+            seconds = _by_label(handler, call, chain, labels)
+            thread = time.thread_time()
+            for name, arguments, options in chain:
+                call(getattr(handler, name), arguments, options)
+            seconds[CHAIN] = (time.thread_time() - thread) / per
+            thread = time.thread_time()
+            for name, arguments, options in small:
+                call(getattr(handler, name), arguments, options)
+            seconds[SMALL] = (time.thread_time() - thread) / len(small) * INVOCATIONS
+            if number >= 2:  # the first ones warm up
+                for name, value in seconds.items():
+                    times[name].append(value / INVOCATIONS * 1e6)
+            _time_orjson(bare, plain, small_plain, labels)
+            if sync:
                 handler.flush()
-        floor["whole invocation"] = sum(floor[label] for label in labels)
+            else:
+                loop.run_until_complete(handler.flush())
         gc.enable()
-        if spec["sync"]:
+        if sync:
             tracked.close()
         else:
             loop.run_until_complete(tracked.aclose())
-        loop.close()
-    return {"callbacks": per, "rows": [[name, best[name], floor[name]] for name in best]}
+    loop.close()
+    sizes = [len(orjson.dumps(record)) for record in small_plain]
+    return {"callbacks": per, "times": times, "orjson": bare, "bytes": sum(sizes) / len(sizes)}
+
+
+def _by_label(
+    handler: Any, call: Callable[..., None], chain: list[Captured], labels: list[str]
+) -> dict[str, float]:
+    # In the chain's order: one kind after the other would flatter the caches.
+    seconds = dict.fromkeys(labels, 0.0)
+    clock = time.perf_counter
+    for number, (name, arguments, options) in enumerate(chain):
+        callback = getattr(handler, name)
+        started = clock()
+        call(callback, arguments, options)
+        seconds[labels[number % len(labels)]] += clock() - started
+    return seconds
+
+
+def _time_orjson(
+    bare: dict[str, float], plain: list[Any], small: list[Any], labels: Sequence[str]
+) -> None:
+    spent = dict.fromkeys(labels, 0.0)
+    clock = time.perf_counter
+    for number, record in enumerate(plain):
+        started = clock()
+        orjson.dumps(record)
+        spent[labels[number % len(labels)]] += clock() - started
+    started = clock()
+    for record in small:
+        orjson.dumps(record)
+    spent[SMALL] = (clock() - started) / len(small) * INVOCATIONS
+    spent[CHAIN] = sum(spent[label] for label in labels) / len(labels)
+    for name, value in spent.items():
+        bare[name] = min(bare[name], value / INVOCATIONS * 1e6)
 
 
 def _call_sync(callback: Callable[..., Any], arguments: Any, options: Any) -> None:
@@ -104,33 +137,39 @@ def _plain(calls: list[Captured]) -> list[Any]:
     return [orjson.loads(body) for body in bodies]
 
 
-def run(*, processes: int = 2, rounds: int = 60) -> dict[str, Any]:
-    """Measure both handlers in fresh processes; the lowest of all."""
-    found: dict[str, Any] = {"processes": processes, "rounds": rounds}
-    for kind, sync in (("async", False), ("sync", True)):
-        answers = [
-            _measure.fresh_process("benchmarks.callbacks", {"rounds": rounds, "sync": sync})
-            for _ in range(processes)
-        ]
-        found["callbacks"] = answers[0]["callbacks"]
-        found[kind] = [
-            {
-                "callback": name,
-                "us": round(min(answer["rows"][at][1] for answer in answers), 3),
-                "orjson_us": round(min(answer["rows"][at][2] for answer in answers), 3),
-            }
-            for at, (name, _, _) in enumerate(answers[0]["rows"])
-        ]
-    return found
+def run(*, processes: int = 2, rounds: int = 40) -> dict[str, Any]:
+    """Measure both handlers in fresh processes."""
+    answers: dict[str, list[dict[str, Any]]] = {"async": [], "sync": []}
+    for _ in range(processes):
+        for kind, found in answers.items():
+            spec = {"rounds": rounds, "sync": kind == "sync"}
+            found.append(_measure.fresh_process("benchmarks.callbacks", spec))
+    first = answers["async"][0]
+    rows = []
+    for name in first["times"]:
+        row: dict[str, Any] = {"callback": name, "orjson_us": round(first["orjson"][name], 3)}
+        for kind, found in answers.items():
+            rounds_of = [answer["times"][name] for answer in found]
+            row[f"{kind}_us"] = _measure.median(rounds_of).as_dict()
+            row[f"{kind}_min_us"] = round(min(map(min, rounds_of)), 3)
+        rows.append(row)
+    return {
+        "processes": processes,
+        "rounds": rounds,
+        "callbacks": first["callbacks"],
+        "small_bytes": round(first["bytes"]),
+        "rows": rows,
+    }
 
 
 def text(result: dict[str, Any]) -> str:
     """Return the result as a table for a terminal."""
-    lines = [f"{'':28}{'async µs':>10}{'sync µs':>10}{'orjson µs':>11}"]
-    for one, other in zip(result["async"], result["sync"], strict=True):
-        lines.append(
-            f"{one['callback']:28}{one['us']:>10.2f}{other['us']:>10.2f}{one['orjson_us']:>11.2f}"
-        )
+    lines = [f"{'':28}{'async µs':>10}{'lowest':>10}{'sync µs':>10}{'lowest':>10}{'orjson µs':>11}"]
+    lines += [
+        f"{row['callback']:28}{row['async_us']['value']:>10.2f}{row['async_min_us']:>10.2f}"
+        f"{row['sync_us']['value']:>10.2f}{row['sync_min_us']:>10.2f}{row['orjson_us']:>11.2f}"
+        for row in result["rows"]
+    ]
     return "\n".join(lines)
 
 
@@ -138,7 +177,7 @@ def main() -> None:
     """Run from the command line, or as the measuring process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=30)
     arguments = parser.parse_args()
     if not sys.stdin.isatty() and (spec := sys.stdin.read()):
         print(json.dumps(measure(json.loads(spec))))

@@ -15,6 +15,7 @@ import gc
 import json
 import os
 import resource
+import secrets
 import sys
 import tempfile
 import threading
@@ -26,7 +27,11 @@ from typing import Any, Final
 from benchmarks import _measure
 from benchmarks._servers import Servers, all_servers, make_run
 
-# List prices of us-east-1, in dollars. SageMaker has no price for its Experiments API.
+PRICES: Final = (
+    "S3 Standard in us-east-1: $0.005 for 1,000 PUT, $0.0004 for 1,000 GET or HEAD, $0.023 for a GB"
+    " and month; as AWS's public S3 price list names them, noted in November 2026. SageMaker has no"
+    " price for calls of its Experiments API."
+)
 PUT_PRICE: Final = 0.005 / 1000
 GET_PRICE: Final = 0.0004 / 1000
 STORAGE_PRICE: Final = 0.023 / 1e9
@@ -81,6 +86,20 @@ def _service(url: str) -> str:
     return "metrics" if "metrics" in url.lower() else "other"
 
 
+def calls_of_350_bytes(pairs: int) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+    """Return calls as LangChain makes them, a start and an end in turns, ~350 bytes encoded."""
+    root = uuid.uuid4()
+    metadata = {"ls_integration": "langchain_chat", "user": "u-1"}
+    answer = {"output": "To get to the other tide. " * 3}
+    calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+    for _ in range(pairs):
+        span = {"run_id": uuid.uuid4(), "parent_run_id": root, "tags": ["seq:step:1"]}
+        named = {"metadata": metadata, "name": "RunnableSequence"}
+        calls.append(("on_chain_start", (None, PAYLOAD), {**span, **named}))
+        calls.append(("on_chain_end", (answer,), span))
+    return calls
+
+
 async def _feed(handler: Any, events: int) -> None:
     """Call the handler as LangChain does, in pairs of start and end."""
     start, end = handler.on_chain_start, handler.on_chain_end
@@ -102,7 +121,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     """Track one number of events in this process.
 
     Args:
-        spec: ``events``, ``servers``, ``options``, ``s3`` (``ok`` or ``hang``), ``run`` (name).
+        spec: ``events``, ``servers``, ``options``, ``s3`` (``ok`` or ``hang``), ``experiment``.
     """
     import aioboto3  # noqa: F401  # imports are not what is measured here
 
@@ -111,7 +130,12 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     requests = Requests()
     requests.install()
     stub = spec["servers"]["stub"] + "/__hang"
-    run = make_run(spec["servers"], "scale", s3_url=stub if spec["s3"] == "hang" else None)
+    run = make_run(
+        spec["servers"],
+        "scale",
+        s3_url=stub if spec["s3"] == "hang" else None,
+        experiment=spec.get("experiment"),
+    )
     options = dict(spec["options"])
     spool = tempfile.TemporaryDirectory(prefix="asynctrack-bench-")
     from benchmarks.tracers import option_names
@@ -231,8 +255,16 @@ def one_core_rate() -> dict[str, float]:
 def run(servers: Servers, *, largest: int = 6, processes: int = 2) -> dict[str, Any]:
     """Measure all sizes, the memory bound, and several processes into one Run."""
 
-    def track(events: int, options: dict[str, Any], s3: str = "ok") -> dict[str, Any]:
-        spec = {"events": events, "servers": dict(servers), "options": options, "s3": s3}
+    def track(
+        events: int, options: dict[str, Any], s3: str = "ok", experiment: str | None = None
+    ) -> dict[str, Any]:
+        spec = {
+            "events": events,
+            "servers": dict(servers),
+            "options": options,
+            "s3": s3,
+            "experiment": experiment,
+        }
         answer: dict[str, Any] = _measure.fresh_process("benchmarks.scale", spec)
         return answer
 
@@ -246,9 +278,13 @@ def run(servers: Servers, *, largest: int = 6, processes: int = 2) -> dict[str, 
     }
     ceiling = _measure.fresh_process("benchmarks.scale", {"ceiling": True})
     events = 10 ** min(largest, 5)
+    experiment = f"together-{secrets.token_hex(4)}"
+    track(10, {}, experiment=experiment)  # makes the Run that all of them then track into
     started = time.perf_counter()
     with concurrent.futures.ThreadPoolExecutor(processes) as pool:
-        together = list(pool.map(lambda _: track(events, {}), range(processes)))
+        together = list(
+            pool.map(lambda _: track(events, {}, experiment=experiment), range(processes))
+        )
     largest_run = sizes[-1]
     return {
         "sizes": sizes,
@@ -264,6 +300,7 @@ def run(servers: Servers, *, largest: int = 6, processes: int = 2) -> dict[str, 
             "rate": sum(one["rate"] for one in together),
         },
         "million": cost_of_a_million(largest_run),
+        "prices": PRICES,
         "buffer_bytes": 64 * 1024 * 1024,
     }
 
