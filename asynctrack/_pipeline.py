@@ -6,9 +6,10 @@ holds a lock, a socket or a mapped file of the parent may be touched there.
 
 from __future__ import annotations
 
+import random
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,18 @@ class Pipeline:
     Args:
         backend: Where everything goes.
         options: The options.
+        monotonic: The clock of all decisions, in seconds.
+        uniform: Random numbers in [0, 1) for what is spread.
     """
 
-    def __init__(self, backend: Backend, options: Options) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        options: Options,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        uniform: Callable[[], float] = random.random,
+    ) -> None:
         self.backend = backend
         self._options = options
         self.writer_id: str = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(6)}"
@@ -57,6 +67,7 @@ class Pipeline:
             max_events=options.max_buffer_events,
             spool_bytes=options.max_spool_bytes if overflow == "spool" else None,
             wake=self._wake,
+            monotonic=monotonic,
         )
         self.keeper = self._make_keeper(notices) if spooled else None
         self.recorder = Recorder(
@@ -67,6 +78,8 @@ class Pipeline:
             notices=notices,
             counts=self._equation,
             sleep=anyio.sleep,
+            monotonic=monotonic,
+            uniform=uniform,
         )
         self.worker = Worker(
             writer_id=self.writer_id,
@@ -79,6 +92,8 @@ class Pipeline:
             concurrency=options.upload_concurrency,
             close_patience=options.close_patience,
             keeper=self.keeper,
+            monotonic=monotonic,
+            uniform=uniform,
         )
         self.sink = Sink(
             capture=Capture(

@@ -80,6 +80,8 @@ class Worker:
         concurrency: How many are uploaded at a time.
         close_patience: Seconds without any delivery after which closing ends, where all is on disk.
         keeper: The spool, or None where there is none.
+        monotonic: The clock, in seconds.
+        uniform: Random numbers in [0, 1).
     """
 
     def __init__(
@@ -95,6 +97,8 @@ class Worker:
         concurrency: int,
         close_patience: float,
         keeper: Keeper | None,
+        monotonic: Callable[[], float] = time.monotonic,
+        uniform: Callable[[], float] = random.random,
     ) -> None:
         self._writer_id = writer_id
         self._buffer = buffer
@@ -106,7 +110,9 @@ class Worker:
         self._concurrency = concurrency
         self._close_patience = close_patience
         self._keeper = keeper
-        self._gate = Gate(Flow(concurrency))
+        self._monotonic = monotonic
+        self._uniform = uniform
+        self._gate = Gate(Flow(concurrency), monotonic=monotonic, uniform=uniform)
         self._uploader = self._uploader_for(backend)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -198,7 +204,7 @@ class Worker:
                 self.ended.set_result(None)
                 return
             if not self._started and not self.ended.done():
-                self._early_close = time.monotonic() + timeout
+                self._early_close = self._monotonic() + timeout
                 return
         self._call(self._begin_close, timeout)
 
@@ -256,7 +262,7 @@ class Worker:
                 for request in early:
                     self._begin_flush(request)
                 if close is not None:
-                    self._begin_close(max(0.0, close - time.monotonic()))
+                    self._begin_close(max(0.0, close - self._monotonic()))
                 tasks.start_soon(self._close)
                 if self._keeper is None:
                     self.ready.set_result(None)
@@ -298,8 +304,8 @@ class Worker:
                     f"asynctrack cannot reach its backend yet ({error}). Events wait in memory;"
                     " it is tried again until the tracker is closed.",
                 )
-                jitter = random.random()  # noqa: S311  # spreads retries, guards no secret
-                await anyio.sleep(policy.wait(failures, jitter, error.retry_after))
+                wait = policy.wait(failures, self._uniform(), error.retry_after)
+                await anyio.sleep(wait)
 
     async def _cut(self) -> None:
         while True:
@@ -322,7 +328,7 @@ class Worker:
                 or self._closing
                 or any(request.target > self._cut_through for request in self._flushes)
             )
-            wait = self._policy.wait(events, oldest, time.monotonic(), hurry=hurry)
+            wait = self._policy.wait(events, oldest, self._monotonic(), hurry=hurry)
             if wait == 0.0:
                 piece = self._buffer.take()
                 if piece is not None:
@@ -429,6 +435,7 @@ class Worker:
             notices=self._notices,
             gate=self._gate,
             policy=RetryPolicy(cap=MAX_BACKOFF),
+            uniform=self._uniform,
         )
 
     async def _keep(self, keeper: Keeper) -> None:
@@ -511,9 +518,9 @@ class Worker:
     async def _lose_patience(self, closing: anyio.CancelScope) -> None:
         """End the closing when nothing moves and nothing is lost by it: the rest is on disk."""
         moved: tuple[int, int] | None = None
-        since = time.monotonic()
+        since = self._monotonic()
         while True:
-            now = time.monotonic()
+            now = self._monotonic()
             if moved != (moved := (self.artifacts, self.replayed)):
                 since = now
             counts = self._buffer.counts()

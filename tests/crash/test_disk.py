@@ -20,6 +20,7 @@ from asynctrack._keeper import MAPPED_PIECES
 from asynctrack._spool_layout import writers
 from tests.e2e.waiting import Wall, until_in_thread
 from tests.support.auditor import audit_folder
+from tests.support.scale import SCALE
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -112,6 +113,8 @@ def settled(handler: Any, count: int) -> Callable[[], bool]:
     return check
 
 
+TIMES = (1, 2, 3, 7) if not SCALE else (*range(1, 20), 50, 100, 200, 500)
+"""The k of the k-th call, from which on calls fail."""
 SMALL: dict[str, Any] = {"max_batch_bytes": 256 * KIB, "max_delay": 0.05}
 
 
@@ -244,11 +247,11 @@ def test_what_only_the_removed_folder_had_is_counted_as_lost(
 @pytest.mark.parametrize(
     ("call", "time"),
     [
-        *(("posix_fallocate", time) for time in (1, 2, 3, 7)),
-        *(("open", time) for time in (1, 2, 3, 7)),
-        *(("unlink", time) for time in (1, 2, 3, 7)),
+        *(("posix_fallocate", time) for time in TIMES),
+        *(("open", time) for time in TIMES),
+        *(("unlink", time) for time in TIMES),
         *(("mkdir", time) for time in (1, 2, 3)),
-        *(("rename", time) for time in (1, 2, 3)),
+        *(("rename", time) for time in TIMES if time != 7),
         *(("replace", time) for time in (1, 2)),
     ],
 )
@@ -280,7 +283,7 @@ def test_any_call_may_fail(
     with tracker(
         tmp_path / "out", spool_dir=str(spool), max_batch_events=10, max_delay=0.01
     ) as handler:
-        for _ in range(4):
+        for _ in range(max(4, time)):
             put(handler, 10)
             assert handler.flush()
     monkeypatch.setattr(os, call, original)

@@ -24,7 +24,7 @@ from tests.e2e.waiting import until_in_thread
 from tests.support.auditor import audit_folder, audit_s3
 from tests.support.s3 import S3Server
 
-ROUNDS = 14
+ROUNDS = 8
 UNDELIVERABLE = {"unmapped", "trimmed"}
 """Moments that come only while events pile up."""
 
@@ -35,6 +35,15 @@ def test_nothing_is_lost_by_sigkill(nest: Nursery, tmp_path: Path, seed: int) ->
     tally = Tally()
     one_round(nest, tmp_path, tally, seed=seed)
     assert tally.kills >= 5 and tally.accepted > 20
+    assert tally.good, "\n".join([str(tally), *tally.problems])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nothing_is_lost_by_many_random_kills(nest: Nursery, tmp_path: Path, seed: int) -> None:
+    """Fifty in a row, each at a random moment, while it tracks and replays those before it."""
+    tally = Tally()
+    one_round(nest, tmp_path, tally, seed=1_000 + seed, at=[""] * 50)
+    assert tally.kills == 50 and tally.accepted > 500
     assert tally.good, "\n".join([str(tally), *tally.problems])
 
 

@@ -21,6 +21,7 @@ from tests.faults.ground import EVENTS, Ground, end, finish, line_of, outputs, s
 from tests.faults.light import work
 from tests.support.auditor import audit_folder, events_in_folder
 from tests.support.faults import Hang
+from tests.support.scale import at_scale
 
 # -- SIGTERM on request (row 19) ------------------------------------------------------------------
 
@@ -146,9 +147,9 @@ def test_forked_with_every_lock_in_use(how: str, tmp_path: Path) -> None:
     A child that ends by os._exit at once, as a worker under gunicorn does, leaves its event in the
     spool for the next tracker.
     """
-    forks = 20 if how == "os._exit" else 10
+    forks = at_scale(20 if how == "os._exit" else 10, 1_000)
     child = start_child(FORKS, str(tmp_path), str(forks), how)
-    out, errors = finish(child, timeout=60)
+    out, errors = finish(child, timeout=60 + 2 * forks)
     assert child.returncode == 0, errors
     accepted = int(out.split()[0])
     assert out.split(maxsplit=1)[1].strip() == "{0}", "each child ended well"
@@ -204,7 +205,8 @@ FROZEN = """
 """
 
 
-def test_frozen_and_thawed(ground: Ground) -> None:
+@pytest.mark.parametrize("again", range(at_scale(1, 20)))
+def test_frozen_and_thawed(ground: Ground, again: int) -> None:
     """Stopped while uploads are under way, its connections gone: it goes on within seconds."""
     child = start_child(FROZEN, ground.place.to_json())
     tell(child, "flush")
@@ -234,7 +236,7 @@ def test_frozen_and_thawed(ground: Ground) -> None:
 FINALIZERS = """
     import gc, sys, time, uuid
     from asynctrack import tracker
-    count = 0
+    count, rounds = 0, int(sys.argv[2])
     with tracker(sys.argv[1], max_batch_events=100) as handler:
         class Noisy:
             def __init__(self):
@@ -244,7 +246,7 @@ FINALIZERS = """
                 count += 1
                 handler.on_chain_end("finalizer", run_id=uuid.uuid4())
         gc.set_threshold(1)
-        for number in range(5_000):
+        for number in range(rounds):
             Noisy()
             handler.on_chain_end({"number": number, "list": [[], {}]}, run_id=uuid.uuid4())
             if number % 100 == 0:
@@ -252,25 +254,26 @@ FINALIZERS = """
         gc.set_threshold(700)
         # A collection is skipped while another thread is in the middle of one.
         deadline = time.monotonic() + 30
-        while count < 5_000 and time.monotonic() < deadline:
+        while count < rounds and time.monotonic() < deadline:
             gc.collect()
             time.sleep(0.001)
     statistics = handler.statistics()
-    assert count == 5_000, count
-    assert statistics.delivered == statistics.accepted == 10_000, statistics
+    assert count == rounds, count
+    assert statistics.delivered == statistics.accepted == 2 * rounds, statistics
     print("good", flush=True)
 """
 
 
 def test_finalizers_that_log_at_any_moment(tmp_path: Path) -> None:
     """The collector runs at each allocation and its finalizers log: no deadlock, none lost."""
-    child = start_child(FINALIZERS, str(tmp_path), flags=("-X", "dev"))
-    out, errors = finish(child, timeout=60)
+    rounds = at_scale(5_000, 500_000)
+    child = start_child(FINALIZERS, str(tmp_path), str(rounds), flags=("-X", "dev"))
+    out, errors = finish(child, timeout=60 + rounds / 50)
     assert (out, child.returncode) == ("good\n", 0), errors
     stored = events_in_folder(tmp_path)
-    assert [event["seq"] for event in stored] == list(range(1, 10_001))
+    assert [event["seq"] for event in stored] == list(range(1, 2 * rounds + 1))
     numbers = [one["number"] for one in outputs(stored) if one != "finalizer"]
-    assert numbers == list(range(5_000)), "in the order of the calls"
+    assert numbers == list(range(rounds)), "in the order of the calls"
 
 
 def _stored(folder: Path) -> list[Any]:

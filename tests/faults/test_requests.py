@@ -27,12 +27,13 @@ from asynctrack._backends._run import read_run
 from asynctrack._encode import encode_batch
 from asynctrack._gate import Flow, Gate
 from asynctrack._notices import Notices
-from asynctrack._retry import RetryPolicy
+from asynctrack._retry import RetryBudget, RetryPolicy
 from asynctrack._upload import Uploader
 from tests.faults.ground import EVENTS, Ground, elsewhere
 from tests.support.auditor import assert_exactly_once
 from tests.support.faults import Answer, DropAnswer, FlipBit
 from tests.support.proxy import fault_proxy
+from tests.support.scale import at_scale
 from tests.support.seen import Request
 
 QUICK = RetryPolicy(base=0.02, cap=0.1)
@@ -64,6 +65,11 @@ def uploader(
         policy=policy,
         uniform=uniform,
     )
+
+
+def plenty() -> Gate:
+    """A gate whose retry budget is not what is tested."""
+    return Gate(Flow(8, QUICK), budget=RetryBudget(most=1e9))
 
 
 def artifact(number: int, events: int = 3) -> Artifact:
@@ -162,19 +168,20 @@ def test_every_answer_leads_to_the_exact_number_of_requests(ground: Ground) -> N
 def test_answers_lost(ground: Ground) -> None:
     """Three in ten answers lost after the object was stored: each object once, the same bytes."""
     ground.proxy.add(DropAnswer(), path=EVENTS, probability=0.3, seed=3)
-    wanted = [artifact(number) for number in range(100)]
+    count = at_scale(100, 5_000)
+    wanted = [artifact(number) for number in range(count)]
 
     async def main() -> int:
         async with backend(ground) as store:
-            upload = uploader(store)
+            upload = uploader(store, plenty())
             await asyncio.gather(*[upload.upload(one) for one in wanted])
             return upload.retries
 
     retries = elsewhere(main)
-    assert_exactly_once(ground.audit(), 300)
-    assert len(ground.audit().objects) == 100
+    assert_exactly_once(ground.audit(), 3 * count)
+    assert len(ground.audit().objects) == count
     lost = [one for one in ground.puts() if one.outcome == "lost"]
-    assert len(lost) == retries > 20
+    assert len(lost) == retries > count / 5
     sent: dict[str, set[str]] = {}
     for request in ground.puts():
         sent.setdefault(request.path, set()).add(request.body_sha256)
@@ -239,18 +246,19 @@ def test_bits_flipped_on_the_way(code: str, ground: Ground) -> None:
             noise.add(FlipBit(seed=seed), path=EVENTS, skip=seed * 4, probability=0.3, seed=seed)
         refused = ground.proxy.add(Answer(400, code=code), path=EVENTS, when=_checksum_is_wrong)
         noisy = ground.at(s3_url=noise.endpoint_url)
-        wanted = [artifact(number) for number in range(40)]
+        count = at_scale(40, 10_000)
+        wanted = [artifact(number) for number in range(count)]
 
         async def main() -> None:
             async with backend(noisy) as store:
-                upload = uploader(store)
+                upload = uploader(store, plenty())
                 await asyncio.gather(*[upload.upload(one) for one in wanted])
 
         elsewhere(main)
-    assert refused.applied > 10
-    assert_exactly_once(ground.audit(), 120)
+    assert refused.applied > count / 4
+    assert_exactly_once(ground.audit(), 3 * count)
     stored = {one.key.rpartition("/")[2]: one.size for one in ground.audit().objects}
-    assert len(stored) == 40
+    assert len(stored) == count
     client = ground.s3.boto_client()
     for one in wanted:
         got = client.get_object(Bucket=ground.s3.bucket, Key=ground.place.prefix + one.name)

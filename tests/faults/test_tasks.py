@@ -23,6 +23,7 @@ from tests.e2e.waiting import Wall, until_in_thread
 from tests.faults.ground import EVENTS, Ground, end, outputs
 from tests.support.auditor import audit_folder, events_in_folder
 from tests.support.faults import Answer, Hang
+from tests.support.scale import at_scale
 
 if sys.version_info < (3, 11):
     # Comes with anyio where Python lacks it.
@@ -116,7 +117,7 @@ def test_cancelled_at_any_await(kind: Any, again: int | None, tmp_path: Path) ->
     """
     randomness = random.Random(21)
     cancelled = 0
-    for case in range(8):
+    for case in range(at_scale(8, 200)):
         folder = tmp_path / str(case)
         steps = _Steps(randomness.randrange(1, 120), again)
         seen: list[AsyncHandler] = []
@@ -253,16 +254,17 @@ def test_a_hundred_loops_in_a_row(tmp_path: Path) -> None:
 
 def test_threads_times_loops(tmp_path: Path) -> None:
     """Eight threads, four of them with loops: 16,000 events, none lost, each task's in order."""
+    events = at_scale(2_000, 60_000)  # of each thread
     with tracker(tmp_path, max_batch_events=1_000) as handler:
         handlers = handler, AsyncHandler(handler._sink)
 
         def in_thread(thread: int) -> None:
-            for number in range(2_000):
+            for number in range(events):
                 end(handlers[0], [thread, 0, number])
 
         def in_loop(thread: int) -> None:
             async def task(name: int) -> None:
-                for number in range(500):
+                for number in range(events // 4):
                     await end(handlers[1], [thread, name, number])
                     if number % 50 == 0:
                         await asyncio.sleep(0)
@@ -281,9 +283,9 @@ def test_threads_times_loops(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
     statistics = handler.statistics()
-    assert statistics.delivered == statistics.accepted == 16_000
+    assert statistics.delivered == statistics.accepted == 8 * events
     stored = events_in_folder(tmp_path)
-    assert [event["seq"] for event in stored] == list(range(1, 16_001))
+    assert [event["seq"] for event in stored] == list(range(1, 8 * events + 1))
     order: dict[tuple[int, int], list[int]] = {}
     for thread, name, number in outputs(stored):
         order.setdefault((thread, name), []).append(number)

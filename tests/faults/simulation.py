@@ -1,0 +1,400 @@
+"""The whole tracker on a clock turned by hand, against a backend and a disk that a seed drives.
+
+Buffer, store, worker, keeper, uploader, gate, replay and recorder are the real ones, in one thread;
+threads for the disk are calls in place. The backend keeps objects in memory: it is slow, fails,
+hangs, refuses, loses answers; the disk refuses for a while; the process dies at any await (its
+spool is copied as it is at that moment: what a kill leaves), and a next one takes over. The same
+seed is the same history, event for event. Invariants are checked after every step:
+
+I1 the equation adds up · I2 in the end each accepted event is stored, but for what was in memory
+when a process died · I3 an object is only ever written again with the same bytes, and no event is
+in two objects · I4 a span's start comes before its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import random
+import shutil
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+from uuid import UUID
+
+import anyio
+import anyio.to_thread
+
+from asynctrack._artifact import MetricPoint, ParameterValue, RunState
+from asynctrack._callback import AsyncHandler
+from asynctrack._errors import PausingError, PermanentError, TransientError
+from asynctrack._format import manifest_name
+from asynctrack._options import Options
+from asynctrack._pipeline import Pipeline
+from asynctrack._spool import writers
+from tests.support.virtual import VirtualLoop, run
+
+DISK_CALLS = {"_make", "_seal", "_describe", "bury", "remove", "sync"}
+"""What the keeper does on the disk, by the names of the functions."""
+
+
+class Dead(BaseException):
+    """The process has died: nothing of it goes on."""
+
+
+@dataclass
+class World:
+    """What outlives a process: the store, the disk, and what has happened."""
+
+    chances: random.Random
+    loop: VirtualLoop
+    objects: dict[str, bytes] = field(default_factory=dict)
+    history: list[str] = field(default_factory=list)
+    mode: str = "well"
+    disk_refuses: bool = False
+    requests: int = 0
+
+    def note(self, what: str) -> None:
+        self.history.append(f"{self.loop.time():.6f} {what}")
+
+    def store(self, name: str, content: bytes) -> None:
+        if not name.startswith("_manifest/"):
+            before = self.objects.setdefault(name, content)
+            assert before == content, f"I3: {name} was written again with other bytes"
+        self.objects[name] = content
+        self.note(f"stored {name} {zlib.crc32(content)}")
+
+
+class SimulatedBackend:
+    """A backend in memory, in whatever trouble the world is in.
+
+    Args:
+        world: What it belongs to.
+        run: The Run's name.
+    """
+
+    experiment = "simulated"
+
+    def __init__(self, world: World, run: str = "r") -> None:
+        self.run = run
+        self._world = world
+        self.alive = True
+
+    async def open(self) -> None:
+        await self._request("open")
+
+    def uri(self, name: str = "") -> str:
+        return f"memory:{name}"
+
+    def destination(self) -> Mapping[str, Any]:
+        return {"kind": "simulated"}
+
+    def elsewhere(self, destination: Mapping[str, Any], experiment: str, run: str) -> Any:
+        return self
+
+    async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
+        assert zlib.crc32(content) == crc32
+        await self._request(f"put {name}", lambda: self._world.store(name, content))
+
+    async def state(self) -> RunState:
+        await self._request("state")
+        return RunState({}, {}, frozenset())
+
+    async def update(
+        self, parameters: Mapping[str, ParameterValue], artifacts: Mapping[str, str]
+    ) -> None:
+        await self._request("update")
+
+    async def put_metrics(self, points: Sequence[MetricPoint]) -> Sequence[MetricPoint]:
+        await self._request("put_metrics")
+        return ()
+
+    async def aclose(self) -> None:
+        pass
+
+    def mirror(self, parameters: Mapping[str, ParameterValue]) -> None:
+        pass
+
+    async def _request(self, what: str, act: Callable[[], None] = lambda: None) -> None:
+        world = self._world
+        world.requests += 1
+        chances = world.chances
+        await anyio.sleep(chances.expovariate(20.0))
+        if world.mode == "hangs":
+            try:
+                with anyio.fail_after(15.0):
+                    await anyio.sleep_forever()
+            except TimeoutError:
+                raise TransientError("Timeout", "hangs") from None
+        fails = {"well": 0.02, "shaky": 0.3, "down": 1.0, "denied": 1.0}.get(world.mode, 0.0)
+        if chances.random() < fails:
+            if world.mode == "denied":
+                raise PausingError("AccessDenied", "no")
+            if chances.random() < 0.5:
+                self._act(act)  # stored, and the answer is lost
+            raise TransientError("SlowDown", "no", retry_after=chances.choice((None, None, 2.0)))
+        if what.startswith("put ") and "poison" in world.mode:
+            raise PermanentError("InvalidRequest", "no")
+        self._act(act)
+        await anyio.sleep(chances.expovariate(50.0))
+
+    def _act(self, act: Callable[[], None]) -> None:
+        if self.alive:
+            act()
+
+
+@dataclass
+class Life:
+    """One process, from its start to its end.
+
+    Attributes:
+        pipeline: The tracker's stages.
+        backend: Its end of the network.
+        spool: Its disk.
+        accepted: Events it accepted.
+        in_memory: Of these, those that were nowhere else when it died.
+        died: Whether it did.
+    """
+
+    pipeline: Pipeline
+    backend: SimulatedBackend
+    spool: Path
+    accepted: int = 0
+    dead_lettered: int = 0
+    in_memory: int = 0
+    died: bool = False
+
+    def check(self) -> None:
+        """I1, at any moment."""
+        counts = self.pipeline.buffer.counts()
+        assert counts.accepted == (
+            counts.delivered + counts.spooled + counts.pending + counts.dead_lettered
+        ), f"I1: {counts}"
+        assert min(counts.delivered, counts.spooled, counts.pending, counts.dead_lettered) >= 0
+        assert counts.accepted >= self.accepted, "what was accepted is taken back"
+        self.accepted, self.dead_lettered = counts.accepted, counts.dead_lettered
+
+
+class Simulation:
+    """One seed.
+
+    Args:
+        seed: Of everything.
+        folder: For the spools.
+    """
+
+    def __init__(self, seed: int, folder: Path) -> None:
+        self._chances = random.Random(seed)
+        self._folder = folder
+        self.lives: list[Life] = []
+        self.world: World
+
+    def play(self) -> World:
+        """Live all lives; the last one lives to its end in a world that is well.
+
+        Raises:
+            AssertionError: An invariant does not hold.
+        """
+        with _reproducible(self):
+            run(self._play)
+        self._audit()
+        return self.world
+
+    async def _play(self, loop: VirtualLoop) -> None:
+        self.world = World(self._chances, loop)
+        spool = self._folder / "0"
+        for number in range(self._chances.choice((1, 1, 2, 3))):
+            spool = await self._live(spool, number, last=False)
+        await self._live(spool, 99, last=True)
+
+    async def _live(self, spool: Path, number: int, *, last: bool) -> Path:
+        chances, world = self._chances, self.world
+        options = self._options(spool, last=last)
+        backend = SimulatedBackend(world)
+        pipeline = Pipeline(backend, options, monotonic=world.loop.time, uniform=chances.random)
+        # What is stored says when: by the same clock.
+        capture: Any = pipeline.sink.capture
+        capture._time_ns = lambda: 1_800_000_000_000_000_000 + int(world.loop.time() * 1e9)
+        capture._perf_ns = lambda: int(world.loop.time() * 1e9)
+        life = Life(pipeline, backend, spool)
+        self.lives.append(life)
+        world.note(f"life {number}: {options.overflow} {options.durability}")
+        worker = asyncio.ensure_future(_worker(pipeline))
+        trouble = asyncio.ensure_future(self._trouble())
+        try:
+            await asyncio.wait_for(
+                asyncio.gather(*(self._application(life) for _ in range(3))), 100_000.0
+            )
+            if not last and chances.random() < 0.6:
+                return await self._kill(life, worker, spool)
+            trouble.cancel()
+            if last or chances.random() < 0.5:
+                self._heal()
+            if last:
+                await self._replayed(pipeline, spool)
+            pipeline.worker.close(3_600.0 if last else options.close_timeout)
+            await asyncio.wait_for(asyncio.shield(worker), 100_000.0)
+            life.check()
+            counts = pipeline.buffer.counts()
+            life.in_memory += counts.pending
+            if last:
+                assert counts.delivered + counts.dead_lettered == counts.accepted, counts
+            return spool
+        finally:
+            trouble.cancel()
+            worker.cancel()
+            await asyncio.gather(worker, trouble, return_exceptions=True)
+
+    async def _replayed(self, pipeline: Pipeline, spool: Path) -> None:
+        """Wait until nothing of those before is left; what failed is tried again minutes later."""
+        for _ in range(2_000):
+            if {path.name for path in writers(spool)} <= {pipeline.writer_id}:
+                return
+            await anyio.sleep(1.0)
+        raise AssertionError(f"I2: never replayed: {writers(spool)}")
+
+    async def _kill(self, life: Life, worker: asyncio.Future[None], spool: Path) -> Path:
+        """SIGKILL: nothing of it goes on, and the disk is as it is."""
+        await anyio.sleep(self._chances.random() * self._chances.choice((0.001, 0.1, 3.0)))
+        life.check()
+        counts = life.pipeline.buffer.counts()
+        life.in_memory, life.died = counts.pending, True
+        life.backend.alive = False
+        self.world.note(f"killed, {counts}")
+        after = spool.with_name(f"{spool.name}+")
+        if spool.exists():
+            shutil.copytree(spool, after)
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+        return after
+
+    async def _application(self, life: Life) -> None:
+        chances = self._chances
+        handler = AsyncHandler(life.pipeline.sink)
+        open_spans: list[UUID] = []
+        for _ in range(chances.choice((0, 3, 10, 30))):
+            await anyio.sleep(chances.choice((0.0, 0.0, 0.01, 0.3, 8.0)) * chances.random())
+            text = "x" * int(min(chances.paretovariate(0.7) * 10, 3_000))
+            if open_spans and chances.random() < 0.45:
+                span = open_spans.pop(chances.randrange(len(open_spans)))
+                ended: Any = handler.on_chain_end(text, run_id=span)
+                await ended
+            else:
+                span = UUID(int=chances.getrandbits(128))
+                await handler.on_chain_start(None, text, run_id=span)
+                open_spans.append(span)
+            life.check()
+            if chances.random() < 0.02:
+                life.pipeline.worker.request_flush()
+
+    async def _trouble(self) -> None:
+        chances, world = self._chances, self.world
+        while True:
+            world.mode = chances.choice(("well", "well", "shaky", "down", "denied", "hangs"))
+            world.disk_refuses = chances.random() < 0.15
+            world.note(f"{world.mode}, disk {'refuses' if world.disk_refuses else 'well'}")
+            await anyio.sleep(chances.expovariate(1 / chances.choice((0.2, 3.0, 30.0))))
+
+    def _heal(self) -> None:
+        self.world.mode, self.world.disk_refuses = "well", False
+
+    def _options(self, spool: Path, *, last: bool) -> Options:
+        chances = self._chances
+        durability = chances.choice(("process", "process", "process", "memory"))
+        if last:
+            durability = "process"  # one without a spool replays nobody's
+        overflow = chances.choice(
+            ("block", "drop_newest") if durability == "memory" else ("spool", "spool", "block")
+        )
+        return Options(
+            durability=durability,
+            overflow=overflow,
+            spool_dir=str(spool),
+            max_buffer_bytes=65_536,
+            max_buffer_events=chances.choice((10, 40, 1_000)),
+            max_batch_events=chances.choice((1, 3, 10)),
+            max_batch_bytes=chances.choice((2_048, 16_384)),
+            max_delay=chances.choice((0.05, 1.0, 5.0)),
+            upload_concurrency=chances.choice((1, 2, 4)),
+            close_timeout=chances.choice((0.0, 1.0, 30.0)),
+            close_patience=86_400.0 if last else chances.choice((0.5, 5.0, 60.0)),
+            compression="none",
+        )
+
+    def _audit(self) -> None:
+        seen: Counter[tuple[str, int]] = Counter()
+        starts: dict[tuple[str, str], int] = {}
+        for name, content in sorted(self.world.objects.items()):
+            if name.startswith("_manifest/"):
+                continue
+            for line in content.splitlines():
+                event = json.loads(line)
+                key = (event["writer_id"], event["seq"])
+                seen[key] += 1
+                span = (event["writer_id"], event["span_id"])
+                if event["event"] == "chain_start":
+                    starts[span] = event["seq"]
+                elif event["event"] == "chain_end" and span in starts:
+                    assert starts[span] < event["seq"], f"I4: {span}"
+        doubled = [key for key, count in seen.items() if count > 1]
+        assert not doubled, f"I3: more than once: {doubled[:5]}"
+        for life in self.lives:
+            writer_id = life.pipeline.writer_id
+            missing = [seq for seq in range(1, life.accepted + 1) if not seen[writer_id, seq]]
+            lost = len(missing) - life.in_memory - life.dead_lettered
+            assert lost <= 0, f"I2: {writer_id} lost {lost}: {missing[:20]}"
+            if not life.died and not life.in_memory and life.accepted:
+                manifest = manifest_name(writer_id)
+                assert manifest in self.world.objects or missing or life is not self.lives[-1]
+
+
+async def _worker(pipeline: Pipeline) -> None:
+    await pipeline.worker._main()
+
+
+@contextmanager
+def _reproducible(simulation: Simulation) -> Iterator[None]:
+    """Take out what is not the seed's: threads, the clock on the wall, names by chance."""
+    count = iter(range(1, 10**9))
+
+    async def in_place(function: Callable[..., Any], *arguments: Any, **_: Any) -> Any:
+        world = simulation.world
+        await anyio.sleep(world.chances.expovariate(2_000.0))
+        name = getattr(function, "__name__", "")
+        if world.disk_refuses and name in DISK_CALLS and world.chances.random() < 0.7:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return function(*arguments)
+
+    with ExitStack() as stack:
+        for target, new in (
+            ("anyio.to_thread.run_sync", in_place),
+            ("asynctrack._pipeline.secrets.token_hex", lambda size: f"{next(count):0{2 * size}x}"),
+            ("asynctrack._pipeline.time.time_ns", lambda: 1_800_000_000_000_000_000),
+            ("asynctrack._keeper.KEEP_FREE", 0),
+        ):
+            stack.enter_context(mock.patch(target, new))
+        yield
+
+
+def play(seed: int, folder: Path) -> World:
+    """Play one seed.
+
+    Raises:
+        AssertionError: An invariant does not hold; the history is in its notes.
+    """
+    simulation = Simulation(seed, folder)
+    try:
+        return simulation.play()
+    except BaseException as error:
+        history = getattr(getattr(simulation, "world", None), "history", [])
+        raise AssertionError(
+            f"seed {seed}: {type(error).__name__}: {error}\n" + "\n".join(history[-40:])
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
