@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from asynctrack._artifact import Receipt
-from asynctrack._compacted import CompactStore, Twin, read_compacted, twins_of
-from asynctrack._format import ArtifactName, parse_artifact_name
+from asynctrack._compacted import Compacted, CompactStore, Twin, read_compacted, twins_of
+from asynctrack._errors import PausingError
+from asynctrack._format import ArtifactName, compact_prefix, parse_artifact_name
 from asynctrack._manifests import Problem, WriterManifest, read_manifests
 from asynctrack._sources import Location, Store, run_at
 
@@ -130,7 +131,15 @@ def list_run(locations: Iterable[Location]) -> Listing:
                 StoredArtifact(location.store, found.key, found.size, place, sha256)
             )
         # After the segments: whoever compacts says so first, and deletes only then.
-        twins = twins_of(location, read_compacted(location, problems), seen)
+        try:
+            compacted = read_compacted(location, problems)
+        except PausingError as error:  # who may see the Run's folder need not see the one beside it
+            compacted = Compacted((), ())
+            if listed:
+                uri = location.store.uri(compact_prefix(location.prefix))
+                reason = f"what is missing may be compacted, and this cannot be looked at: {error}"
+                problems.append(Problem(uri, reason))
+        twins = twins_of(location, compacted, seen)
         for name, twin in twins.items():
             listed.pop(name, None)
             if twin.place.first_seq <= twin.place.last_seq:  # else its events are in others

@@ -65,9 +65,11 @@ def _show(reports: list[CompactReport], *, delete: bool) -> None:
     from ._screen import Screen
 
     screen = Screen()
-    columns = ["run", "segments", "events", "MB", "files", "MB ", "deleted", "being written"]
     screen.table(
-        columns,
+        [
+            "run", "segments", "events", "MB", "Parquet files", "MB of them", "done before",
+            "deleted", "being written",
+        ],
         [
             [
                 report.uri,
@@ -76,12 +78,13 @@ def _show(reports: list[CompactReport], *, delete: bool) -> None:
                 f"{report.segment_bytes / 1e6:.1f}",
                 f"{len(report.files):,}",
                 f"{report.file_bytes / 1e6:.1f}",
+                f"{report.compacted:,}",
                 f"{report.deleted:,}",
                 f"{report.fresh:,}",
             ]
             for report in reports
         ],
-    )
+    )  # fmt: skip
     for report in reports:
         for kept in report.kept:
             screen.line(f"kept: {kept.uri}: {kept.reason}")

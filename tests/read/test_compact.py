@@ -19,7 +19,7 @@ from asynctrack import _compact
 from asynctrack._backends._s3_read import Access
 from asynctrack._compact import CompactReport, compact_run
 from asynctrack._compacted import read_compacted
-from asynctrack._errors import ChecksumError, ReadError
+from asynctrack._errors import ChecksumError, PausingError, ReadError
 from asynctrack._open import locate_runs
 from asynctrack._read import RecordedRun, open_run
 from asynctrack._sources import LocalStore, Location
@@ -357,6 +357,30 @@ def test_segments_deleted_while_they_are_read(many: RunFolder) -> None:
     rest = list(events)
     assert [json.dumps(one.raw, sort_keys=True) for one in (*first, *rest)] == before
     assert run.problems == ()
+
+
+def test_who_may_see_the_run_only_reads_it_all_the_same(
+    many: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the folder of compacted events is denied, it is named only if something is missing."""
+    before = content(open_run(many.path))
+    real = LocalStore.objects
+
+    def denied(self: LocalStore, prefix: str) -> Any:
+        if "v1-compact" in prefix:
+            raise PausingError("AccessDenied", "no (HTTP 403)")
+        return real(self, prefix)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "objects", denied)
+        run = open_run(many.path)
+        assert (content(run), run.problems) == (before, ())
+    compact(many, delete=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "objects", denied)
+        run = open_run(many.path)
+        assert content(run) == []
+        assert any("cannot be looked at: AccessDenied" in str(one) for one in run.problems)
 
 
 def test_in_s3(s3: S3Server, many: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
