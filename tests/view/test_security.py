@@ -201,7 +201,8 @@ def test_scripts_never_make_markup() -> None:
             assert not re.search(r"https?://(?!www\.w3\.org/)", text), name
 
 
-def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_it_leaves_nothing(tmp_path: Path, ending: signal.Signals) -> None:
     """The database is only for its user while the viewer runs; Ctrl-C ends it at once, cleanly."""
     folder = RunFolder(tmp_path / "runs")
     folder.artifact([event(1, kind="chain_start", span_id="a", name="a")])
@@ -213,7 +214,7 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
         assert (made / "index.duckdb").exists()
         # A page that stays open does not keep it from ending.
         with socket.create_connection(("127.0.0.1", shown.port)):
-            shown.process.send_signal(signal.SIGINT)
+            shown.process.send_signal(ending)
             assert shown.process.wait(20) == 0
         assert shown.errors().strip() == "Stopped."
     assert list(scratch.iterdir()) == []
