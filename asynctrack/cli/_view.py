@@ -74,19 +74,16 @@ def run(options: argparse.Namespace) -> int:
     place = options.place
     if place is None and root_of(options) is None:
         place = "."
-    try:
-        serve(
-            lambda: find_named_runs(place, options),
-            title=place or root_of(options) or "",
-            prices=read_prices(options.prices),
-            spool_dir=spool_folder(spool_of(options)),
-            port=options.port,
-            open_browser=not options.no_open,
-            started=lambda url: _say(url, as_json=options.json),
-        )
-    except KeyboardInterrupt:
-        # The usual end: nothing was interrupted.
-        print("\nStopped.", file=sys.stderr)
+    serve(
+        lambda: find_named_runs(place, options),
+        title=place or root_of(options) or "",
+        prices=read_prices(options.prices),
+        spool_dir=spool_folder(spool_of(options)),
+        port=options.port,
+        open_browser=not options.no_open,
+        started=lambda url: _say(url, as_json=options.json),
+    )
+    print("\nStopped.", file=sys.stderr)
     return 0
 
 

@@ -61,6 +61,8 @@ class Side:
             self.blocks.append({"kind": "more", "count": self._more})
 
     def _add(self, value: Any) -> None:
+        while type(value) is list and len(value) == 1 and type(value[0]) in (list, dict):
+            value = value[0]  # no recursion: nobody vouches for its depth
         if value is None:
             return
         if isinstance(value, str):
@@ -79,8 +81,6 @@ class Side:
         elif value and all(isinstance(one, str) for one in value):
             for one in value:
                 self._add(one)
-        elif len(value) == 1 and isinstance(value[0], (dict, list)):
-            self._add(value[0])
         else:
             self._json(None, value)
 
@@ -113,7 +113,13 @@ class Side:
         if name == "generations":
             if not all(isinstance(one, dict) for group in groups for one in group):
                 return False
-        elif not all(_is_message(one) or _is_document(one) for group in groups for one in group):
+        elif name == "messages":
+            # In this place a role that is not known is one all the same.
+            if not all(
+                isinstance(one, dict) and "content" in one for group in groups for one in group
+            ):
+                return False
+        elif not all(_is_document(one) for group in groups for one in group):
             return False
         for n, group in enumerate(groups):
             if len(groups) > 1:
@@ -121,8 +127,10 @@ class Side:
             for one in group:
                 if name == "generations":
                     self._generation(one)
+                elif name == "messages":
+                    self._message(one)
                 else:
-                    self._add_dict(one)
+                    self._document(one)
         return True
 
     def _generation(self, value: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ VALUE: Final = 300
 """Characters of a parameter's value that are shown."""
 TICKS: Final = 2_000
 """Tokens of a stream that are drawn."""
-SLICE: Final = 256 * 1024
+SLICE: Final = 2_000_000
 """Characters of a long text that are sent together."""
 MAX_PAGE: Final = 1_000_000
 

@@ -11,6 +11,8 @@ from datetime import datetime, timezone
 from pprint import pformat
 from typing import Any, Final
 
+from asynctrack._decode import json_text
+
 LONGEST: Final = 100_000
 """Characters of literals; what is longer is read from the Run by the test itself."""
 WIDTH: Final = 92
@@ -140,6 +142,8 @@ def _answer(outputs: Any) -> dict[str, Any] | None:
 
 def _literal(name: str, value: Any) -> str | None:
     """Return an assignment, or None where its literal would be too long."""
+    if len(json_text(value) or "") > LONGEST:
+        return None
     try:
         text = pformat(value, width=WIDTH, sort_dicts=False)
     except RecursionError:

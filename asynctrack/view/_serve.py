@@ -4,10 +4,11 @@ owner of uvicorn."""
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 import webbrowser
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +39,7 @@ def serve(
     open_browser: bool,
     started: Callable[[str], None],
 ) -> None:
-    """Show Runs until Ctrl-C. Blocks; must be called in the main thread.
+    """Show Runs until Ctrl-C or SIGTERM. Blocks; must be called in the main thread.
 
     Args:
         locate: Finds the Runs to show; called again and again, for new ones.
@@ -75,13 +76,31 @@ def serve(
             )
             address = f"http://{LOOPBACK}:{listening.getsockname()[1]}{guard.place}"
             url = f"{address}?token={guard.token}"
-            # The port is open: a browser that is quicker than the server waits in its queue.
-            started(url)
-            if open_browser:
-                webbrowser.open(url)
-            uvicorn.Server(config).run(sockets=[listening])
+            server = uvicorn.Server(config)
+            with _ended_by_signals(server):
+                # The port is open: a browser that is quicker than the server waits in its queue.
+                started(url)
+                if open_browser:
+                    webbrowser.open(url)
+                server.run(sockets=[listening])
         finally:
             indexer.stop()
+
+
+@contextmanager
+def _ended_by_signals(server: uvicorn.Server) -> Iterator[None]:
+    """End the server, and nothing else, on Ctrl-C and SIGTERM: also before it runs, and when
+    uvicorn sends itself the signal again after it has ended. The folder is removed after that."""
+
+    def end(number: int, frame: object) -> None:
+        server.should_exit = True
+
+    before = {one: signal.signal(one, end) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _cost_by(prices: Prices | None) -> Cost:
@@ -89,7 +108,8 @@ def _cost_by(prices: Prices | None) -> Cost:
 
 
 def _listen(port: int) -> socket.socket:
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # Said to be TCP, or else asyncio leaves Nagle's algorithm on: 40 ms for each answer.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((LOOPBACK, port))

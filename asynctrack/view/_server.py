@@ -7,6 +7,7 @@ the index is asked in a thread.
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
@@ -64,7 +65,7 @@ def make_app(pages: Pages, guard: Guard) -> ASGIApp:
         async def endpoint(request: Request) -> Response:
             try:
                 body = await ask(encoded, request)
-            except (OptionError, NotFoundError) as error:
+            except Exception as error:
                 return _failed(error)
             return Response(body, media_type="application/json")
 
@@ -75,7 +76,7 @@ def make_app(pages: Pages, guard: Guard) -> ASGIApp:
             body = await ask(
                 lambda asked: pages.download(asked).encode("utf-8", "replace"), request
             )
-        except (OptionError, NotFoundError) as error:
+        except Exception as error:
             return _failed(error)
         headers = {"Content-Disposition": 'attachment; filename="span.json"'}
         return Response(body, media_type="application/json", headers=headers)
@@ -159,5 +160,13 @@ def _guarded(app: ASGIApp, guard: Guard) -> ASGIApp:
 
 
 def _failed(error: Exception) -> Response:
-    status = 404 if isinstance(error, NotFoundError) else 400
-    return Response(as_json({"failed": str(error)}), status, media_type="application/json")
+    if isinstance(error, NotFoundError):
+        status, why = 404, str(error)
+    elif isinstance(error, OptionError):
+        status, why = 400, str(error)
+    else:
+        status, why = 500, f"The viewer could not answer: {type(error).__name__}."
+        # The last frames only: what fails on what was logged may be nested as deep as that is.
+        frames = "".join(traceback.format_exception(error, limit=-5))
+        logger.error("asynctrack view could not answer a page: %s", frames)
+    return Response(as_json({"failed": why}), status, media_type="application/json")

@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,18 @@ class Viewer:
         url: The whole address, with its token.
         port: Its port.
         process: Its process.
+        said: What it writes to standard error.
     """
 
     url: str
     port: int
     process: subprocess.Popen[str]
+    said: IO[str]
+
+    def errors(self) -> str:
+        """Return what it has written to standard error."""
+        self.said.seek(0)
+        return self.said.read()
 
     @property
     def place(self) -> str:
@@ -42,25 +51,29 @@ class Viewer:
 def viewer(place: Path | str, *more: str, env: Mapping[str, str] | None = None) -> Iterator[Viewer]:
     """Start a viewer, and stop it as Ctrl-C does."""
     command = [sys.executable, "-m", "asynctrack.cli", "view", str(place), "--no-open", "--json"]
-    process = subprocess.Popen(
-        [*command, *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **(env or {})},
-    )
-    try:
-        assert process.stdout is not None and process.stderr is not None
-        line = process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the viewer did not start: {process.stderr.read()}")
-        started = json.loads(line)
-        yield Viewer(started["url"], started["port"], process)
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+    # What it says goes into a file: a pipe that nobody reads is full one day.
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            [*command, *more],
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+            env={**os.environ, **(env or {})},
+        )
         try:
-            process.communicate(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line:
+                process.wait(20)
+                said.seek(0)
+                raise RuntimeError(f"the viewer did not start: {said.read()}")
+            started = json.loads(line)
+            yield Viewer(started["url"], started["port"], process, said)
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+            try:
+                process.communicate(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()

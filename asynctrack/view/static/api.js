@@ -19,7 +19,7 @@ export async function ask(name, parameters, signal) {
     throw new Error("The viewer does not answer: it may have been stopped.");
   }
   if (response.status === 403) throw new Error(await response.text());
-  const answer = await response.json();
+  const answer = await response.json().catch(() => ({ failed: `The viewer answered with status ${response.status}.` }));
   if (answer.failed) throw new Error(answer.failed);
   return answer;
 }

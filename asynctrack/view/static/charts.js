@@ -1,6 +1,7 @@
 // Small charts in SVG. What they show is also said in words: in titles, and in tables beside them.
 import { html, useLayoutEffect, useRef, useState } from "./lib.js";
 import { number, seconds, time, when } from "./format.js";
+import { plainly } from "./text.js";
 
 const USUAL = 560;
 
@@ -184,7 +185,7 @@ export function TwoHistograms({ sides, perTen }) {
     ${sides.map((side, n) => html`<g class=${n ? "side-b" : "side-a"} key=${n}>${side.bins.map((one) => {
       const tall = (one.traces / totals[n] / most) * (height - 6);
       return html`<rect key=${one.bin} x=${(one.bin - first) * width + 0.5} width=${Math.max(1, width - 1)} y=${height - tall} height=${tall} rx="1">
-        <title>${side.name}, ${seconds(one.from)} to ${seconds(one.to)}: ${number(one.traces)} traces</title></rect>`;
+        <title>${plainly(side.name)}, ${seconds(one.from)} to ${seconds(one.to)}: ${number(one.traces)} traces</title></rect>`;
     })}</g>`)}
     <line class="floor" x1="0" x2=${whole} y1=${height} y2=${height} />
   <//>`;

@@ -74,7 +74,7 @@ function Components({ sides }) {
   }));
   return html`<div class="scroll"><table class="plain"><thead><tr><th>kind</th><th>name</th><th class="number name-a">spans</th><th class="number name-b">spans</th><th class="number name-a">failed</th><th class="number name-b">failed</th>
       <th class="number name-a">p50</th><th class="number name-b">p50</th><th class="number">change</th><th class="number name-a">p95</th><th class="number name-b">p95</th><th class="number">change</th></tr></thead>
-    <tbody>${[...both.values()].slice(0, 60).map(([a, b], n) => html`<tr key=${n}><td>${(a ?? b).kind}</td><td><${Line} text=${(a ?? b).name} /></td><td class="number">${number(a?.spans)}</td><td class="number">${number(b?.spans)}</td>
+    <tbody>${[...both.values()].slice(0, 60).map(([a, b], n) => html`<tr key=${n}><td><${Line} text=${(a ?? b).kind} /></td><td><${Line} text=${(a ?? b).name} /></td><td class="number">${number(a?.spans)}</td><td class="number">${number(b?.spans)}</td>
       <td class="number">${number(a?.errors)}</td><td class="number">${number(b?.errors)}</td><td class="number">${seconds(a?.latency?.[0])}</td><td class="number">${seconds(b?.latency?.[0])}</td><${Change} a=${a?.latency?.[0]} b=${b?.latency?.[0]} good=${-1} />
       <td class="number">${seconds(a?.latency?.[2])}</td><td class="number">${seconds(b?.latency?.[2])}</td><${Change} a=${a?.latency?.[2]} b=${b?.latency?.[2]} good=${-1} /></tr>`)}</tbody></table></div>`;
 }

@@ -6,7 +6,7 @@ import { Lines } from "./charts.js";
 import { date, dollars, number, percent, seconds, short, time, when } from "./format.js";
 import { Crumbs, Failed, Pager, State, useChoice } from "./parts.js";
 import { go, here } from "./route.js";
-import { Line } from "./text.js";
+import { Line, plainly } from "./text.js";
 
 const SHOWN = 5;
 
@@ -51,9 +51,9 @@ export function Home({ route, state }) {
         <thead><tr><th class="pick"><span class="unseen">compare</span></th>${head("name", "run", "")}<th></th>${head("started", "started", "")}
           ${head("traces", "traces")}${head("failed", "failed")}${head("p50", "p50")}${head("p95", "p95")}<th class="number">p99</th>
           ${head("tokens", "tokens")}${answer.priced && head("cost", "cost")}
-          ${varying.map((name) => html`<th key=${name} class="parameter" title=${name}><${Line} text=${name.split(".").pop()} /></th>`)}</tr></thead>
+          ${varying.map((name) => html`<th key=${name} class="parameter" title=${plainly(name)}><${Line} text=${name.split(".").pop()} /></th>`)}</tr></thead>
         <tbody>${runs.map((run, n) => html`<tr key=${run.id} data-chosen=${n === chosen ? "" : null} class=${picked.includes(run.id) ? "picked" : ""}>
-          <td class="pick"><input type="checkbox" aria-label=${`compare ${run.name}`} checked=${picked.includes(run.id)} onChange=${() => pick(run.id)} /></td>
+          <td class="pick"><input type="checkbox" aria-label=${`compare ${plainly(run.name)}`} checked=${picked.includes(run.id)} onChange=${() => pick(run.id)} /></td>
           <td class="name"><a href=${here(["run", run.id])}>${several && html`<span class="quiet"><${Line} text=${run.experiment} />/</span>`}<${Line} text=${run.name} /></a></td>
           <td><${State} run=${run} /></td>
           <td class="time" title=${when(run.started)}>${date(run.started)} <span>${run.started ? time(run.started, false) : ""}</span></td>
@@ -72,7 +72,7 @@ export function Home({ route, state }) {
 
 function Course({ points, priced }) {
   if (points.length < 2) return null;
-  const titles = points.map((point) => `${point.name}, ${when(point.started)}`);
+  const titles = points.map((point) => `${plainly(point.name)}, ${when(point.started)}`);
   const open = (n) => go(here(["run", points[n].id]));
   const ends = [
     [0, date(points[0].started)],

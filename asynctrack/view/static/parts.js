@@ -1,11 +1,11 @@
 // Parts that several pages use.
 import { Fragment, html, render, useEffect, useLayoutEffect, useRef } from "./lib.js";
 import { dollars, number, percent, seconds, short } from "./format.js";
-import { Line } from "./text.js";
+import { Line, plainly } from "./text.js";
 
 // The way from the first page to this one; the last part is this page's title.
 export function Crumbs({ parts }) {
-  const title = parts.map((part) => part.text).join(" / ");
+  const title = plainly(parts.map((part) => part.text).join(" / "));
   useLayoutEffect(() => {
     document.title = title ? `${title.slice(0, 120)} – asynctrack` : "asynctrack";
     render(
@@ -23,7 +23,7 @@ export function Failed({ error }) {
 }
 
 export function State({ run }) {
-  if (run.error) return html`<span class="badge bad" title=${run.error}>cannot be read</span>`;
+  if (run.error) return html`<span class="badge bad" title=${plainly(run.error)}>cannot be read</span>`;
   if (run.phase === "waiting") return html`<span class="badge">waiting</span>`;
   if (run.phase === "reading") return html`<span class="badge busy">reading</span>`;
   if (run.live) return html`<span class="badge live"><i></i>live</span>`;

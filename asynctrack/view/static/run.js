@@ -5,7 +5,7 @@ import { Histogram, Timeline } from "./charts.js";
 import { date, dollars, number, percent, seconds, short, time, when } from "./format.js";
 import { Crumbs, Failed, Pager, State, Status, Totals, useChoice } from "./parts.js";
 import { go, here } from "./route.js";
-import { Line } from "./text.js";
+import { Line, plainly } from "./text.js";
 
 const FILTERS = ["text", "name", "tag", "model", "status", "slower", "faster", "tokens", "since", "until"];
 const SORTS = { newest: "newest first", oldest: "oldest first", slowest: "slowest first", fastest: "fastest first", tokens: "most tokens first", cost: "most expensive first", spans: "most spans first" };
@@ -37,6 +37,7 @@ export function Run({ route, state }) {
   const filtered = FILTERS.some((name) => asked[name]);
   return html`<${Crumbs} parts=${[{ text: about.experiment, href: here(["experiment", about.experiment]) }, { text: about.name }]} />
     <div class="bar title"><h1><${Line} text=${about.name} /></h1><${State} run=${state.run ? { ...about, ...state.run } : about} />
+      ${(state.run?.spooled ?? about.spooled) > 0 && html`<span class="badge open spool" title="They are shown all the same">${number(state.run?.spooled ?? about.spooled)} events are in this machine's spool: not delivered yet</span>`}
       <span class="grow"></span><span class="quiet address"><${Line} text=${about.uris[0]} /></span></div>
     ${about.problem_count > 0 && html`<details class="card bad"><summary>${number(about.problem_count)} things could not be read and were set aside</summary>
       <ul>${about.problems.map((text, n) => html`<li key=${n}><${Line} text=${text} /></li>`)}</ul></details>`}
@@ -64,6 +65,7 @@ export function Run({ route, state }) {
     <${About} about=${about} />`;
 }
 
+const cut = (text) => (text.length > 48 ? `${text.slice(0, 47)}…` : text);
 const round = (value) => Number(value.toPrecision(4));
 
 function Filters({ asked, facets, set, priced }) {
@@ -81,11 +83,11 @@ function Filters({ asked, facets, set, priced }) {
   const choice = (name, title, values) => values.length > 0 && html`<select aria-label=${title} class=${asked[name] ? "set" : ""} value=${asked[name] ?? ""}
       onChange=${(event) => set({ [name]: event.target.value || null })}>
     <option value="">${title}</option>
-    ${asked[name] && !values.some((one) => one.value === asked[name]) && html`<option value=${asked[name]}>${asked[name]}</option>`}
-    ${values.map((one) => html`<option key=${one.value} value=${one.value}>${one.value.length > 48 ? `${one.value.slice(0, 47)}…` : one.value} (${number(one.traces)})</option>`)}</select>`;
+    ${asked[name] && !values.some((one) => one.value === asked[name]) && html`<option value=${asked[name]}>${plainly(asked[name]).slice(0, 60)}</option>`}
+    ${values.map((one) => html`<option key=${one.value} value=${one.value}>${cut(plainly(one.value))} (${number(one.traces)})</option>`)}</select>`;
   const amount = (name, before, after, step) => html`<label class=${asked[name] ? "set" : ""}>${before} <input type="number" min="0" step=${step} value=${asked[name] ?? ""} onInput=${typed(name)} /> ${after}</label>`;
   return html`<form class="filters card" role="search" onSubmit=${(event) => event.preventDefault()}>
-    <input ref=${search} type="search" aria-label="Search" autocomplete="off" spellcheck="false" onInput=${typed("text")}
+    <input ref=${search} type="search" aria-label="Search" autocomplete="off" spellcheck=${false} onInput=${typed("text")}
       placeholder='search prompts, answers, errors, metadata; "words in a row"; an id   /'
       title="All words must occur in a trace. Of one value the first 65,536 characters are searched, of one trace the first million." />
     <select aria-label="outcome" class=${asked.status ? "set" : ""} value=${asked.status ?? ""} onChange=${(event) => set({ status: event.target.value || null })}>
@@ -108,7 +110,7 @@ function Table({ rows, chosen, open, priced }) {
       if (!event.target.closest("a") && !String(getSelection())) go(open(row));
     }}>
       <td><${Status} status=${row.status} errors=${row.errors} /></td>
-      <td class="name"><a href=${open(row)}><${Line} text=${row.name || "(no name)"} /></a></td>
+      <td class="name"><a href=${open(row)}><${Line} text=${row.name || "(no name)"} /></a>${row.spooled && html` <span class="badge open" title="In this machine's spool: not delivered yet">spool</span>`}</td>
       <td class="preview"><div><span class="prompt"><${Line} text=${row.input} /></span> <span class="arrow">→</span> ${
         row.error && row.status === "error" ? html`<span class="bad"><${Line} text=${row.error} /></span>` : html`<span><${Line} text=${row.output} /></span>`}</div></td>
       <td class="model"><${Line} text=${row.models[0] ?? ""} />${row.models.length > 1 ? html` <small>+${row.models.length - 1}</small>` : ""}</td>

@@ -16,7 +16,7 @@ export function SpanDetail({ source, version, tab = "content", setTab }) {
   if (!span) return html`<section class="card span"><p class="quiet">asking …</p></section>`;
   const now = TABS[tab] ? tab : "content";
   return html`<section class=${`card span kind-${kindOf(span.kind)}`} aria-label="Span">
-    <div class="bar"><i class="dot"></i><h2><${Line} text=${span.name || span.kind} /></h2><span class="badge">${span.kind}</span>
+    <div class="bar"><i class="dot"></i><h2><${Line} text=${span.name || span.kind} /></h2><span class="badge"><${Line} text=${span.kind} /></span>
       <span class="facts">${span.seconds === null ? span.status : seconds(span.seconds)}${span.model ? html` · <${Line} text=${span.model} />` : ""}${
         span.input_tokens === null && span.output_tokens === null ? "" : ` · ${number(span.input_tokens)} → ${number(span.output_tokens)} tokens`}${span.cost === null ? "" : ` · ${dollars(span.cost)}`}</span>
       <span class="grow"></span>
@@ -34,7 +34,7 @@ function Content({ span, source }) {
   const names = { chat_model: ["prompt", "answer"], llm: ["prompt", "answer"], tool: ["call", "result"], retriever: ["query", "documents"] }[span.kind] ?? ["input", "output"];
   return html`
     ${span.failure && html`<div class="failure" role="region" aria-label="Error">${span.failure.map((block, n) => html`<div key=${n} class=${block.name?.endsWith("traceback") ? "traceback" : ""}>
-      <h3>${block.name ?? "error"}</h3><${Whole} text=${block.text} source=${{ ...source, side: "error" }} class=${block.name?.endsWith("traceback") ? "mono" : ""} /></div>`)}</div>`}
+      <h3><${Line} text=${block.name ?? "error"} /></h3><${Whole} text=${block.text} source=${{ ...source, side: "error" }} class=${block.name?.endsWith("traceback") ? "mono" : ""} /></div>`)}</div>`}
     ${span.stream && html`<${Stream} stream=${span.stream} length=${span.seconds} />`}
     <div class="sides">
       <div class="side" aria-label=${names[0]}><h3>${names[0]}</h3><${Blocks} blocks=${span.inputs} source=${{ ...source, side: "inputs" }} nothing="nothing was logged" /></div>

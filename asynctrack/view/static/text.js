@@ -24,9 +24,37 @@ export function visible(text) {
   return parts;
 }
 
+// The same where there can be no elements: in options, titles and labels.
+export function plainly(text) {
+  return String(text ?? "").replace(HIDDEN, (all, one) => {
+    const code = one.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+    const times = all.length / one.length;
+    return `[U+${code}${times > 1 ? `×${times}` : ""}]`;
+  });
+}
+
 // A short text in a line: a name, a preview.
 export function Line({ text, class: name = "" }) {
   return html`<bdi class=${name}>${visible(String(text ?? "").replace(/\s+/g, " "))}</bdi>`;
+}
+
+const SHARE = 50_000;
+
+// A long text in shares that end with a line where they can: the browser lays out only what is seen.
+function shares(text) {
+  const found = [];
+  let at = 0;
+  while (at < text.length) {
+    let end = Math.min(text.length, at + SHARE);
+    if (end < text.length) {
+      const line = text.lastIndexOf("\n", end) + 1;
+      if (line > at + SHARE / 2) end = line;
+      else if (/[\ud800-\udbff]/.test(text[end - 1])) end -= 1;
+    }
+    found.push(text.slice(at, end));
+    at = end;
+  }
+  return found;
 }
 
 // A text of any length. A cut one offers the rest: `source` says where that is asked for.
@@ -41,7 +69,7 @@ export function Whole({ text, source, class: name = "" }) {
       while (at < text.length) {
         const { piece, next } = await ask("text", { ...source, number: text.number, at });
         if (next <= at) break;
-        pieces.push(piece);
+        pieces.push(...shares(piece));
         at = next;
       }
       setMore(pieces);
@@ -52,7 +80,7 @@ export function Whole({ text, source, class: name = "" }) {
   };
   const cut = text.length !== undefined;
   return html`<div class=${`logged ${name}`} dir="auto">${visible(text.text)}${more.map(
-    (piece, n) => html`<span key=${n}>${visible(piece)}</span>`,
+    (piece, n) => html`<div class="piece" key=${n}>${visible(piece)}</div>`,
   )}</div>
     ${cut && state === "cut" && source && html`<button class="link more" onClick=${load}>
       … load the whole: ${number(text.length)} characters, ${number(text.shown)} shown</button>`}

@@ -5,7 +5,7 @@ import { dollars, number, seconds, short, when } from "./format.js";
 import { Crumbs, Failed, Status, useChoice } from "./parts.js";
 import { go, here } from "./route.js";
 import { SpanDetail } from "./span.js";
-import { Line } from "./text.js";
+import { Line, plainly } from "./text.js";
 
 export function Trace({ route, state }) {
   const { asked } = route;
@@ -62,7 +62,7 @@ export function Trace({ route, state }) {
       <span class="grow"></span>
       ${beside("older") ? html`<a class="button" href=${beside("older")} title="The trace that started before this one  [">← older</a>` : ""}
       ${beside("newer") ? html`<a class="button" href=${beside("newer")} title="The trace that started after this one  ]">newer →</a>` : ""}</div>
-    <p class="quiet ids">trace <code><${Line} text=${answer.trace_id} /></code>${answer.tags.map((tag) => html` <span class="tag" key=${tag}><${Line} text=${tag} /></span>`)}</p>
+    <p class="quiet ids">${answer.spooled && html`<span class="badge open" title="Not delivered yet">in this machine's spool</span> `}trace <code><${Line} text=${answer.trace_id} /></code>${answer.tags.map((tag) => html` <span class="tag" key=${tag}><${Line} text=${tag} /></span>`)}</p>
     <${Waterfall} rows=${shown} all=${answer.spans} loaded=${rows.length} length=${answer.length} place=${place} folded=${folded} fold=${fold}
       choose=${(span) => go(link({ span }), { replace: true })} load=${load} live=${answer.status === "unfinished"} />
     ${row && html`<${SpanDetail} key=${row.place} source=${{ ...source, place: row.place }} version=${row.status === "unfinished" ? version : 0} tab=${asked.tab} setTab=${(tab) => go(link({ tab }), { replace: true })} />`}`;
@@ -108,7 +108,7 @@ function Waterfall({ rows, all, loaded, length, place, folded, fold, choose, loa
             event.stopPropagation();
             fold(row.place, !folded.has(row.place));
           }}>${folded.has(row.place) ? "▸" : "▾"}</button>` : html`<span class="fold"></span>`}
-          <i class="dot" title=${row.kind}></i><${Line} text=${row.name || row.kind} />${row.error ? html` <span class="bad">▲</span>` : ""}${row.orphan ? html` <small class="quiet" title="The span above it is not there">orphan</small>` : ""}</span>
+          <i class="dot" title=${plainly(row.kind)}></i><${Line} text=${row.name || row.kind} />${row.error ? html` <span class="bad">▲</span>` : ""}${row.orphan ? html` <small class="quiet" title="The span above it is not there">orphan</small>` : ""}</span>
         <span class="wf-bar"><i class="fill" style=${{ left: `${left}%`, width: `${width}%` }}></i>${
           row.first_token !== null && row.seconds ? html`<i class="first" title=${`first token after ${seconds(row.first_token)}`} style=${{ left: `${left}%`, width: `${Math.min(width, (row.first_token / whole) * 100)}%` }}></i>` : ""}
           <i class="model" style=${late ? { right: `${100 - left}%` } : { left: `${left + width}%` }}><${Line} text=${row.error ?? row.model ?? ""} /></i></span>

@@ -1,0 +1,44 @@
+"""Fixtures of the viewer's tests: a browser, and viewers to look at."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium.webdriver import Chrome
+
+from tests.view import demo
+from tests.view.browser import chromium, missing_browser
+from tests.view.serving import Viewer, viewer
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Chrome]:
+    """A Chromium for the tests of one file; without one they are skipped, and fail in CI."""
+    missing = missing_browser()
+    if missing is not None:
+        if os.environ.get("CI", "").lower() in ("1", "true"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with chromium() as driver:
+        yield driver
+
+
+@pytest.fixture(scope="session")
+def demo_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the demo, its prices beside it."""
+    place = tmp_path_factory.mktemp("demo")
+    demo.make(place / "runs")
+    (place / "prices.json").write_text(json.dumps(demo.PRICES))
+    return place
+
+
+@pytest.fixture(scope="module")
+def demo_viewer(demo_place: Path) -> Iterator[Viewer]:
+    """A viewer of the demo."""
+    options = ("--prices", str(demo_place / "prices.json"), "--no-spool")
+    with viewer(demo_place / "runs", *options) as served:
+        yield served

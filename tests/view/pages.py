@@ -1,0 +1,103 @@
+"""What the tests do in the browser, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
+
+Value = TypeVar("Value")
+
+# Set before any script of the page runs.
+_WATCH = """
+window.violations = [];
+document.addEventListener("securitypolicyviolation",
+    (event) => window.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+window.alert = window.confirm = window.prompt = () => { window.pwned = "dialog"; };
+"""
+
+
+class Page:
+    """A page in the browser.
+
+    Args:
+        driver: The browser.
+        url: The address that ``asynctrack view`` printed.
+    """
+
+    def __init__(self, driver: Chrome, url: str) -> None:
+        self.driver = driver
+        self.base = url.partition("?")[0]
+        driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _WATCH})
+        driver.get(url)
+
+    def go(self, route: str) -> None:
+        """Open a part of the page, as if its address had been typed."""
+        self.driver.get(f"{self.base}#/{route}")
+
+    def wait(self, condition: Callable[[], Value], what: str, seconds: float = 15) -> Value:
+        """Wait until something is there; a page that is drawn anew meanwhile is looked at again."""
+        waiting = WebDriverWait(
+            self.driver, seconds, 0.05, ignored_exceptions=[StaleElementReferenceException]
+        )
+        try:
+            return waiting.until(lambda _: condition())
+        except TimeoutException:
+            raise AssertionError(f"{what}; the page says: {self.text()[:2_000]}") from None
+
+    def all(self, selector: str) -> list[WebElement]:
+        """Return the elements of a selector."""
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def texts(self, selector: str) -> list[str]:
+        """Return their texts, in one look at the page."""
+        found: list[str] = self.run(
+            "return [...document.querySelectorAll(arguments[0])].map((one) => one.innerText)",
+            selector,
+        )
+        return found
+
+    def text(self) -> str:
+        """Return all text that is seen."""
+        return str(self.run("return document.body.innerText"))
+
+    def shows(self, selector: str, text: str = "", seconds: float = 15) -> WebElement:
+        """Wait for an element with a text in it."""
+
+        def found() -> WebElement | None:
+            return next((one for one in self.all(selector) if text in one.text), None)
+
+        element = self.wait(found, f"no {selector} with {text!r}", seconds)
+        assert element is not None
+        return element
+
+    def ready(self) -> None:
+        """Wait until everything is read."""
+        self.shows("main")
+        self.wait(lambda: not self.all(".progress"), "it is still reading")
+
+    def span(self, number: int) -> None:
+        """Choose a span in the waterfall, by its place in it."""
+        row = self.wait(lambda: self.all(".wf-row")[number : number + 1], f"span {number}")[0]
+        self.run("arguments[0].scrollIntoView({block: 'center'})", row)
+        row.click()
+        self.wait(lambda: row.get_attribute("aria-selected") == "true", "it is chosen")
+
+    def run(self, script: str, *values: Any) -> Any:
+        """Run a script in the page, from outside: the page's own rules do not hold for it."""
+        return self.driver.execute_script(script, *values)  # type: ignore[no-untyped-call]
+
+    def press(self, *keys: str) -> None:
+        """Press keys, wherever the focus is."""
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    @property
+    def hash(self) -> str:
+        """Where we are."""
+        return str(self.run("return location.hash"))

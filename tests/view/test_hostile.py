@@ -1,0 +1,208 @@
+"""Whatever was logged is text: no script runs, no request leaves, nothing hides."""
+
+# ruff: noqa: E501  # scripts and attacks stand in one line
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+
+from tests.view import hostile
+from tests.view.browser import console, network
+from tests.view.pages import Page
+from tests.view.serving import Viewer, viewer
+
+# What an element says, with every visible mark turned back into the character that it stands for.
+_SAYS = """
+const copy = arguments[0].cloneNode(true);
+for (const mark of copy.querySelectorAll(".hidden-char")) {
+    const [, code, times] = mark.textContent.match(/^U\\+([0-9A-F]+)(?:×(\\d+))?$/);
+    mark.replaceWith(String.fromCodePoint(parseInt(code, 16)).repeat(times ?? 1));
+}
+return copy.textContent;
+"""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
+    """A viewer of the hostile runs."""
+    root = tmp_path_factory.mktemp("hostile")
+    hostile.make(root)
+    with viewer(root, "--no-spool") as shown:
+        yield shown
+
+
+@pytest.fixture(scope="module")
+def visited(browser: Chrome, served: Viewer) -> Page:
+    """The page, opened once."""
+    page = Page(browser, served.url)
+    page.shows(".runs td", "plain")
+    page.ready()
+    return page
+
+
+@pytest.fixture
+def page(visited: Page, served: Viewer) -> Iterator[Page]:
+    """The page; after each test nothing has run, been refused by the browser, or been asked for."""
+    visited.go("")
+    visited.shows(".runs td", "plain")
+    yield visited
+    unharmed(visited, served)
+
+
+def unharmed(page: Page, served: Viewer) -> None:
+    """Nothing that was logged did anything."""
+    assert page.run("return window.pwned") is None
+    assert page.run("return ({}).polluted") is None
+    assert page.run("return window.violations") == []
+    everything = page.run("return document.title + document.body.innerText")
+    assert not set(everything) & set("\x1b\x07\x00\x9b\u202e\u2066\u200b\ufeff\u2028")
+    assert console(page.driver) == []
+    elements = "return document.querySelectorAll(arguments[0]).length"
+    assert (
+        page.run(
+            elements, "body script, body style, iframe, object, embed, body link, form[action]"
+        )
+        == 0
+    )
+    assert page.run(elements, "img") == page.run(elements, 'img[src="icon.svg"]') == 1
+    assert (
+        page.run("return [...document.links].filter((a) => !/^https?:/.test(a.href)).length") == 0
+    )
+    asked = [url for _, url in network(page.driver) if not url.startswith(("data:", "chrome"))]
+    assert [url for url in asked if not url.startswith(served.base)] == []
+
+
+def says(page: Page, selector: str) -> list[str]:
+    """What elements say, verbatim."""
+    return [page.run(_SAYS, one) for one in page.all(selector)]
+
+
+def open_trace(page: Page, name: str = hostile.EVERYTHING) -> None:
+    """Open a trace of the run with the hostile name."""
+    page.wait(lambda: hostile.RUN in says(page, ".runs td.name a"), "the run's name, verbatim")
+    links: Any = {page.run(_SAYS, one): one for one in page.all(".runs td.name a")}
+    links[hostile.RUN].click()
+    page.shows(".traces td", "deep")
+    wanted = " ".join(name.split())[:300]
+    named: Any = {page.run(_SAYS, one).strip(): one for one in page.all(".traces td.name a")}
+    match = next(link for text, link in named.items() if wanted.startswith(text[:200]) and text)
+    match.click()
+    page.shows(".wf-row[data-chosen]")
+    page.shows(".span .bar h2")
+
+
+def test_names_parameters_and_metrics(page: Page) -> None:
+    """Names of experiments, runs, parameters, metrics, tags and models are shown as they are."""
+    open_trace(page)
+    assert says(page, "#crumbs bdi")[:2] == [hostile.EXPERIMENT, hostile.RUN]
+    assert hostile.IMAGE in says(page, ".ids .tag")
+    page.driver.back()
+    page.shows(".pairs div")
+    assert hostile.SCRIPT in says(page, ".pairs dt")[0]
+    assert "__proto__" in says(page, ".pairs dt")
+
+
+def test_messages_are_verbatim(page: Page) -> None:
+    """Every message of a prompt is shown character for character, whatever is in it."""
+    open_trace(page)
+    page.wait(lambda: len(page.all(".wf-row")) == 3, "all spans")
+    page.span(1)
+    page.shows(".side .message", "human")
+    shown = says(page, ".side:first-child .message .logged")
+    assert shown[: len(hostile.ALL)] == list(hostile.ALL.values())
+    assert hostile.IMAGE in shown
+    assert hostile.TERMINAL in shown[-2] or any("\\u001b[31m" in text for text in shown)
+
+
+def test_inputs_are_verbatim(page: Page) -> None:
+    """Every field of an input is shown character for character, its name as well."""
+    open_trace(page)
+    page.span(0)
+    page.shows(".side .field", "script")
+    names = says(page, ".side:first-child .field h4")
+    shown = says(page, ".side:first-child .field .logged")
+    assert dict(zip(names, shown, strict=True)) | hostile.ALL == dict(
+        zip(names, shown, strict=True)
+    )
+
+
+def test_hidden_characters_are_seen(page: Page) -> None:
+    """Terminal escapes, bidi controls and invisible characters are shown by their numbers."""
+    open_trace(page)
+    page.span(0)
+    page.shows(".side .field", "bidi")
+    marks = set(page.texts(".side .hidden-char"))
+    assert {"U+001B", "U+0007", "U+0000", "U+009B", "U+202E", "U+2066", "U+2069", "U+200F", "U+200B",
+            "U+FEFF", "U+2060", "U+00AD", "U+3164", "U+2800", "U+2028", "U+E0041"} <= marks  # fmt: skip
+    raw = page.run("return document.querySelector('.side').textContent")
+    assert not set(raw) & set("\x1b\x07\x00\x9b\u202e\u2066\u200b\ufeff\u2028")
+
+
+def test_errors_are_verbatim(page: Page) -> None:
+    """Type, message, traceback and causes of an error are text."""
+    open_trace(page)
+    page.span(2)
+    page.shows(".failure", "TRACEBACK")
+    shown = says(page, ".failure .logged")
+    assert hostile.EVERYTHING in shown and hostile.LINK in shown
+    assert f"a.{hostile.SCRIPT}" in shown
+
+
+def test_attributes_raw_json_and_case(page: Page) -> None:
+    """Attributes and raw JSON hold the same; the test that is copied is Python with literals only."""
+    open_trace(page)
+    page.span(0)
+    page.shows("[role=tab]", "attributes").click()
+    page.shows(".field", "metadata")
+    page.shows("[role=tab]", "raw JSON").click()
+    page.shows(".logged.mono", '"inputs"')
+    assert hostile.SCRIPT in page.wait(lambda: says(page, ".span .logged.mono"), "raw JSON")[0]
+    page.shows("button", "copy as pytest case").click()
+    code = page.wait(lambda: says(page, ".case .logged"), "the case")[0]
+    module = ast.parse(code)
+    calls = [one for one in ast.walk(module) if isinstance(one, ast.Call)]
+    assert {ast.unparse(one.func) for one in calls} <= {
+        "pytest.raises",
+        "chain.invoke",
+        "type",
+        "str",
+    }
+    assert not set(code) & set("\x1b\u202e\u200b\ufeff")
+    page.shows("[role=tab]", "content").click()
+
+
+def test_ten_million_characters(page: Page) -> None:
+    """A long text is cut, and is there to its last character when it is asked for."""
+    open_trace(page)
+    page.span(1)
+    more = page.shows("button.more", "load the whole: 10,000,015 characters")
+    answer = ".side:last-child .logged"
+    assert (
+        len(page.run("return document.querySelector(arguments[0]).textContent", answer)) == 20_000
+    )
+    more.click()
+    page.wait(lambda: page.run("return document.querySelector(arguments[0]).textContent.endsWith('<b>the end</b>U+202E')", answer), "all of it", 60)  # fmt: skip
+    assert page.run(_SAYS, page.all(answer)[0]) == hostile.LONG
+    page.span(0)
+
+
+def test_deep_values(page: Page) -> None:
+    """A value that is nested very deep, and a number no browser holds, are shown in full."""
+    open_trace(page, "deep")
+    page.shows(".side", "12345678901234567890")
+    assert any(hostile.SCRIPT.replace('"', '\\"') in text for text in says(page, ".side .logged"))
+
+
+def test_compare(page: Page) -> None:
+    """The comparison shows names, parameters and answers as text, too."""
+    for box in page.all(".runs input[type=checkbox]"):
+        box.click()
+    page.driver.find_element(By.LINK_TEXT, "compare the two").click()
+    page.shows(".pairs-table td")
+    assert "differs" in page.texts(".parameters td")
