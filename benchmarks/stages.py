@@ -96,25 +96,35 @@ def new_capture() -> Any:
     return Capture(tokens="stream", redactor=Redactor(), observations=Observations())
 
 
-def _records(captured: list[Captured]) -> list[dict[str, Any]]:
-    """Return the records that the capture stage hands to the encode stage."""
+Recorded = tuple[dict[str, Any], Any, bytes]
+"""What the capture stage hands to the encode stage: a record, those of its values that may be
+large, and its attributes, encoded before."""
+
+
+def _records(captured: list[Captured]) -> list[Recorded]:
+    """Return what the capture stage hands to the encode stage."""
+    records: list[Recorded] = []
+    capture = new_capture()
+    encode = capture._encode
+
+    def keep(record: dict[str, Any], values: Any = None, attributes: bytes = b"") -> bytes:
+        records.append((record, values, attributes))
+        body: bytes = encode(record, values, attributes)
+        return body
+
+    capture._encode = keep
+    for name, arguments, options in captured:
+        getattr(capture, name)(*arguments, **options)
+    return records
+
+
+def _encoded(recorded: Recorded) -> bytes:
+    """Encode as the capture does, without looking for secrets."""
     from asynctrack import _payload
 
-    records: list[dict[str, Any]] = []
-    encode = _payload.encode
-
-    def keep(record: dict[str, Any]) -> bytes:
-        records.append(record)
-        return encode(record)
-
-    capture = new_capture()
-    _payload.encode = keep
-    try:
-        for name, arguments, options in captured:
-            getattr(capture, name)(*arguments, **options)
-    finally:
-        _payload.encode = encode
-    return records
+    record, values, attributes = recorded
+    body = _payload.encode(record, values)
+    return body[:-1] + attributes if attributes else body
 
 
 @contextmanager
@@ -135,7 +145,7 @@ def _capture_stages(captured: list[Captured]) -> list[Stage]:
     from asynctrack._redact import Redactor
 
     records = _records(captured)
-    bodies = [_payload.encode(record) for record in records]
+    bodies = [_encoded(record) for record in records]
     plain = [orjson.loads(body) for body in bodies]
     redactor = Redactor()
     capture = new_capture()
@@ -147,8 +157,10 @@ def _capture_stages(captured: list[Captured]) -> list[Stage]:
 
     def run_encode(_: Any) -> None:
         encode = _payload.encode
-        for record in records:
-            encode(record)
+        for record, values, attributes in records:
+            body = encode(record, values)
+            if attributes:
+                body[:-1] + attributes
 
     def bare_orjson(_: Any) -> None:
         dumps = orjson.dumps
@@ -172,7 +184,6 @@ def _capture_stages(captured: list[Captured]) -> list[Stage]:
 
 
 def _line_stages(captured: list[Captured], folder: Path) -> list[Stage]:
-    from asynctrack import _payload
     from asynctrack._buffer import Buffer
     from asynctrack._encode import compress
     from asynctrack._format import line_prefix, number_line
@@ -180,7 +191,7 @@ def _line_stages(captured: list[Captured], folder: Path) -> list[Stage]:
     from asynctrack._store import Store
 
     records = _records(captured)
-    bodies = [_payload.encode(record) for record in records]
+    bodies = [_encoded(record) for record in records]
     writer_id = "0" * 24
     prefix = line_prefix(writer_id)
     lines = [number_line(prefix, seq, body) for seq, body in enumerate(bodies, 1)]
@@ -232,7 +243,7 @@ def _line_stages(captured: list[Captured], folder: Path) -> list[Stage]:
         compressor.compress(raw)
 
     def encode_and_compress(_: Any) -> None:
-        encode = _payload.encode
+        encode = _encoded
         made = [number_line(prefix, seq, encode(record)) for seq, record in enumerate(records, 1)]
         compress(b"".join(made), "zstd")
 

@@ -577,3 +577,51 @@ def test_a_failed_capture_is_counted_and_warned_about_once(
     assert len(events_in_folder(tmp_path)) == 1
     warnings = [r for r in caplog.records if "could not capture on_chain_end" in r.message]
     assert len(warnings) == 1
+
+
+@pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
+def test_a_subclass_may_override_a_callback(sync: bool, tmp_path: Path) -> None:
+    """What a subclass defines itself is called, and finds ours with super()."""
+    seen: list[str] = []
+    with tracker(tmp_path, spool_dir=tmp_path / "spool") as plain:
+        sink = plain._sink
+        if sync:
+
+            class Mine(SyncHandler):
+                def on_chain_start(self, *args: Any, **kwargs: Any) -> None:
+                    seen.append("mine")
+                    super().on_chain_start(*args, **kwargs)
+
+            Mine(sink).on_chain_start(None, {"a": 1}, run_id=RUN)
+        else:
+
+            class MineToo(AsyncHandler):
+                async def on_chain_start(self, *args: Any, **kwargs: Any) -> None:
+                    seen.append("mine")
+                    await super().on_chain_start(*args, **kwargs)
+
+            asyncio.run(MineToo(sink).on_chain_start(None, {"a": 1}, run_id=RUN))
+    assert seen == ["mine"]
+    assert sum(event["event"] == "chain_start" for event in events_in_folder(tmp_path)) == 1
+
+
+def test_each_request_gets_its_own_attributes(tmp_path: Path) -> None:
+    """Attributes are remembered by all that they depend on: also None from NaN, 1 from True."""
+    values: list[Any] = [0.5, 1, True, 1.0, None, float("nan"), "1", 0.5, [1], ["a"], 0, 1]
+    with tracker(tmp_path, spool_dir=tmp_path / "spool") as handler:
+        for value in values:
+            handler.on_chat_model_start(
+                SERIALIZED | {"kwargs": {}},
+                [[HumanMessage("hi")]],
+                run_id=uuid.uuid4(),
+                metadata={"ls_provider": "p"},
+                invocation_params={"temperature": value, "seed": 1},
+            )
+    found = [
+        event["attributes"].get("gen_ai.request.temperature")
+        for event in events_in_folder(tmp_path)
+        if event["event"] == "chat_model_start"
+    ]
+    nan = {"$type": "float", "value": "nan"}
+    expected = [0.5, 1, True, 1.0, None, nan, "1", 0.5, None, ["a"], 0, 1]
+    assert list(map(repr, found)) == list(map(repr, expected))
