@@ -20,6 +20,8 @@ from asynctrack._retry import RetryBudget, RetryPolicy
 
 OPEN_AFTER: Final = 5
 """Failures in a row after which nothing but a probe at a time is sent."""
+OUTAGE: Final = 5.0
+"""Seconds of nothing but failures after which the retries of what waited are not counted."""
 HALVE_INTERVAL: Final = 1.0
 """Seconds between two cuts of the limit: failures of one round of uploads count once."""
 
@@ -39,6 +41,8 @@ class Flow:
         self._failures = 0
         self._not_before = float("-inf")
         self._cut_at = float("-inf")
+        self.opened = 0.0
+        """When it last began to count as down."""
 
     @property
     def allowed(self) -> int:
@@ -71,6 +75,8 @@ class Flow:
         if now - self._cut_at >= HALVE_INTERVAL:
             self._cut_at = now
             self._limit = max(1.0, self._limit / 2.0)
+        if self._failures == OPEN_AFTER:
+            self.opened = now
         if self.open:
             probes = self._failures - OPEN_AFTER + 1
             self._not_before = now + self._policy.wait(probes, uniform, retry_after)
@@ -99,6 +105,7 @@ class Gate:
         self._monotonic = monotonic
         self._uniform = uniform
         self._under_way = 0
+        self._retries = asyncio.Lock()
         self._changed: asyncio.Event | None = None
 
     async def enter(self, *, first: bool = True) -> None:
@@ -128,7 +135,7 @@ class Gate:
 
     def succeeded(self) -> None:
         """Give the turn back: it worked."""
-        if self._flow.open:
+        if self._flow.open and self._monotonic() - self._flow.opened >= OUTAGE:
             self._budget.recovered()
         self._flow.succeeded()
         self.leave()
@@ -143,12 +150,13 @@ class Gate:
         return self._flow.open or self._budget.take(self._monotonic())
 
     async def afford_retry(self) -> None:
-        """Wait until the budget has a retry, and take it."""
-        while not self._budget.take(self._monotonic()):
-            if self._changed is None:
-                self._changed = asyncio.Event()
-            with anyio.move_on_after(self._budget.wait(self._monotonic())):
-                await self._changed.wait()
+        """Wait until the budget has a retry, and take it; first come, first served."""
+        async with self._retries:
+            while not self._budget.take(self._monotonic()):
+                if self._changed is None:
+                    self._changed = asyncio.Event()
+                with anyio.move_on_after(self._budget.wait(self._monotonic())):
+                    await self._changed.wait()
 
     async def pause(self, seconds: float) -> None:
         """Wait before the next attempt; not longer than until the service is known to be back."""

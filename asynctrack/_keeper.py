@@ -31,7 +31,7 @@ KEEP_FREE: Final = 512 * 1024 * 1024
 """Bytes of the disk that the spool leaves to others."""
 COMMIT_INTERVAL: Final = 0.01
 """Seconds between two commits to the disk with ``durability="power"``: one for all events."""
-MAPPED_PIECES: Final = 4
+MAPPED_PIECES: Final = 2
 """Full segments that stay mapped while they wait; further ones are read back from disk."""
 _BUSY_TRIES: Final = 50
 _BUSY_WAIT: Final = 0.01
@@ -172,6 +172,10 @@ class Keeper:
                         " was accepted survives the process but perhaps not a power failure.",
                     )
                 done = {**done, segment.index_path: events} if len(done) < 1000 else {}
+
+    async def unmap(self, piece: SegmentPiece) -> None:
+        """Let go of the memory of a piece that has been read: its file holds it."""
+        await anyio.to_thread.run_sync(self._unmap, piece.segment)
 
     async def unmap_waiting(self) -> None:
         """Let go of the memory of full segments that will not be uploaded soon."""

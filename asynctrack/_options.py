@@ -96,7 +96,7 @@ class Options:
     max_delay: float = 5.0
     upload_concurrency: int = 4
     close_timeout: float = 30.0
-    close_patience: float = 5.0
+    close_patience: float = 4.0
     close_on_sigterm: bool = False
     bucket: str | None = None
     prefix: str | None = None

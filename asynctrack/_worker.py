@@ -362,6 +362,8 @@ class Worker:
             self._recorder.refused(piece.first_seq, last_seq)
             lost = piece.events
         else:
+            if isinstance(piece, SegmentPiece) and self._keeper is not None:
+                await self._keeper.unmap(piece)
             try:
                 refused = await self._upload(batch, failures, deferrable=True)
             except DeferredError as deferred:

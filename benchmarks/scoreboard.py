@@ -8,7 +8,7 @@ in the end, how long the process took to end, and how much memory it took; see `
 Peers are an extra of their own: ``langsmith``, ``langfuse``, ``opentelemetry-sdk`` with
 ``opentelemetry-exporter-otlp-proto-http`` and ``openinference-instrumentation-langchain``. Those
 not installed are left out and named. Writes ``results/scoreboard.json`` and ``scoreboard.md``. All
-of it takes about 20 minutes on two cores, ``--quick`` a few; quick results go to a folder of their
+of it takes about 10 minutes on two cores, ``--quick`` a few; quick results go to a folder of their
 own, they are no figures to quote.
 """
 
@@ -41,10 +41,8 @@ SCENARIOS: Final = (
         workload="payload-100kb",
     ),
 )
-HURRIED: Final = "asynctrack, `close_timeout=5`"
 ROWS: Final = (
     Row("asynctrack", tracers.OURS),
-    Row(HURRIED, tracers.OURS, {"close_timeout": 5.0}),
     Row("LangSmith", "LangSmith"),
     Row("Langfuse", "Langfuse"),
     Row("OpenTelemetry (OpenInference, batch)", "OpenInference + OTel batch"),
@@ -55,8 +53,6 @@ QUICK: Final = ("well", "kill", "hang")
 
 def applies(row: Row, scenario: Scenario) -> bool:
     """Tell whether a cell says anything: some rows differ in some scenarios only."""
-    if row.title == HURRIED:
-        return scenario.name in ("hang", "503")
     if row.tracer == tracers.BASE:  # what the workload itself takes
         return scenario.workload != SCENARIOS[0].workload or scenario.name == "well"
     return True

@@ -308,11 +308,13 @@ async def test_power_syncs_before_memory_is_let_go_and_before_sealing(
         await parts.keeper.supply()
         parts.put(PIECE_EVENTS)
     await parts.keeper.unmap_waiting()
-    assert syncs.names == ["00000005.open", "00000005.idx"]
+    assert syncs.names == [
+        f"0000000{number}.{kind}" for number in (3, 4, 5) for kind in ("open", "idx")
+    ]
     piece = parts.buffer.take()
     assert isinstance(piece, SegmentPiece)
     await parts.keeper.seal(piece)
-    assert syncs.names[2:] == ["00000001.open", "00000001.idx"]
+    assert syncs.names[6:] == ["00000001.open", "00000001.idx"]
     parts.keeper.close()
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynctrack._retry import MAX_RETRY_AFTER, RetryPolicy, parse_retry_after
+from asynctrack._retry import MAX_RETRY_AFTER, RetryBudget, RetryPolicy, parse_retry_after
 from tests.property.strategies import any_text, quick
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc).timestamp()
@@ -104,3 +104,50 @@ def test_any_header(header: str) -> None:
     seconds = parse_retry_after(header, NOW)
     assert seconds is None or seconds >= 0
     assert 0 <= RetryPolicy().wait(1, 0.5, seconds) <= MAX_RETRY_AFTER + 1
+
+
+# -- the budget -----------------------------------------------------------------------------------
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(["first", "retry", "recovered"]), st.floats(0.0, 0.5)),
+        max_size=300,
+    )
+)
+def test_retries_are_a_share_of_all_requests(steps: list[tuple[str, float]]) -> None:
+    """Whatever is asked for and when: a fifth of all requests, what was saved up, and one a second.
+
+    What is saved up is there once, and once more after each outage.
+    """
+    budget = RetryBudget(most=10.0, interval=1.0)
+    now, firsts, retries, outages = 0.0, 0, 0, 0
+    for what, seconds in steps:
+        now += seconds
+        if what == "first":
+            budget.attempted()
+            firsts += 1
+        elif what == "recovered":
+            budget.recovered()
+            outages += 1
+        elif budget.wait(now) == 0.0:
+            assert budget.take(now)
+            retries += 1
+        else:
+            assert not budget.take(now)
+        assert retries <= 0.25 * firsts + 10 * (1 + outages) + now + 1
+
+
+def test_a_budget_that_is_used_up() -> None:
+    """Then one a second, as nothing is ever given up; four first attempts earn another."""
+    budget = RetryBudget(most=2.0, interval=1.0)
+    assert [budget.take(100.0) for _ in range(4)] == [True, True, True, False]
+    assert budget.wait(100.25) == 0.75
+    assert [budget.take(101.0), budget.take(101.0)] == [True, False]
+    for _ in range(3):
+        budget.attempted()
+    assert not budget.take(101.5)
+    budget.attempted()
+    assert budget.take(101.5)
+    budget.recovered()
+    assert [budget.take(101.6) for _ in range(3)] == [True, True, False]

@@ -260,7 +260,7 @@ def test_any_call_may_fail(
 ) -> None:
     """From the k-th time on, for a while: no callback raises, and all is delivered once."""
     spool = tmp_path / "spool"
-    calls = 0
+    calls, rounds = 0, max(4, time)
     original = getattr(os, call)
 
     def concerns_spool(argument: Any) -> bool:
@@ -283,19 +283,19 @@ def test_any_call_may_fail(
     with tracker(
         tmp_path / "out", spool_dir=str(spool), max_batch_events=10, max_delay=0.01
     ) as handler:
-        for _ in range(max(4, time)):
+        for _ in range(rounds):
             put(handler, 10)
             assert handler.flush()
     monkeypatch.setattr(os, call, original)
     if sys.version_info >= (3, 11):  # pathlib of 3.10 keeps its own references to these
         assert calls >= time, "it never came to that"
     end = handler.statistics()
-    assert end.accepted == end.delivered == 40 and not end.dropped
-    assert_exactly_once_without_spans(tmp_path / "out", 40)
+    assert end.accepted == end.delivered == 10 * rounds and not end.dropped
+    assert_exactly_once_without_spans(tmp_path / "out", 10 * rounds)
     # What could not be deleted is replayed: the same objects again.
     with tracker(tmp_path / "own", spool_dir=str(spool)) as other:
         until_in_thread(lambda: {path.name for path in writers(spool)} <= {other_id(other)})
-    assert_exactly_once_without_spans(tmp_path / "out", 40)
+    assert_exactly_once_without_spans(tmp_path / "out", 10 * rounds)
 
 
 def other_id(handler: Any) -> str:
