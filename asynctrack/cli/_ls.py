@@ -164,10 +164,10 @@ def _show(
                 "events": words.count(one.events),
                 "spooled": words.count(one.spooled),
                 "size": words.size(one.bytes),
-                "began": words.moment(one.start_unix_nano),
+                "began": words.minute(one.start_unix_nano),
             }
             cells.append([row[column] for column in columns])
-        screen.table(columns, cells, right=_RIGHT)
+        screen.table(columns, cells, right=_RIGHT, whole={"state", "began"})
     runs = [one for _, some in experiments for one in some]
     screen.line()
     if exact:

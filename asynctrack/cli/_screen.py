@@ -12,7 +12,7 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Container, Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,6 +83,7 @@ class Screen:
         rows: Sequence[Sequence[str]],
         *,
         right: Container[str] = (),
+        whole: Container[str] = (),
     ) -> None:
         """Print a table.
 
@@ -90,11 +91,14 @@ class Screen:
             columns: The headings.
             rows: The cells.
             right: Headings of columns that are aligned at the right: numbers.
+            whole: Headings of columns whose cells are not broken on a narrow terminal, as are
+                numbers: ids and times.
         """
         cells = [[printable(cell, lines=False) for cell in row] for row in (columns, *rows)]
         numbers = [name in right for name in columns]
         if self._rich:
-            self._rich_table(cells, numbers)
+            kept = [name in right or name in whole for name in columns]
+            self._rich_table(cells, numbers, kept)
             return
         widths = [max(_width(row[n]) for row in cells) for n in range(len(columns))]
         for row in cells:
@@ -104,17 +108,40 @@ class Screen:
                 parts.append(room + cell if number else cell + room)
             self._write("  ".join(parts).rstrip())
 
-    def _rich_table(self, cells: list[list[str]], numbers: list[bool]) -> None:
+    def _rich_table(self, cells: list[list[str]], numbers: list[bool], kept: list[bool]) -> None:
         from rich import box
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for name, number in zip(cells[0], numbers, strict=True):
-            table.add_column(Text(name), overflow="fold", justify="right" if number else "left")
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for name, number, whole in zip(*self._fitted(cells, numbers, kept), strict=True):
+            justify: Literal["left", "right"] = "right" if number else "left"
+            table.add_column(Text(name), overflow="fold", justify=justify, no_wrap=whole)
         for row in cells[1:]:
             table.add_row(*(Text(cell) for cell in row))
         self._console().print(table)
+
+    def _fitted(
+        self, cells: list[list[str]], numbers: list[bool], kept: list[bool]
+    ) -> tuple[list[str], list[bool], list[bool]]:
+        """Return headings, and which columns are kept whole, so that all of it fits: what does not
+        fit is broken, never cut off; headings of numbers first, then columns from the right on."""
+        names, kept = list(cells[0]), list(kept)
+        widths = [max((_width(row[n]) for row in cells[1:]), default=0) for n in range(len(names))]
+        room = self._console().width - 2 * len(names) - 1
+
+        def fits() -> bool:
+            lines = [max(map(_width, name.split("\n"))) for name in names]
+            sizes = zip(lines, widths, kept, strict=True)
+            return sum(max(line, width) if whole else 6 for line, width, whole in sizes) <= room
+
+        if not fits():
+            for column, number in enumerate(numbers):
+                names[column] = names[column].replace(" ", "\n") if number else names[column]
+        for column in reversed(range(1, len(names))):
+            if not numbers[column] and not fits():
+                kept[column] = False
+        return names, numbers, kept
 
     def _console(self) -> Console:
         if self._made is None:

@@ -185,7 +185,7 @@ def run(options: argparse.Namespace) -> int:
         title = f"Failed: {summary.failed:,}"
         if summary.failed > len(remarkable.failed):
             title += f", the last {len(remarkable.failed)}"
-        _show_traces(title, remarkable.failed, screen, errors=True)
+        _show_failed(title, remarkable.failed, screen)
     if remarkable.unfinished:
         _show_traces("Not whole", remarkable.unfinished, screen)
     if recorded.problems:
@@ -206,9 +206,12 @@ def _show(recorded: RecordedRun, summary: RunSummary, screen: Screen, *, priced:
         screen.line(uri)
     manifest = recorded.manifest
     dropped = sum(manifest.dropped.values())
-    state = "closed" if summary.closed else "open"
+    state = "no manifest yet"
+    if summary.writers:
+        several = "" if summary.writers == 1 else "s"
+        state = f"{'closed' if summary.closed else 'open'}, {summary.writers} writer{several}"
     facts = {
-        "state": f"{state}, {summary.writers} writer{'' if summary.writers == 1 else 's'}",
+        "state": state,
         "time": f"{words.moment(summary.start_unix_nano)} – {words.moment(summary.end_unix_nano)}"
         if summary.start_unix_nano
         else "",
@@ -267,32 +270,43 @@ def _show(recorded: RecordedRun, summary: RunSummary, screen: Screen, *, priced:
         )
 
 
-def _show_traces(
-    title: str, lines: list[TraceLine], screen: Screen, *, errors: bool = False
-) -> None:
+def _show_traces(title: str, lines: list[TraceLine], screen: Screen) -> None:
     from . import _words as words
 
     if not lines:
         return
     screen.heading(title)
-    columns = ["trace", "name", "took", "spans", "tokens in", "tokens out", "started"]
+    columns = ["trace", "name", "took", "spans", "tokens in", "tokens out", "began"]
     screen.table(
-        columns + ["error"] * errors,
+        columns,
         [
             [
                 line.trace_id,
                 line.name,
-                words.seconds(line.duration),
+                words.seconds(line.duration) or "–",
                 words.count(line.spans),
                 words.count(line.input_tokens),
                 words.count(line.output_tokens),
-                words.moment(line.start_unix_nano),
-                *([f"in {line.error_span}: {words.one_line(line.error, 100)}"] if errors else []),
+                words.minute(line.start_unix_nano),
             ]
             for line in lines
         ],
         right={"took", "spans", "tokens in", "tokens out"},
+        whole={"trace", "began"},
     )
+
+
+def _show_failed(title: str, lines: list[TraceLine], screen: Screen) -> None:
+    from . import _words as words
+
+    screen.heading(title)
+    for line in lines:
+        screen.parts(
+            (line.trace_id, ""),
+            (f"  {line.name}", "bold"),
+            (f"  {words.seconds(line.duration)}  {words.minute(line.start_unix_nano)}", ""),
+        )
+        screen.parts((f"  in {line.error_span}: ", ""), (words.one_line(line.error, 200), "red"))
 
 
 def _percentiles(name: str, values: Percentiles, say: Any) -> list[str]:

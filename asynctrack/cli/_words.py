@@ -65,6 +65,11 @@ def moment(unix_nano: int | None) -> str:
     return at.strftime("%Y-%m-%d %H:%M:%SZ")
 
 
+def minute(unix_nano: int | None) -> str:
+    """Return a time, in UTC to the minute."""
+    return f"{moment(unix_nano)[:16]}Z" if unix_nano is not None else ""
+
+
 def clock(unix_nano: int) -> str:
     """Return the time of day, in UTC to the millisecond."""
     at = datetime.fromtimestamp(unix_nano // 10**9, tz=timezone.utc)

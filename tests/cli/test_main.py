@@ -6,6 +6,7 @@ import argparse
 import importlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -232,3 +233,40 @@ def test_numbers_that_json_lacks_are_text() -> None:
     """Documents are strict JSON: NaN and infinity as SageMaker stores them."""
     value = {1: [float("nan"), float("inf"), -0.5], "x": (1, None)}
     assert plain(value) == {"1": ["nan", "inf", -0.5], "x": [1, None]}
+
+
+@pytest.mark.parametrize("columns", (60, 80, 100, 200))
+def test_a_table_is_broken_and_never_cut_off(columns: int, tmp_path: Path) -> None:
+    """On a terminal of any width every cell is there, and no line is wider than it."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    make_run(tmp_path, "a-run-with-a-rather-long-name", [{"tokens": (123_456, 7)}])
+    terminal, tty = pty.openpty()
+    fcntl.ioctl(tty, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    process = subprocess.Popen(
+        [*CLI, "ls", str(tmp_path)], stdout=tty, stderr=subprocess.DEVNULL, env=environment
+    )
+    os.close(tty)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(terminal, 4096)
+        except OSError:
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(terminal)
+    assert process.wait(timeout=30) == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode()).replace("\r", "")
+    lines = text[text.index("jokes:") :].split("From manifests")[0].splitlines()[1:]
+    assert max(map(len, lines)) <= columns
+    table = "\n".join(lines)
+    assert "123,456" in table and "…" not in table
+    for cell in ("a-run-with-a-rather-long-name", "closed", "2026-01-01"):
+        letters = iter("".join(table.split()))
+        assert all(letter in letters for letter in cell), "in this order, if not beside each other"
