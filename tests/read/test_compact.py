@@ -15,7 +15,7 @@ import duckdb
 import pytest
 
 import asynctrack
-from asynctrack import _compact
+from asynctrack import _compact_file
 from asynctrack._backends._s3_read import Access
 from asynctrack._compact import CompactReport, compact_run
 from asynctrack._compacted import read_compacted
@@ -99,7 +99,7 @@ def test_events_are_the_same_before_and_after(
     many: RunFolder, monkeypatch: pytest.MonkeyPatch, group_rows: int
 ) -> None:
     """One file for each day; events come once, in the same order, with and without segments."""
-    monkeypatch.setattr(_compact, "GROUP_ROWS", group_rows)
+    monkeypatch.setattr(_compact_file, "GROUP_ROWS", group_rows)
     before = content(open_run(many.path))
     assert len(before) == 50
     there = segments(many)
