@@ -15,26 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
-from asynctrack import _payload, _tables
-from asynctrack._compacted import (
-    CompactFile,
-    CompactStore,
-    Piece,
-    decode_file,
-    read_compacted,
-)
-from asynctrack._decode import Damage, Event, json_text, read_events
+from asynctrack import _tables
+from asynctrack._compact_file import FileWriter, Segment, events_of, rows_of, verify_file
+from asynctrack._compacted import CompactFile, CompactStore, decode_file, read_compacted
 from asynctrack._errors import ReadError
-from asynctrack._format import compact_manifest_name, compact_name, compact_prefix
-from asynctrack._listing import Listing, StoredArtifact, list_run
-from asynctrack._merge import AHEAD, Fetched, Fetcher
-from asynctrack._parquet import NAMES, line_of, row_of, schema_of
+from asynctrack._format import compact_manifest_name, compact_prefix
+from asynctrack._listing import Listing, list_run
+from asynctrack._merge import AHEAD, Fetcher
 from asynctrack._sources import GoneError, Location, WritableStore
 
 FILE_BYTES: Final = 1024 * 1024 * 1024
-"""Lines of one Parquet file at the most, in bytes; of one row group, and how many."""
-GROUP_BYTES: Final = 8 * 1024 * 1024
-GROUP_ROWS: Final = 20_000
+"""Lines of one Parquet file at the most, in bytes."""
 IDLE: Final = 3600.0
 """Seconds without a word from an open writer until its segments are compacted."""
 
@@ -83,13 +74,6 @@ class CompactReport:
     deletable: int = 0
     orphans: list[str] = field(default_factory=list)
     kept: list[Kept] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    artifact: StoredArtifact
-    name: str
-    raw_bytes: int
 
 
 def compact_run(
@@ -151,7 +135,7 @@ def compact_run(
 
 def _segments(
     location: Location, listing: Listing, now: float, report: CompactReport
-) -> Iterator[_Segment]:
+) -> Iterator[Segment]:
     """Yield the segments that may be compacted: listed, and of writers that are done."""
     receipts = {one.name: one for writer in listing.writers for one in writer.artifacts}
     writing = {
@@ -170,19 +154,19 @@ def _segments(
                 reason = "no manifest lists its checksum (yet)"
                 report.kept.append(Kept(artifact.uri, reason, fault=False))
             else:
-                yield _Segment(artifact, name, receipts[name].raw_bytes)
+                yield Segment(artifact, name, receipts[name].raw_bytes)
 
 
-def _groups(segments: Iterable[_Segment]) -> Iterator[list[_Segment]]:
+def _groups(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
     """Yield the segments of each file: of one day, by writer and sequence number."""
-    days: dict[str, list[_Segment]] = {}
+    days: dict[str, list[Segment]] = {}
     for segment in segments:
         days.setdefault(segment.artifact.place.day, []).append(segment)
     for _, found in sorted(days.items()):
         found.sort(
             key=lambda one: (one.artifact.place.writer_id, one.artifact.place.first_seq, one.name)
         )
-        group: list[_Segment] = []
+        group: list[Segment] = []
         size = 0
         for segment in found:
             if group and size + segment.raw_bytes > FILE_BYTES:
@@ -197,7 +181,7 @@ def _write(
     pyarrow: Any,
     location: Location,
     store: WritableStore,
-    segments: Sequence[_Segment],
+    segments: Sequence[Segment],
     fetcher: Fetcher,
     report: CompactReport,
     progress: Progress,
@@ -206,13 +190,13 @@ def _write(
     prefix = compact_prefix(location.prefix)
     with tempfile.TemporaryDirectory(prefix="asynctrack-compact-") as folder:
         path = Path(folder) / "events.parquet"
-        writer = _Writer(pyarrow, path)
+        writer = FileWriter(pyarrow, path)
         try:
             last: tuple[str, int] = ("", 0)
             fetched = fetcher.fetch(segment.artifact for segment in segments)
             for segment, one in zip(segments, fetched, strict=True):
-                events, reason = _events_of(one)
-                lines = None if reason else _lines(events)
+                events, reason = events_of(one)
+                lines = None if reason else rows_of(events)
                 if lines is None:
                     reason = reason or "it holds something that a table cannot hold"
                     report.kept.append(Kept(segment.artifact.uri, reason))
@@ -229,7 +213,7 @@ def _write(
         day = segments[0].artifact.place.day
         file = writer.file(day)
         store.write(prefix + file.name, path)
-    _verify(prefix, store, file)
+    verify_file(prefix, store, file)
     manifest = compact_manifest_name(file.name.rpartition("/")[2].removesuffix(".parquet"))
     store.write(prefix + manifest, file.encode())
     # What is stored is what counts: read it back as every reader will.
@@ -244,175 +228,12 @@ def _write(
     return file
 
 
-def _events_of(fetched: Fetched) -> tuple[list[Event], str]:
-    """Return a segment's events, or why it is left alone."""
-    if fetched.content is None:
-        return [], "it is not there any more"
-    if not fetched.intact:
-        return [], "it is not what its manifest lists"
-    damage: list[Damage] = []
-    artifact = fetched.artifact
-    events = list(read_events(fetched.content, artifact.key, artifact.place, damage.append))
-    if damage:
-        return [], f"line {damage[0].line} is damaged: {damage[0].reason}"
-    return events, ""
-
-
-def _lines(events: Iterable[Event]) -> list[tuple[tuple[Any, ...], bytes]] | None:
-    """Return the row and the line of each event; None where one is not the same afterwards."""
-    found = []
-    for event in events:
-        row = row_of(event.raw)
-        line = line_of(dict(zip(NAMES, row, strict=True)))
-        if not _same(_payload.decode(line), event.raw):
-            return None
-        found.append((row, line))
-    return found
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Compare as JSON does: 1, 1.0 and true are three values."""
-    return _sorted(one) == _sorted(other)
-
-
-def _sorted(event: Any) -> str | None:
-    return json_text({key: event[key] for key in sorted(event)})
-
-
-class _Writer:
-    """Writes rows to a Parquet file, and notes where each segment's are."""
-
-    def __init__(self, pyarrow: Any, path: Path) -> None:
-        self._pyarrow = pyarrow
-        self._schema = schema_of(pyarrow)
-        parquet = _tables.load("asynctrack compact", "pyarrow.parquet")
-        self._path = path
-        self._file = parquet.ParquetWriter(
-            path,
-            self._schema,
-            compression="zstd",
-            sorting_columns=parquet.SortingColumn.from_ordering(
-                self._schema, [("writer_id", "ascending"), ("seq", "ascending")]
-            ),
-            use_dictionary=["writer_id", "event", "name", "model", "parent_span_id", "trace_id"],
-        )
-        self._rows: list[tuple[Any, ...]] = []
-        self._bytes = 0
-        self._group = 0
-        self.pieces: list[Piece] = []
-
-    def add(
-        self,
-        segment: _Segment,
-        events: Sequence[Event],
-        lines: Sequence[tuple[tuple[Any, ...], bytes]],
-        after: int,
-    ) -> None:
-        """Write a segment's events that come after a number: what came before is there already."""
-        wanted = [pair for event, pair in zip(events, lines, strict=True) if event.seq > after]
-        size = sum(len(line) for _, line in wanted)
-        if self._rows and (
-            self._bytes + size > GROUP_BYTES or len(self._rows) + len(wanted) > GROUP_ROWS
-        ):
-            self._flush()
-        digest = hashlib.sha256()
-        for _, line in wanted:
-            digest.update(line)
-        place = segment.artifact.place
-        first = max(place.first_seq, after + 1)
-        self.pieces.append(
-            Piece(
-                segment.name, str(segment.artifact.sha256), min(first, place.last_seq + 1),
-                place.last_seq, self._group, len(self._rows), len(wanted), size,
-                digest.hexdigest(),
-            )
-        )  # fmt: skip
-        self._rows += [row for row, _ in wanted]
-        self._bytes += size
-
-    def close(self) -> None:
-        """Write the rest."""
-        try:
-            self._flush()
-        finally:
-            self._file.close()
-
-    def file(self, day: str) -> CompactFile:
-        """Return what is in the file."""
-        parquet = _tables.load("asynctrack compact", "pyarrow.parquet")
-        # The same segments make the same file: run again, it takes the place of the first one.
-        identity = hashlib.sha256(f"pyarrow {self._pyarrow.__version__}\n".encode())
-        for piece in self.pieces:
-            identity.update(f"{piece.name} {piece.sha256}\n".encode())
-        size = self._path.stat().st_size
-        metadata = parquet.read_metadata(self._path)
-        groups = [_range_of(metadata.row_group(n)) for n in range(metadata.num_row_groups)]
-        digest = hashlib.sha256()
-        with self._path.open("rb") as content:
-            while block := content.read(1024 * 1024):
-                digest.update(block)
-        return CompactFile(
-            name=compact_name(day, identity.hexdigest()[:24]),
-            size=size,
-            sha256=digest.hexdigest(),
-            footer=size - metadata.serialized_size - 8,
-            groups=tuple(groups),
-            pieces=tuple(self.pieces),
-        )
-
-    def _flush(self) -> None:
-        if not self._rows:
-            return
-        columns = list(zip(*self._rows, strict=True))
-        arrays = [
-            self._pyarrow.array(column, field.type)
-            for column, field in zip(columns, self._schema, strict=True)
-        ]
-        table = self._pyarrow.Table.from_arrays(arrays, schema=self._schema)
-        self._file.write_table(table, row_group_size=max(1, len(self._rows)))
-        self._rows = []
-        self._bytes = 0
-        self._group += 1
-
-
-def _range_of(group: Any) -> tuple[int, int]:
-    starts, ends = [], []
-    for number in range(group.num_columns):
-        column = group.column(number)
-        start = column.data_page_offset
-        if column.dictionary_page_offset is not None:
-            start = min(start, column.dictionary_page_offset)
-        starts.append(start)
-        ends.append(start + column.total_compressed_size)
-    return min(starts), max(ends)
-
-
-def _verify(prefix: str, store: WritableStore, file: CompactFile) -> None:
-    """Read every segment's rows back from where the file is stored, and compare checksums.
-
-    Raises:
-        ReadError: Something is not what was written.
-    """
-    pieces = {piece.name: (file, piece) for piece in file.pieces}
-    rows = CompactStore(store, prefix, pieces)
-    for piece in file.pieces:
-        if not piece.rows:
-            continue
-        key = rows.key(file, piece)
-        found = hashlib.sha256(rows.read(key)).hexdigest()
-        if found != piece.lines_sha256:
-            raise ReadError(
-                f"{store.uri(key)} is not what was written there: nothing is deleted, and the file"
-                " does not count. Run compact again"
-            )
-
-
 def _is_sound(
     location: Location, store: WritableStore, file: CompactFile, report: CompactReport
 ) -> bool:
     """Tell whether a file of an earlier run is still what it was."""
     try:
-        _verify(compact_prefix(location.prefix), store, file)
+        verify_file(compact_prefix(location.prefix), store, file)
     except ReadError as error:
         uri = store.uri(compact_prefix(location.prefix) + file.name)
         report.kept.append(Kept(uri, f"its segments are not deleted: {error}"))
@@ -424,7 +245,7 @@ def _delete(
     location: Location,
     store: WritableStore,
     file: CompactFile,
-    segments: Iterable[_Segment],
+    segments: Iterable[Segment],
     report: CompactReport,
     *,
     check: bool = False,

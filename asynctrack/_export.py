@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Protocol
 
 from asynctrack import _tables
 from asynctrack._csv import safe_cell
@@ -39,6 +39,16 @@ EVERY: Final = 1_000
 Progress = Callable[[int], None]
 
 
+class Sink(Protocol):
+    """Where bytes go; a file that is open for writing is one."""
+
+    def write(self, content: bytes, /) -> object:
+        """Take bytes, all of them."""
+
+    def flush(self) -> object:
+        """Pass on what is held."""
+
+
 @dataclass(frozen=True, slots=True)
 class Exported:
     """What was written.
@@ -55,7 +65,7 @@ class Exported:
 def export_run(
     run: RecordedRun,
     format: str,  # noqa: A002  # what users call it
-    out: IO[bytes],
+    out: Sink,
     *,
     table: str | None = None,
     limit: int = 0,
@@ -132,7 +142,7 @@ def new_file(path: Path, *, replace: bool = False) -> Iterator[IO[bytes]]:
 class _Counter(io.RawIOBase):
     """Counts what goes into a file."""
 
-    def __init__(self, out: IO[bytes]) -> None:
+    def __init__(self, out: Sink) -> None:
         super().__init__()
         self._out = out
         self.bytes = 0
@@ -142,7 +152,7 @@ class _Counter(io.RawIOBase):
 
     def write(self, content: Any) -> int:
         size = memoryview(content).nbytes
-        self._out.write(content)
+        self._out.write(bytes(content))  # Arrow's buffers are no bytes
         self.bytes += size
         return size
 

@@ -64,11 +64,16 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """One trace: its events, and how many ids it has."""
+    """One trace: its events, how many ids it has, and how many of its events count tokens."""
 
     name: str
     lines: tuple[Line, ...]
     ids: int
+    counted: int
+
+
+Tally = dict[str, int]
+"""What a tracker's metrics would add up to, by the metric's name."""
 
 
 def record_templates() -> dict[str, Template]:
@@ -133,11 +138,12 @@ def _template(name: str, content: bytes) -> Template:
         ended = b'"event":"llm_end"' in body
         calls += ended  # its own end comes after the time it took
         lines.append(Line((*parts, body[at:]), tuple(slots), moment - start, calls))
-    return Template(name, tuple(lines), len(ids))
+    counted = sum("read" in line.slots for line in lines)
+    return Template(name, tuple(lines), len(ids), counted)
 
 
 def traces(
-    templates: dict[str, Template], random_: random.Random, start: int, span: int
+    templates: dict[str, Template], random_: random.Random, start: int, span: int, tally: Tally
 ) -> Iterator[list[tuple[int, bytes]]]:
     """Yield blocks of overlapping traces without end: time and body of each event, in order.
 
@@ -146,6 +152,7 @@ def traces(
         random_: Draws everything.
         start: When the first one starts, in nanoseconds.
         span: Nanoseconds from one block to the next.
+        tally: Is added to.
     """
     names = list(WEIGHTS)
     weights = list(WEIGHTS.values())
@@ -170,6 +177,14 @@ def traces(
             values["topic"] = random_.choice(topics)
             values["read"] = b"%d" % (high % 1500 + 10)
             values["written"] = b"%d" % (high % 700 + 1)
+            for metric, value in (
+                ("asynctrack.trace.count", 1),
+                ("asynctrack.trace.errors", name == "failing"),
+                ("gen_ai.client.operation.count", template.counted),
+                ("gen_ai.usage.input_tokens", template.counted * (high % 1500 + 10)),
+                ("gen_ai.usage.output_tokens", template.counted * (high % 700 + 1)),
+            ):
+                tally[metric] = tally.get(metric, 0) + value
             for line in template.lines:
                 moment = began + line.offset + line.calls * latency
                 values["time"] = b"%d" % moment
@@ -225,7 +240,8 @@ def write_run(
         size = 0
         first = 1
         pages = 0
-        made = traces(templates, random_, START + number, span)
+        tally: Tally = {}
+        made = traces(templates, random_, START + number, span, tally)
         while seq < share:
             for _, body in next(made):
                 seq += 1
@@ -248,7 +264,10 @@ def write_run(
             state="closed",
             counts=counts,
             parameters={"temperature": round(random_.random(), 2), "scenario": run},
-            metrics={},
+            metrics={
+                name: {"count": 1, "sum": value, "min": value, "max": value, "last": value}
+                for name, value in tally.items()
+            },
         )
         _put(root / manifest_name(writer_id), content)
         written += seq

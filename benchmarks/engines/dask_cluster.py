@@ -2,9 +2,8 @@
 
     python dask_cluster.py s3://bucket/prefix [--endpoint-url URL] [--scheduler tcp://…:8786]
 
-No code of asynctrack: every task reads one segment. Times are taken in microseconds, which Dask's
-sums keep whole. Without ``--scheduler`` the cluster is a few
-processes of this machine.
+No code of asynctrack: every task reads one segment. Times are taken in microseconds, which Dask
+keeps whole. Without ``--scheduler`` the cluster is a few processes of this machine.
 """
 
 from __future__ import annotations

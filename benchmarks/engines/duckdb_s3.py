@@ -3,9 +3,9 @@
     python duckdb_s3.py s3://bucket/prefix [--endpoint-url URL]
 
 No code of asynctrack: the segments are newline-delimited JSON below Hive keys. Times are taken in
-microseconds. Where DuckDB may
-download its extension httpfs, ``INSTALL httpfs; LOAD httpfs; CREATE SECRET (TYPE s3, PROVIDER
-credential_chain)`` takes the place of s3fs here; the statement stays the same.
+microseconds. Where DuckDB may download its extension httpfs, ``INSTALL httpfs; LOAD httpfs; CREATE
+SECRET (TYPE s3, PROVIDER credential_chain)`` takes the place of s3fs here; the statement stays the
+same.
 """
 
 from __future__ import annotations

@@ -27,8 +27,14 @@ def test_generated_runs_are_sound_and_varied(tmp_path: Path) -> None:
     assert {"tool", "retriever", "prompt", "parser"} < {span.kind for span in spans}
     assert any(span.error for span in spans)
     assert any(span.stream for span in spans)
-    assert len({span.start_unix_nano // (86_400 * 10**9) for span in spans}) == 2
+    assert len({(span.start_unix_nano or 0) // (86_400 * 10**9) for span in spans}) == 2
     assert len({span.duration for span in spans if span.kind == "chat_model"}) > 100
+    sums = {name: metric.sum for name, metric in run.metrics.items()}
+    summary = run.summary()
+    assert sums["asynctrack.trace.count"] == summary.traces == len(traces)
+    assert sums["asynctrack.trace.errors"] == summary.failed > 0
+    assert sums["gen_ai.usage.input_tokens"] == summary.input_tokens
+    assert sums["gen_ai.usage.output_tokens"] == summary.output_tokens
     assert all("fish 0" not in str(span.inputs) for span in spans)
 
 

@@ -15,7 +15,7 @@ import duckdb
 import pytest
 
 import asynctrack
-from asynctrack import _compact
+from asynctrack import _compact_file
 from asynctrack._backends._s3_read import Access
 from asynctrack._compact import CompactReport, compact_run
 from asynctrack._compacted import read_compacted
@@ -99,7 +99,7 @@ def test_events_are_the_same_before_and_after(
     many: RunFolder, monkeypatch: pytest.MonkeyPatch, group_rows: int
 ) -> None:
     """One file for each day; events come once, in the same order, with and without segments."""
-    monkeypatch.setattr(_compact, "GROUP_ROWS", group_rows)
+    monkeypatch.setattr(_compact_file, "GROUP_ROWS", group_rows)
     before = content(open_run(many.path))
     assert len(before) == 50
     there = segments(many)
@@ -126,7 +126,7 @@ def test_other_engines_read_each_event_once(many: RunFolder) -> None:
     """The Parquet files have Hive keys and columns; the documented glob still reads segments."""
     compact(many)
     root = many.root / "asynctrack"
-    rows = duckdb.sql(
+    rows = duckdb.execute(
         f"SELECT experiment, run, dt::VARCHAR AS dt, count(*), count(DISTINCT (writer_id, seq)),"
         f" max(model), max(output_tokens) FROM read_parquet("
         f"'{root}/v1-compact/experiment=*/run=*/dt=*/*.parquet', hive_partitioning = true)"
@@ -137,9 +137,9 @@ def test_other_engines_read_each_event_once(many: RunFolder) -> None:
         ("jokes", "one", "2026-01-02", 10, 10, "m", 7),
     ]
     for path in parquet(many):
-        found = duckdb.sql(f"SELECT writer_id, seq FROM '{path}'").fetchall()
+        found = duckdb.execute(f"SELECT writer_id, seq FROM '{path}'").fetchall()
         assert found == sorted(found)
-    found = duckdb.sql(
+    found = duckdb.execute(
         f"SELECT count(*) FROM read_json_auto('{root}/v1/experiment=jokes/**/dt=*/*.jsonl.zst',"
         " hive_partitioning = true, union_by_name = true)"
     ).fetchall()

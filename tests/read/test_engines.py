@@ -119,7 +119,7 @@ def test_duckdb_and_a_dask_cluster_answer_the_same(
     # What was compacted holds the same.
     for found in locate_runs(place, None, Access(**access)):
         compact_run(found.locations[0], now=4e9)
-    rows = duckdb.sql(
+    rows = duckdb.execute(
         f"SELECT count(*), count(DISTINCT (writer_id, seq)), sum(output_tokens)::BIGINT"
         f" FROM '{s3.folder}/p/asynctrack/v1-compact/*/*/*/*.parquet' WHERE event = 'llm_end'"
     ).fetchall()
@@ -186,7 +186,7 @@ def test_the_athena_columns_are_the_fields(tmp_path: Path) -> None:
     (found,) = locate_runs(tmp_path, None, Access())
     compact_run(found.locations[0], now=4e9)
     (path,) = tmp_path.glob("asynctrack/v1-compact/*/*/*/*.parquet")
-    described = duckdb.sql(
+    described = duckdb.execute(
         f"DESCRIBE SELECT * FROM read_parquet('{path}', hive_partitioning = false)"
     ).fetchall()
     kinds = {

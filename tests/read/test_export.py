@@ -76,7 +76,7 @@ def hostile_run(folder: RunFolder) -> RecordedRun:
     """Every text of every span is hostile."""
     lines = []
     for number, text in enumerate(HOSTILE):
-        fields = {"span_id": f"{text}{number}", "trace_id": f"{text}{number}"}
+        fields: dict[str, Any] = {"span_id": f"{text}{number}", "trace_id": f"{text}{number}"}
         lines += [
             event(
                 2 * number + 1, kind="chain_start", **fields, name=text, inputs={text: [text]},
@@ -366,7 +366,7 @@ def test_memory_is_bounded(
     out = Nowhere()
     tracemalloc.start()
     try:
-        export_run(run, format, out)  # type: ignore[arg-type]
+        export_run(run, format, out)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
