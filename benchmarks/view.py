@@ -1,0 +1,260 @@
+"""The viewer over a million events, in a real Chromium: ``python -m benchmarks.view [--save]``.
+
+Measured are the time until the index is built, the first paint after that, and how long the page
+takes to answer each thing one can do there: from the event in the browser to the frame that shows
+its result, the server's work, the network of this machine and the drawing included. And how long a
+trace takes from its delivery to a page that is open.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks._measure import environment, save
+from benchmarks.generate import generate
+from tests.view.browser import chromium
+from tests.view.pages import Page
+from tests.view.serving import Viewer, viewer
+
+FIRST_PAINT: Final = 1.0
+INTERACTION: Final = 0.2
+REPEATED: Final = 9
+"""Each interaction is measured so often, after one that does not count."""
+LIVE: Final = 10
+
+# Acts, waits until the page shows what is expected, and for the frame after it.
+_MEASURE: Final = """
+const [act, expected, done] = arguments;
+const run = new Function("page", act), shown = new Function("page", "return " + expected);
+const all = (selector) => [...document.querySelectorAll(selector)];
+const page = {
+  all,
+  one: (selector) => document.querySelector(selector),
+  text: (selector) => (document.querySelector(selector)?.innerText ?? ""),
+  heading: () => (document.querySelector("main section.card h2")?.innerText ?? ""),
+  settled: () => !document.querySelector(".stale") && document.querySelector(".list.traces"),
+  type: (value) => {
+    const field = document.querySelector("input[type=search]");
+    field.value = value;
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+  },
+  choose: (label, value) => {
+    const field = document.querySelector(`[aria-label="${label}"]`);
+    field.value = value;
+    field.dispatchEvent(new Event("change", { bubbles: true }));
+  },
+  go: (hash) => { location.hash = hash; },
+  link: (text) => all("a").find((one) => one.innerText.trim() === text),
+};
+window.page = page;
+const began = performance.now();
+let acted = false;
+const step = () => {
+  if (acted && shown(page)) requestAnimationFrame(() => done(performance.now() - began));
+  else requestAnimationFrame(step);
+};
+run(page);
+acted = true;
+step();
+"""
+
+# The frame in which the runs are first seen, from the start of the navigation.
+_FIRST: Final = """
+const look = () => document.querySelector(".runs td.name")
+  ? requestAnimationFrame(() => { window.firstShown = performance.now(); })
+  : requestAnimationFrame(look);
+look();
+"""
+
+
+def main() -> None:
+    """Measure, print, and save where it is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--save", action="store_true", help="as benchmarks/results/view.json")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch) / "runs"
+        events = generate(root, options.events)
+        other = generate(root, 50_000, experiment="other", seed=1)
+        result = measure(root, events)
+        result["live"] = live(Path(scratch) / "live")
+    result = {
+        "environment": environment(),
+        "load": os.getloadavg(),
+        "other_events": other,
+        **result,
+    }
+    print(json.dumps(result, indent=2))
+    if options.save:
+        print(save("view", result))
+
+
+def measure(root: Path, events: int) -> dict[str, Any]:
+    """Measure building, first paint and interactions."""
+    began = time.perf_counter()
+    with viewer(root, "--no-spool") as served, chromium(1280, 900) as driver:
+        page = Page(driver, served.url)
+        page.wait(lambda: page.run("return document.querySelector('.runs')") is not None, "runs")
+        while_building = time.perf_counter() - began
+        page.wait(lambda: not page.all(".progress"), "the index", 900)
+        built = time.perf_counter() - began
+        memory = _memory(served)
+        driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _FIRST})
+        paints = []
+        for _ in range(REPEATED):
+            driver.get("about:blank")
+            driver.get(served.base)
+            page.wait(lambda: page.run("return window.firstShown ?? 0") > 0, "the first paint")
+            paint, shown = page.run(
+                "return [performance.getEntriesByName('first-contentful-paint')[0].startTime,"
+                " window.firstShown]"
+            )
+            paints.append((paint / 1e3, shown / 1e3))
+        done = interactions(page)
+    worst = max(one["max"] for one in done.values())
+    return {
+        "events": events,
+        "page_while_building_seconds": round(while_building, 2),
+        "index_seconds": round(built, 1),
+        "index_events_per_second": round(events / built),
+        "server_memory_bytes": memory,
+        "first_paint_seconds": _spread([paint for paint, _ in paints]),
+        "first_paint_with_runs_seconds": _spread([shown for _, shown in paints]),
+        "first_paint_limit": FIRST_PAINT,
+        "interactions_seconds": done,
+        "slowest_interaction": worst,
+        "interaction_limit": INTERACTION,
+        "within_limits": worst < INTERACTION and max(shown for _, shown in paints) < FIRST_PAINT,
+    }
+
+
+def interactions(page: Page) -> dict[str, dict[str, float]]:
+    """Do everything one can do, several times; return the seconds each took."""
+    links = page.run(
+        "return [...document.querySelectorAll('.runs td.name a')].map((a) => [a.innerText, a.hash])"
+    )
+    big = next(link for name, link in links if name.startswith("generated/"))
+    small = next(link for name, link in links if name.startswith("other/"))
+    pair = f"#/compare?a={big.split('/')[-1]}&b={small.split('/')[-1]}"
+    words = {"common": "harbour", "two": '"tell me" whale', "rare": "storm 77", "none": "zzzzzz"}
+    home = ("page.go('#/')", "page.one('.runs td.name')")
+    run = (
+        f"page.go('{big}')",
+        "page.settled() && page.one('.chart .bar') && page.one('.tile')"
+        " && !page.heading().includes('matching')",
+    )
+    counted = "page.settled() && page.heading().includes('matching')"
+    other_rows = "page.settled() && page.text('.traces tbody') !== page.mark"
+    shown = "page.one('.wf-row') && page.one('.side')"
+    mark = "page.mark = page.text('.traces tbody'); "
+    _do(page, *run)
+    trace = page.run("return document.querySelector('.traces td.name a').hash")
+
+    def to(query: str, expected: str) -> tuple[tuple[str, str], tuple[str, str]]:
+        return run, (f"{mark}page.go('{big}?{query}')", expected)
+
+    cases: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
+        "experiment page": (run, home),
+        "sort runs": (home, ("page.link('p95').click()", "page.link('p95 ↓')")),
+        "run page": (home, run),
+        **{
+            f"search: {name}": (run, (f"page.type({word!r})", counted))
+            for name, word in words.items()
+        },
+        "filter: outcome": (run, ("page.choose('outcome', 'error')", counted)),
+        "filter: model": (run, ("page.choose('any model', 'other-large')", counted)),
+        "filter: name": (run, (_second("any name"), counted)),
+        "filter: slower than": to("slower=1", counted),
+        "filter: tokens": to("tokens=100", counted),
+        "filter: search, model and duration": to("text=fish&model=other-large&slower=0.1", counted),
+        "sort: slowest": to("sort=slowest", other_rows),
+        "next page": (run, (f"{mark}page.link('next →').click()", other_rows)),
+        "page 1000": to("page=999", other_rows),
+        "trace page": (run, ("page.one('.traces td.name a').click()", shown)),
+        "choose a span": (
+            (f"page.go('{trace}')", shown),
+            (
+                "page.mark = page.text('.span h2'); page.all('.wf-row').find((one) =>"
+                " !one.hasAttribute('data-chosen') && !page.mark.includes("
+                "one.querySelector('.wf-name bdi').innerText)).click()",
+                "page.one('.side') && page.text('.span h2') !== page.mark",
+            ),
+        ),
+        "compare": (home, (f"page.go('{pair}')", "page.one('.pairs-table, .plain')")),
+    }
+    done = {}
+    for name, (before, action) in cases.items():
+        times = []
+        for _ in range(REPEATED + 1):
+            page.run("location.hash = '#/'")
+            _do(page, *before)
+            times.append(_do(page, *action))
+        done[name] = _spread(times[1:])
+    return done
+
+
+def live(root: Path) -> dict[str, float]:
+    """Return how long traces take from their delivery to a page that is open."""
+    from asynctrack import tracker
+
+    times = []
+    with tracker(root, experiment_name="live", run_name="live") as handler:
+        _trace(handler, "begin")
+        handler.flush()
+        with viewer(root, "--no-spool") as served, chromium() as driver:
+            page = Page(driver, served.url)
+            page.shows(".runs td.name a").click()
+            page.shows(".traces td")
+            for number in range(LIVE):
+                _trace(handler, f"trace {number}")
+                handler.flush()
+                delivered = time.perf_counter()
+                shown: Callable[[], bool] = lambda number=number: (  # type: ignore[misc]  # noqa: E731
+                    f"trace {number}" in page.text()
+                )
+                page.wait(shown, "the trace")
+                times.append(time.perf_counter() - delivered)
+    return _spread(times)
+
+
+def _trace(handler: Any, text: str) -> None:
+    from langchain_core.runnables import RunnableLambda
+
+    RunnableLambda(str).invoke(text, config={"callbacks": [handler]})
+
+
+def _do(page: Page, act: str, expected: str) -> float:
+    milliseconds: float = page.driver.execute_async_script(_MEASURE, act, expected)  # type: ignore[no-untyped-call]
+    return milliseconds / 1e3
+
+
+def _second(label: str) -> str:
+    """Choose the second of the values that are offered."""
+    field = f"page.one('[aria-label=\"{label}\"]')"
+    return f"page.choose('{label}', {field}.options[2].value)"
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    ordered = sorted(values)
+    middle = ordered[len(ordered) // 2]
+    return {"median": round(middle, 4), "max": round(ordered[-1], 4), "count": len(ordered)}
+
+
+def _memory(served: Viewer) -> int:
+    status = Path(f"/proc/{served.process.pid}/status")
+    if not status.exists():
+        return 0
+    line = next(one for one in status.read_text().splitlines() if one.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024
+
+
+if __name__ == "__main__":
+    main()

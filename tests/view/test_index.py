@@ -1,0 +1,235 @@
+"""The index of a run that grows: every event once, in order, with the library's own numbers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asynctrack import open_run
+from asynctrack._backends._s3_read import Access
+from asynctrack._decode import Event
+from asynctrack._manifests import Problem
+from asynctrack._open import Found, locate_runs
+from asynctrack._prices import cost_of, read_prices
+from asynctrack._ranges import SeqSet
+from asynctrack._trace import TraceBuilder
+from asynctrack.view import _queries
+from asynctrack.view._filters import Filters
+from asynctrack.view._index import Index
+from asynctrack.view._indexer import Indexer
+from asynctrack.view._news import PATIENCE, News
+from tests.read.making import RunFolder, event
+from tests.view import demo
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now
+
+
+def found(place: Path) -> list[Found]:
+    """The runs in a folder."""
+    return locate_runs(place, None, Access(None, None, None, None))
+
+
+class Reader:
+    """Reads what is new in a run."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.clock = Clock()
+        self.problems: list[Problem] = []
+        (run,) = found(folder.root)
+        self.news = News(run, None, self.problems.append, self.clock)
+
+    def read(self) -> list[int]:
+        """The numbers of the events that are new."""
+        self.news.look()
+        return [one.seq for one in self.news.events()]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    """A run in a folder, with its first two events."""
+    made = RunFolder(tmp_path)
+    made.artifact([event(1), event(2)])
+    return made
+
+
+def test_each_event_is_news_once(folder: RunFolder) -> None:
+    """What is new is told once, in whatever artifacts it is stored, and how often."""
+    reader = Reader(folder)
+    assert reader.read() == [1, 2]
+    assert reader.read() == []
+    folder.artifact([event(3), event(4)])
+    folder.artifact([event(2), event(3)])
+    assert reader.read() == [3, 4]
+    folder.artifact([event(4), event(5)])
+    assert reader.read() == [5]
+    assert reader.problems == []
+
+
+def test_what_follows_a_gap_waits_for_it(folder: RunFolder) -> None:
+    """Events wait for those before them, which may be on their way; not for ever."""
+    reader = Reader(folder)
+    folder.artifact([event(5)])
+    assert reader.read() == [1, 2]
+    assert reader.news.look().waiting == 1
+    folder.artifact([event(3), event(4)])
+    assert reader.read() == [3, 4, 5]
+    folder.artifact([event(9)])
+    assert reader.read() == []
+    reader.clock.now += PATIENCE - 0.1
+    assert reader.read() == []
+    reader.clock.now += 0.2
+    assert reader.read() == [9]
+    folder.artifact([event(7)])
+    assert reader.read() == [7], "it came too late, and is read all the same"
+
+
+def test_nothing_waits_for_a_closed_writer(folder: RunFolder) -> None:
+    """A writer that has ended delivers nothing more: what it left out is not waited for."""
+    folder.artifact([event(5)])
+    folder.manifest()
+    reader = Reader(folder)
+    assert reader.read() == [1, 2, 5]
+    assert reader.news.look().closed
+
+
+def test_what_cannot_be_read_is_told_once(folder: RunFolder) -> None:
+    """A damaged artifact is set aside and named; the others are read."""
+    damaged = folder.artifact([event(3)])
+    folder.artifact([event(4)])
+    folder.manifest()
+    damaged.write_bytes(b"damaged")
+    reader = Reader(folder)
+    assert reader.read() == [1, 2, 4]
+    assert reader.read() == []
+    assert [Path(one.object).name for one in reader.problems] == [damaged.name]
+
+
+def test_first_missing_number() -> None:
+    """The first number that was not seen is the one after the range that a number is in."""
+    seen = SeqSet()
+    seen.add(3, 5)
+    seen.add(6, 7)
+    assert [seen.first_missing(seq) for seq in (1, 3, 7, 8)] == [1, 8, 8, 8]
+
+
+def test_changed_traces_are_told_until_they_are_complete() -> None:
+    """A trace that is open is told of when events were added to it, and not otherwise."""
+    builder = TraceBuilder(0)
+    ids: dict[str, Any] = {"trace_id": "a", "span_id": "a"}
+    assert list(builder.add(Event(event(1, kind="chain_start", **ids)))) == []
+    assert [one.trace_id for one in builder.changed()] == ["a"]
+    assert builder.changed() == []
+    (trace,) = builder.add(Event(event(2, kind="chain_end", **ids)))
+    assert trace.complete and builder.changed() == []
+
+
+@pytest.fixture(scope="module")
+def indexed(demo_place: Path) -> Iterator[tuple[Index, Indexer]]:
+    """The index of the demo."""
+    prices = read_prices(demo_place / "prices.json")
+    assert prices is not None
+    index = Index()
+    place = demo_place / "runs"
+    indexer = Indexer(index, lambda: found(place), lambda span: cost_of(span, prices), None)
+    indexer.start(found(place))
+    wait_for(lambda: all(run.phase == "ready" for run in indexer.runs), indexer)
+    yield index, indexer
+    indexer.stop()
+    index.close()
+    assert not index.path.exists()
+
+
+def wait_for(condition: Callable[[], bool], indexer: Indexer) -> None:
+    """Wait until the index is as it should be."""
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until, [vars(run) for run in indexer.runs]
+        indexer.watched(None)
+        time.sleep(0.02)
+
+
+def test_numbers_are_those_of_the_library(indexed: tuple[Index, Indexer], demo_place: Path) -> None:
+    """Counts, percentiles, tokens and cost of each run are the ones that ``summary`` gives."""
+    index, indexer = indexed
+    totals = _queries.totals(index, [run.number for run in indexer.runs])
+    assert len(indexer.runs) == len(demo.VERSIONS)
+    for run in indexer.runs:
+        summary = open_run(run.uris[0], spool_dir=False).summary(prices=demo_place / "prices.json")
+        total = totals[run.number]
+        seconds = summary.trace_seconds
+        assert total["latency"] == [seconds.p50, seconds.p90, seconds.p95, seconds.p99]
+        assert total["slowest"] == seconds.max
+        assert (total["traces"], total["spans"]) == (summary.traces, summary.spans)
+        assert (total["errors"], total["model_calls"]) == (summary.errors, summary.model_calls)
+        assert total["input_tokens"] == summary.input_tokens
+        assert total["output_tokens"] == summary.output_tokens
+        assert total["cost"] == pytest.approx(summary.cost)
+        assert run.parameters == summary.parameters and run.closed
+
+
+def test_filters_choose_what_they_say(indexed: tuple[Index, Indexer]) -> None:
+    """Every filter chooses exactly the traces that it describes; pages hold each of them once."""
+    index, indexer = indexed
+    run = next(run for run in indexer.runs if run.name == "v1-baseline").number
+
+    def chosen(**asked: str) -> list[dict[str, Any]]:
+        filters = Filters.of(asked)
+        rows: list[dict[str, Any]] = []
+        for page in range(10):
+            part = _queries.traces(index, run, filters, "newest", page)
+            rows += part[:50]
+            if len(part) <= 50:
+                break
+        assert _queries.overview(index, run, filters)["totals"]["traces"] == len(rows)
+        return rows
+
+    every = chosen()
+    assert len({row["trace_id"] for row in every}) == len(every) == 220
+    conditions: dict[str, tuple[dict[str, str], Callable[[dict[str, Any]], bool]]] = {
+        "slower": ({"slower": "1.5"}, lambda row: row["duration"] >= 1.5),
+        "faster": ({"faster": "0.7"}, lambda row: row["duration"] < 0.7),
+        "tokens": (
+            {"tokens": "600"}, lambda row: row["input_tokens"] + row["output_tokens"] >= 600
+        ),
+        "tag": ({"tag": "us"}, lambda row: "us" in row["tags"]),
+        "error": ({"status": "error"}, lambda row: row["errors"] > 0),
+        "ok": ({"status": "ok"}, lambda row: row["status"] == "ok"),
+        "text": ({"text": "STUDENT discount"}, lambda row: "student discount" in row["input"]),
+        "both": (
+            {"tag": "eu", "slower": "1.2"},
+            lambda row: "eu" in row["tags"] and row["duration"] >= 1.2,
+        ),
+        "model": ({"model": "other"}, lambda row: False),
+    }  # fmt: skip
+    for name, (asked, condition) in conditions.items():
+        got = {row["trace_id"] for row in chosen(**asked)}
+        assert got == {row["trace_id"] for row in every if condition(row)}, name
+        assert len(got) < len(every), name
+
+
+def test_charts_hold_every_trace(indexed: tuple[Index, Indexer]) -> None:
+    """The bins of the histogram and the buckets of the course over time add up to all traces."""
+    index, indexer = indexed
+    for run in indexer.runs:
+        found = _queries.overview(index, run.number, Filters())
+        assert sum(one["traces"] for one in found["bins"]) == found["totals"]["traces"]
+        assert sum(one["traces"] for one in found["buckets"]) == found["totals"]["traces"]
+        assert {one["bucket"] for one in found["buckets"]} <= set(range(found["bucket_count"]))
+        for one in found["bins"]:
+            filters = Filters(slower=one["from"], faster=one["to"])
+            assert (
+                _queries.overview(index, run.number, filters)["totals"]["traces"] == one["traces"]
+            )

@@ -1,0 +1,280 @@
+"""The viewer's pure parts: blocks, test cases, filters, rows; and its command."""
+
+# ruff: noqa: E501  # payloads as they are logged
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.messages.utils import convert_to_messages
+
+from asynctrack import MissingExtraError, OptionError, open_run
+from asynctrack.cli import main
+from asynctrack.view._blocks import BEGINNING, BUDGET, MAX_BLOCKS, SHOWN, Side
+from asynctrack.view._filters import Filters
+from asynctrack.view._pages import _stream, _varying
+from asynctrack.view._pytest_case import LONGEST, pytest_case
+from asynctrack.view._rows import rows_of
+from tests.read.making import RunFolder, event
+
+SPAN = {"kind": "chain", "name": "My Chain", "span_id": "01a2-ffff", "start": 1_767_225_600 * 10**9}
+
+
+class Model:
+    """Answers as it is told to, and notes what it was given."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.given: Any = None
+
+    def invoke(self, given: Any) -> Any:
+        """Answer."""
+        self.given = given
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def run_case(code: str, subject: Model) -> None:
+    """Run a copied test as pytest would."""
+    names: dict[str, Any] = {}
+    exec(compile(code, "case", "exec"), names)  # what it may hold is tested with hostile content
+    (test,) = [value for name, value in names.items() if name.startswith("test_")]
+    test(subject)
+
+
+def case(payload: dict[str, Any], uri: str = "s3://b/run/", **span: Any) -> str:
+    """A test case of a span."""
+    return pytest_case({**SPAN, **span}, payload, "trace", uri)
+
+
+def test_a_case_of_a_chain_passes_and_fails() -> None:
+    """The copied test passes with the recorded answer and fails with another one."""
+    code = case({"inputs": {"topic": "fish\u202e\n'\"\\"}, "outputs": "a joke"})
+    subject = Model("a joke")
+    run_case(code, subject)
+    assert subject.given == {"topic": "fish\u202e\n'\"\\"}
+    assert "def test_my_chain_01a2ffff(chain):" in code and "\u202e" not in code
+    with pytest.raises(AssertionError):
+        run_case(code, Model("another"))
+
+
+def test_a_case_of_a_model_gives_messages() -> None:
+    """A model is given messages that LangChain takes, and its text or its calls are compared."""
+    system, human = {"content": "Be kind", "type": "system"}, {"content": "hi", "type": "human"}
+    call = {"name": "search", "args": {"q": "x"}, "id": "1", "type": "tool_call"}
+    asked = {"inputs": {"messages": [[system, human]]}}
+    text = case({**asked, "outputs": {"generations": [[{"text": "yes", "message": {"content": "yes", "type": "ai"}}]]}}, kind="chat_model")  # fmt: skip
+    subject = Model(AIMessage("yes"))
+    run_case(text, subject)
+    assert convert_to_messages(subject.given) == [SystemMessage("Be kind"), HumanMessage("hi")]
+    with pytest.raises(AssertionError):
+        run_case(text, Model(AIMessage("no")))
+    calls = case({**asked, "outputs": {"generations": [[{"text": "", "message": {"content": "", "type": "ai", "tool_calls": [call]}}]]}}, kind="chat_model")  # fmt: skip
+    run_case(calls, Model(AIMessage("", tool_calls=[{"name": "search", "args": {"q": "x"}, "id": "2"}])))  # fmt: skip
+    with pytest.raises(AssertionError):
+        run_case(
+            calls, Model(AIMessage("", tool_calls=[{"name": "search", "args": {}, "id": "2"}]))
+        )
+
+
+def test_a_case_of_an_error_expects_it() -> None:
+    """A call that failed becomes a test that expects this error."""
+    code = case({"inputs": "x", "error": {"type": "a.b.LookupError", "message": "no 'x'"}})
+    run_case(code, Model(LookupError("there is no 'x' here")))
+    with pytest.raises(AssertionError):
+        run_case(code, Model(ValueError("no 'x'")))
+    with pytest.raises(BaseException, match="DID NOT RAISE"):
+        run_case(code, Model("fine"))
+
+
+def test_a_long_case_reads_the_run(tmp_path: Path) -> None:
+    """Where values are too long to be copied, the test reads them from the run."""
+    folder = RunFolder(tmp_path)
+    text = "x" * (LONGEST + 1)
+    folder.artifact(
+        [
+            event(1, kind="chain_start", span_id="trace", trace_id="trace", inputs=text),
+            event(2, kind="chain_end", span_id="trace", trace_id="trace", outputs="short"),
+        ]
+    )
+    code = case({"inputs": text, "outputs": "short"}, str(folder.path), span_id="trace")
+    assert len(code) < 2_000 and "open_run" in code
+    subject = Model("short")
+    run_case(code, subject)
+    assert subject.given == text
+
+
+@pytest.mark.parametrize("name", ["", "123", "a b; import os", "class", '"""', "é\n", "x" * 999])
+def test_a_case_is_python_whatever_the_name(name: str) -> None:
+    """No name of a span makes a test that is not Python."""
+    ast.parse(case({"inputs": 1, "outputs": 2}, name=name, span_id=name, kind=name))
+
+
+def texts(value: Any) -> list[Any]:
+    """The kinds and texts of blocks."""
+    found = []
+    for block in Side(value).blocks:
+        if block["kind"] == "message":
+            parts = [(part["kind"], part["text"]["text"]) for part in block["parts"]]
+            found.append((block["role"], *parts))
+        else:
+            found.append((block["kind"], block.get("name"), block.get("text", {}).get("text")))
+    return found
+
+
+def test_blocks_of_a_conversation() -> None:
+    """Messages of every form become messages with their role; calls and results stay calls."""
+    value = {
+        "messages": [
+            {"type": "SystemMessage", "content": "s"},
+            {"role": "user", "content": [{"type": "text", "text": "u"}, {"type": "image", "url": "x"}]},
+            {"type": "AIMessageChunk", "content": "", "tool_calls": [{"name": "f", "args": {"a": 1}}]},
+            {"type": "ai", "content": "", "additional_kwargs": {"refusal": "no"}},
+            {"type": "tool", "content": "r", "tool_call_id": "1"},
+        ],
+        "other": 5,
+    }  # fmt: skip
+    assert texts(value) == [
+        ("system", ("text", "s")),
+        ("human", ("text", "u"), ("json", '{\n  "type": "image",\n  "url": "x"\n}')),
+        ("ai", ("call", '{\n  "a": 1\n}')),
+        ("ai", ("json", '{\n  "refusal": "no"\n}')),
+        ("tool", ("text", "r")),
+        ("field", "other", "5"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        (None, []),
+        ("text", [("text", None, "text")]),
+        (0.5, [("text", None, "0.5")]),
+        ([], [("json", None, "[]")]),
+        ({"a": "x", "b": [1]}, [("field", "a", "x"), ("json", "b", "[\n  1\n]")]),
+        ({"prompts": ["p"]}, [("prompt", ("text", "p"))]),
+        ({"generations": [[{"text": "g"}]], "type": "LLMResult"}, [("ai", ("text", "g"))]),
+        ({"documents": [{"page_content": "d"}]}, [("document", ("text", "d"))]),
+        ({"messages": "not a list"}, [("field", "messages", "not a list")]),
+        ({"generations": [7]}, [("json", "generations", "[\n  7\n]")]),
+    ],
+)
+def test_blocks_of_other_values(value: Any, wanted: list[Any]) -> None:
+    """Whatever was logged has blocks, and nothing of it is lost."""
+    assert texts(value) == wanted
+
+
+def test_long_texts_are_cut_and_found_again() -> None:
+    """Each text is cut, and is found whole by its number; all texts together are bounded."""
+    long = ["a" * (SHOWN + 1), "b" * 50_000, *("c" * SHOWN for _ in range(60))]
+    blocks = Side(long).blocks
+    assert [len(block["text"]["text"]) for block in blocks[:2]] == [SHOWN, SHOWN]
+    assert sum(len(block["text"]["text"]) for block in blocks) <= BUDGET + 60 * BEGINNING
+    for block, text in zip(blocks, long, strict=True):
+        if "number" in block["text"]:
+            assert block["text"]["length"] == len(text)
+            assert Side(long, whole=block["text"]["number"]).found == text
+    many = Side([{"type": "human", "content": str(n)} for n in range(MAX_BLOCKS + 7)]).blocks
+    assert len(many) == MAX_BLOCKS + 1 and many[-1] == {"kind": "more", "count": 7}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"slower": "x"}, {"tokens": "inf"}, {"status": "bad"}, {"since": "nan"}, {"faster": "1e300"}],
+)
+def test_filters_that_are_none(asked: dict[str, str]) -> None:
+    """A filter that makes no sense is refused by name."""
+    with pytest.raises(OptionError, match=next(iter(asked))):
+        Filters.of(asked)
+
+
+def test_nothing_that_is_asked_for_is_sql() -> None:
+    """What is asked for is a value of the query, never a part of it."""
+    evil = "'; DROP TABLE traces; --"
+    asked = {"text": f'{evil} "{evil}"', "name": evil, "tag": evil, "model": evil, "status": "ok"}
+    condition, values = Filters.of(asked).where(1)
+    assert "DROP" not in condition and evil in values.values()
+
+
+def test_rows_of_a_trace(tmp_path: Path) -> None:
+    """A trace's row has its name, tokens, cost, first error, tags, and every text to search."""
+    folder = RunFolder(tmp_path)
+    ids = {"trace_id": "r"}
+    folder.artifact(
+        [
+            event(1, kind="chain_start", span_id="r", name="root", tags=["prod", "seq:step:1"],
+                  inputs={"q": "Why?"}, metadata={"user": "Ann"}, **ids),
+            event(2, kind="chat_model_start", span_id="m", parent_span_id="r", name="M",
+                  inputs={"messages": [[{"type": "human", "content": "Why?"}]]},
+                  attributes={"gen_ai.request.model": "m-1"}, **ids),
+            event(3, kind="llm_error", span_id="m", parent_span_id="r", error={"type": "a.Boom", "message": "No"},
+                  attributes={"gen_ai.usage.input_tokens": 3, "gen_ai.usage.output_tokens": 4}, **ids),
+            event(4, kind="chain_end", span_id="r", outputs="Because.", **ids),
+        ]
+    )  # fmt: skip
+    (trace,) = open_run(folder.path).traces()
+    row, spans = rows_of(1, 2, trace, lambda span: 0.5 if span.model else None)
+    named = dict(zip(("run", "no", "trace_id", "writer_id", "name", "status"), row, strict=False))
+    assert named["name"] == "root" and named["status"] == "ok" and len(spans) == 2
+    assert (row[9], row[11], row[12], row[13]) == (1, 3, 4, 0.5), "errors, tokens, cost"
+    assert row[15] == "Boom: No" and row[17] == ["m-1"] and row[18] == ["prod"]
+    assert row[19] == "Why?" and row[20] == "Because."
+    assert {"why?", "because.", "ann", "no", "root"} <= set(row[-1].split("\n"))
+    assert json.loads(spans[0][-1])["metadata"] == {"user": "Ann"}
+
+
+def test_token_times_add_up() -> None:
+    """The times of tokens are those of the stream; what is no time is left out."""
+    stream = {"count": 3, "time_to_first_token": 0.5, "inter_token_times": [0.25, "x", 0.25, -1]}
+    found = _stream(stream)
+    assert found is not None and found["times"] == [0.5, 0.75, 1.0] and found["per_second"] == 4.0
+    assert _stream({"count": 0}) is None and _stream("x") is None
+    long = _stream({"count": 9_999, "inter_token_times": [0.01] * 9_999})
+    assert long is not None and len(long["times"]) <= 2_000 and long["first"] is None
+
+
+def test_parameters_that_differ() -> None:
+    """The columns are the parameters that differ between runs, those of most runs first."""
+    runs = [{"a": "1", "b": "1", "c": "1"}, {"a": "1", "b": "2"}, {"a": "1", "b": "3", "d": "1"}]
+    assert _varying(runs) == ["b", "c", "d"]
+    assert _varying([{"asynctrack.events": "x"}, {"asynctrack.events": "y"}]) == []
+
+
+def test_a_missing_package_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Without the extra the command says which one it is, and ends with 2."""
+    import importlib.util
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "uvicorn" else found(name, *more)
+    )  # fmt: skip
+    assert main(["view", str(tmp_path), "--no-open"]) == 2
+    said = capsys.readouterr().err
+    assert "uvicorn" in said and "asynctrack[view]" in said
+    assert issubclass(MissingExtraError, ImportError)
+
+
+@pytest.mark.parametrize("arguments", [["--port", "99999"], ["--port", "x"]])
+def test_a_wrong_port_is_refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A port that is none is refused with what is allowed."""
+    with pytest.raises(SystemExit) as ended:
+        main(["view", str(tmp_path), *arguments])
+    assert ended.value.code == 2 and "--port must be 0 to 65535" in capsys.readouterr().err
+
+
+def test_nothing_to_show(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A place without runs is an error that says what is looked for."""
+    assert main(["view", str(tmp_path), "--no-open"]) == 2
+    assert "there is no Run at" in capsys.readouterr().err
+    assert "starlette" in sys.modules
