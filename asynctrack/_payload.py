@@ -40,6 +40,8 @@ LONG = 8_192
 _PLAIN = orjson.OPT_PASSTHROUGH_DATACLASS
 _WITH_NUMPY = _PLAIN | orjson.OPT_SERIALIZE_NUMPY
 _BOXES = frozenset({dict, list, tuple})
+# What orjson writes by itself, subclasses too.
+_NATIVE = (str, int, float, dict, list, tuple, Enum, UUID, datetime, date, time)
 _SKIPPED_WHEN_EMPTY = frozenset({type(None), dict, list, str})
 
 
@@ -274,6 +276,12 @@ def _may_hold_nonfinite(value: Any, depth: int = 0) -> bool:
         return False
     if depth < 30 and kind in _FIELD_TYPES:
         return _may_hold_nonfinite(value.__dict__, depth + 1)
+    if depth < 30 and _converter_of(value) is _dataclass and not issubclass(kind, _NATIVE):
+        # LangGraph's commands, for one: what an agent's nodes return.
+        try:
+            return _may_hold_nonfinite(_dataclass(value), depth + 1)
+        except Exception:
+            return True
     return True
 
 

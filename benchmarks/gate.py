@@ -33,7 +33,7 @@ STAGE_BOUNDS = {
 }
 TOKEN_BOUND = 2.5
 """What asynctrack adds to a streamed token, over the empty inline handler."""
-LCEL_BOUND = 5.0
+LCEL_BOUND = 2.0
 """CPU that asynctrack adds on the application's thread, over the empty async handler."""
 
 
@@ -102,10 +102,10 @@ def verdict(findings: list[Finding]) -> str | None:
 def main() -> int:
     """Measure, print every ratio, and tell by the exit code."""
     started = time.monotonic()
-    findings = judge_stages(stages.run(processes=1, repetitions=15)["rows"])
-    findings += judge_token(tokens.run(processes=1, rounds=20))
+    findings = judge_stages(stages.run(processes=1, repetitions=12)["rows"])
+    findings += judge_token(tokens.run(processes=1, rounds=15))
     with all_servers() as servers:
-        plan = overhead.Plan("lcel-100", "gate", (BASE, EMPTY, INLINE, OURS), 1, 8, 0.5)
+        plan = overhead.Plan("lcel-100", "gate", (BASE, EMPTY, INLINE, OURS), 1, 4, 4.0)
         findings += judge_overhead(overhead.run(plan, servers))
     for finding in findings:
         print(finding)

@@ -51,7 +51,7 @@ def _overhead(servers: Servers, quick: bool, folder: Path) -> dict[str, Any]:
 
 def _lag(servers: Servers, quick: bool, folder: Path) -> dict[str, Any]:
     quickly = {"samples": 1, "seconds": 1.0}
-    result = lag.run(servers, **quickly) if quick else lag.run(servers, samples=4, seconds=3.0)
+    result = lag.run(servers, **quickly) if quick else lag.run(servers, samples=3, seconds=3.0)
     print("\n".join(lag.lines(result)), flush=True)
     return result
 
@@ -67,7 +67,7 @@ def _stages(servers: Servers, quick: bool, folder: Path) -> dict[str, Any]:
 
 
 def _instructions(servers: Servers, quick: bool, folder: Path) -> dict[str, Any]:
-    counted = [instructions.count(name) for name in ("lcel-100", "sync")]
+    counted = [instructions.count(name) for name in ("lcel-100",)]
     for one in counted:
         print(instructions.text(one), flush=True)
     return {"rows": stages.callgrind(), "workloads": counted}

@@ -8,6 +8,7 @@ import decimal
 import enum
 import fractions
 import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -661,3 +662,19 @@ def test_run_time_classes_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> Non
         _payload.encode({"x": type(f"C{number}", (), {"__repr__": lambda self: "c"})()})
     assert len(_payload._CONVERTERS) == 10_000
     assert stored(Model(name="n"))["name"] == "n"
+
+
+def test_a_dataclass_with_none_is_looked_into_for_nan() -> None:
+    """A field that is None stays null, one that is NaN or infinite is marked, at any depth."""
+
+    @dataclasses.dataclass
+    class Command:
+        update: Any = None
+        goto: Any = None
+
+    for held in (None, [None], {"a": Command(None, 1)}):
+        found = _payload.decode(_payload.encode({"outputs": Command(held, "end")}))["outputs"]
+        assert found["goto"] == "end" and "$type" not in str(found)
+    for bad in (math.nan, [math.inf], Command(math.nan), {"a": [Command({"b": -math.inf})]}):
+        found = _payload.encode({"outputs": Command(bad, None)})
+        assert b'"$type":"float"' in found
