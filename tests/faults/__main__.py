@@ -8,32 +8,18 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
 
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """A folder for spools; in memory where there is one."""
-    shm = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="asynctrack-faults-", dir=shm if shm.is_dir() else None))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def simulate(seeds: int, first: int = 0) -> bool:
     """Play seeds of the simulation; tell whether all invariants held."""
-    from tests.faults.simulation import play
+    from tests.faults.simulation import play, scratch
 
     logging.disable(logging.CRITICAL)
     began = time.monotonic()

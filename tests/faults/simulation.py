@@ -18,6 +18,7 @@ import errno
 import json
 import random
 import shutil
+import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -380,6 +381,17 @@ def _reproducible(simulation: Simulation) -> Iterator[None]:
         ):
             stack.enter_context(mock.patch(target, new))
         yield
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for spools; in memory where there is one: it is the decisions that are tested."""
+    shm = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="asynctrack-faults-", dir=shm if shm.is_dir() else None))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def play(seed: int, folder: Path) -> World:

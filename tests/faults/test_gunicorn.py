@@ -67,7 +67,8 @@ def gunicorn(folder: Path, log: Path, *options: str) -> Iterator[Server]:
             [
                 *(sys.executable, "-W", "ignore::DeprecationWarning", "-m", "gunicorn"),
                 *("--preload", "--workers", "4", "--bind", f"127.0.0.1:{port}"),
-                *("--worker-tmp-dir", str(log.parent), *options, "tests.faults.wsgi:application"),
+                *("--worker-tmp-dir", str(log.parent), "--graceful-timeout", "2"),
+                *(*options, "tests.faults.wsgi:application"),
             ],
             cwd=ROOT,
             env={**os.environ, "TRACKED_INTO": str(folder)},
