@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import time
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future as ThreadFuture
@@ -104,8 +105,17 @@ class Sink:
     def _put_evenly(self, body: bytes, sheddable: bool) -> bool:
         return self._buffer.put_nowait(body)
 
-    async def put(self, body: bytes, sheddable: bool) -> None:
-        """Await room for an event, or drop and count it, as the options say."""
+    async def put(self, body: bytes, sheddable: bool, cause: object = None) -> None:
+        """Await room for an event, or drop and count it, as the options say.
+
+        Args:
+            body: The encoded event.
+            sheddable: It may not use the part of the buffer reserved for ends and errors.
+            cause: What the callback was given first: the exception, where it tells of one.
+        """
+        if _ends(cause) or _task_is_cancelled():
+            self._put_last(body)
+            return
         if not self._may_wait(len(body)):
             self._drop_newest(body, sheddable)
             return
@@ -128,8 +138,11 @@ class Sink:
                 self._drop("cancelled")
             raise
 
-    def put_blocking(self, body: bytes, sheddable: bool) -> None:
+    def put_blocking(self, body: bytes, sheddable: bool, cause: object = None) -> None:
         """Wait in this thread for room for an event, or drop and count it, as the options say."""
+        if _ends(cause):
+            self._put_last(body)
+            return
         if not self._may_wait(len(body)):
             self._drop_newest(body, sheddable)
             return
@@ -241,6 +254,11 @@ class Sink:
         if not self._buffer.put_nowait(body):
             self._drop(self._buffer.closed_reason or "buffer_full")
 
+    def _put_last(self, body: bytes) -> None:
+        """Take what a chain says as it is cancelled, where there is room: it ends when it must."""
+        if not self._buffer.put_nowait(body):
+            self._drop(self._buffer.closed_reason or "cancelled")
+
     def _drop_newest(self, body: bytes, sheddable: bool) -> None:
         reason = self._buffer.closed_reason
         if reason is None and sheddable and self._buffer.put_nowait(body, sheddable=True):
@@ -260,13 +278,27 @@ _WHY = {
     " uploads fail. Raise max_buffer_bytes or upload_concurrency, or use overflow='block'.",
     "block_timeout": "The buffer was full for longer than block_timeout. Raise"
     " max_buffer_bytes or upload_concurrency, and look for warnings about failing uploads.",
-    "cancelled": "Its callback was cancelled while it waited for room in the buffer.",
+    "cancelled": "Its chain was cancelled while the buffer was full: a callback does not wait for"
+    " room then.",
     "closed": "It came after the tracker was closed: await all tasks that use the handler"
     " before leaving its 'with' block.",
     "close_timeout": "It waited for room in the buffer when the tracker's close_timeout was over.",
     "worker_failed": "The worker has ended because of an error that was logged before.",
     "invalid_metric": "",
 }
+
+
+def _ends(cause: object) -> bool:
+    """Tell of a cancellation, a Ctrl-C or an exit, which must not wait for anything."""
+    return isinstance(cause, BaseException) and not isinstance(cause, Exception)
+
+
+def _task_is_cancelled() -> bool:
+    """Tell whether the running task was cancelled and has not ended yet."""
+    cancelling = getattr(asyncio.current_task(), "cancelling", None)
+    if cancelling is not None:
+        return bool(cancelling() > 0)
+    return _ends(sys.exc_info()[1])  # until 3.10 all there is to see: it is being handled
 
 
 def _place(error: BaseException) -> str:

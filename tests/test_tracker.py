@@ -432,6 +432,80 @@ def test_a_cancelled_callback_leaves_no_trace(wall: Wall, small: dict[str, Any])
     assert problems(wall.folder) == []
 
 
+@pytest.mark.parametrize("sync", [True, False], ids=["sync", "async"])
+def test_a_full_buffer_holds_up_no_cancellation(
+    sync: bool, wall: Wall, small: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A chain that is cancelled while it waits for room ends: its errors do not wait again."""
+    said: list[str] = []
+
+    async def body(value: int, config: RunnableConfig) -> int:
+        try:
+            return await joke_chain().ainvoke({"topic": value}, config)  # type: ignore[return-value]
+        finally:
+            if not sync:  # whatever a task that is cancelled still says
+                await end(config["configurable"]["handler"], value)
+            said.append("left")
+
+    async def main(kind: type[Any]) -> None:
+        async with tracker(wall.folder, **small) as handler:
+            used = kind(handler._sink)
+            outer = RunnableLambda(body) | RunnableLambda(lambda value: value)
+            config: RunnableConfig = {"callbacks": [used], "configurable": {"handler": handler}}
+            # Fewer than asyncio's executor has threads: each synchronous callback occupies one.
+            tasks = [asyncio.create_task(outer.ainvoke(n, config)) for n in range(4)]
+            await until(lambda: handler._sink._buffer.counts().waiting == 4)
+            for task in tasks:
+                task.cancel()
+            await until(lambda: all(task.done() for task in tasks))
+            assert all(task.cancelled() for task in tasks)
+            statistics = handler.statistics()
+            assert statistics.balanced
+            assert statistics.dropped["cancelled"] >= 4
+            wall.mend()
+        assert set(handler.statistics().dropped) == {"cancelled"}
+
+    asyncio.run(main(SyncHandler if sync else AsyncHandler))
+    told = [r.getMessage() for r in caplog.records if "was cancelled" in r.getMessage()]
+    assert len(told) == 1
+
+
+def test_a_time_limit_that_has_passed_is_over(wall: Wall, small: dict[str, Any]) -> None:
+    """After a time limit the same task waits for room as before."""
+
+    async def main() -> None:
+        async with tracker(wall.folder, **small) as handler:
+            config: RunnableConfig = {"callbacks": [handler]}
+            for number in range(10):
+                await end(handler, number)
+            with pytest.raises((TimeoutError, asyncio.TimeoutError)):
+                await asyncio.wait_for(joke_chain().ainvoke({"topic": "x"}, config), 0.05)
+            with anyio.move_on_after(0.05):
+                await joke_chain().ainvoke({"topic": "x"}, config)
+            dropped = handler.statistics().dropped
+            asyncio.get_running_loop().call_later(0.1, wall.mend)
+            await end(handler, 10)
+            assert handler.statistics().dropped == dropped
+
+    asyncio.run(main())
+    assert set(range(11)) <= set(outputs(wall.folder))
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt(), asyncio.CancelledError(), SystemExit()])
+def test_a_thread_that_ends_does_not_wait_again(
+    ending: BaseException, wall: Wall, small: dict[str, Any]
+) -> None:
+    """What a chain tells as Ctrl-C ends it takes the room there is, and waits for none."""
+    with tracker(wall.folder, **small) as handler:
+        handler.on_chain_error(ending, run_id=uuid.uuid4())
+        for number in range(9):
+            end(handler, number)
+        handler.on_chain_error(ending, run_id=uuid.uuid4())
+        assert handler.statistics().accepted == 10
+        assert handler.statistics().dropped == {"cancelled": 1}
+        wall.mend()
+
+
 def test_a_loop_closed_while_a_callback_waits(wall: Wall, small: dict[str, Any]) -> None:
     """An event loop that is closed under a waiting callback disturbs nobody else."""
     tracking = tracker(wall.folder, **small)
