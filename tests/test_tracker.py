@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -847,13 +849,15 @@ def test_what_comes_in_while_it_closes_is_delivered(wall: Wall) -> None:
 # -- the process ----------------------------------------------------------------------------------
 
 
-def run_child(code: str, folder: Path, *, flags: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+def run_child(
+    code: str, folder: Path, *, flags: tuple[str, ...] = (), stderr: int = subprocess.PIPE
+) -> subprocess.Popen[str]:
     """Run a program that tracks into a folder, given as `folder`, in a process of its own."""
     program = f"from pathlib import Path\nfolder = Path({str(folder)!r})\n{textwrap.dedent(code)}"
     return subprocess.Popen(
         [sys.executable, *flags, "-c", program],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
     )
 
@@ -933,6 +937,46 @@ def test_keyboard_interrupt_twice_in_synchronous_code(wall: Wall) -> None:
     assert elapsed() < 20, "it must not go on for the whole close_timeout"
     assert "KeyboardInterrupt" in errors
     assert "could not deliver 10 of 10 events" in errors
+
+
+SLOW_TO_LEAVE = """
+    import asyncio, uuid
+    from asynctrack import tracker
+    async def main():
+        async with tracker(folder, close_patience=60.0) as handler:
+            for number in range(8):
+                await handler.on_chain_end(number, run_id=uuid.uuid4())
+    asyncio.run(main())
+"""
+
+SLOW_TO_LEAVE_SYNC = """
+    import uuid
+    from asynctrack import tracker
+    with tracker(folder, close_patience=60.0) as handler:
+        for number in range(8):
+            handler.on_chain_end(number, run_id=uuid.uuid4())
+"""
+
+
+@pytest.mark.parametrize("code", [SLOW_TO_LEAVE, SLOW_TO_LEAVE_SYNC], ids=["async", "sync"])
+def test_the_progress_bar_counts_what_is_delivered(code: str, wall: Wall) -> None:
+    """On a terminal, leaving shows how many events are delivered: none while nothing can be."""
+    terminal, tty = pty.openpty()
+    child = run_child(code, wall.folder, stderr=tty)
+    os.close(tty)
+    shown, mended = "", False
+    with contextlib.suppress(OSError), open(terminal, "rb", buffering=0) as screen:
+        while chunk := screen.read(4096):
+            shown += chunk.decode()
+            assert mended or "8/8" not in shown
+            if shown.count("0/8") > 5 and not mended:  # it is drawn ten times a second
+                mended = True
+                wall.mend()
+    child.communicate(timeout=30)
+    assert child.returncode == 0, shown
+    assert "delivering events" in shown
+    assert "0/8" in shown
+    assert outputs(wall.folder) == list(range(8))
 
 
 FORGETFUL = """
