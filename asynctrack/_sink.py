@@ -99,11 +99,12 @@ class Sink:
         self._block = block
         self._block_timeout = block_timeout
         capture.spans.on_evict = self._abandon
-        # Who waits for room sheds nothing. Accepts an event if there is room for it now.
+        # Accepts an event if there is room for it now. Where callbacks wait for room, all of them
+        # do, and the tenth that they leave is for what never waits.
         self.put_nowait = self._put_evenly if block else buffer.put_nowait
 
     def _put_evenly(self, body: bytes, sheddable: bool) -> bool:
-        return self._buffer.put_nowait(body)
+        return self._buffer.put_nowait(body, True)
 
     async def put(self, body: bytes, sheddable: bool, cause: object = None) -> None:
         """Await room for an event, or drop and count it, as the options say.
@@ -216,9 +217,11 @@ class Sink:
             return
         now = time.time_ns()
         data = {"name": str(name), "value": number, "step": whole}
-        self._put_own(self.capture.user_value("metric", str(name), data))
-        if math.isfinite(number) and 1 <= len(str(name)) <= 255 and (whole is None or whole >= 0):
-            self._observations.metric(str(name), number, now, whole)
+        body = self.capture.user_value("metric", str(name), data)
+        self._put_own(body)
+        stored = str(_payload.decode(body)["data"].get("name", ""))  # without secrets
+        if math.isfinite(number) and 1 <= len(stored) <= 255 and (whole is None or whole >= 0):
+            self._observations.metric(stored, number, now, whole)
         else:
             self._observations.points_skipped += 1
 
@@ -251,12 +254,14 @@ class Sink:
         return Flush(self._worker.request_flush())
 
     def _put_own(self, body: bytes) -> None:
-        if not self._buffer.put_nowait(body):
-            self._drop(self._buffer.closed_reason or "buffer_full")
+        """Take the user's own values, which never wait; the reserved tenth is for them as well."""
+        if not self._buffer.put_ahead(body):
+            reason = self._buffer.closed_reason
+            self._drop(reason or "buffer_full", None if reason else _NEVER_WAITS)
 
     def _put_last(self, body: bytes) -> None:
         """Take what a chain says as it is cancelled, where there is room: it ends when it must."""
-        if not self._buffer.put_nowait(body):
+        if not self._buffer.put_ahead(body):
             self._drop(self._buffer.closed_reason or "cancelled")
 
     def _drop_newest(self, body: bytes, sheddable: bool) -> None:
@@ -270,12 +275,18 @@ class Sink:
         self._tell_dropped(reason, text)
 
     def _tell_dropped(self, reason: str, text: str | None = None) -> None:
-        self._notices.warn(f"drop:{reason}", f"asynctrack dropped an event. {text or _WHY[reason]}")
+        kind = "drop:own" if text is _NEVER_WAITS else f"drop:{reason}"
+        self._notices.warn(kind, f"asynctrack dropped an event. {text or _WHY[reason]}")
 
 
+_FULL = "The buffer is full: events come in faster than they can be uploaded, or uploads fail."
+_NEVER_WAITS = (
+    f"{_FULL} log_parameters and log_metric never wait for room. Raise max_buffer_bytes,"
+    " max_buffer_events or upload_concurrency. The Run gets the value all the same."
+)
 _WHY = {
-    "buffer_full": "The buffer is full: events come in faster than they can be uploaded, or"
-    " uploads fail. Raise max_buffer_bytes or upload_concurrency, or use overflow='block'.",
+    "buffer_full": f"{_FULL} Raise max_buffer_bytes or upload_concurrency, or use"
+    " overflow='block'.",
     "block_timeout": "The buffer was full for longer than block_timeout. Raise"
     " max_buffer_bytes or upload_concurrency, and look for warnings about failing uploads.",
     "cancelled": "Its chain was cancelled while the buffer was full: a callback does not wait for"

@@ -32,7 +32,8 @@ from tests.e2e.waiting import Wall, until, until_in_thread
 from tests.support.auditor import assert_exactly_once, audit_folder, events_in_folder
 
 MEMORY: dict[str, Any] = {"durability": "memory"}
-SMALL: dict[str, Any] = {"max_buffer_events": 10, "max_batch_events": 5, "overflow": "block"}
+SMALL: dict[str, Any] = {"max_buffer_events": 11, "max_batch_events": 5, "overflow": "block"}
+"""Room for ten events of callbacks that wait, and for one more of what never waits."""
 
 
 @pytest.fixture(params=["memory", "process"])
@@ -338,6 +339,29 @@ def test_the_bound_in_bytes_holds(wall: Wall) -> None:
     assert problems(wall.folder) == []
 
 
+def test_the_users_own_values_have_room_that_callbacks_leave(
+    wall: Wall, small: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """With callbacks waiting for room, log_metric finds some; without any it says what helps."""
+    with tracker(wall.folder, **small) as handler:
+        thread = threading.Thread(target=lambda: [end(handler, number) for number in range(12)])
+        thread.start()
+        until_in_thread(lambda: handler._sink._buffer.counts().waiting)
+        assert handler.statistics().accepted == 10
+        handler.log_metric("first", 1.0)
+        assert handler.statistics().accepted == 11
+        assert handler.statistics().dropped == {}
+        handler.log_metric("second", 2.0)
+        handler.log_parameters({"third": 3})
+        assert handler.statistics().dropped == {"buffer_full": 2}
+        wall.mend()
+        thread.join()
+    assert handler.statistics().delivered == 13
+    (told,) = [r.getMessage() for r in caplog.records if "dropped an event" in r.getMessage()]
+    assert "never wait for room. Raise max_buffer_bytes" in told
+    assert "overflow=" not in told
+
+
 def test_an_event_larger_than_the_buffer_passes_alone(tmp_path: Path) -> None:
     """An event larger than the whole buffer does not wait for ever."""
     with tracker(tmp_path, max_buffer_bytes=65_536, overflow="block") as handler:
@@ -348,9 +372,10 @@ def test_an_event_larger_than_the_buffer_passes_alone(tmp_path: Path) -> None:
 
 def test_drop_newest_counts_and_warns_once(wall: Wall, caplog: pytest.LogCaptureFixture) -> None:
     """With overflow="drop_newest" nothing waits: events are dropped, counted, told once."""
+    options: Any = {**SMALL, "overflow": "drop_newest", "max_buffer_events": 10}
 
     async def main() -> None:
-        async with tracker(wall.folder, **{**SMALL, "overflow": "drop_newest"}) as handler:
+        async with tracker(wall.folder, **options) as handler:
             for number in range(100):
                 await end(handler, number)
             statistics = handler.statistics()
@@ -502,8 +527,9 @@ def test_a_thread_that_ends_does_not_wait_again(
         handler.on_chain_error(ending, run_id=uuid.uuid4())
         for number in range(9):
             end(handler, number)
+        handler.on_chain_error(ending, run_id=uuid.uuid4())  # into the reserved tenth
         handler.on_chain_error(ending, run_id=uuid.uuid4())
-        assert handler.statistics().accepted == 10
+        assert handler.statistics().accepted == 11
         assert handler.statistics().dropped == {"cancelled": 1}
         wall.mend()
 
