@@ -114,6 +114,7 @@ class Buffer:
         max_events: Bound in events; with ``spool_bytes``, of what is in memory.
         spool_bytes: Bound of all, in bytes, where a full memory goes on to disk; None where it
             does not.
+        reserve: Who waits for room leaves the reserved tenth alone, too.
         wake: Wakes the worker; called from any thread, must not block.
         monotonic: The clock, in seconds.
     """
@@ -126,6 +127,7 @@ class Buffer:
         max_bytes: int,
         max_events: int,
         spool_bytes: int | None = None,
+        reserve: bool = False,
         wake: Callable[[], None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -140,6 +142,7 @@ class Buffer:
         self._max_bytes = max_bytes
         self._max_events = max_events
         self._spool_bytes = spool_bytes
+        self._reserve = reserve
         self._disk_takes = True  # as far as is known
         # As long as less than this waits, in memory or not, whatever comes has room.
         bound = max_bytes if spool_bytes is None else min(max_bytes, spool_bytes)
@@ -194,6 +197,21 @@ class Buffer:
             self._wake()
         return True
 
+    def put_ahead(self, body: bytes) -> bool:
+        """Accept an event if there is room for it, also before those who wait for room.
+
+        Returns:
+            Whether it was accepted. When not, nothing was counted yet.
+        """
+        if self.put_nowait(body):
+            return True
+        with self._section:
+            if self._closed or not self._has_room(len(body), False):
+                return False
+            self._accept(body)
+        self._wake()
+        return True
+
     def enqueue(self, waiter: Waiter) -> str | None:
         """Accept a waiter's event now, or let it wait for room.
 
@@ -204,7 +222,7 @@ class Buffer:
         with self._section:
             if self._closed:
                 return self._closed
-            if self._waiters or not self._has_room(len(waiter.body), False):
+            if self._waiters or not self._has_room(len(waiter.body), self._reserve):
                 self._waiters.append(waiter)
                 accepted = False
             else:
@@ -372,7 +390,7 @@ class Buffer:
         """Accept for those who wait what there is room for now."""
         finished: list[Waiter] = []
         with self._section:
-            while self._waiters and self._has_room(len(self._waiters[0].body), False):
+            while self._waiters and self._has_room(len(self._waiters[0].body), self._reserve):
                 waiter = self._waiters.popleft()
                 self._accept(waiter.body)
                 finished.append(waiter)

@@ -54,7 +54,7 @@ def _await_in(sink: Sink, name: str) -> Callable[..., Any]:
             sink.capture_failed(name, error)
             return
         if body is not None and not put_nowait(body, sheddable):
-            await sink.put(body, sheddable)
+            await sink.put(body, sheddable, args[0] if args else None)
 
     return callback
 
@@ -71,7 +71,7 @@ def _call_in(sink: Sink, name: str) -> Callable[..., Any]:
             sink.capture_failed(name, error)
             return
         if body is not None and not put_nowait(body, sheddable):
-            sink.put_blocking(body, sheddable)
+            sink.put_blocking(body, sheddable, args[0] if args else None)
 
     return callback
 

@@ -38,6 +38,7 @@ S3_OPTIONS: Final = frozenset(
 
 _UNITS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_SEGMENT: Final = r"(?!\.{1,2}(?:/|\Z))[^/\\\x00-\x1f\x7f]+"
 _SIZE = re.compile(r"\s*(\d+)\s*([a-z]*)\s*", re.IGNORECASE)
 
 
@@ -137,8 +138,8 @@ class Options:
         _text(
             self,
             "prefix",
-            re.compile(r"(?!.*//)[^/](?:.*[^/])?|", re.DOTALL),
-            "a key prefix without a slash at its ends and without two in a row",
+            re.compile(rf"(?:{_SEGMENT}(?:/{_SEGMENT})*)?"),
+            "names between single slashes, without '.', '..', backslashes and control characters",
         )
         if not isinstance(self.close_on_sigterm, bool):
             raise OptionError("close_on_sigterm", self.close_on_sigterm, "True or False")
@@ -203,7 +204,15 @@ class Options:
             if small not in values and isinstance(limit, int):
                 default: int = getattr(cls(), small)
                 values[small] = max(1, min(default, limit // 4))
-        return cls(**values)
+        try:
+            return cls(**values)
+        except OptionError as error:
+            if error.option in given or error.option not in values:
+                raise
+            variable = f"ASYNCTRACK_{error.option.upper()}"
+            if variable not in environ:
+                raise
+            raise OptionError(variable, error.value, error.allowed) from None
 
 
 def compile_redact(redact: Redact | None) -> Callable[[str], str] | None:

@@ -66,6 +66,7 @@ class Pipeline:
             max_bytes=options.max_buffer_bytes,
             max_events=options.max_buffer_events,
             spool_bytes=options.max_spool_bytes if overflow == "spool" else None,
+            reserve=overflow == "block",
             wake=self._wake,
             monotonic=monotonic,
         )

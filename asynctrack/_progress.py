@@ -18,7 +18,9 @@ INTERVAL: Final = 0.1
 
 @contextmanager
 def progress(statistics: Callable[[], Statistics]) -> Iterator[Callable[[], float]]:
-    """Show how many of the events that were accepted are settled.
+    """Show how many of the events that were accepted are delivered, or refused for good.
+
+    What is on disk is safe, but it is not what is waited for.
 
     Args:
         statistics: Reads all counters.
@@ -37,7 +39,8 @@ def progress(statistics: Callable[[], Statistics]) -> Iterator[Callable[[], floa
         if bar is None:
             bar = _bar(now)
         if bar is not False:
-            bar.update(bar.task_ids[0], completed=now.accepted - now.pending, total=now.accepted)
+            settled = now.delivered + now.dead_lettered
+            bar.update(bar.task_ids[0], completed=settled, total=now.accepted)
         return INTERVAL
 
     try:

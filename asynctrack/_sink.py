@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import time
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future as ThreadFuture
@@ -98,14 +99,24 @@ class Sink:
         self._block = block
         self._block_timeout = block_timeout
         capture.spans.on_evict = self._abandon
-        # Who waits for room sheds nothing. Accepts an event if there is room for it now.
+        # Accepts an event if there is room for it now. Where callbacks wait for room, all of them
+        # do, and the tenth that they leave is for what never waits.
         self.put_nowait = self._put_evenly if block else buffer.put_nowait
 
     def _put_evenly(self, body: bytes, sheddable: bool) -> bool:
-        return self._buffer.put_nowait(body)
+        return self._buffer.put_nowait(body, True)
 
-    async def put(self, body: bytes, sheddable: bool) -> None:
-        """Await room for an event, or drop and count it, as the options say."""
+    async def put(self, body: bytes, sheddable: bool, cause: object = None) -> None:
+        """Await room for an event, or drop and count it, as the options say.
+
+        Args:
+            body: The encoded event.
+            sheddable: It may not use the part of the buffer reserved for ends and errors.
+            cause: What the callback was given first: the exception, where it tells of one.
+        """
+        if _ends(cause) or _task_is_cancelled():
+            self._put_last(body)
+            return
         if not self._may_wait(len(body)):
             self._drop_newest(body, sheddable)
             return
@@ -128,8 +139,11 @@ class Sink:
                 self._drop("cancelled")
             raise
 
-    def put_blocking(self, body: bytes, sheddable: bool) -> None:
+    def put_blocking(self, body: bytes, sheddable: bool, cause: object = None) -> None:
         """Wait in this thread for room for an event, or drop and count it, as the options say."""
+        if _ends(cause):
+            self._put_last(body)
+            return
         if not self._may_wait(len(body)):
             self._drop_newest(body, sheddable)
             return
@@ -203,9 +217,11 @@ class Sink:
             return
         now = time.time_ns()
         data = {"name": str(name), "value": number, "step": whole}
-        self._put_own(self.capture.user_value("metric", str(name), data))
-        if math.isfinite(number) and 1 <= len(str(name)) <= 255 and (whole is None or whole >= 0):
-            self._observations.metric(str(name), number, now, whole)
+        body = self.capture.user_value("metric", str(name), data)
+        self._put_own(body)
+        stored = str(_payload.decode(body)["data"].get("name", ""))  # without secrets
+        if math.isfinite(number) and 1 <= len(stored) <= 255 and (whole is None or whole >= 0):
+            self._observations.metric(stored, number, now, whole)
         else:
             self._observations.points_skipped += 1
 
@@ -238,8 +254,15 @@ class Sink:
         return Flush(self._worker.request_flush())
 
     def _put_own(self, body: bytes) -> None:
-        if not self._buffer.put_nowait(body):
-            self._drop(self._buffer.closed_reason or "buffer_full")
+        """Take the user's own values, which never wait; the reserved tenth is for them as well."""
+        if not self._buffer.put_ahead(body):
+            reason = self._buffer.closed_reason
+            self._drop(reason or "buffer_full", None if reason else _NEVER_WAITS)
+
+    def _put_last(self, body: bytes) -> None:
+        """Take what a chain says as it is cancelled, where there is room: it ends when it must."""
+        if not self._buffer.put_ahead(body):
+            self._drop(self._buffer.closed_reason or "cancelled")
 
     def _drop_newest(self, body: bytes, sheddable: bool) -> None:
         reason = self._buffer.closed_reason
@@ -252,21 +275,41 @@ class Sink:
         self._tell_dropped(reason, text)
 
     def _tell_dropped(self, reason: str, text: str | None = None) -> None:
-        self._notices.warn(f"drop:{reason}", f"asynctrack dropped an event. {text or _WHY[reason]}")
+        kind = "drop:own" if text is _NEVER_WAITS else f"drop:{reason}"
+        self._notices.warn(kind, f"asynctrack dropped an event. {text or _WHY[reason]}")
 
 
+_FULL = "The buffer is full: events come in faster than they can be uploaded, or uploads fail."
+_NEVER_WAITS = (
+    f"{_FULL} log_parameters and log_metric never wait for room. Raise max_buffer_bytes,"
+    " max_buffer_events or upload_concurrency. The Run gets the value all the same."
+)
 _WHY = {
-    "buffer_full": "The buffer is full: events come in faster than they can be uploaded, or"
-    " uploads fail. Raise max_buffer_bytes or upload_concurrency, or use overflow='block'.",
+    "buffer_full": f"{_FULL} Raise max_buffer_bytes or upload_concurrency, or use"
+    " overflow='block'.",
     "block_timeout": "The buffer was full for longer than block_timeout. Raise"
     " max_buffer_bytes or upload_concurrency, and look for warnings about failing uploads.",
-    "cancelled": "Its callback was cancelled while it waited for room in the buffer.",
+    "cancelled": "Its chain was cancelled while the buffer was full: a callback does not wait for"
+    " room then.",
     "closed": "It came after the tracker was closed: await all tasks that use the handler"
     " before leaving its 'with' block.",
     "close_timeout": "It waited for room in the buffer when the tracker's close_timeout was over.",
     "worker_failed": "The worker has ended because of an error that was logged before.",
     "invalid_metric": "",
 }
+
+
+def _ends(cause: object) -> bool:
+    """Tell of a cancellation, a Ctrl-C or an exit, which must not wait for anything."""
+    return isinstance(cause, BaseException) and not isinstance(cause, Exception)
+
+
+def _task_is_cancelled() -> bool:
+    """Tell whether the running task was cancelled and has not ended yet."""
+    cancelling = getattr(asyncio.current_task(), "cancelling", None)
+    if cancelling is not None:
+        return bool(cancelling() > 0)
+    return _ends(sys.exc_info()[1])  # until 3.10 all there is to see: it is being handled
 
 
 def _place(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import secrets
 import time
 import warnings
@@ -40,6 +41,8 @@ SPOOL_READY: Final = 1.0
 it takes a millisecond, unless the disk hangs."""
 GRACE: Final = 0.5
 """Seconds beyond ``close_timeout`` after which a worker that does not end is left behind."""
+
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 State = Literal["new", "open", "closed"]
 _H = TypeVar("_H", AsyncHandler, SyncHandler)
@@ -298,7 +301,7 @@ def make_tracker(run: Any, given: Mapping[str, Any]) -> Tracker:
     """
     options = Options.resolve(given)
     if isinstance(run, (str, os.PathLike)):
-        return Tracker(_local_backend(Path(run), options), options)
+        return Tracker(_local_backend(run, options), options)
     if not looks_like_run(run):
         raise RunError(f"tracker() takes a SageMaker Run or a folder, not {type(run).__qualname__}")
     for option in ("experiment_name", "run_name"):
@@ -318,10 +321,13 @@ def make_tracker(run: Any, given: Mapping[str, Any]) -> Tracker:
     )
 
 
-def _local_backend(folder: Path, options: Options) -> Callable[[], LocalBackend]:
-    if str(folder).startswith("s3:"):
+def _local_backend(given: str | os.PathLike[str], options: Options) -> Callable[[], LocalBackend]:
+    folder = Path(given)
+    if _SCHEME.match(os.fspath(given)):
         raise OptionError(
-            "run", str(folder), "a SageMaker Run or a local folder; for S3 pass a Run"
+            "run",
+            os.fspath(given),
+            "a SageMaker Run, or the plain path of a folder; for S3 pass a Run",
         )
     if options.bucket is not None:
         raise OptionError("bucket", options.bucket, "left out when tracking into a folder")

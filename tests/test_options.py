@@ -27,7 +27,7 @@ ALLOWED: dict[str, list[Any]] = {
     "close_patience": [0, 0.1, 86_400],
     "close_on_sigterm": [True, False],
     "bucket": [None, "abc", "my.bucket-1", "x" * 63],
-    "prefix": [None, "", "a", "a/b", "ü b"],
+    "prefix": [None, "", "a", "a/b", "ü b", "..a/.b/...", "a=1"],
     "compression": ["zstd", "gzip", "none"],
     "redact": [None, str.upper, "x+", re.compile("x+"), ["x+", re.compile("y")]],
     "tokens": ["stream", "each", "none"],
@@ -50,7 +50,24 @@ REFUSED: dict[str, list[Any]] = {
     "close_patience": [-0.1, 86_401, math.inf, math.nan, None],
     "close_on_sigterm": [1, "true", None],
     "bucket": ["", "ab", "x" * 64, "UPPER", "a_b", "-ab", "ab-", 5, "s3://x"],
-    "prefix": ["/", "/a", "a/", "a//b", 5],
+    "prefix": [
+        "/",
+        "/a",
+        "a/",
+        "a//b",
+        5,
+        "..",
+        ".",
+        "a/..",
+        "../a",
+        "a/../../x",
+        "a/./b",
+        "a\\b",
+        "a\nb",
+        "a\x00",
+        "\x7f",
+        "a\n",
+    ],
     "compression": ["zip", None, "ZSTD"],
     "redact": [5, "(", "x*", "", b"x", [b"x"], [5]],
     "tokens": ["all", None, True],
@@ -209,6 +226,33 @@ def test_an_error_names_the_variable(name: str, text: str) -> None:
     """What cannot be read from the environment is refused with the variable's name."""
     with pytest.raises(OptionError, match=f"^ASYNCTRACK_{name}="):
         Options.resolve({}, {f"ASYNCTRACK_{name}": text})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("OVERFLOW", "drop"), ("PREFIX", "../x"), ("MAX_DELAY", "0"), ("MAX_BATCH_EVENTS", "0")],
+)
+def test_a_refused_value_names_where_it_came_from(name: str, text: str) -> None:
+    """A value of the environment is refused with the variable's name, a keyword with its own."""
+    variables = {f"ASYNCTRACK_{name}": text}
+    with pytest.raises(OptionError, match=f"^ASYNCTRACK_{name}=") as caught:
+        Options.resolve({}, variables)
+    assert f"ASYNCTRACK_{name} must be" in str(caught.value)
+    with pytest.raises(OptionError, match=f"^{name.lower()}="):
+        Options.resolve({name.lower(): -5}, variables)
+
+
+def test_two_variables_that_contradict() -> None:
+    """A batch larger than the buffer is refused with the name of the variable that says so."""
+    with pytest.raises(OptionError, match=r"^ASYNCTRACK_MAX_BATCH_BYTES="):
+        Options.resolve({"max_buffer_bytes": MIB}, {"ASYNCTRACK_MAX_BATCH_BYTES": "2MiB"})
+
+
+@pytest.mark.parametrize("place", ["s3://b/x", "file:///tmp/x", "gs://b", "file:/tmp/x"])
+def test_addresses_are_no_folders(place: str) -> None:
+    """An address in the place of a Run is refused as it was written, with what to do."""
+    with pytest.raises(OptionError, match="run='" + re.escape(place) + "'.*the plain path"):
+        tracker(place)
 
 
 def test_the_process_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

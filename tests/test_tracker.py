@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -30,7 +32,8 @@ from tests.e2e.waiting import Wall, until, until_in_thread
 from tests.support.auditor import assert_exactly_once, audit_folder, events_in_folder
 
 MEMORY: dict[str, Any] = {"durability": "memory"}
-SMALL: dict[str, Any] = {"max_buffer_events": 10, "max_batch_events": 5, "overflow": "block"}
+SMALL: dict[str, Any] = {"max_buffer_events": 11, "max_batch_events": 5, "overflow": "block"}
+"""Room for ten events of callbacks that wait, and for one more of what never waits."""
 
 
 @pytest.fixture(params=["memory", "process"])
@@ -336,6 +339,29 @@ def test_the_bound_in_bytes_holds(wall: Wall) -> None:
     assert problems(wall.folder) == []
 
 
+def test_the_users_own_values_have_room_that_callbacks_leave(
+    wall: Wall, small: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """With callbacks waiting for room, log_metric finds some; without any it says what helps."""
+    with tracker(wall.folder, **small) as handler:
+        thread = threading.Thread(target=lambda: [end(handler, number) for number in range(12)])
+        thread.start()
+        until_in_thread(lambda: handler._sink._buffer.counts().waiting)
+        assert handler.statistics().accepted == 10
+        handler.log_metric("first", 1.0)
+        assert handler.statistics().accepted == 11
+        assert handler.statistics().dropped == {}
+        handler.log_metric("second", 2.0)
+        handler.log_parameters({"third": 3})
+        assert handler.statistics().dropped == {"buffer_full": 2}
+        wall.mend()
+        thread.join()
+    assert handler.statistics().delivered == 13
+    (told,) = [r.getMessage() for r in caplog.records if "dropped an event" in r.getMessage()]
+    assert "never wait for room. Raise max_buffer_bytes" in told
+    assert "overflow=" not in told
+
+
 def test_an_event_larger_than_the_buffer_passes_alone(tmp_path: Path) -> None:
     """An event larger than the whole buffer does not wait for ever."""
     with tracker(tmp_path, max_buffer_bytes=65_536, overflow="block") as handler:
@@ -346,9 +372,10 @@ def test_an_event_larger_than_the_buffer_passes_alone(tmp_path: Path) -> None:
 
 def test_drop_newest_counts_and_warns_once(wall: Wall, caplog: pytest.LogCaptureFixture) -> None:
     """With overflow="drop_newest" nothing waits: events are dropped, counted, told once."""
+    options: Any = {**SMALL, "overflow": "drop_newest", "max_buffer_events": 10}
 
     async def main() -> None:
-        async with tracker(wall.folder, **{**SMALL, "overflow": "drop_newest"}) as handler:
+        async with tracker(wall.folder, **options) as handler:
             for number in range(100):
                 await end(handler, number)
             statistics = handler.statistics()
@@ -430,6 +457,81 @@ def test_a_cancelled_callback_leaves_no_trace(wall: Wall, small: dict[str, Any])
     asyncio.run(main())
     assert outputs(wall.folder) == [*range(11), 12]
     assert problems(wall.folder) == []
+
+
+@pytest.mark.parametrize("sync", [True, False], ids=["sync", "async"])
+def test_a_full_buffer_holds_up_no_cancellation(
+    sync: bool, wall: Wall, small: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A chain that is cancelled while it waits for room ends: its errors do not wait again."""
+    said: list[str] = []
+
+    async def body(value: int, config: RunnableConfig) -> int:
+        try:
+            return await joke_chain().ainvoke({"topic": value}, config)  # type: ignore[return-value]
+        finally:
+            if not sync:  # whatever a task that is cancelled still says
+                await end(config["configurable"]["handler"], value)
+            said.append("left")
+
+    async def main(kind: type[Any]) -> None:
+        async with tracker(wall.folder, **small) as handler:
+            used = kind(handler._sink)
+            outer = RunnableLambda(body) | RunnableLambda(lambda value: value)
+            config: RunnableConfig = {"callbacks": [used], "configurable": {"handler": handler}}
+            # Fewer than asyncio's executor has threads: each synchronous callback occupies one.
+            tasks = [asyncio.create_task(outer.ainvoke(n, config)) for n in range(4)]
+            await until(lambda: handler._sink._buffer.counts().waiting == 4)
+            for task in tasks:
+                task.cancel()
+            await until(lambda: all(task.done() for task in tasks))
+            assert all(task.cancelled() for task in tasks)
+            statistics = handler.statistics()
+            assert statistics.balanced
+            assert statistics.dropped["cancelled"] >= 4
+            wall.mend()
+        assert set(handler.statistics().dropped) == {"cancelled"}
+
+    asyncio.run(main(SyncHandler if sync else AsyncHandler))
+    told = [r.getMessage() for r in caplog.records if "was cancelled" in r.getMessage()]
+    assert len(told) == 1
+
+
+def test_a_time_limit_that_has_passed_is_over(wall: Wall, small: dict[str, Any]) -> None:
+    """After a time limit the same task waits for room as before."""
+
+    async def main() -> None:
+        async with tracker(wall.folder, **small) as handler:
+            config: RunnableConfig = {"callbacks": [handler]}
+            for number in range(10):
+                await end(handler, number)
+            with pytest.raises((TimeoutError, asyncio.TimeoutError)):
+                await asyncio.wait_for(joke_chain().ainvoke({"topic": "x"}, config), 0.05)
+            with anyio.move_on_after(0.05):
+                await joke_chain().ainvoke({"topic": "x"}, config)
+            dropped = handler.statistics().dropped
+            asyncio.get_running_loop().call_later(0.1, wall.mend)
+            await end(handler, 10)
+            assert handler.statistics().dropped == dropped
+
+    asyncio.run(main())
+    assert set(range(11)) <= set(outputs(wall.folder))
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt(), asyncio.CancelledError(), SystemExit()])
+def test_a_thread_that_ends_does_not_wait_again(
+    ending: BaseException, wall: Wall, small: dict[str, Any]
+) -> None:
+    """What a chain tells as Ctrl-C ends it takes the room there is, and waits for none."""
+    with tracker(wall.folder, **small) as handler:
+        handler.on_chain_error(ending, run_id=uuid.uuid4())
+        for number in range(9):
+            end(handler, number)
+        handler.on_chain_error(ending, run_id=uuid.uuid4())  # into the reserved tenth
+        handler.on_chain_error(ending, run_id=uuid.uuid4())
+        assert handler.statistics().accepted == 11
+        assert handler.statistics().dropped == {"cancelled": 1}
+        wall.mend()
 
 
 def test_a_loop_closed_while_a_callback_waits(wall: Wall, small: dict[str, Any]) -> None:
@@ -773,13 +875,15 @@ def test_what_comes_in_while_it_closes_is_delivered(wall: Wall) -> None:
 # -- the process ----------------------------------------------------------------------------------
 
 
-def run_child(code: str, folder: Path, *, flags: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+def run_child(
+    code: str, folder: Path, *, flags: tuple[str, ...] = (), stderr: int = subprocess.PIPE
+) -> subprocess.Popen[str]:
     """Run a program that tracks into a folder, given as `folder`, in a process of its own."""
     program = f"from pathlib import Path\nfolder = Path({str(folder)!r})\n{textwrap.dedent(code)}"
     return subprocess.Popen(
         [sys.executable, *flags, "-c", program],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
     )
 
@@ -859,6 +963,46 @@ def test_keyboard_interrupt_twice_in_synchronous_code(wall: Wall) -> None:
     assert elapsed() < 20, "it must not go on for the whole close_timeout"
     assert "KeyboardInterrupt" in errors
     assert "could not deliver 10 of 10 events" in errors
+
+
+SLOW_TO_LEAVE = """
+    import asyncio, uuid
+    from asynctrack import tracker
+    async def main():
+        async with tracker(folder, close_patience=60.0) as handler:
+            for number in range(8):
+                await handler.on_chain_end(number, run_id=uuid.uuid4())
+    asyncio.run(main())
+"""
+
+SLOW_TO_LEAVE_SYNC = """
+    import uuid
+    from asynctrack import tracker
+    with tracker(folder, close_patience=60.0) as handler:
+        for number in range(8):
+            handler.on_chain_end(number, run_id=uuid.uuid4())
+"""
+
+
+@pytest.mark.parametrize("code", [SLOW_TO_LEAVE, SLOW_TO_LEAVE_SYNC], ids=["async", "sync"])
+def test_the_progress_bar_counts_what_is_delivered(code: str, wall: Wall) -> None:
+    """On a terminal, leaving shows how many events are delivered: none while nothing can be."""
+    terminal, tty = pty.openpty()
+    child = run_child(code, wall.folder, stderr=tty)
+    os.close(tty)
+    shown, mended = "", False
+    with contextlib.suppress(OSError), open(terminal, "rb", buffering=0) as screen:
+        while chunk := screen.read(4096):
+            shown += chunk.decode()
+            assert mended or "8/8" not in shown
+            if shown.count("0/8") > 5 and not mended:  # it is drawn ten times a second
+                mended = True
+                wall.mend()
+    child.communicate(timeout=30)
+    assert child.returncode == 0, shown
+    assert "delivering events" in shown
+    assert "0/8" in shown
+    assert outputs(wall.folder) == list(range(8))
 
 
 FORGETFUL = """

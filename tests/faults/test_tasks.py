@@ -314,7 +314,7 @@ def test_a_blocked_loop_holds_no_upload_up(tmp_path: Path) -> None:
 def test_a_blocked_loop_with_callbacks_that_wait(tmp_path: Path) -> None:
     """Callbacks that waited for room are accepted while their loop stands still."""
     wall = Wall(tmp_path)
-    small: dict[str, Any] = {"max_buffer_events": 10, "max_batch_events": 5}
+    small: dict[str, Any] = {"max_buffer_events": 11, "max_batch_events": 5}  # one reserved
 
     async def main() -> Statistics:
         async with tracker(wall.folder, overflow="block", durability="memory", **small) as handler:
