@@ -118,8 +118,13 @@ class LocalStore:
                     for entry in entries:
                         if entry.is_dir(follow_symlinks=False):
                             waiting.append(f"{folder}{entry.name}/")
-                        elif entry.is_file():
-                            yield StoredObject(f"{folder}{entry.name}", entry.stat().st_size)
+                            continue
+                        try:
+                            if entry.is_file():
+                                size = entry.stat().st_size
+                                yield StoredObject(f"{folder}{entry.name}", size)
+                        except FileNotFoundError:
+                            continue  # a file half written, renamed since: the others are there
             except FileNotFoundError:
                 continue  # taken away while it was looked at
             except OSError as error:

@@ -21,6 +21,7 @@ from asynctrack._errors import (
     SeveralRunsError,
 )
 from asynctrack._read import aopen_run, open_run
+from asynctrack._sources import LocalStore
 from tests.read.making import OTHER, START, WRITER, RunFolder, event
 
 
@@ -283,3 +284,16 @@ def test_memory_does_not_grow_with_the_run(folder: RunFolder) -> None:
         tracemalloc.stop()
         assert seen == count
         assert peak < limit
+
+
+def test_a_file_that_goes_while_its_folder_is_listed_hides_no_other(folder: RunFolder) -> None:
+    """A writer renames what it has half written: whoever lists the folder at that moment still
+    sees all others."""
+    for seq in range(1, 30):
+        folder.artifact([event(seq)])
+    day = folder.path / "dt=2026-01-01"
+    listed = LocalStore(folder.path).objects("dt=2026-01-01/")
+    first = next(listed)
+    gone = next(path for path in day.iterdir() if path.name not in first.key)
+    gone.unlink()
+    assert 27 <= sum(1 for _ in listed) <= 28

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from asynctrack._read import RecordedRun, open_run
 from asynctrack._spool_layout import default_spool_dir
 from asynctrack._spooled import waiting_artifacts, writers_of
 from asynctrack._tables import COLUMNS
+from tests.e2e.waiting import until_in_thread
 from tests.read.making import OTHER, WRITER, RunFolder, event
 from tests.read.spooling import SpoolFolder, bucket_of, folder_of
 from tests.read.test_s3 import access, put
@@ -229,3 +231,38 @@ def test_in_s3_the_endpoint_tells_one_bucket_from_another(
     folder.artifact(numbers(1, 1, writer=OTHER), writer=OTHER)
     put(s3, folder.root / "asynctrack", "asynctrack/")
     assert seen(run) == [("a", 1, True), ("b", 1, False), ("a", 2, True), ("b", 2, True)]
+
+
+def test_a_run_is_whole_at_any_moment_while_it_is_written(tmp_path: Path) -> None:
+    """Looked at again and again while a tracker delivers: events 1 to n, each once, never less
+    than before, wherever they are at that moment; and nothing is called missing."""
+    ended = threading.Event()
+
+    def write() -> None:
+        while not ended.wait(0.0005):
+            handler.log_metric("n", 1)
+
+    writer = threading.Thread(target=write)
+    options: dict[str, Any] = {"max_batch_events": 50, "max_batch_bytes": 20_000}
+    with asynctrack.tracker(tmp_path / "runs", max_delay=0.02, **options) as handler:
+        handler.log_metric("n", 0)
+        writer.start()
+        try:
+            until_in_thread(lambda: handler.statistics().artifacts > 2)
+            looks: list[tuple[int, int]] = []
+            while len(looks) < 25 or handler.statistics().artifacts < 12:
+                run = open_run(tmp_path / "runs")
+                found = seen(run)
+                assert [seq for _, seq, _ in found] == list(range(1, len(found) + 1))
+                assert run.problems == ()
+                looks.append((len(found), sum(spooled for _, _, spooled in found)))
+        finally:
+            ended.set()
+            writer.join()
+    assert looks == sorted(looks, key=lambda look: look[0])
+    assert any(spooled for _, spooled in looks)
+    accepted = handler.statistics().accepted
+    assert seen(open_run(tmp_path / "runs")) == [
+        (seen_writer, seq, False)
+        for seen_writer, seq in zip(found[0][0] * accepted, range(1, accepted + 1), strict=True)
+    ]
