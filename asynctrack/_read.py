@@ -28,7 +28,9 @@ from asynctrack._span import Trace
 from asynctrack._spooled import (
     GivenSpool,
     SpoolWriter,
+    is_same_s3,
     spool_folder,
+    spooled_parameters,
     waiting_artifacts,
     with_waiting,
     writers_of,
@@ -121,9 +123,17 @@ class RecordedRun:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Its parameters, whole: those of the Run in SageMaker where it is known, and those in the
-        manifests. For one name the writer that began last counts; ``manifest`` has them all."""
-        return {**self._found.parameters, **merge_parameters(self._known().writers)}
+        """Its parameters, whole: those of the Run in SageMaker where it is known, those in the
+        manifests, and of writers without one those in this machine's spool. For one name the
+        writer that began last counts; ``manifest`` has them all."""
+        writers = self._known().writers
+        merged = {**self._found.parameters, **merge_parameters(writers)}
+        known = {writer.writer_id for writer in writers}
+        for location in self._found.locations:
+            for writer in writers_of(self._spool_dir, location):
+                if writer.writer_id not in known and is_same_s3(writer, location.store):
+                    merged.update(spooled_parameters(writer))
+        return merged
 
     @property
     def metrics(self) -> dict[str, Metric]:

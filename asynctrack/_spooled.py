@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Union
 from urllib.parse import urlsplit
 
+from asynctrack import _payload
 from asynctrack._backends._s3_read import S3Store
 from asynctrack._errors import OptionError
 from asynctrack._format import ArtifactName
@@ -33,6 +34,9 @@ from asynctrack._spool_layout import (
 )
 
 VARIABLE: Final = "ASYNCTRACK_SPOOL_DIR"
+_PARAMETERS: Final = b'"event":"parameters"'
+_HEAD: Final = 300
+"""Bytes of a line in which the name of its event stands."""
 GivenSpool = Union[str, "os.PathLike[str]", bool, None]
 """Where the spool is, as users say it: a folder, True for the default one, False or None for none.
 """
@@ -155,6 +159,23 @@ def waiting_artifacts(
         )
         key = f"{path}:{extent.first_seq}-{extent.last_seq}"
         found.append(StoredArtifact(store, key, extent.size, place, None, location))
+    return found
+
+
+def spooled_parameters(writer: SpoolWriter) -> dict[str, Any]:
+    """Return the parameters that a writer logged, of which no manifest tells yet. Blocks."""
+    found: dict[str, Any] = {}
+    for path in waiting_segments(writer.path):
+        try:
+            with SegmentReader(path) as segment:
+                lines = [line for _, line in segment.more() if _PARAMETERS in line[:_HEAD]]
+            events = [_payload.decode(line) for line in lines]
+        except (SegmentError, OSError, ValueError):
+            continue  # reading the events says so
+        for event in events:
+            data = event.get("data") if isinstance(event, dict) else None
+            if isinstance(data, dict) and event.get("event") == "parameters":
+                found.update(data)
     return found
 
 

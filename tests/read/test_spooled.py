@@ -210,6 +210,24 @@ def test_spans_and_tables_say_it(folder: RunFolder, spool: SpoolFolder) -> None:
     assert run.summary().spooled == 1
 
 
+def test_parameters_of_a_writer_without_a_manifest_come_from_the_spool(
+    folder: RunFolder, spool: SpoolFolder
+) -> None:
+    """Until a manifest tells them; what looks like parameters in another event is none."""
+    spool.segment(
+        [
+            event(1, kind="parameters", data={"t": 0.1, "kept": 1}),
+            event(2, kind="chain_start", inputs={"event": "parameters", "data": {"t": 9}}),
+            event(3, kind="parameters", data={"t": 0.2}),
+            event(4, kind="parameters", data=[7]),
+        ]
+    )
+    assert open_run(folder.path).parameters == {"t": 0.2, "kept": 1}
+    folder.manifest(parameters={"t": 0.3})
+    assert open_run(folder.path).parameters == {"t": 0.3}
+    assert open_run(folder.path, spool_dir=False).parameters == {"t": 0.3}
+
+
 PREFIX = "asynctrack/v1/experiment=jokes/run=one/"
 
 
