@@ -106,6 +106,7 @@ def test_many_segments_are_followed_with_few_open_files(
         found.append(one.seq)
         assert len(list(Path("/proc/self/fd").iterdir())) < before + 10
     assert found == list(range(6, 306))
+    assert len(follower._drained) == 300 and follower._segments == {}
     assert list(follower.from_spool()) == []
 
 
