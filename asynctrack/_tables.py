@@ -16,6 +16,7 @@ from asynctrack._span import Span, Trace
 EXTRA: Final = "read"
 ROWS: Final = 10_000
 """Rows that are turned into columns at a time."""
+_NEW: Final = "asynctrack_new_spans"
 BATCH_CHARACTERS: Final = 16_000_000
 """Characters of text in them at the most, but for a single row."""
 
@@ -108,21 +109,32 @@ def spans_to_duckdb(
     pyarrow = load("run.to_duckdb()", "pyarrow")
     schema = schema_of(pyarrow, COLUMNS)
     connection = duckdb.connect() if connection is None else connection
+    values = pyarrow.table(
+        {
+            "name": pyarrow.array(list(parameters), pyarrow.string()),
+            "value": pyarrow.array(map(json_text, parameters.values()), pyarrow.string()),
+        }
+    )
+    # Ends what the user may have left unread of an answer; refused within a transaction of theirs.
     connection.begin()
+    connection.commit()
     try:
-        _create(connection, "spans", schema.empty_table())
+        # Beside the tables that are there, each piece committed by itself: in one transaction
+        # DuckDB would hold in memory what a database on disk need not.
+        _create(connection, _NEW, schema.empty_table())
         for batch in record_batches(pyarrow, COLUMNS, _spans(traces)):
-            _insert(connection, "spans", pyarrow.Table.from_batches([batch]))
-        values = pyarrow.table(
-            {
-                "name": pyarrow.array(list(parameters), pyarrow.string()),
-                "value": pyarrow.array(map(json_text, parameters.values()), pyarrow.string()),
-            }
-        )
-        _create(connection, "parameters", values)
-        connection.commit()
+            _insert(connection, _NEW, pyarrow.Table.from_batches([batch]))
+        connection.begin()
+        try:
+            connection.execute("DROP TABLE IF EXISTS spans")
+            connection.execute(f"ALTER TABLE {_NEW} RENAME TO spans")
+            _create(connection, "parameters", values)
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            raise
     except BaseException:
-        connection.rollback()
+        connection.execute(f"DROP TABLE IF EXISTS {_NEW}")
         raise
     return connection
 

@@ -403,4 +403,4 @@ def test_options_are_checked(run: RecordedRun) -> None:
         ({"format": "csv", "limit": -1}, "0 or more"),
     ):
         with pytest.raises(OptionError, match=says):
-            export_run(run, out=io.BytesIO(), **options)  # type: ignore[arg-type]
+            export_run(run, out=io.BytesIO(), **options)

@@ -101,6 +101,7 @@ def test_duckdb_tables_are_replaced_whole_or_not_at_all(
     with pytest.raises(RuntimeError, match="the network is gone"):
         _tables.spans_to_duckdb(failing(), {}, connection)
     assert connection.execute("SELECT count(*) FROM spans").fetchone() == (4,)
+    assert connection.execute("SHOW TABLES").fetchall() == [("parameters",), ("spans",)]
     connection.close()
 
 
