@@ -30,7 +30,8 @@ TICKS: Final = 2_000
 """Tokens of a stream that are drawn."""
 SLICE: Final = 2_000_000
 """Characters of a long text that are sent together."""
-MAX_PAGE: Final = 1_000_000
+ANSWERS: Final = 200
+"""Answers that are kept while their Run does not change."""
 
 Asked = Mapping[str, str]
 Data = dict[str, Any]
@@ -53,6 +54,7 @@ class Pages:
         self._indexer = indexer
         self._title = title
         self._priced = priced
+        self._answers: dict[tuple[Any, ...], tuple[int, Any]] = {}
 
     def state(self, asked: Asked) -> Data:
         """Return how far the index is; asked every moment, and answered from memory."""
@@ -123,8 +125,10 @@ class Pages:
     def run(self, asked: Asked) -> Data:
         """Return a Run: its parameters and metrics, and what its traces can be filtered by."""
         run = self._run(asked)
-        facets = _queries.facets(self._index, run.number)
-        models = _queries.model_totals(self._index, [run.number]).get(run.number, [])
+        facets = self._kept(
+            ("facets", run.number), run.version, lambda: _queries.facets(self._index, run.number)
+        )
+        models = self._models(run)
         return {
             **_described(run),
             "uris": run.uris,
@@ -148,9 +152,10 @@ class Pages:
         if sort not in SORTS:
             raise OptionError("sort", sort[:40], f"one of {', '.join(SORTS)}")
         page = _page(asked)
-        rows = _queries.traces(self._index, run.number, filters, sort, page)
+        version = run.version
+        rows = _queries.traces(self._index, run.number, filters, sort, page, version)
         return {
-            "version": run.version,
+            "version": version,
             "page": page,
             "more": len(rows) > PAGE,
             "size": PAGE,
@@ -160,7 +165,7 @@ class Pages:
     def overview(self, asked: Asked) -> Data:
         """Return the chosen traces in numbers and charts."""
         run = self._run(asked)
-        found = _queries.overview(self._index, run.number, Filters.of(asked))
+        found = self._overview(run, Filters.of(asked))
         return {**found, "totals": _totals(found["totals"])}
 
     def compare(self, asked: Asked) -> Data:
@@ -168,16 +173,15 @@ class Pages:
         runs = [self._run({"run": asked.get(name, "")}) for name in ("a", "b")]
         numbers = [run.number for run in runs]
         totals = _queries.totals(self._index, numbers)
-        models = _queries.model_totals(self._index, numbers)
         components = _queries.components(self._index, numbers)
         sides = []
         for run in runs:
-            bins = _queries.overview(self._index, run.number, Filters())["bins"]
+            bins = self._overview(run, Filters())["bins"]
             sides.append(
                 {
                     **_described(run),
                     **_totals(totals.get(run.number)),
-                    "models": models.get(run.number, []),
+                    "models": self._models(run),
                     "bins": bins,
                     "metrics": {name: metric.last for name, metric in run.metrics.items()},
                     "components": [
@@ -267,6 +271,34 @@ class Pages:
         return {"code": code}
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _overview(self, run: RunState, filters: Filters) -> Data:
+        version = run.version
+        found: Data = self._kept(
+            ("overview", run.number, filters),
+            version,
+            lambda: _queries.overview(self._index, run.number, filters, version),
+        )
+        return found
+
+    def _models(self, run: RunState) -> list[Data]:
+        found: list[Data] = self._kept(
+            ("models", run.number),
+            run.version,
+            lambda: _queries.model_totals(self._index, [run.number]).get(run.number, []),
+        )
+        return found
+
+    def _kept(self, key: tuple[Any, ...], version: int, answer: Callable[[], Any]) -> Any:
+        """Return an answer that holds for a version of a Run; asked for once while that stays."""
+        kept = self._answers.get(key)
+        if kept is not None and kept[0] == version:
+            return kept[1]
+        found = answer()
+        self._answers[key] = version, found
+        while len(self._answers) > ANSWERS:
+            self._answers.pop(next(iter(self._answers)), None)
+        return found
 
     def _run(self, asked: Asked) -> RunState:
         run = self._indexer.find(asked.get("run", ""))

@@ -199,8 +199,11 @@ def test_nothing_that_is_asked_for_is_sql() -> None:
     """What is asked for is a value of the query, never a part of it."""
     evil = "'; DROP TABLE traces; --"
     asked = {"text": f'{evil} "{evil}"', "name": evil, "tag": evil, "model": evil, "status": "ok"}
-    condition, values = Filters.of(asked).where(1)
+    filters = Filters.of(asked)
+    condition, values = filters.where(1)
     assert "DROP" not in condition and evil in values.values()
+    search = filters.search(1)
+    assert search is not None and "DROP" not in search[0] and evil.lower() in search[1].values()
 
 
 def test_rows_of_a_trace(tmp_path: Path) -> None:
