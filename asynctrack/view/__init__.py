@@ -2,9 +2,9 @@
 
 ::
 
-    folder, S3, spool ─► _news ─► _rows ─► _index ─► _queries ─► _pages ─► _server ─► page
-                       what is new     │    (DuckDB)   _filters   _blocks    _security
-                        _indexer drives them, in a thread         _pytest_case
+    folder, S3, spool ─► _news ─► _feed ─► _index ─► _queries ─► _pages ─► _server ─► page
+                      what is new  _rows  (DuckDB)   _filters    _blocks   _security
+                      _indexer drives them in a thread           _shapes, _pytest_case
 
 ``_serve`` puts them together. The page itself is in ``static``: nothing is loaded from elsewhere.
 Needs ``asynctrack[view]``.

@@ -76,11 +76,12 @@ class Filters:
             given[name] = number(name, asked.get(name))
         return cls(**given)
 
-    def where(self, run: int) -> tuple[str, dict[str, Any]]:
+    def where(self, run: int, matches: str | None = None) -> tuple[str, dict[str, Any]]:
         """Return conditions on ``traces``, and their values.
 
         Args:
             run: The Run's number in the index.
+            matches: The table with the result of ``search``.
         """
         conditions = ["run = $run"]
         values: dict[str, Any] = {"run": run}
@@ -109,15 +110,19 @@ class Filters:
             add("list_contains(tags, $tag)", tag=self.tag)
         if self.model is not None:
             add("list_contains(models, $model)", model=self.model)
-        text, found = self._text()
-        if text:
-            add(text, **found)
+        if matches is not None:
+            add(f"no IN (SELECT no FROM {matches})")
         return " AND ".join(conditions), values
 
-    def _text(self) -> tuple[str, dict[str, Any]]:
+    def search(self, run: int) -> tuple[str, dict[str, Any]] | None:
+        """Return a query for the numbers of the traces that the text is in; None without text.
+
+        Args:
+            run: The Run's number in the index.
+        """
         words = [quoted or word for quoted, word in _WORD.findall(self.text) if quoted or word]
         if not words:
-            return "", {}
+            return None
         values: dict[str, Any] = {f"word{n}": word.lower() for n, word in enumerate(words)}
         condition = " AND ".join(f"contains(words, ${name})" for name in values)
         if len(words) == 1 and _ID.fullmatch(words[0]):
@@ -126,7 +131,8 @@ class Filters:
                 f"(({condition}) OR starts_with(trace_id, $id) OR no IN"
                 " (SELECT no FROM spans WHERE run = $run AND starts_with(span_id, $id)))"
             )
-        return condition, values
+        sql = f"SELECT no FROM traces WHERE run = $run AND {condition}"
+        return sql, {"run": run, **values}
 
 
 def number(name: str, text: str | None) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Iterable, Sequence
+from itertools import count
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,8 @@ _COLUMNS: Final[dict[str, tuple[_tables.Column, ...]]] = {
 }
 # Nothing in the database outlives the viewer, so nothing has to be safe when the power fails; it
 # may grow larger than memory, and two threads leave a core to the page.
+SEARCHES: Final = 16
+"""Searches whose results are kept; those that pages still read are among the latest."""
 _SETTINGS: Final = {"memory_limit": "2GB", "threads": 2, "checkpoint_threshold": "256MB"}
 
 
@@ -49,6 +52,9 @@ class Index:
         self._reading: set[Any] = set()
         self._lock = threading.Lock()
         self._closed = False
+        self._searching = threading.Lock()
+        self._matches: dict[tuple[int, int, str], str] = {}
+        self._numbers = count()
 
     def write(
         self, traces: Sequence[Row], spans: Iterable[Row], replaced: Sequence[int] = ()
@@ -86,6 +92,30 @@ class Index:
             )
         finally:
             cursor.close()
+
+    def matches(self, run: int, version: int, text: str, sql: str, values: dict[str, Any]) -> str:
+        """Return a table with the numbers of a Run's traces that a text is in. Blocks.
+
+        It is made once for each text and version of a Run: the list of a page, its numbers and its
+        charts are asked for at the same time, and reading all texts is what takes time.
+
+        Args:
+            run: The Run's number.
+            version: Its version.
+            text: What is searched for.
+            sql: The query for these numbers.
+            values: Its values.
+        """
+        key = (run, version, text)
+        with self._searching:
+            if key not in self._matches:
+                name = f"matches_{next(self._numbers)}"
+                self.query(f"CREATE TABLE {name} AS {sql}", values)
+                self._matches[key] = name
+                while len(self._matches) > SEARCHES:
+                    oldest = self._matches.pop(next(iter(self._matches)))
+                    self.query(f"DROP TABLE IF EXISTS {oldest}")
+            return self._matches[key]
 
     def query(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
         """Return the rows of a query, by column. Blocks; each call has a cursor of its own.

@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable
 from dataclasses import asdict
-from statistics import median, quantiles
 from typing import Any, Final
 
 from asynctrack import _payload
-from asynctrack._decode import json_text
 from asynctrack._errors import NotFoundError, OptionError
 
 from . import _queries
-from ._blocks import Side, pretty
+from ._blocks import Side
 from ._filters import PAGE, SORTS, Filters
 from ._index import Index
 from ._indexer import Indexer
 from ._progress import RunState
 from ._pytest_case import pytest_case
+from ._shapes import (
+    PARAMETERS,
+    Asked,
+    Data,
+    between,
+    described,
+    error_texts,
+    extra_of,
+    in_seconds,
+    number_of,
+    page_of,
+    raw_of,
+    sort_key,
+    stream_of,
+    totals_of,
+    varying,
+)
 
 RUNS: Final = 100
 """Runs on one page."""
-PARAMETERS: Final = 200
-"""Parameters of a Run that are shown."""
-VALUE: Final = 300
-"""Characters of a parameter's value that are shown."""
-TICKS: Final = 2_000
-"""Tokens of a stream that are drawn."""
 SLICE: Final = 2_000_000
 """Characters of a long text that are sent together."""
-MAX_PAGE: Final = 1_000_000
-
-Asked = Mapping[str, str]
-Data = dict[str, Any]
+ANSWERS: Final = 200
+"""Answers that are kept while their Run does not change."""
 
 _RUN_SORTS: Final = ("started", "name", "traces", "failed", "p50", "p95", "tokens", "cost")
 
@@ -53,6 +60,8 @@ class Pages:
         self._indexer = indexer
         self._title = title
         self._priced = priced
+        self._answers: dict[tuple[Any, ...], tuple[int, Any]] = {}
+        self._keeping = threading.Lock()
 
     def state(self, asked: Asked) -> Data:
         """Return how far the index is; asked every moment, and answered from memory."""
@@ -63,7 +72,7 @@ class Pages:
             "events": sum(run.events for run in runs),
             "total": sum(run.total for run in runs),
             "runs": len(runs),
-            "reading": sum(run.phase != "ready" for run in runs),
+            "reading": sum(run.phase != "ready" and run.error is None for run in runs),
             "live": sum(run.live for run in runs),
             "run": self._run_state(asked["run"]) if asked.get("run") else None,
         }
@@ -81,7 +90,7 @@ class Pages:
                 continue
             if not all(word in f"{run.experiment}/{run.name}".lower() for word in words):
                 continue
-            rows.append({**_described(run), **_totals(totals.get(run.number))})
+            rows.append({**described(run), **totals_of(totals.get(run.number))})
         sort, descending = asked.get("sort", "-started"), True
         if sort.startswith("-"):
             sort = sort[1:]
@@ -89,11 +98,11 @@ class Pages:
             descending = False
         if sort not in _RUN_SORTS:
             raise OptionError("sort", sort[:40], f"one of {', '.join(_RUN_SORTS)}")
-        known = [row for row in rows if _sort_key(row, sort) is not None]
-        unknown = [row for row in rows if _sort_key(row, sort) is None]
-        known.sort(key=lambda row: _sort_key(row, sort), reverse=descending)
+        known = [row for row in rows if sort_key(row, sort) is not None]
+        unknown = [row for row in rows if sort_key(row, sort) is None]
+        known.sort(key=lambda row: sort_key(row, sort), reverse=descending)
         rows = known + unknown
-        page = _page(asked)
+        page = page_of(asked)
         shown = rows[page * RUNS : (page + 1) * RUNS]
         return {
             "title": self._title,
@@ -111,7 +120,7 @@ class Pages:
             "count": len(rows),
             "page": page,
             "pages": max(1, -(-len(rows) // RUNS)),
-            "varying": _varying([row["parameters"] for row in shown]),
+            "varying": varying([row["parameters"] for row in shown]),
             "course": [
                 {name: row[name] for name in ("id", "experiment", "name", "started", "latency",
                                               "tokens", "cost", "failed", "traces")}
@@ -123,10 +132,12 @@ class Pages:
     def run(self, asked: Asked) -> Data:
         """Return a Run: its parameters and metrics, and what its traces can be filtered by."""
         run = self._run(asked)
-        facets = _queries.facets(self._index, run.number)
-        models = _queries.model_totals(self._index, [run.number]).get(run.number, [])
+        facets = self._kept(
+            ("facets", run.number), run.version, lambda: _queries.facets(self._index, run.number)
+        )
+        models = self._models(run)
         return {
-            **_described(run),
+            **described(run),
             "uris": run.uris,
             "priced": self._priced,
             "metrics": {
@@ -147,37 +158,37 @@ class Pages:
         sort = asked.get("sort") or "newest"
         if sort not in SORTS:
             raise OptionError("sort", sort[:40], f"one of {', '.join(SORTS)}")
-        page = _page(asked)
-        rows = _queries.traces(self._index, run.number, filters, sort, page)
+        page = page_of(asked)
+        version = run.version
+        rows = _queries.traces(self._index, run.number, filters, sort, page, version)
         return {
-            "version": run.version,
+            "version": version,
             "page": page,
             "more": len(rows) > PAGE,
             "size": PAGE,
-            "traces": [_seconds(row, "start") for row in rows[:PAGE]],
+            "traces": [in_seconds(row, "start") for row in rows[:PAGE]],
         }
 
     def overview(self, asked: Asked) -> Data:
         """Return the chosen traces in numbers and charts."""
         run = self._run(asked)
-        found = _queries.overview(self._index, run.number, Filters.of(asked))
-        return {**found, "totals": _totals(found["totals"])}
+        found = self._overview(run, Filters.of(asked))
+        return {**found, "totals": totals_of(found["totals"])}
 
     def compare(self, asked: Asked) -> Data:
         """Return two Runs side by side."""
         runs = [self._run({"run": asked.get(name, "")}) for name in ("a", "b")]
         numbers = [run.number for run in runs]
         totals = _queries.totals(self._index, numbers)
-        models = _queries.model_totals(self._index, numbers)
         components = _queries.components(self._index, numbers)
         sides = []
         for run in runs:
-            bins = _queries.overview(self._index, run.number, Filters())["bins"]
+            bins = self._overview(run, Filters())["bins"]
             sides.append(
                 {
-                    **_described(run),
-                    **_totals(totals.get(run.number)),
-                    "models": models.get(run.number, []),
+                    **described(run),
+                    **totals_of(totals.get(run.number)),
+                    "models": self._models(run),
                     "bins": bins,
                     "metrics": {name: metric.last for name, metric in run.metrics.items()},
                     "components": [
@@ -197,17 +208,17 @@ class Pages:
         number = found["no"]
         limits = _queries.bounds(self._index, number)
         zero = limits["first"]
-        rows = _queries.spans(self._index, number, _place(asked, "after"))
+        rows = _queries.spans(self._index, number, number_of(asked, "after"))
         for row in rows:
-            row["seconds"] = _between(row["start"], row["end"])
-            row["at"] = _between(zero, row["start"])
-            row["to"] = _between(zero, row["end"])
+            row["seconds"] = between(row["start"], row["end"])
+            row["at"] = between(zero, row["start"])
+            row["to"] = between(zero, row["end"])
             del row["start"], row["end"]
         return {
-            **_seconds({name: value for name, value in found.items() if name != "no"}, "start"),
+            **in_seconds({name: value for name, value in found.items() if name != "no"}, "start"),
             **_queries.neighbours(self._index, run.number, found["start"], number),
-            "run": _described(run, short=True),
-            "length": _between(zero, limits["last"]),
+            "run": described(run, short=True),
+            "length": between(zero, limits["last"]),
             "rows": rows,
         }
 
@@ -218,14 +229,14 @@ class Pages:
         stream = (payload.get("data") or {}).get("stream")
         error = payload.get("error")
         return {
-            **_seconds({name: row[name] for name in row if name != "payload"}, "start", "end"),
-            "seconds": _between(row["start"], row["end"]),
+            **in_seconds({name: row[name] for name in row if name != "payload"}, "start", "end"),
+            "seconds": between(row["start"], row["end"]),
             "tags": payload.get("tags") or [],
             "inputs": Side(payload.get("inputs")).blocks,
             "outputs": Side(payload.get("outputs")).blocks,
-            "failure": None if error is None else Side(_error_texts(error)).blocks,
-            "stream": _stream(stream),
-            "extra": Side(_extra(payload)).blocks,
+            "failure": None if error is None else Side(error_texts(error)).blocks,
+            "stream": stream_of(stream),
+            "extra": Side(extra_of(payload)).blocks,
             "bytes": len(row["payload"]),
         }
 
@@ -234,13 +245,13 @@ class Pages:
         run = self._run(asked)
         row, payload = self._span(run, asked)
         side = asked.get("side", "")
-        number, at = _place(asked, "number"), _place(asked, "at")
+        number, at = number_of(asked, "number"), number_of(asked, "at")
         values: dict[str, Callable[[], Any]] = {
             "inputs": lambda: payload.get("inputs"),
             "outputs": lambda: payload.get("outputs"),
-            "error": lambda: _error_texts(payload.get("error")),
-            "extra": lambda: _extra(payload),
-            "raw": lambda: _raw(row, payload),
+            "error": lambda: error_texts(payload.get("error")),
+            "extra": lambda: extra_of(payload),
+            "raw": lambda: raw_of(row, payload),
         }
         if side not in values:
             raise OptionError("side", side[:40], f"one of {', '.join(values)}")
@@ -257,7 +268,7 @@ class Pages:
     def download(self, asked: Asked) -> str:
         """Return everything that was logged of a span as JSON, whole."""
         run = self._run(asked)
-        return _raw(*self._span(run, asked))
+        return raw_of(*self._span(run, asked))
 
     def case(self, asked: Asked) -> Data:
         """Return a span as a test."""
@@ -267,6 +278,35 @@ class Pages:
         return {"code": code}
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _overview(self, run: RunState, filters: Filters) -> Data:
+        version = run.version
+        found: Data = self._kept(
+            ("overview", run.number, filters),
+            version,
+            lambda: _queries.overview(self._index, run.number, filters, version),
+        )
+        return found
+
+    def _models(self, run: RunState) -> list[Data]:
+        found: list[Data] = self._kept(
+            ("models", run.number),
+            run.version,
+            lambda: _queries.model_totals(self._index, [run.number]).get(run.number, []),
+        )
+        return found
+
+    def _kept(self, key: tuple[Any, ...], version: int, answer: Callable[[], Any]) -> Any:
+        """Return an answer that holds for a version of a Run; asked for once while that stays."""
+        kept = self._answers.get(key)
+        if kept is not None and kept[0] == version:
+            return kept[1]
+        found = answer()
+        with self._keeping:
+            self._answers[key] = version, found
+            while len(self._answers) > ANSWERS:
+                self._answers.pop(next(iter(self._answers)))
+        return found
 
     def _run(self, asked: Asked) -> RunState:
         run = self._indexer.find(asked.get("run", ""))
@@ -298,167 +338,7 @@ class Pages:
 
     def _span(self, run: RunState, asked: Asked) -> tuple[Data, Data]:
         found = self._trace(run, asked)
-        row = _queries.span(self._index, found["no"], _place(asked, "place"))
+        row = _queries.span(self._index, found["no"], number_of(asked, "place"))
         if row is None:
             raise NotFoundError("there is no such span in this trace")
         return row, _payload.decode(row["payload"])
-
-
-def _described(run: RunState, *, short: bool = False) -> Data:
-    described: Data = {
-        "id": run.id,
-        "experiment": run.experiment,
-        "name": run.name,
-        "phase": run.phase,
-        "live": run.live,
-        "closed": run.closed,
-        "events": run.events,
-        "total": run.total,
-        "spooled": run.spooled,
-        "version": run.version,
-        "error": run.error,
-    }
-    if not short:
-        shown = list(run.parameters.items())
-        described["parameters"] = {
-            str(name)[:VALUE]: _value(value) for name, value in shown[:PARAMETERS]
-        }
-        described["parameter_count"] = len(shown)
-    return described
-
-
-def _value(value: Any) -> str:
-    text = value if isinstance(value, str) else json_text(value) or "null"
-    return text if len(text) <= VALUE else text[: VALUE - 1] + "…"
-
-
-def _varying(parameters: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return the names of parameters that differ between Runs, those of most Runs first."""
-    names: dict[str, int] = {}
-    for one in parameters:
-        for name in one:
-            names[name] = names.get(name, 0) + 1
-    varying = [
-        name
-        for name in names
-        if not name.startswith("asynctrack.") and len({one.get(name) for one in parameters}) > 1
-    ]
-    return sorted(varying, key=lambda name: -names[name])
-
-
-def _totals(row: Mapping[str, Any] | None) -> Data:
-    """Return totals as pages show them; of nothing where there is no row."""
-    row = row or {}
-    counts = ("traces", "failed", "unfinished", "spans", "errors", "model_calls", "input_tokens",
-              "output_tokens")  # fmt: skip
-    totals: Data = {name: row.get(name) or 0 for name in counts}
-    totals["errors_in_spans"] = totals.pop("errors")
-    first, last = row.get("first_start"), row.get("last_start")
-    return {
-        **totals,
-        "tokens": totals["input_tokens"] + totals["output_tokens"],
-        "cost": row.get("cost"),
-        "started": None if first is None else first / 1e9,
-        "last": None if last is None else last / 1e9,
-        "latency": _marks(row.get("latency"), row.get("slowest")),
-        "first_token": _marks(row.get("first_token"), None),
-    }
-
-
-def _marks(values: Sequence[float | None] | None, largest: float | None) -> Data | None:
-    if not values or values[0] is None:
-        return None
-    named = dict(zip(("p50", "p90", "p95", "p99"), values, strict=True))
-    return {**named, "max": largest}
-
-
-def _sort_key(row: Mapping[str, Any], sort: str) -> Any:
-    if sort in ("p50", "p95"):
-        return None if row["latency"] is None else row["latency"][sort]
-    return row[sort]
-
-
-def _stream(stream: Any) -> Data | None:
-    """Return when the tokens of a stream came: seconds from the start of the call."""
-    if not isinstance(stream, dict) or not stream.get("count"):
-        return None
-    first = stream.get("time_to_first_token")
-    gaps = stream.get("inter_token_times")
-    gaps = [gap for gap in gaps if _is_number(gap)] if isinstance(gaps, list) else []
-    at: float = first if _is_number(first) else 0.0  # type: ignore[assignment]  # it is one
-    times: list[float] = [at]
-    for gap in gaps:
-        at += gap
-        times.append(at)
-    every = -(-len(times) // TICKS)
-    span = times[-1] - times[0]
-    return {
-        "count": stream["count"],
-        "first": first if _is_number(first) else None,
-        "per_second": len(gaps) / span if gaps and span > 0 else None,
-        "median": median(gaps) if gaps else None,
-        "p95": quantiles(gaps, n=20, method="inclusive")[-1] if len(gaps) > 1 else None,
-        "longest": max(gaps, default=None),
-        "every": every,
-        "times": times[::every],
-    }
-
-
-def _extra(payload: Mapping[str, Any]) -> dict[str, str]:
-    names = ("attributes", "metadata", "data", "notes")
-    return {name: pretty(payload[name]) for name in names if payload.get(name)}
-
-
-def _raw(row: Data, payload: Data) -> str:
-    head = {name: row[name] for name in row if name not in ("payload", "run", "no", "place")}
-    return pretty({**head, **payload})
-
-
-def _error_texts(error: Any) -> dict[str, str]:
-    """Return the texts of an error by what they are, in the order in which they are shown."""
-    texts: dict[str, str] = {}
-    if not isinstance(error, dict):
-        return {"error": pretty(error)}
-    several = [("", error)]
-    for name, title in (("causes", "caused by"), ("exceptions", "in the group")):
-        members = error.get(name)
-        if isinstance(members, list):
-            several += [(f"{title} {n + 1}: ", one) for n, one in enumerate(members[:20])]
-    for title, one in several:
-        if isinstance(one, dict):
-            for name in ("type", "message", "traceback"):
-                if isinstance(one.get(name), str) and one[name]:
-                    texts[f"{title}{name}"] = one[name]
-    return texts
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < 1e9
-
-
-def _between(first: int | None, last: int | None) -> float | None:
-    return None if first is None or last is None else (last - first) / 1e9
-
-
-def _seconds(row: Data, *names: str) -> Data:
-    """Return a row with times in seconds: JavaScript's numbers do not hold nanoseconds."""
-    return {
-        name: value / 1e9 if name in names and value is not None else value
-        for name, value in row.items()
-    }
-
-
-def _page(asked: Asked) -> int:
-    return _place(asked, "page")
-
-
-def _place(asked: Asked, name: str) -> int:
-    text = asked.get(name) or "0"
-    if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) < 10**9):
-        raise OptionError(name, text[:40], "a whole number")
-    return int(text)
-
-
-def as_json(data: Data) -> bytes:
-    """Return data as JSON in plain ASCII: whatever it holds, it is bytes that a browser reads."""
-    return json.dumps(data, separators=(",", ":"), allow_nan=False, default=str).encode()

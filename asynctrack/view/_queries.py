@@ -49,9 +49,20 @@ def totals(index: Index, runs: Sequence[int]) -> dict[int, dict[str, Any]]:
     return {row.pop("run"): row for row in rows}
 
 
-def traces(index: Index, run: int, filters: Filters, sort: str, page: int) -> Rows:
+def chosen(index: Index, run: int, version: int, filters: Filters) -> tuple[str, dict[str, Any]]:
+    """Return the conditions for the traces that filters choose, searched by their text already."""
+    search = filters.search(run)
+    matches = None
+    if search is not None:
+        matches = index.matches(run, version, filters.text, *search)
+    return filters.where(run, matches)
+
+
+def traces(
+    index: Index, run: int, filters: Filters, sort: str, page: int, version: int = 0
+) -> Rows:
     """Return one page of traces, and the first one of the next page."""
-    where, values = filters.where(run)
+    where, values = chosen(index, run, version, filters)
     # The page's rows are found by two small columns; only then is the rest of them read.
     return index.query(
         f"SELECT {_LISTED} FROM traces WHERE no IN"
@@ -61,9 +72,9 @@ def traces(index: Index, run: int, filters: Filters, sort: str, page: int) -> Ro
     )
 
 
-def overview(index: Index, run: int, filters: Filters) -> dict[str, Any]:
+def overview(index: Index, run: int, filters: Filters, version: int = 0) -> dict[str, Any]:
     """Return counts, percentiles, the latency histogram and the course over time of traces."""
-    where, values = filters.where(run)
+    where, values = chosen(index, run, version, filters)
     query = f"""
         WITH chosen AS MATERIALIZED (
             SELECT status, errors, spans, model_calls, input_tokens, output_tokens, cost, start,

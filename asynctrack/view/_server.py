@@ -21,8 +21,9 @@ from starlette.routing import Route
 
 from asynctrack._errors import NotFoundError, OptionError
 
-from ._pages import Pages, as_json
+from ._pages import Pages
 from ._security import HEADERS, Guard
+from ._shapes import as_json
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

@@ -18,9 +18,9 @@ from asynctrack import MissingExtraError, OptionError, open_run
 from asynctrack.cli import main
 from asynctrack.view._blocks import BEGINNING, BUDGET, MAX_BLOCKS, SHOWN, Side
 from asynctrack.view._filters import Filters
-from asynctrack.view._pages import _stream, _varying
 from asynctrack.view._pytest_case import LONGEST, pytest_case
 from asynctrack.view._rows import rows_of
+from asynctrack.view._shapes import stream_of, varying
 from tests.read.making import RunFolder, event
 
 SPAN = {"kind": "chain", "name": "My Chain", "span_id": "01a2-ffff", "start": 1_767_225_600 * 10**9}
@@ -199,8 +199,11 @@ def test_nothing_that_is_asked_for_is_sql() -> None:
     """What is asked for is a value of the query, never a part of it."""
     evil = "'; DROP TABLE traces; --"
     asked = {"text": f'{evil} "{evil}"', "name": evil, "tag": evil, "model": evil, "status": "ok"}
-    condition, values = Filters.of(asked).where(1)
+    filters = Filters.of(asked)
+    condition, values = filters.where(1)
     assert "DROP" not in condition and evil in values.values()
+    search = filters.search(1)
+    assert search is not None and "DROP" not in search[0] and evil.lower() in search[1].values()
 
 
 def test_rows_of_a_trace(tmp_path: Path) -> None:
@@ -233,18 +236,18 @@ def test_rows_of_a_trace(tmp_path: Path) -> None:
 def test_token_times_add_up() -> None:
     """The times of tokens are those of the stream; what is no time is left out."""
     stream = {"count": 3, "time_to_first_token": 0.5, "inter_token_times": [0.25, "x", 0.25, -1]}
-    found = _stream(stream)
+    found = stream_of(stream)
     assert found is not None and found["times"] == [0.5, 0.75, 1.0] and found["per_second"] == 4.0
-    assert _stream({"count": 0}) is None and _stream("x") is None
-    long = _stream({"count": 9_999, "inter_token_times": [0.01] * 9_999})
+    assert stream_of({"count": 0}) is None and stream_of("x") is None
+    long = stream_of({"count": 9_999, "inter_token_times": [0.01] * 9_999})
     assert long is not None and len(long["times"]) <= 2_000 and long["first"] is None
 
 
 def test_parameters_that_differ() -> None:
     """The columns are the parameters that differ between runs, those of most runs first."""
     runs = [{"a": "1", "b": "1", "c": "1"}, {"a": "1", "b": "2"}, {"a": "1", "b": "3", "d": "1"}]
-    assert _varying(runs) == ["b", "c", "d"]
-    assert _varying([{"asynctrack.events": "x"}, {"asynctrack.events": "y"}]) == []
+    assert varying(runs) == ["b", "c", "d"]
+    assert varying([{"asynctrack.events": "x"}, {"asynctrack.events": "y"}]) == []
 
 
 def test_a_missing_package_is_named(

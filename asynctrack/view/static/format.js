@@ -8,6 +8,7 @@ export function number(value) {
 
 export function short(value) {
   if (value === null || value === undefined) return none;
+  if (value >= 1e12) return value.toExponential(1);
   for (const [size, unit] of [[1e9, "G"], [1e6, "M"], [1e4, "k"]]) {
     if (value >= size) {
       const scaled = value / (unit === "k" ? 1e3 : size);

@@ -111,7 +111,7 @@ function Waterfall({ rows, all, loaded, length, place, folded, fold, choose, loa
           <i class="dot" title=${plainly(row.kind)}></i><${Line} text=${row.name || row.kind} />${row.error ? html` <span class="bad">▲</span>` : ""}${row.orphan ? html` <small class="quiet" title="The span above it is not there">orphan</small>` : ""}</span>
         <span class="wf-bar"><i class="fill" style=${{ left: `${left}%`, width: `${width}%` }}></i>${
           row.first_token !== null && row.seconds ? html`<i class="first" title=${`first token after ${seconds(row.first_token)}`} style=${{ left: `${left}%`, width: `${Math.min(width, (row.first_token / whole) * 100)}%` }}></i>` : ""}
-          <i class="model" style=${late ? { right: `${100 - left}%` } : { left: `${left + width}%` }}><${Line} text=${row.error ?? row.model ?? ""} /></i></span>
+          <i class=${`model ${late && left < 34 ? "inside" : ""}`} style=${!late ? { left: `${left + width}%` } : { right: `${left < 34 ? 100 - left - width : 100 - left}%` }}><${Line} text=${row.error ?? row.model ?? ""} /></i></span>
         <span class="number">${tokens ? short(tokens) : ""}</span>
         <span class="number">${row.seconds === null ? html`<span class="quiet">${row.status}</span>` : seconds(row.seconds)}</span></div>`;
     })}</div>
