@@ -228,7 +228,13 @@ class Keeper:
             raise OSError(errno.EDQUOT, f"the spool holds max_spool_bytes={self._max_spool_bytes}")
         segment = self._folder.new_segment(capacity, max_events)
         if self._power:
-            sync_folder(self.path)
+            try:
+                # The zeros it was made with, now: not with the first events' commit.
+                segment.write_through()
+                sync_folder(self.path)
+            except OSError:
+                segment.remove()
+                raise
         return segment
 
     def _own_again(self, folder: WriterFolder) -> None:

@@ -68,6 +68,15 @@ class Segment:
             self.index_path.unlink(missing_ok=True)
             raise
 
+    def write_through(self) -> None:
+        """Bring the zeros it was made with to the disk, before it is used. Blocks.
+
+        Raises:
+            OSError: The disk failed; it must not be used then.
+        """
+        for descriptor in (self._lines_file, self._index_file):
+            getattr(os, "fdatasync", os.fsync)(descriptor)
+
     def begin(self, writer_id: str, first_seq: int) -> None:
         """Make it this writer's, from this sequence number on. No I/O."""
         self.first_seq = first_seq
