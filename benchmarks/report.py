@@ -257,7 +257,9 @@ def _overhead_sections(overhead: dict[str, Any] | None) -> Iterable[str]:
 
 
 def _measured(result: dict[str, Any]) -> str:
-    about = result["measured"]
+    about = result.get("measured")
+    if about is None:  # results from before it was written down
+        return ""
     return f"Measured {about['when']}, git {about['git']}, load {about['load_1_minute']}."
 
 
