@@ -18,16 +18,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks._measure import environment, save
-from benchmarks.generate import generate
+from benchmarks.generate import TOPICS, generate
 from tests.view.browser import chromium
 from tests.view.pages import Page
 from tests.view.serving import Viewer, viewer
+
+Case = tuple[tuple[str, str], tuple[str, str]]
+"""What is done and waited for, before, and then measured: an act and a condition in JavaScript."""
 
 FIRST_PAINT: Final = 1.0
 INTERACTION: Final = 0.2
 REPEATED: Final = 9
 """Each interaction is measured so often, after one that does not count."""
 LIVE: Final = 10
+PRIORITY: Final = -10
 
 # Acts, waits until the page shows what is expected, and for the frame after it.
 _MEASURE: Final = """
@@ -39,7 +43,11 @@ const page = {
   one: (selector) => document.querySelector(selector),
   text: (selector) => (document.querySelector(selector)?.innerText ?? ""),
   heading: () => (document.querySelector("main section.card h2")?.innerText ?? ""),
-  settled: () => !document.querySelector(".stale") && document.querySelector(".list.traces"),
+  settled: () => {
+    // The list and the charts are those of the address.
+    const section = document.querySelector("section[data-shown]");
+    return section && section.dataset.shown === location.hash && section.querySelector("table");
+  },
   type: (value) => {
     const field = document.querySelector("input[type=search]");
     field.value = value;
@@ -78,13 +86,18 @@ def main() -> None:
     """Measure, print, and save where it is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument(
+        "--priority",
+        action="store_true",
+        help="let viewer and browser go before other work of a busy machine; needs the right to",
+    )
     parser.add_argument("--save", action="store_true", help="as benchmarks/results/view.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch) / "runs"
         events = generate(root, options.events)
         other = generate(root, 50_000, experiment="other", seed=1)
-        result = measure(root, events)
+        result = measure(root, events, priority=options.priority)
         result["live"] = live(Path(scratch) / "live")
     result = {
         "environment": environment(),
@@ -97,10 +110,18 @@ def main() -> None:
         print(save("view", result))
 
 
-def measure(root: Path, events: int) -> dict[str, Any]:
-    """Measure building, first paint and interactions."""
+def measure(root: Path, events: int, *, priority: bool) -> dict[str, Any]:
+    """Measure building, first paint and interactions.
+
+    Args:
+        root: The Runs.
+        events: How many there are.
+        priority: Let the viewer and the browser go before other work of the machine: what is
+            asked is how long they take, not how busy the machine is.
+    """
     began = time.perf_counter()
     with viewer(root, "--no-spool") as served, chromium(1280, 900) as driver:
+        raised = prefer(served.process.pid, driver.service.process.pid) if priority else 0
         page = Page(driver, served.url)
         page.wait(lambda: page.run("return document.querySelector('.runs')") is not None, "runs")
         while_building = time.perf_counter() - began
@@ -126,6 +147,7 @@ def measure(root: Path, events: int) -> dict[str, Any]:
         "index_seconds": round(built, 1),
         "index_events_per_second": round(events / built),
         "server_memory_bytes": memory,
+        "priority": raised,
         "first_paint_seconds": _spread([paint for paint, _ in paints]),
         "first_paint_with_runs_seconds": _spread([shown for _, shown in paints]),
         "first_paint_limit": FIRST_PAINT,
@@ -144,42 +166,49 @@ def interactions(page: Page) -> dict[str, dict[str, float]]:
     big = next(link for name, link in links if name.startswith("generated/"))
     small = next(link for name, link in links if name.startswith("other/"))
     pair = f"#/compare?a={big.split('/')[-1]}&b={small.split('/')[-1]}"
-    words = {"common": "harbour", "two": '"tell me" whale', "rare": "storm 77", "none": "zzzzzz"}
     home = ("page.go('#/')", "page.one('.runs td.name')")
-    run = (
-        f"page.go('{big}')",
-        "page.settled() && page.one('.chart .bar') && page.one('.tile')"
-        " && !page.heading().includes('matching')",
-    )
-    counted = "page.settled() && page.heading().includes('matching')"
-    other_rows = "page.settled() && page.text('.traces tbody') !== page.mark"
+    opened = "page.settled() && page.one('.chart .bar') && page.one('.tile')"
+    run = (f"page.go('{big}')", f"{opened} && !page.heading().includes('matching')")
     shown = "page.one('.wf-row') && page.one('.side')"
-    mark = "page.mark = page.text('.traces tbody'); "
-    _do(page, *run)
+    mark = "page.mark = location.hash; "
+    counted = "page.settled() && location.hash !== page.mark"
+    first = _do(page, *run)
     trace = page.run("return document.querySelector('.traces td.name a').hash")
 
-    def to(query: str, expected: str) -> tuple[tuple[str, str], tuple[str, str]]:
-        return run, (f"{mark}page.go('{big}?{query}')", expected)
+    def narrowed(act: str, expected: str = counted) -> Callable[[int], Case]:
+        # Each time from another page, and with other words: an answer that was kept would be quick.
+        def case(n: int) -> Case:
+            query = f"tokens={n + 1}"
+            before = f"page.go('{big}?{query}')", f"{opened} && page.heading().includes('matching')"
+            filled = act.replace("QUERY", query).replace("NUMBER", str(n))
+            return before, (mark + filled.replace("TOPIC", TOPICS[n % len(TOPICS)]), expected)
 
-    cases: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
-        "experiment page": (run, home),
-        "sort runs": (home, ("page.link('p95').click()", "page.link('p95 ↓')")),
-        "run page": (home, run),
-        **{
-            f"search: {name}": (run, (f"page.type({word!r})", counted))
-            for name, word in words.items()
-        },
-        "filter: outcome": (run, ("page.choose('outcome', 'error')", counted)),
-        "filter: model": (run, ("page.choose('any model', 'other-large')", counted)),
-        "filter: name": (run, (_second("any name"), counted)),
-        "filter: slower than": to("slower=1", counted),
-        "filter: tokens": to("tokens=100", counted),
-        "filter: search, model and duration": to("text=fish&model=other-large&slower=0.1", counted),
-        "sort: slowest": to("sort=slowest", other_rows),
-        "next page": (run, (f"{mark}page.link('next →').click()", other_rows)),
-        "page 1000": to("page=999", other_rows),
-        "trace page": (run, ("page.one('.traces td.name a').click()", shown)),
-        "choose a span": (
+        return case
+
+    def fixed(before: tuple[str, str], action: tuple[str, str]) -> Callable[[int], Case]:
+        return lambda _: (before, action)
+
+    cases: dict[str, Callable[[int], Case]] = {
+        "experiment page": fixed(run, home),
+        "sort runs": fixed(home, ("page.link('p95').click()", "page.link('p95 ↓')")),
+        "run page, seen before": fixed(home, run),
+        "search: one word": narrowed("page.type('TOPIC')"),
+        "search: words in a row": narrowed("page.type('\"about TOPIC NUMBER\" TOPIC')"),
+        "search: rare": narrowed("page.type('TOPIC 77NUMBER')"),
+        "search: nothing": narrowed("page.type('zzzzNUMBER')"),
+        "filter: outcome": narrowed("page.choose('outcome', 'error')"),
+        "filter: model": narrowed("page.choose('any model', 'other-large')"),
+        "filter: name": narrowed(_third("any name")),
+        "filter: slower than": narrowed(f"page.go('{big}?QUERY&slower=0.5')"),
+        "filter: tokens": narrowed(f"page.go('{big}?tokens=7NUMBER')"),
+        "filter: search, model and duration": narrowed(
+            f"page.go('{big}?QUERY&text=TOPIC+NUMBER&model=other-large&slower=0.1')"
+        ),
+        "sort: slowest": narrowed(f"page.go('{big}?QUERY&sort=slowest')"),
+        "next page": narrowed("page.link('next →').click()"),
+        "page 1000": narrowed(f"page.go('{big}?QUERY&page=999')"),
+        "trace page": fixed(run, ("page.one('.traces td.name a').click()", shown)),
+        "choose a span": fixed(
             (f"page.go('{trace}')", shown),
             (
                 "page.mark = page.text('.span h2'); page.all('.wf-row').find((one) =>"
@@ -188,12 +217,13 @@ def interactions(page: Page) -> dict[str, dict[str, float]]:
                 "page.one('.side') && page.text('.span h2') !== page.mark",
             ),
         ),
-        "compare": (home, (f"page.go('{pair}')", "page.one('.pairs-table, .plain')")),
+        "compare": fixed(home, (f"page.go('{pair}')", "page.one('.pairs-table, .plain')")),
     }
-    done = {}
-    for name, (before, action) in cases.items():
+    done = {"run page, first time": _spread([first])}
+    for name, case in cases.items():
         times = []
-        for _ in range(REPEATED + 1):
+        for number in range(REPEATED + 1):
+            before, action = case(number)
             page.run("location.hash = '#/'")
             _do(page, *before)
             times.append(_do(page, *action))
@@ -231,15 +261,33 @@ def _trace(handler: Any, text: str) -> None:
     RunnableLambda(str).invoke(text, config={"callbacks": [handler]})
 
 
+def prefer(*roots: int) -> int:
+    """Let processes and all below them go before others; return their priority (nice)."""
+    below: dict[int, list[int]] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        below.setdefault(parent, []).append(int(status.parent.name))
+    waiting = list(roots)
+    while waiting:
+        process = waiting.pop()
+        waiting += below.get(process, [])
+        for task in Path(f"/proc/{process}/task").glob("[0-9]*"):
+            os.setpriority(os.PRIO_PROCESS, int(task.name), PRIORITY)
+    return PRIORITY
+
+
 def _do(page: Page, act: str, expected: str) -> float:
     milliseconds: float = page.driver.execute_async_script(_MEASURE, act, expected)  # type: ignore[no-untyped-call]
     return milliseconds / 1e3
 
 
-def _second(label: str) -> str:
-    """Choose the second of the values that are offered."""
+def _third(label: str) -> str:
+    """Choose one of the values that are offered."""
     field = f"page.one('[aria-label=\"{label}\"]')"
-    return f"page.choose('{label}', {field}.options[2].value)"
+    return f"page.choose('{label}', {field}.options[3].value)"
 
 
 def _spread(values: list[float]) -> dict[str, float]:

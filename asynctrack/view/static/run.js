@@ -51,7 +51,7 @@ export function Run({ route, state }) {
       <figure class="card"><figcaption>Traces over time <span class="quiet">drag to choose a time</span></figcaption>
         <${Timeline} buckets=${overview.answer.buckets} count=${overview.answer.bucket_count} first=${totals.started} last=${totals.last}
           onPick=${(since, until) => set({ since: since.toFixed(6), until: until.toFixed(6) })} /></figure></div>`}
-    <section class=${`card ${traces.fresh ? "" : "stale"}`}>
+    <section class=${`card ${traces.fresh ? "" : "stale"}`} data-shown=${traces.fresh && overview.fresh ? location.hash : null}>
       <div class="bar"><h2>${totals ? `${number(totals.traces)} ${filtered ? "matching " : ""}${totals.traces === 1 ? "trace" : "traces"}` : "traces"}</h2>
         ${filtered && html`<a href=${here(["run", route.run])}>clear all filters</a>`}
         <span class="grow"></span>
