@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from ._screen import printable
+
 Advance = Callable[[int], None]
 """Told how much more is done."""
 
@@ -27,6 +29,7 @@ def progress(doing: str, total: int | None = None, unit: str = "events") -> Iter
     if not sys.stderr.isatty():
         yield lambda _: None
         return
+    doing = printable(doing, lines=False)  # Runs are called whatever somebody called them
     try:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn

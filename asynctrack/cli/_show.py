@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from asynctrack._decode import Event
     from asynctrack._experiment import Percentiles, RunSummary
     from asynctrack._read import RecordedRun
-    from asynctrack._span import Trace
+    from asynctrack._span import Span, Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,21 +94,31 @@ class Remarkable:
 
 def trace_line(trace: Trace) -> TraceLine:
     """Return a trace on one line."""
-    spans = list(trace.walk())
+    spans = list(trace.walk())  # once: a Run may have millions
     root = trace.root or spans[0]
-    failed = [span for span in spans if span.error is not None]
-    status = "error" if root.error else "ok" if trace.complete else "unfinished"
-    source = failed[-1] if failed else None
+    whole, read, written = trace.root is not None, 0, 0
+    start: int | None = None
+    source: Span | None = None
+    for span in spans:
+        begin, end = span.start_unix_nano, span.end_unix_nano
+        whole = whole and begin is not None and end is not None and not span.orphan
+        if begin is not None and (start is None or begin < start):
+            start = begin
+        if span.error is not None:
+            source = span
+        if span.attributes:
+            read += span.input_tokens or 0
+            written += span.output_tokens or 0
     error = root.error or (source.error if source is not None else None)
     return TraceLine(
         trace_id=trace.trace_id,
         name=root.name or root.kind,
-        status=status,
+        status="error" if root.error else "ok" if whole else "unfinished",
         duration=trace.duration,
-        start_unix_nano=trace.start_unix_nano,
+        start_unix_nano=start,
         spans=len(spans),
-        input_tokens=trace.input_tokens,
-        output_tokens=trace.output_tokens,
+        input_tokens=read,
+        output_tokens=written,
         error="" if error is None else f"{error.type}: {error.message}",
         error_span="" if source is None else source.name or source.kind,
     )

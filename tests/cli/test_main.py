@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import re
@@ -17,8 +18,9 @@ import pytest
 import asynctrack
 from asynctrack.cli import COMMANDS, main, make_parser
 from asynctrack.cli._common import Missing, plain, source_of
+from asynctrack.cli._progress import progress
 from tests.cli.conftest import Command
-from tests.cli.runs import make_run, trace_id
+from tests.cli.runs import HOSTILE, make_run, trace_id
 from tests.test_imports import HEAVY, modules_after, packages
 
 pytestmark = pytest.mark.may_block("no event loop in here")
@@ -268,3 +270,26 @@ def test_a_table_is_broken_and_never_cut_off(columns: int, tmp_path: Path) -> No
     for cell in ("a-run-with-a-rather-long-name", "closed", "2026-01-01"):
         letters = iter("".join(table.split()))
         assert all(letter in letters for letter in cell), "in this order, if not beside each other"
+
+
+@pytest.mark.parametrize("rich", (True, False))
+def test_a_name_in_the_progress_cannot_steer_the_terminal(
+    rich: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs are named in it, by whoever made their folders."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    if not rich:
+        monkeypatch.setitem(sys.modules, "rich.console", None)
+    with progress(f"reading {HOSTILE}", 10) as advance:
+        advance(10)
+    shown = terminal.getvalue()
+    assert "[bold]not bold[/bold]" in shown and "10 of 10 events" in shown
+    assert "\x1b]0;owned" not in shown and "\u202e" not in shown
