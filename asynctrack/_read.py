@@ -87,6 +87,7 @@ class RecordedRun:
         self._damaged = damaged
         self._concurrency = concurrency
         self._listing: Listing | None = None
+        self._logged: dict[str, dict[str, Any]] | None = None
         self._problems: dict[tuple[str, str], Problem] = {}
 
     def __repr__(self) -> str:
@@ -129,10 +130,11 @@ class RecordedRun:
         writers = self._known().writers
         merged = {**self._found.parameters, **merge_parameters(writers)}
         known = {writer.writer_id for writer in writers}
-        for location in self._found.locations:
-            for writer in writers_of(self._spool_dir, location):
-                if writer.writer_id not in known and is_same_s3(writer, location.store):
-                    merged.update(spooled_parameters(writer))
+        if self._logged is None:
+            self._logged = self._logged_parameters()
+        for writer_id, logged in self._logged.items():
+            if writer_id not in known:
+                merged.update(logged)
         return merged
 
     @property
@@ -148,6 +150,7 @@ class RecordedRun:
     def refresh(self) -> None:
         """Read the manifests and the list of objects anew. Blocks."""
         self._listing = self._list()
+        self._logged = self._logged_parameters()
 
     async def arefresh(self) -> None:
         """Do as ``refresh`` does, from async code; the properties block for nothing after it."""
@@ -259,8 +262,7 @@ class RecordedRun:
 
     def _events(self) -> Generator[Event, None, None]:
         waiting = self._look_into_spool()  # before the listing: see ``_spooled``
-        self.refresh()
-        listing = self._known()
+        self._listing = listing = self._list()
         artifacts = self._wanted(with_waiting(listing, waiting))
         for uri, receipt in (one for gone in listing.missing.values() for one in gone):
             reason = (
@@ -279,6 +281,16 @@ class RecordedRun:
             )
         finally:
             fetcher.close()
+
+    def _logged_parameters(self) -> dict[str, dict[str, Any]]:
+        """Return what writers of this machine have logged that no manifest tells yet."""
+        known = {writer.writer_id for writer in self._known().writers}
+        return {
+            writer.writer_id: spooled_parameters(writer)
+            for location in self._found.locations
+            for writer in writers_of(self._spool_dir, location)
+            if writer.writer_id not in known and is_same_s3(writer, location.store)
+        }
 
     def _look_into_spool(self) -> list[tuple[SpoolWriter, list[StoredArtifact]]]:
         problems: list[Problem] = []
