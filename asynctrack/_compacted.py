@@ -189,7 +189,7 @@ class CompactStore:
         self._prefix = prefix
         self._pieces = {self.key(file, piece): (file, piece) for file, piece in pieces.values()}
         self._lock = threading.Lock()
-        self._building = threading.Lock()
+        self._building = threading.Semaphore(2)
         self._footers: dict[str, Any] = {}
         self._groups: OrderedDict[tuple[str, int], Future[Any]] = OrderedDict()
 
@@ -220,12 +220,12 @@ class CompactStore:
         file, piece = self._pieces[key]
         if not piece.rows:
             return b""
-        table = self._group(file, piece.group)
-        if piece.row + piece.rows > table.num_rows:
-            raise ReadError(f"{self.uri(key)} has fewer rows than its manifest lists")
         found: list[bytes] = []
-        # One at a time, and some rows at a time: objects take many times what lines do.
+        # Two at a time, and some rows at a time: rows and objects take many times what lines do.
         with self._building:
+            table = self._group(file, piece.group)
+            if piece.row + piece.rows > table.num_rows:
+                raise ReadError(f"{self.uri(key)} has fewer rows than its manifest lists")
             for start in range(piece.row, piece.row + piece.rows, _ROWS):
                 part = table.slice(start, min(_ROWS, piece.row + piece.rows - start))
                 columns = {name: part.column(name).to_pylist() for name in part.column_names}
