@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks._measure import environment, save
+from benchmarks._measure import environment, load, save
 from benchmarks.generate import TOPICS, generate
 from tests.view.browser import chromium
 from tests.view.pages import Page
@@ -92,7 +92,18 @@ def main() -> None:
         help="let viewer and browser go before other work of a busy machine; needs the right to",
     )
     parser.add_argument("--save", action="store_true", help="as benchmarks/results/view.json")
+    parser.add_argument(
+        "--only-live", action="store_true", help="measure the delay of live pages again, alone"
+    )
     options = parser.parse_args()
+    if options.only_live:
+        with tempfile.TemporaryDirectory() as scratch:
+            measured = {**live(Path(scratch)), "measured": environment()}
+        before = load("view")
+        print(json.dumps(measured, indent=2))
+        if options.save and before is not None:
+            print(save("view", {**before, "live": measured}))
+        return
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch) / "runs"
         events = generate(root, options.events)

@@ -16,8 +16,10 @@ from ._rows import Cost, Row, rows_of
 
 BATCH_SPANS: Final = 20_000
 """Spans that are written together at the most; fewer when a slice is over."""
-OPEN_SHARE: Final = 4.0
-"""Traces that go on are written again after so many times the time that it took last."""
+OPEN_SHARE: Final = 1.5
+"""Traces that go on are written again after so many times the time that it took last, ..."""
+LONG: Final = 0.25
+"""... where that was more than so many seconds."""
 
 
 class Feed:
@@ -137,7 +139,7 @@ class Feed:
             self._take(trace, ended=False)
         self._write()
         took = self._clock() - began
-        self._next_open = self._clock() + OPEN_SHARE * took
+        self._next_open = self._clock() + (OPEN_SHARE * took if took > LONG else 0.0)
 
     def _take(self, trace: Trace, *, ended: bool) -> None:
         key = (trace.writer_id, trace.trace_id)

@@ -191,9 +191,9 @@ def test_trace_page(page: Page) -> None:
 def test_markdown_is_text(page: Page) -> None:
     """Markdown is shown as it was written."""
     open_run(page)
-    page.press("/", "Settings Security choose")
-    page.wait(lambda: count(page) == "22 matching traces", "22 traces")
-    page.wait(lambda: not page.all(".stale"), "its traces")
+    page.press("/", '"choose *Reset"')
+    asked = {"How do I reset my password?"}
+    page.wait(lambda: set(page.texts(".traces .prompt")) == asked, "those with this answer")
     page.shows(".traces td.name a").click()
     page.shows(".wf-row").click()
     page.shows(".side", "Open **Settings → Security** and choose *Reset password*.")
@@ -265,6 +265,7 @@ def test_keyboard(page: Page) -> None:
     page.wait(lambda: not page.all("[role=dialog]"), "closed")
     page.press(Keys.ESCAPE)
     page.wait(lambda: "text=parcel" in page.hash and "/trace/" not in page.hash, "back, filtered")
+    page.shows(".traces td")
     page.press(Keys.ESCAPE)
     page.shows(".runs td")
     reached = set()

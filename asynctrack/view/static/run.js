@@ -77,6 +77,8 @@ function Filters({ asked, facets, set, priced }) {
     clearTimeout(timer.current);
     timer.current = setTimeout(() => set({ [name]: value || null }, true), PAUSE);
   };
+  // What was typed last must not call the page back that was left meanwhile.
+  useEffect(() => () => clearTimeout(timer.current), []);
   useEffect(() => {
     if (search.current && search.current !== document.activeElement) search.current.value = asked.text ?? "";
   }, [asked.text]);
