@@ -1,9 +1,10 @@
-"""The values that travel from stage to stage: Batch, Artifact, Receipt, MetricPoint."""
+"""The values that travel from stage to stage: Batch, Artifact, Receipt, MetricPoint, and so on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 ParameterValue = float | str
 """A Run parameter as AWS takes it: a finite number or a string."""
@@ -108,3 +109,31 @@ class RunState:
     parameters: Mapping[str, ParameterValue]
     output_artifacts: Mapping[str, str]
     announced: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class NotTaken:
+    """Metric points that a service did not take.
+
+    Attributes:
+        again: To be sent again.
+        refused: Refused for good.
+    """
+
+    again: Sequence[MetricPoint] = ()
+    refused: Sequence[MetricPoint] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A parameter of the user's that was written past the Run object.
+
+    Attributes:
+        key: Its key.
+        value: What was written.
+        before: What the Run object held under this key when the user logged it.
+    """
+
+    key: str
+    value: ParameterValue
+    before: Any

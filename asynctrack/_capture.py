@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -83,6 +84,7 @@ class Capture:
             self.on_llm_new_token = self._streams.token  # type: ignore[method-assign]  # on purpose
             self.on_stream_event = self._streams.protocol_event  # type: ignore[method-assign]  # on purpose
         self._spans = OpenSpans()
+        self._ended: deque[UUID] = deque(maxlen=MAX_REMEMBERED)
         self._requests: dict[bytes, bytes] = {}
         self._measured: dict[int, Any] = {}
 
@@ -210,10 +212,6 @@ class Capture:
     ) -> bytes:
         """Capture the answer of a model."""
         attributes = response_attributes(response)
-        self._observations.usage(
-            attributes.get("gen_ai.usage.input_tokens"),
-            attributes.get("gen_ai.usage.output_tokens"),
-        )
         return self._end(
             "llm_end", run_id, parent_run_id, tags, "outputs", response, kwargs, attributes
         )
@@ -454,12 +452,7 @@ class Capture:
         model = event.startswith("llm")
         failed = field == "error"
         if model or failed or parent_run_id is None:
-            self._observations.end(
-                None if started is None else (self._perf_ns() - started) / 1e9,
-                model=model,
-                root=parent_run_id is None,
-                failed=failed,
-            )
+            self._observe_end(run_id, parent_run_id, started, model, failed, attributes)
         if tags:
             record["tags"] = tags
         data: dict[str, Any] = {}
@@ -479,6 +472,32 @@ class Capture:
         if attributes:
             record["attributes"] = attributes
         return self._encode(record, (tags, inputs, result, data))
+
+    def _observe_end(
+        self,
+        run_id: UUID,
+        parent_run_id: UUID | None,
+        started: int | None,
+        model: bool,
+        failed: bool,
+        attributes: dict[str, Attribute] | None,
+    ) -> None:
+        """Measure a span, once: LangChain calls a handler twice that it was given twice."""
+        if started is not None:
+            self._ended.append(run_id)
+        elif run_id in self._ended:
+            return
+        if attributes:
+            self._observations.usage(
+                attributes.get("gen_ai.usage.input_tokens"),
+                attributes.get("gen_ai.usage.output_tokens"),
+            )
+        self._observations.end(
+            None if started is None else (self._perf_ns() - started) / 1e9,
+            model=model,
+            root=parent_run_id is None,
+            failed=failed,
+        )
 
     def _error(
         self,

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from asynctrack import _payload
 from asynctrack._artifact import MetricPoint, ParameterValue
+
+_V = TypeVar("_V")
 
 MAX_PARAMETERS: Final = 300
 """Parameters of a trial component."""
@@ -27,6 +29,8 @@ MAX_ARTIFACT_VALUE: Final = 2048
 """Characters of an artifact's address."""
 MAX_METRIC_NAME: Final = 255
 """Characters of a metric's name."""
+MAX_STEP: Final = 2**31 - 1
+"""The highest step of a metric: an integer of AWS's models has 32 bits."""
 METRIC_PAST: Final = 14 * 86_400.0
 METRIC_FUTURE: Final = 2 * 3_600.0
 """A metric's time may lie this far from now, in seconds."""
@@ -78,11 +82,11 @@ def pointer(manifest_uri: str, name: str) -> str:
 
 
 def free_slot(
-    group: Mapping[str, ParameterValue],
-    taken: Mapping[str, ParameterValue],
+    group: Mapping[str, _V],
+    taken: Mapping[str, _V],
     reserved: frozenset[str],
     slots: int,
-) -> dict[str, ParameterValue] | None:
+) -> dict[str, _V] | None:
     """Return a group under the first suffix (none, ``.2``, ``.3`` …) that nobody else uses.
 
     A suffix is free for the group when each of its keys is absent or has this very value already.

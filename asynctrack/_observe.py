@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -42,16 +42,21 @@ class Window:
 
 
 class Observations:
-    """Collects from the callbacks, thread-safe and re-entrant."""
+    """Collects from the callbacks, thread-safe and re-entrant.
 
-    def __init__(self) -> None:
+    Args:
+        local: Returns the parameters in the user's Run object.
+    """
+
+    def __init__(self, local: Callable[[], Mapping[str, Any]] = dict) -> None:
+        self._local = local
         self._lock = threading.RLock()  # re-entrant: a finalizer may end a span while it is held
         self._window = Window()
         self._models: set[object] = set()
         self._prompts: set[str] = set()
         self._new_models: deque[dict[str, Attribute]] = deque()
         self._new_prompts: deque[str] = deque()
-        self._parameters: deque[Mapping[str, Any]] = deque()
+        self._parameters: deque[tuple[Mapping[str, Any], Mapping[str, Any]]] = deque()
         self._points: deque[tuple[str, float, int, int | None]] = deque()
         self.points_skipped = 0
 
@@ -99,8 +104,10 @@ class Observations:
                 window.errors += 1
 
     def parameters(self, values: Mapping[str, Any]) -> None:
-        """Hand over what ``log_parameters`` was given."""
-        self._parameters.append(dict(values))
+        """Hand over what ``log_parameters`` was given, and what the Run object holds now."""
+        local = self._local()
+        before = {name: local.get(name) for name in values if name in local} if local else {}
+        self._parameters.append((dict(values), before))
 
     def metric(self, name: str, value: float, time_unix_nano: int, step: int | None) -> None:
         """Hand over what ``log_metric`` was given."""
@@ -125,8 +132,8 @@ class Observations:
         """Return the prompt names not seen before."""
         return _drain(self._new_prompts)
 
-    def take_parameters(self) -> list[Mapping[str, Any]]:
-        """Return what ``log_parameters`` was given, oldest first."""
+    def take_parameters(self) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+        """Return what ``log_parameters`` was given, oldest first, and the Run's values before."""
         return _drain(self._parameters)
 
     def take_points(self) -> list[tuple[str, float, int, int | None]]:

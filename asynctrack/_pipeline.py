@@ -25,6 +25,7 @@ from asynctrack._observe import Observations
 from asynctrack._options import Options, compile_redact
 from asynctrack._record import Recorder
 from asynctrack._redact import Redactor
+from asynctrack._share import run_share
 from asynctrack._sink import Sink
 from asynctrack._spool_layout import default_spool_dir
 from asynctrack._statistics import Statistics
@@ -57,7 +58,7 @@ class Pipeline:
         redactor = Redactor(compile_redact(options.redact))
         spooled = options.durability != "memory"
         overflow = options.effective_overflow
-        self._observations = Observations()
+        self._observations = Observations(backend.local)
         self.buffer = Buffer(
             writer_id=self.writer_id,
             store=Store(
@@ -79,6 +80,7 @@ class Pipeline:
             notices=notices,
             counts=self._equation,
             sleep=anyio.sleep,
+            share=run_share(backend.target),
             monotonic=monotonic,
             uniform=uniform,
         )
@@ -128,7 +130,9 @@ class Pipeline:
             replayed=self.worker.replayed,
             run_updates=recorded.updates,
             metric_points=recorded.points,
-            metric_points_unsent=recorded.points_refused + self._observations.points_skipped,
+            metric_points_unsent=recorded.points_refused
+            + recorded.points_left
+            + self._observations.points_skipped,
         )
 
     def _make_keeper(self, notices: Notices) -> Keeper:

@@ -1,23 +1,27 @@
-"""Receipts, parameters and metrics to the Run: coalesced, within AWS's limits, nothing lost.
+"""Receipts, parameters and metrics to the Run and the manifest: coalesced, nothing lost.
 
-Only deltas are sent, since AWS merges the parameters by key. What asynctrack finds by itself goes
-under keys that nobody else uses: the Run is read before the first write, and once more at the end
-in case another writer chose the same at the same moment. The manifest holds everything whole.
+Three parts, none of which waits for another one that is in trouble: the Run's parameters and its
+metrics need SageMaker only, the manifest S3 only. Which parameters go into the Run is decided in
+``_parameters``; only deltas are sent, since AWS merges them by key. The Run is read before the
+first write, and once more at the end in case another writer chose the same keys at the same
+moment. The manifest holds everything whole.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import anyio
 
 from asynctrack import _limits
-from asynctrack._artifact import MetricPoint, ParameterValue, Receipt, RunState
+from asynctrack._artifact import Receipt, RunState, Written
 from asynctrack._attributes import Attribute
 from asynctrack._backends._protocol import Backend
 from asynctrack._errors import BackendError, PermanentError
@@ -26,24 +30,25 @@ from asynctrack._manifest import Manifest
 from asynctrack._metrics import MetricLog
 from asynctrack._notices import Notices
 from asynctrack._observe import Observations
+from asynctrack._parameters import HEAD_ROOM, MORE, Delta, Fitting, RunParameters, TooLong
+from asynctrack._points import PointQueue
 from asynctrack._redact import REDACTED, Redactor, is_secret_name
 from asynctrack._retry import RetryPolicy
+from asynctrack._share import RunShare
 
-UPDATE_INTERVAL: Final = 1.0
-"""Seconds between two UpdateTrialComponent requests at the least."""
 WINDOW: Final = 10.0
 """Seconds of measurements in one point of a metric, and between two manifests."""
-SLOTS: Final = 20
-"""Model configurations, prompts and manifests that get parameters of their own in the Run."""
-OWN_PARAMETERS: Final = 100
-"""Parameters that asynctrack adds by itself at the most; the rest is the user's."""
-METRICS_PER_CALL: Final = 10
-"""Points in one BatchPutMetrics request at the most."""
-MAX_UNSENT_POINTS: Final = 100_000
+PATIENCE: Final = 0.5
+"""Seconds that ``write`` waits for a request, before it says to come again."""
+AGAIN: Final = 0.1
+"""Seconds after which it is to be called again then."""
+MANIFEST_WAITS: Final = 1.0
+"""Seconds that a manifest waits for the Run's parameters, whose names it gives."""
+ATTEMPTS: Final = 4
+"""Updates of one write at the most: removing first, looking again, and what came in meanwhile."""
 
 _EVENTS = "asynctrack.events"
 _MANIFEST = "asynctrack.manifest"
-_MORE = "asynctrack.more_parameters"
 
 
 @dataclass(slots=True)
@@ -53,16 +58,39 @@ class RecordCounts:
     updates: int = 0
     points: int = 0
     points_refused: int = 0
+    points_left: int = 0
 
 
-@dataclass(slots=True)
-class _Groups:
-    """What asynctrack found by itself: keys that belong together, and where they were put."""
+class _Part:
+    """One kind of write: whether it is under way, and when it may be tried again."""
 
-    wanted: list[dict[str, ParameterValue]] = field(default_factory=list)
-    placed: list[tuple[dict[str, ParameterValue], dict[str, ParameterValue]]] = field(
-        default_factory=list
-    )
+    def __init__(self, work: Callable[[bool], Coroutine[Any, Any, None]]) -> None:
+        self._work = work
+        self.task: asyncio.Task[None] | None = None
+        self.failures = 0
+        self.due = float("-inf")
+        self._started = float("-inf")
+
+    def start(self, now: float, closed: bool) -> None:
+        if self.task is None and now >= self.due:
+            self.task = asyncio.create_task(self._work(closed))
+            self._started = now
+
+    def age(self, now: float) -> float:
+        """Return how long it has been under way, in seconds."""
+        return now - self._started
+
+    def ended(self) -> BackendError | None:
+        """Take note that the task has ended; return what it failed with."""
+        task, self.task = self.task, None
+        assert task is not None
+        try:
+            task.result()
+        except BackendError as error:
+            self.failures += 1
+            return error
+        self.failures, self.due = 0, float("-inf")
+        return None
 
 
 class Recorder:
@@ -76,6 +104,7 @@ class Recorder:
         notices: Rate-limited warnings.
         counts: Returns the counters of the accounting equation.
         sleep: Waits, in seconds.
+        share: What is shared with other writers into this Run.
         monotonic: The clock, in seconds.
         uniform: Random numbers in [0, 1).
     """
@@ -90,6 +119,7 @@ class Recorder:
         notices: Notices,
         counts: Callable[[], Mapping[str, Any]],
         sleep: Callable[[float], Awaitable[None]],
+        share: RunShare | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         uniform: Callable[[], float] = random.random,
     ) -> None:
@@ -100,27 +130,34 @@ class Recorder:
         self._notices = notices
         self._counts = counts
         self._sleep = sleep
+        self._share = share or RunShare()
         self._monotonic = monotonic
         self._uniform = uniform
         self._lock = anyio.Lock()
         self._policy = RetryPolicy(base=1.0, cap=30.0)
         self._manifest = Manifest(writer_id, backend.experiment, backend.run)
         self._metrics = MetricLog()
-        self._points: list[MetricPoint] = []
+        self._points = PointQueue(backend.put_metrics, notices)
         self._whole: dict[str, Any] = {}
-        self._unsent: dict[str, ParameterValue] = {}
-        self._groups = _Groups()
-        self._known: dict[str, ParameterValue] = {}
-        self._state: RunState | None = None
-        self._own = 0
+        self._parameters = RunParameters(self._share.peers)
+        self._before: dict[str, Any] = {}
+        self._written: deque[Written] = deque()
+        self._looked = self._looked_last = False
+        self._addressed = False
+        self._writes_seen = 0
+        self._artifacts: frozenset[str] | None = None
         self._announce = False
-        self._failures = 0
-        self._last_update = float("-inf")
-        self._window_end = monotonic() + WINDOW
+        self._polling = False
+        self._window_taken = monotonic()
         self._manifest_due = monotonic() + WINDOW
         self._manifest_dirty = False
-        self.written: dict[str, ParameterValue] = {}
-        self.counted = RecordCounts()
+        self._manifest_stored = self._manifest_closed = self._closed = False
+        self._parameters_part = _Part(self._write_parameters)
+        self._points_part = _Part(self._send_points)
+        self._manifest_part = _Part(self._store_manifest)
+        self._updates = 0
+
+    # -- what others ask ----------------------------------------------------------------------
 
     def delivered(self, receipt: Receipt) -> None:
         """Note an artifact that is stored."""
@@ -134,15 +171,38 @@ class Recorder:
         self._manifest_dirty = True
 
     @property
+    def counted(self) -> RecordCounts:
+        """What was written to the Run."""
+        points = self._points
+        return RecordCounts(self._updates, points.sent, points.refused, points.left)
+
+    @property
     def unwritten(self) -> tuple[int, int]:
         """Parameters and metric points that the Run lacks."""
-        parameters = len(self._unsent) + sum(map(len, self._groups.wanted))
-        return parameters, len(self._points)
+        return self._parameters.unwritten, len(self._points)
 
     @property
     def manifest_uri(self) -> str:
         """Where the manifest is."""
         return self._manifest_uri
+
+    @property
+    def manifest_stored(self) -> bool:
+        """Whether the manifest holds all there is to say; also where there is nothing to say."""
+        return self._manifest_stored and not self._manifest_dirty
+
+    def outdated(self) -> Iterator[Written]:
+        """Yield what the user's Run object may have an older value of, each once; any thread."""
+        while self._written:
+            yield self._written.popleft()
+
+    def end(self) -> None:
+        """Write nothing more: count what is left."""
+        self._collect(everything=True, last=True)
+        self._points.give_up()
+        for part in (self._parameters_part, self._points_part, self._manifest_part):
+            if part.task is not None:
+                part.task.cancel()
 
     async def write(self, *, everything: bool, closed: bool = False) -> float | None:
         """Write what is due.
@@ -156,86 +216,111 @@ class Recorder:
         """
         # The last write and one that was due by the clock may come at the same time.
         async with self._lock:
-            return await self._write(everything, closed)
+            if not self._backend.recordable:
+                return AGAIN
+            wait = await self._write(everything, closed)
+            self._polling = wait is not None
+            return wait
 
     async def _write(self, everything: bool, closed: bool) -> float | None:
+        closed = self._closed = self._closed or closed
         self._collect(everything)
+        run, manifest = (self._parameters_part, self._points_part), self._manifest_part
+        await self._wait_for(*run, manifest, seconds=0.0)  # what an earlier call has left
+        for part in run:
+            part.start(self._monotonic(), closed)
+        store = everything or self._monotonic() >= self._manifest_due
+        await self._wait_for(*run, seconds=MANIFEST_WAITS if store else PATIENCE)
+        if store and self._backend.located:
+            manifest.start(self._monotonic(), closed)
+        await self._wait_for(*run, manifest)
+        now = self._monotonic()
         waits = [
-            await self._attempt(self._write_parameters(closed)),
-            await self._attempt(self._send_points()),
+            AGAIN if part.task is not None else max(0.0, part.due - now)
+            for part in (*run, manifest)
+            if part.task is not None or part.failures
         ]
-        if everything or self._monotonic() >= self._manifest_due:
-            waits.append(await self._attempt(self._store_manifest(closed)))
-        failed = [wait for wait in waits if wait is not None]
-        self._failures = self._failures + 1 if failed else 0
-        return max(failed, default=None)
+        if everything and not self._backend.located:
+            waits.append(AGAIN)
+        return min(waits, default=None)
 
-    async def _attempt(self, part: Awaitable[None]) -> float | None:
-        """Do one part; where the backend fails it, return how long to wait before the next try."""
-        try:
-            await part
-        except BackendError as error:
-            self._tell(error)
-            return self._policy.wait(self._failures + 1, self._uniform(), error.retry_after)
-        return None
+    async def _wait_for(self, *parts: _Part, seconds: float = PATIENCE) -> None:
+        under_way = {part.task for part in parts if part.task is not None}
+        if not under_way:
+            return
+        # What hangs is waited for once, not by each call again.
+        now = self._monotonic()
+        prompt = [part for part in parts if part.task is not None and part.age(now) < seconds]
+        await asyncio.wait(
+            {part.task for part in prompt if part.task is not None} or under_way,
+            timeout=max((seconds - part.age(now) for part in prompt), default=0.0),
+        )
+        done = {task for task in under_way if task.done()}
+        for part in parts:
+            if part.task in done and (error := part.ended()) is not None:
+                wait = self._policy.wait(part.failures, self._uniform(), error.retry_after)
+                part.due = self._monotonic() + wait
+                self._tell(part, error)
 
-    async def _write_parameters(self, closed: bool) -> None:
-        # A Run whose chains hold nothing to record says where their events are all the same.
-        unannounced = self._announce and self._state is None
-        if self._unsent or self._groups.wanted or unannounced:
-            await self._update()
-        if closed and self._groups.placed:
-            await self._settle_collisions()
+    def _tell(self, part: _Part, error: BackendError) -> None:
+        if part.failures >= 3 or isinstance(error, PermanentError):
+            what, kept = "write to the Run", "parameters and metrics wait"
+            if part is self._manifest_part:
+                what, kept = "store its manifest", "what belongs there waits"
+            self._notices.warn(
+                f"record:{what}:{error.code}",
+                f"asynctrack cannot {what} at the moment ({error}). Events go on to be uploaded;"
+                f" {kept} in memory, and it is tried again.",
+            )
 
     # -- collecting ---------------------------------------------------------------------------
 
-    def _collect(self, everything: bool) -> None:
-        for values in self._observations.take_parameters():
+    def _collect(self, everything: bool, last: bool = False) -> None:
+        for values, before in self._observations.take_parameters():
             for name, value in values.items():
-                if name in self._whole and self._whole[name] == value:
-                    continue
-                self._whole[name] = value
-                self._want(name, value)
-                self._manifest_dirty = True
+                self._log(name, value, before)
         for attributes in self._observations.take_models():
-            self._want_group(attributes)
+            self._find(attributes)
         for name in self._observations.take_prompts():
-            self._want_group({"langchain.prompt.name": name})
+            self._find({"langchain.prompt.name": name})
         points = self._metrics.points(self._observations.take_points())
-        now = self._monotonic()
-        if everything or now >= self._window_end:
+        age = self._monotonic() - self._window_taken
+        # Coming again and again for a request that hangs makes no point each time.
+        if last or age >= WINDOW or (everything and (not self._polling or age >= WINDOW / 5)):
+            self._window_taken = self._monotonic()
             window = self._observations.take_window()
             if not window.empty:
                 points += self._metrics.window(window, time.time_ns())
-            if now >= self._window_end:
-                self._window_end = now + WINDOW
         if points:
             self._manifest_dirty = True
-            room = MAX_UNSENT_POINTS - len(self._points)
-            self._points += points[:room]
-            self.counted.points_refused += len(points[room:])
+            self._points.add(points)
 
-    def _want(self, name: str, value: Any) -> None:
+    def _log(self, name: str, value: Any, before: Mapping[str, Any]) -> None:
+        self._before.pop(name, None)
+        if name in before:
+            self._before[name] = before[name]
+        if name in self._whole and self._whole[name] == value:
+            self._outdate(self._parameters.sent(name))
+            return
+        self._whole[name] = value
         fitting = _limits.parameter_value(value)
-        if fitting is None:
-            fitting = _limits.pointer(self._manifest_uri, name)
-        self._unsent[_limits.parameter_key(name)] = fitting
+        self._parameters.log(name, TooLong(name) if fitting is None else fitting)
+        self._manifest_dirty = True
 
-    def _want_group(self, attributes: Mapping[str, Attribute]) -> None:
-        group: dict[str, ParameterValue] = {}
+    def _find(self, attributes: Mapping[str, Attribute]) -> None:
+        group: dict[str, Fitting] = {}
         for name, value in attributes.items():
             if isinstance(value, str):
                 value = REDACTED if is_secret_name(name) else self._redactor.text(value)
-            key = _limits.parameter_key(name)
+            elif isinstance(value, list):
+                value = [self._redactor.text(item) for item in value]
             fitting = _limits.parameter_value(value)
             # Room for a suffix behind the key; a value too long is whole in the events.
-            group[key[: _limits.MAX_KEY - 4]] = (
-                _limits.pointer(self._manifest_uri, name) if fitting is None else fitting
-            )
+            key = _limits.parameter_key(self._redactor.text(name))[: _limits.MAX_KEY - 4]
+            group[key] = TooLong(key) if fitting is None else fitting
             if fitting is None:
-                self._whole.setdefault(name, value)
-        if group not in self._groups.wanted:
-            self._groups.wanted.append(group)
+                self._whole.setdefault(key, value)
+        if self._parameters.find(group):
             self._manifest_dirty = True
 
     @property
@@ -244,175 +329,149 @@ class Recorder:
 
     # -- the Run ------------------------------------------------------------------------------
 
-    async def _update(self) -> None:
-        if self._state is None:
-            state = await self._backend.state()
-            self._state = state
-            self._known = dict(state.parameters)
-            uri = self._backend.uri()
-            self._groups.wanted.insert(0, {_EVENTS: uri})
-            self._groups.wanted.insert(1, {_MANIFEST: self._manifest_uri})
-        self._place_groups()
-        parameters, left_out = self._within_limit()
-        if not parameters:
-            self._unsent.clear()
+    async def _write_parameters(self, closed: bool) -> None:
+        parameters = self._parameters
+        # A Run whose chains hold nothing to record says where their events are all the same.
+        unannounced = self._announce and not self._addressed and self._backend.located
+        crowded = self._looked and parameters.crowded(self._announced())
+        if not (parameters.waiting or unannounced or crowded or (closed and parameters.wrote)):
             return
-        artifacts = self._artifact_entry()
-        wait = self._last_update + UPDATE_INTERVAL - self._monotonic()
-        if wait > 0:
-            await self._sleep(wait)
-        self._last_update = self._monotonic()
-        try:
-            await self._backend.update(parameters, artifacts)
-        except PermanentError as error:
-            self._notices.warn(
-                "update_refused",
-                f"asynctrack could not write {len(parameters)} parameters into the Run: SageMaker"
-                f" refuses them ({error}). They are in the manifest, {self._manifest_uri}.",
-            )
-        else:
-            self.counted.updates += 1
-            self.written.update(parameters)
-        self._known.update(parameters)
-        for key, value in parameters.items():
-            if self._unsent.get(key) == value:
-                del self._unsent[key]
-        for key in left_out:
-            self._unsent.pop(key, None)
+        if not self._looked or (closed and not self._looked_last):
+            await self._look()
+            self._looked_last = closed
+        looked_again = False
+        for _ in range(ATTEMPTS):
+            self._add_addresses()
+            if not self._plan():
+                break
+            if (wait := self._share.reserve(self._monotonic())) > 0:
+                await self._sleep(wait)
+            if self._share.writes != self._writes_seen:
+                await self._look()  # another tracker of this process had its turn
+            delta = self._plan()  # the user's Run object may have grown meanwhile
+            if not delta:
+                break
+            artifacts = self._artifact_entry()
+            parameters.share(delta)
+            try:
+                await self._backend.update(delta.put, artifacts, delta.remove)
+            except PermanentError as error:
+                if not looked_again:
+                    # Perhaps another writer took the last places meanwhile.
+                    looked_again = True
+                    await self._look()
+                    continue
+                parameters.refused(delta)
+                self._notices.warn(
+                    "update_refused",
+                    f"asynctrack could not write {len(delta.put)} parameters into the Run:"
+                    f" SageMaker refuses them ({error}). They are in the manifest,"
+                    f" {self._manifest_uri}.",
+                )
+            else:
+                self._updates += 1
+                if (writes := self._share.wrote()) == self._writes_seen + 1:
+                    self._writes_seen = writes
+                parameters.done(delta)
+                self._artifacts = (self._artifacts or frozenset()) | artifacts.keys()
+                for key in delta.put:
+                    self._outdate((key, delta.put[key]))
+        self._tell_left_out()
 
-    def _place_groups(self) -> None:
-        """Give each group keys that nobody else uses."""
-        state = self._state
-        assert state is not None
-        taken = {**self._known, **self._unsent}
-        for group in self._groups.wanted:
-            named = _limits.free_slot(group, taken, state.announced, SLOTS)
-            new = () if named is None else [key for key in named if key not in taken]
-            if named is None or self._own + len(new) > OWN_PARAMETERS:
-                # Too many for the Run: whole in the manifest, and in the events anyway.
-                self._leave_out([dict(group)])
-                self._unsent[_MORE] = _limits.pointer(self._manifest_uri, _MORE)
-                continue
-            self._own += len(new)
-            self._groups.placed.append((group, named))
-            taken.update(named)
-            self._whole.update({key: self._whole.get(key, value) for key, value in named.items()})
-            self._unsent.update(
-                {key: value for key, value in named.items() if self._known.get(key) != value}
-            )
-        self._groups.wanted.clear()
-
-    def _within_limit(self) -> tuple[dict[str, ParameterValue], list[str]]:
-        """Return what fits into the Run's parameters, and the keys that do not."""
-        state = self._state
-        assert state is not None
-        there = set(self._known) | state.announced
-        new = [key for key in self._unsent if key not in there]
-        room = _limits.MAX_PARAMETERS - len(there)
-        if len(new) <= room:
-            return dict(self._unsent), []
-        room -= 0 if _MORE in there else 1  # for the pointer
-        left_out = [key for key in new if key != _MORE][max(0, room) :]
-        parameters = {key: value for key, value in self._unsent.items() if key not in left_out}
-        if room >= 0:
-            parameters[_MORE] = _limits.pointer(self._manifest_uri, _MORE)
-            self._leave_out(left_out)
-        self._notices.warn(
-            "parameters_full",
-            f"asynctrack left {len(left_out)} parameters out of the Run: AWS takes"
-            f" {_limits.MAX_PARAMETERS}. All of them are in the manifest, {self._manifest_uri}.",
+    def _plan(self) -> Delta:
+        delta = self._parameters.plan(
+            self._announced(), self._manifest_uri if self._backend.located else None
         )
-        return parameters, left_out
+        left_out = self._parameters.left_out()
+        if left_out != self._whole.get(MORE, []):
+            self._whole[MORE] = left_out
+            self._manifest_dirty = True
+        return delta
 
-    def _leave_out(self, what: Iterable[Any]) -> None:
-        """Name in the manifest what did not fit into the Run."""
-        self._whole[_MORE] = [*self._whole.get(_MORE, ()), *what]
-        self._manifest_dirty = True
+    async def _look(self) -> None:
+        writes = self._share.writes
+        state: RunState = await self._backend.state()
+        self._parameters.look(state)
+        self._artifacts = frozenset(state.output_artifacts)
+        self._looked, self._writes_seen = True, writes
+
+    def _announced(self) -> frozenset[str]:
+        return frozenset(map(str, list(self._backend.local())))
+
+    def _add_addresses(self) -> None:
+        if self._backend.located and not self._addressed:
+            self._addressed = True
+            for name, uri in ((_EVENTS, self._backend.uri()), (_MANIFEST, self._manifest_uri)):
+                self._parameters.find({name: uri[: _limits.MAX_STRING]}, address=True)
+
+    def _outdate(self, sent: tuple[str, Any] | None) -> None:
+        """Note for the user's Run object that it has an older value of a parameter."""
+        if sent is not None and sent[0] in self._before:
+            self._written.append(Written(*sent, self._before.pop(sent[0])))
+
+    def _tell_left_out(self) -> None:
+        left_out = self._parameters.left_out()
+        if any(isinstance(one, str) for one in left_out):
+            self._notices.warn(
+                "parameters_full",
+                f"asynctrack left {len(left_out)} parameters out of the Run: AWS takes"
+                f" {_limits.MAX_PARAMETERS}, of which the last {HEAD_ROOM} are kept for those of"
+                f" run.log_parameter. All of them are in the manifest, {self._manifest_uri}.",
+            )
 
     def _artifact_entry(self) -> dict[str, str]:
         """Return the one output artifact of a Run, where it is not there yet and has room."""
-        state = self._state
-        uri = self._backend.uri()
+        uri = self._backend.uri() if self._backend.located else ""
+        there = self._artifacts
         if (
-            state is None
-            or _EVENTS in state.output_artifacts
-            or _EVENTS in self.written
-            or len(state.output_artifacts) >= _limits.MAX_SDK_ARTIFACTS
+            there is None
+            or not uri
+            or _EVENTS in there
+            or len(there) >= _limits.MAX_SDK_ARTIFACTS
             or len(uri) > _limits.MAX_ARTIFACT_VALUE
         ):
             return {}
         return {_EVENTS: uri}
 
-    async def _settle_collisions(self) -> None:
-        """Look whether another writer took our keys meanwhile, and move ours if so."""
-        self._state = await self._backend.state()
-        known = dict(self._state.parameters)
-        lost = [
-            (group, named)
-            for group, named in self._groups.placed
-            if any(key in known and known[key] != value for key, value in named.items())
-        ]
-        if not lost:
-            return
-        self._known = known
-        for pair in lost:
-            self._groups.placed.remove(pair)
-            self._groups.wanted.append(pair[0])
-        await self._update()
+    async def _send_points(self, closed: bool) -> None:
+        await self._points.send()
 
-    async def _send_points(self) -> None:
-        while self._points:
-            now = time.time()
-            chunk = [_limits.clamp_time(p, now) for p in self._points[:METRICS_PER_CALL]]
-            try:
-                again = await self._backend.put_metrics(chunk)
-            except PermanentError as error:
-                again = ()
-                self.counted.points_refused += len(chunk)
-                self._notices.warn(
-                    "metrics_refused",
-                    f"asynctrack could not write {len(chunk)} metric points into the Run:"
-                    f" SageMaker refuses them ({error}). Those of log_metric are in the events.",
-                )
-            else:
-                self.counted.points += len(chunk) - len(again)
-            self._points[:METRICS_PER_CALL] = []
-            if again:
-                self._points = [*again, *self._points]
-                await self._sleep(UPDATE_INTERVAL)
+    # -- the manifest -------------------------------------------------------------------------
 
     async def _store_manifest(self, closed: bool) -> None:
-        if not (self._manifest_dirty or closed):
+        if not self._manifest_dirty and self._manifest_closed is closed:
+            self._manifest_stored = True
             return
         while (page := self._manifest.full_page()) is not None:
             await self._put(*page)
             self._manifest.page_stored(page[0])
         counts = self._counts()
         if not (counts.get("accepted") or self._whole or self._manifest_dirty):
+            self._manifest_stored = True
             return
-        self._manifest_dirty = False
+        self._manifest_dirty = self._manifest_stored = False
         self._manifest_due = self._monotonic() + WINDOW
         content = self._manifest.encode(
             state="closed" if closed else "open",
             counts=counts,
-            parameters=self._whole,
+            parameters=self._all_parameters(),
             metrics=self._metrics.summary(),
         )
         try:
             await self._put(manifest_name(self._writer_id), content)
-        except BackendError:
+        except BaseException:
             self._manifest_dirty = True
             raise
+        self._manifest_stored, self._manifest_closed = True, closed
+
+    def _all_parameters(self) -> dict[str, Any]:
+        every = {name: value for name, value in self._whole.items() if value or name != MORE}
+        for key, value in self._parameters.found().items():
+            # Under its key in the Run; the user's own value of the name is the user's.
+            every.setdefault(key, value)
+        return every
 
     async def _put(self, name: str, content: bytes) -> None:
         await self._backend.put(
             name, content, crc32=zlib.crc32(content), media_type="application/json"
         )
-
-    def _tell(self, error: BackendError) -> None:
-        if self._failures >= 3 or isinstance(error, PermanentError):
-            self._notices.warn(
-                f"record:{error.code}",
-                f"asynctrack cannot write to the Run at the moment ({error}). Events go on to be"
-                " uploaded; parameters and metrics wait in memory and are tried again.",
-            )

@@ -201,26 +201,36 @@ class Sink:
             return
         self._put_own(body)
         # What goes to the Run is what was stored: plain, and without secrets.
-        self._observations.parameters(_payload.decode(body)["data"])
+        data = _payload.decode(body)["data"]
+        if data.get("$cut") != "redaction":
+            self._observations.parameters(data)
 
     def log_metric(self, name: str, value: float, step: int | None) -> None:
         """Store a metric as an event and hand it over for the Run."""
+        text = _payload.safe_str(name)
         try:
             number = float(value)
             whole = None if step is None else int(step)
-        except (TypeError, ValueError, OverflowError):
+        except Exception:
+            # Whatever __float__ raises. The name is not told: it may hold a secret.
             self._drop(
                 "invalid_metric",
-                f"log_metric({name!r}, …) takes a number and a whole step, not"
+                "log_metric takes a number and a whole step, not"
                 f" {_payload.type_name(value)} and {_payload.type_name(step)}.",
             )
             return
         now = time.time_ns()
-        data = {"name": str(name), "value": number, "step": whole}
-        body = self.capture.user_value("metric", str(name), data)
+        data = {"name": text, "value": number, "step": whole}
+        body = self.capture.user_value("metric", text, data)
         self._put_own(body)
-        stored = str(_payload.decode(body)["data"].get("name", ""))  # without secrets
-        if math.isfinite(number) and 1 <= len(stored) <= 255 and (whole is None or whole >= 0):
+        # As in log_parameters. Where redaction failed there is no name.
+        stored = _payload.decode(body).get("name")
+        if (
+            isinstance(stored, str)
+            and len(stored) <= 255
+            and math.isfinite(number)
+            and (whole is None or 0 <= whole < 2**31)
+        ):
             self._observations.metric(stored, number, now, whole)
         else:
             self._observations.points_skipped += 1

@@ -28,8 +28,9 @@ class Statistics:
             not part of the equation: other writers accepted them.
         run_updates: UpdateTrialComponent requests that worked.
         metric_points: Metric points that SageMaker has acknowledged.
-        metric_points_unsent: Metric points that SageMaker refused or that found no room in the
-            queue for it; those of ``log_metric`` are in the artifacts all the same.
+        metric_points_unsent: Metric points that SageMaker refused, that found no room in the
+            queue for it, or that were left when the tracker was closed; those of ``log_metric`` are
+            in the artifacts all the same.
     """
 
     accepted: int = 0

@@ -184,7 +184,7 @@ class Tracker:
             deadline = time.monotonic() + self._options.close_timeout
             while (left := deadline - time.monotonic()) > 0 and not flush.done():
                 flush.result(min(left, show()))
-        self._pipeline.backend.mirror(self._pipeline.recorder.written)
+        self._pipeline.backend.mirror(self._pipeline.recorder.outdated())
         return flush
 
     # -- inside -------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ class Tracker:
         if self._termination is not None:
             self._termination.uninstall()
         self._pipeline.buffer.close("close_timeout")
-        self._pipeline.backend.mirror(self._pipeline.recorder.written)
+        self._pipeline.backend.mirror(self._pipeline.recorder.outdated())
         statistics = self.statistics()
         if statistics.spooled and self._pipeline.keeper is not None:
             logger.warning(
@@ -243,17 +243,32 @@ class Tracker:
                 self._pipeline.backend.run,
                 self._options.close_timeout,
             )
-        parameters, points = self._pipeline.recorder.unwritten
+        recorder = self._pipeline.recorder
+        parameters, points = recorder.unwritten
+        manifest = (
+            f"the manifest, {recorder.manifest_uri},"
+            if self._pipeline.backend.located
+            else "the manifest"
+        )
         if parameters or points:
             logger.warning(
                 "asynctrack could not write %d parameters and %d metric points into the Run %s"
-                " within %s=%g seconds. They are in the events, and in the manifest,"
-                " %s.",
+                " within %s=%g seconds. %s",
                 parameters,
                 points,
                 self._pipeline.backend.run,
                 *self._time_limit(),
-                self._pipeline.recorder.manifest_uri,
+                f"Parameters and the metrics' sums are in {manifest.rstrip(',')}."
+                if recorder.manifest_stored
+                else f"Those of log_parameters and log_metric are in the events; {manifest} could"
+                " not be stored either.",
+            )
+        elif not recorder.manifest_stored and not (statistics.spooled or statistics.pending):
+            logger.warning(
+                "asynctrack could not store %s within %s=%g seconds. All events are where they"
+                " belong; `asynctrack verify` and the list of Runs lack what it says of them.",
+                manifest.rstrip(","),
+                *self._time_limit(),
             )
 
     def _time_limit(self) -> tuple[str, float]:

@@ -54,6 +54,8 @@ SLOWEST: Final = 100_000
 """Bytes a second below which an upload under way counts as hanging, when the tracker closes."""
 PATIENCE_TICK: Final = 0.1
 """Seconds between two looks at whether anything moves, when the tracker closes."""
+RECORD_EARLY: Final = 1.0
+"""Seconds that closing waits for the events, before it writes into the Run without them."""
 LAST_SUPPLY: Final = 0.25
 """Seconds for bringing to disk what is said last when the time for closing is over."""
 REPLAY_GRACE: Final = 5.0
@@ -64,6 +66,8 @@ REPLAY_GRACE: Final = 5.0
 class _FlushRequest:
     target: int
     future: ThreadFuture[bool]
+    recorded: bool = True
+    """Whether the Run and the manifest are to be written, too."""
 
 
 class Worker:
@@ -272,11 +276,11 @@ class Worker:
                     # Opening the backend occupies this loop for seconds: it imports and parses.
                     # Events of that time belong on disk too, so the first segment comes first.
                     await asyncio.wait({asyncio.wrap_future(self.ready)}, timeout=SPOOL_FIRST)
+                tasks.start_soon(self._record)  # needs no S3, which may be out of reach
                 await self._open()
                 if self._keeper is not None:
                     await self._keeper.describe()
                     tasks.start_soon(self._replay, self._keeper)
-                tasks.start_soon(self._record)
                 await self._cut()
         finally:
             if self._keeper is not None:
@@ -461,6 +465,9 @@ class Worker:
         settled = min(self._outstanding, default=self._cut_through + 1) - 1
         for request in [one for one in self._flushes if one.target <= settled]:
             self._flushes.remove(request)
+            if not request.recorded:
+                _resolve(request.future, True)
+                continue
             self._recording.append(request.future)
             self._record_request.set()
 
@@ -493,6 +500,7 @@ class Worker:
         with anyio.move_on_after(timeout):
             async with anyio.create_task_group() as closing:
                 closing.start_soon(self._lose_patience, closing.cancel_scope)
+                closing.start_soon(self._record_meanwhile)
                 await self._deliver_rest()
                 closing.cancel_scope.cancel()
         if self._keeper is not None and self._buffer.closed_reason is None:
@@ -501,7 +509,14 @@ class Worker:
             with anyio.move_on_after(LAST_SUPPLY):
                 await self._keeper.supply()
         self._buffer.close("close_timeout")
+        self._recorder.end()
         self._tasks.cancel_scope.cancel()
+
+    async def _record_meanwhile(self) -> None:
+        """Write into the Run what there is, where the events take long or do not get out at all."""
+        await anyio.sleep(min(RECORD_EARLY, self._close_timeout / 4))
+        while (wait := await self._recorder.write(everything=True)) is not None:
+            await anyio.sleep(wait)
 
     async def _deliver_rest(self) -> None:
         await self._settle_all()
@@ -519,11 +534,13 @@ class Worker:
 
     async def _lose_patience(self, closing: anyio.CancelScope) -> None:
         """End the closing when nothing moves and nothing is lost by it: the rest is on disk."""
-        moved: tuple[int, int] | None = None
+        moved: tuple[int, ...] | None = None
         since = self._monotonic()
         while True:
             now = self._monotonic()
-            if moved != (moved := (self.artifacts, self.replayed)):
+            recorded = self._recorder.counted
+            done = (self.artifacts, self.replayed, recorded.updates, recorded.points)
+            if moved != (moved := done):
                 since = now
             counts = self._buffer.counts()
             patience = self._close_patience + self._under_way / SLOWEST
@@ -534,7 +551,8 @@ class Worker:
             await anyio.sleep(PATIENCE_TICK)
 
     async def _settle_all(self) -> None:
-        request = _FlushRequest(self._buffer.counts().accepted, ThreadFuture())
+        accepted = self._buffer.counts().accepted
+        request = _FlushRequest(accepted, ThreadFuture(), recorded=False)
         self._begin_flush(request)
         await asyncio.wrap_future(request.future)
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asynctrack._artifact import MetricPoint, ParameterValue, RunState
+from asynctrack._artifact import MetricPoint, NotTaken, ParameterValue, RunState
 from asynctrack._backends._local import LocalBackend
 from asynctrack._errors import PermanentError, TransientError
 from asynctrack._notices import Notices
@@ -30,36 +30,45 @@ class RunFolder(LocalBackend):
         self.artifacts: dict[str, str] = {}
         self.updates: list[tuple[float, dict[str, ParameterValue]]] = []
         self.points: list[MetricPoint] = []
-        self.failures: list[Exception] = []
-        self.announced: frozenset[str] = frozenset()
+        self.failures: list[Exception | None] = []
+        self.announced: dict[str, ParameterValue] = {}
         self.clock = Clock()
 
     async def state(self) -> RunState:
         await self._answer()
-        return RunState(dict(self.parameters), dict(self.artifacts), self.announced)
+        return RunState(dict(self.parameters), dict(self.artifacts), frozenset(self.announced))
+
+    def local(self) -> Mapping[str, Any]:
+        return self.announced
 
     async def update(
-        self, parameters: Mapping[str, ParameterValue], artifacts: Mapping[str, str]
+        self,
+        parameters: Mapping[str, ParameterValue],
+        artifacts: Mapping[str, str],
+        remove: Sequence[str] = (),
     ) -> None:
         await self._answer()
         merged = {**self.parameters, **parameters}
-        assert len(merged) <= 300
+        if len(merged) > 300:
+            raise PermanentError("ValidationException", f"{len(merged)} entries")
+        assert not set(remove) & set(parameters)
+        merged = {key: value for key, value in merged.items() if key not in remove}
         assert all(0 < len(key) <= 256 and "\n" not in key for key in parameters)
         assert all(len(v) <= 2500 for v in parameters.values() if isinstance(v, str))
         self.parameters = merged
         self.artifacts.update(artifacts)
         self.updates.append((self.clock.now, dict(parameters)))
 
-    async def put_metrics(self, points: Sequence[MetricPoint]) -> Sequence[MetricPoint]:
+    async def put_metrics(self, points: Sequence[MetricPoint]) -> NotTaken:
         assert len(points) <= 10
         await self._answer()
         self.points += points
-        return ()
+        return NotTaken()
 
     async def _answer(self) -> None:
         await asyncio.sleep(0)  # another write may come in between, as over a network
-        if self.failures:
-            raise self.failures.pop(0)
+        if self.failures and (failure := self.failures.pop(0)) is not None:
+            raise failure
 
 
 class Clock:
@@ -140,6 +149,7 @@ def test_a_failed_part_waits_and_the_others_go_on(backend: RunFolder) -> None:
         assert backend.parameters == {}
         assert len(backend.points) == 1
         assert writer.unwritten[0] >= 1
+        backend.clock.now += wait
         assert await writer.write(everything=True) is None
         assert writer.unwritten == (0, 0)
 
@@ -159,7 +169,8 @@ def test_what_is_refused_for_good_is_not_sent_for_ever(
     async def main() -> None:
         assert await writer.write(everything=True) is None
         observations.parameters({"b": 2})
-        backend.failures = [PermanentError("ValidationException", "no")]
+        # It looks at the Run again in between, in case that is full.
+        backend.failures = [no := PermanentError("ValidationException", "no"), None, no]
         assert await writer.write(everything=True) is None
         assert await writer.write(everything=True, closed=True) is None
 
@@ -177,7 +188,7 @@ def test_keys_the_users_run_will_send_are_not_used(backend: RunFolder) -> None:
     """A key in the Run object's own copy is avoided although AWS does not have it yet."""
     observations = Observations()
     writer = recorder(backend, observations)
-    backend.announced = frozenset({"gen_ai.request.model"})
+    backend.announced = {"gen_ai.request.model": "mine"}
     observations.model({"gen_ai.request.model": "m"})
     asyncio.run(writer.write(everything=True))
     assert "gen_ai.request.model" not in backend.parameters

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import base64
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from asynctrack._artifact import MetricPoint, ParameterValue, RunState
+from asynctrack._artifact import MetricPoint, NotTaken, ParameterValue, RunState, Written
 from asynctrack._backends._aws_errors import map_error
-from asynctrack._backends._run import RunTarget, local_parameter_names, mirror_parameters
+from asynctrack._backends._run import (
+    RunTarget,
+    local_parameter_names,
+    local_parameters,
+    mirror_parameters,
+)
 from asynctrack._errors import BackendError, TransientError
 from asynctrack._format import MEDIA_TYPE, run_prefix
 from asynctrack._offload import offload
@@ -69,10 +74,24 @@ class AwsBackend:
         self._metrics: Any = None
         self._clock: ServerClock | None = None
 
+    @property
+    def target(self) -> str:
+        """Return the Run's address."""
+        return f"{self._target.sagemaker_endpoint}/{self._target.trial_component}"
+
+    @property
+    def recordable(self) -> bool:
+        """Whether there are clients: the Run needs SageMaker only, and no bucket."""
+        return self._stack is not None
+
+    @property
+    def located(self) -> bool:
+        """Whether the bucket is known."""
+        return bool(self._root)
+
     async def open(self) -> None:
-        """Find the bucket and make the clients."""
+        """Make the clients and find the bucket."""
         try:
-            await self._find_bucket()
             if self._stack is None:
                 stack = AsyncExitStack()
                 try:
@@ -81,6 +100,7 @@ class AwsBackend:
                     await stack.aclose()
                     raise
                 self._stack = stack
+            await self._find_bucket()
         except Exception as error:
             raise map_error(error) from error
 
@@ -149,7 +169,10 @@ class AwsBackend:
         return RunState(parameters, artifacts, local_parameter_names(self._run))
 
     async def update(
-        self, parameters: Mapping[str, ParameterValue], artifacts: Mapping[str, str]
+        self,
+        parameters: Mapping[str, ParameterValue],
+        artifacts: Mapping[str, str],
+        remove: Sequence[str] = (),
     ) -> None:
         """Send a delta; AWS merges it by key."""
         request: dict[str, Any] = {"TrialComponentName": self._target.trial_component}
@@ -162,10 +185,12 @@ class AwsBackend:
             request["OutputArtifacts"] = {
                 key: {"Value": value, "MediaType": MEDIA_TYPE} for key, value in artifacts.items()
             }
+        if remove:
+            request["ParametersToRemove"] = list(remove)
         await self._call(self._sagemaker.update_trial_component, **request)
 
-    async def put_metrics(self, points: Sequence[MetricPoint]) -> Sequence[MetricPoint]:
-        """Send up to 10 points, AWS's limit for one request; return those to send again."""
+    async def put_metrics(self, points: Sequence[MetricPoint]) -> NotTaken:
+        """Send up to 10 points, AWS's limit for one request; return those it did not take."""
         answer = await self._call(
             self._metrics.batch_put_metrics,
             TrialComponentName=self._target.trial_component.lower(),
@@ -181,13 +206,16 @@ class AwsBackend:
                 for point in points
             ],
         )
-        again = []
+        again, refused = [], []
         for failure in answer.get("Errors") or ():
             index = failure.get("MetricIndex")
-            known = isinstance(index, int) and 0 <= index < len(points)
-            if known and failure.get("Code") in _RETRIED_METRIC_ERRORS:
+            if not (isinstance(index, int) and 0 <= index < len(points)):
+                continue
+            if failure.get("Code") in _RETRIED_METRIC_ERRORS:
                 again.append(points[index])
-        return again
+            else:
+                refused.append(points[index])
+        return NotTaken(again, refused)
 
     async def aclose(self) -> None:
         """Close the clients."""
@@ -198,9 +226,13 @@ class AwsBackend:
             except Exception as error:
                 raise map_error(error) from error
 
-    def mirror(self, parameters: Mapping[str, ParameterValue]) -> None:
+    def local(self) -> Mapping[str, Any]:
+        """Return the Run's local copy of the parameters."""
+        return local_parameters(self._run)
+
+    def mirror(self, written: Iterable[Written]) -> None:
         """Bring what was written into the Run's local copy."""
-        mirror_parameters(self._run, parameters)
+        mirror_parameters(self._run, written)
 
     async def _call(self, operation: Any, **request: Any) -> Any:
         try:

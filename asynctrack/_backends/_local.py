@@ -8,11 +8,11 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from asynctrack._artifact import MetricPoint, ParameterValue, RunState
+from asynctrack._artifact import MetricPoint, NotTaken, ParameterValue, RunState, Written
 from asynctrack._errors import BackendError, PausingError, TransientError
 from asynctrack._format import run_prefix
 from asynctrack._offload import offload
@@ -35,6 +35,21 @@ class LocalBackend:
         self.experiment = experiment
         self.run = run
         self._root = folder.expanduser().absolute() / run_prefix(prefix, experiment, run)
+
+    @property
+    def target(self) -> str:
+        """Return nothing: there are no updates to be paced."""
+        return ""
+
+    @property
+    def recordable(self) -> bool:
+        """Return True: there is no Run to be written to."""
+        return True
+
+    @property
+    def located(self) -> bool:
+        """Return True: the folder is given."""
+        return True
 
     async def open(self) -> None:
         """Make the Run's folder."""
@@ -74,18 +89,25 @@ class LocalBackend:
         return RunState({}, {}, frozenset())
 
     async def update(
-        self, parameters: Mapping[str, ParameterValue], artifacts: Mapping[str, str]
+        self,
+        parameters: Mapping[str, ParameterValue],
+        artifacts: Mapping[str, str],
+        remove: Sequence[str] = (),
     ) -> None:
         """Do nothing: the manifest holds the parameters."""
 
-    async def put_metrics(self, points: Sequence[MetricPoint]) -> Sequence[MetricPoint]:
+    async def put_metrics(self, points: Sequence[MetricPoint]) -> NotTaken:
         """Do nothing: the manifest and the events hold the metrics."""
-        return ()
+        return NotTaken()
 
     async def aclose(self) -> None:
         """Do nothing: no file stays open."""
 
-    def mirror(self, parameters: Mapping[str, ParameterValue]) -> None:
+    def local(self) -> Mapping[str, Any]:
+        """Return nothing: there is no Run object."""
+        return {}
+
+    def mirror(self, written: Iterable[Written]) -> None:
         """Do nothing: there is no Run object."""
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from asynctrack._artifact import MetricPoint, ParameterValue, RunState
+from asynctrack._artifact import MetricPoint, NotTaken, ParameterValue, RunState, Written
 
 
 class Store(Protocol):
@@ -18,12 +18,24 @@ class Store(Protocol):
 class Backend(Protocol):
     """Artifacts, manifests, parameters and metrics of one Run.
 
-    Every method but ``mirror`` is called in the worker's event loop only. They raise nothing but
-    ``BackendError``: whatever the libraries below raise is mapped at this boundary.
+    Every method but ``local`` and ``mirror`` is called in the worker's event loop only. They raise
+    nothing but ``BackendError``: whatever the libraries below raise is mapped at this boundary.
     """
 
     experiment: str
     run: str
+
+    @property
+    def target(self) -> str:
+        """What updates go to: writers of one process that have the same share their pace; or ''."""
+
+    @property
+    def recordable(self) -> bool:
+        """Whether the Run can be written to; also before the rest is open."""
+
+    @property
+    def located(self) -> bool:
+        """Whether addresses are known."""
 
     async def open(self) -> None:
         """Get ready for requests. May be called again after it failed."""
@@ -53,15 +65,30 @@ class Backend(Protocol):
         """Return what the Run holds now."""
 
     async def update(
-        self, parameters: Mapping[str, ParameterValue], artifacts: Mapping[str, str]
+        self,
+        parameters: Mapping[str, ParameterValue],
+        artifacts: Mapping[str, str],
+        remove: Sequence[str] = (),
     ) -> None:
-        """Merge parameters and output artifacts (names to addresses) into the Run."""
+        """Merge parameters and output artifacts (names to addresses) into the Run.
 
-    async def put_metrics(self, points: Sequence[MetricPoint]) -> Sequence[MetricPoint]:
-        """Send points; return those to send again, without those that are refused for good."""
+        Args:
+            parameters: Keys and values.
+            artifacts: Names and addresses.
+            remove: Keys of parameters to be removed.
+        """
+
+    async def put_metrics(self, points: Sequence[MetricPoint]) -> NotTaken:
+        """Send points; return those that were not taken."""
 
     async def aclose(self) -> None:
         """Close connections. May be called when it was never opened."""
 
-    def mirror(self, parameters: Mapping[str, ParameterValue]) -> None:
+    def local(self) -> Mapping[str, Any]:
+        """Return the parameters in the user's Run object, which it sends when it ends.
+
+        May be called in any thread; asks no network. The mapping may be the object's own.
+        """
+
+    def mirror(self, written: Iterable[Written]) -> None:
         """Bring what was written into the user's Run object; on the thread that owns it."""

@@ -8,11 +8,11 @@ share; a missing one is a ``RunError`` that names it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from asynctrack._artifact import ParameterValue
+from asynctrack._artifact import Written
 from asynctrack._errors import RunError
 
 logger = logging.getLogger("asynctrack")
@@ -107,22 +107,23 @@ def looks_like_run(value: Any) -> bool:
     return hasattr(value, "experiment_config") and hasattr(value, "run_name")
 
 
-def mirror_parameters(run: Any, parameters: Mapping[str, ParameterValue]) -> None:
+def mirror_parameters(run: Any, written: Iterable[Written]) -> None:
     """Bring what was written into the Run's own copy, where that has an older value.
 
     ``Run.__exit__`` sends its whole local copy of the parameters. A key that is in there with the
-    value it had before would undo ours. Only values of keys that are there are changed, so that
-    a thread that walks the same dictionary is not disturbed.
+    value it had before would undo ours. One that the user has given another value since is newer
+    than ours, and stays. Only values of keys that are there are changed, so that a thread that
+    walks the same dictionary is not disturbed.
 
     Args:
         run: The Run.
-        parameters: What was written.
+        written: What was written, oldest first.
     """
     try:
         local = run._trial_component.parameters
-        for key, value in parameters.items():
-            if key in local and local[key] != value:
-                local[key] = value
+        for one in written:
+            if one.key in local and _same(local[one.key], one.before):
+                local[one.key] = one.value
     except Exception as error:
         logger.warning(
             "asynctrack could not bring its parameters into the Run object (%s); where Run and"
@@ -131,16 +132,26 @@ def mirror_parameters(run: Any, parameters: Mapping[str, ParameterValue]) -> Non
         )
 
 
+def local_parameters(run: Any) -> Mapping[str, Any]:
+    """Return the Run's own copy of the parameters, which it sends when it ends; not to be changed.
+
+    Another thread may change it at any time: look up single keys only.
+    """
+    local = getattr(getattr(run, "_trial_component", None), "parameters", None)
+    return local if isinstance(local, dict) else {}
+
+
 def local_parameter_names(run: Any) -> frozenset[str]:
-    """Return the names in the Run's own copy, which it sends when it ends."""
-    for _ in range(10):
-        try:
-            return frozenset(map(str, run._trial_component.parameters))
-        except RuntimeError:
-            continue  # the user's thread changed it while it was walked
-        except (AttributeError, TypeError):
-            break
-    return frozenset()
+    """Return the names in the Run's own copy."""
+    # One call into C with no Python in between: no other thread gets in its way.
+    return frozenset(map(str, list(local_parameters(run))))
+
+
+def _same(first: Any, second: Any) -> bool:
+    try:
+        return first is second or bool(first == second)
+    except Exception:
+        return False  # values of which nobody can say so
 
 
 def _get(holder: Any, name: str) -> Any:

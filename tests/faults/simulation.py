@@ -21,7 +21,7 @@ import shutil
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ from uuid import UUID
 import anyio
 import anyio.to_thread
 
-from asynctrack._artifact import MetricPoint, ParameterValue, RunState
+from asynctrack._artifact import MetricPoint, NotTaken, ParameterValue, RunState, Written
 from asynctrack._callback import AsyncHandler
 from asynctrack._errors import PausingError, PermanentError, TransientError
 from asynctrack._format import manifest_name
@@ -86,9 +86,18 @@ class SimulatedBackend:
         self.run = run
         self._world = world
         self.alive = True
+        self._open = False
+
+    target = ""
+    located = True
+
+    @property
+    def recordable(self) -> bool:
+        return self._open
 
     async def open(self) -> None:
         await self._request("open")
+        self._open = True
 
     def uri(self, name: str = "") -> str:
         return f"memory:{name}"
@@ -108,18 +117,24 @@ class SimulatedBackend:
         return RunState({}, {}, frozenset())
 
     async def update(
-        self, parameters: Mapping[str, ParameterValue], artifacts: Mapping[str, str]
+        self,
+        parameters: Mapping[str, ParameterValue],
+        artifacts: Mapping[str, str],
+        remove: Sequence[str] = (),
     ) -> None:
         await self._request("update")
 
-    async def put_metrics(self, points: Sequence[MetricPoint]) -> Sequence[MetricPoint]:
+    async def put_metrics(self, points: Sequence[MetricPoint]) -> NotTaken:
         await self._request("put_metrics")
-        return ()
+        return NotTaken()
 
     async def aclose(self) -> None:
         pass
 
-    def mirror(self, parameters: Mapping[str, ParameterValue]) -> None:
+    def local(self) -> Mapping[str, Any]:
+        return {}
+
+    def mirror(self, written: Iterable[Written]) -> None:
         pass
 
     async def _request(self, what: str, act: Callable[[], None] = lambda: None) -> None:
