@@ -26,8 +26,9 @@ from asynctrack._manifest import Manifest
 from asynctrack._metrics import MetricLog
 from asynctrack._notices import Notices
 from asynctrack._observe import Observations
-from asynctrack._redact import REDACTED, Redactor, is_secret_name
+from asynctrack._redact import REDACTED, Redactor
 from asynctrack._retry import RetryPolicy
+from asynctrack._secrets import is_secret_name
 
 UPDATE_INTERVAL: Final = 1.0
 """Seconds between two UpdateTrialComponent requests at the least."""
