@@ -24,6 +24,13 @@ REDACTED: Final = "[REDACTED]"
 _BASE64 = re.compile(rb'"base64":"([A-Za-z0-9+/=]+)"')
 
 
+def prepare() -> None:
+    """Build what all redactors search with, so that the first event does not pay for it."""
+    rules()
+    probes()
+    automaton()
+
+
 class Redactor:
     """Cuts secrets out of encoded events and of single values.
 
@@ -33,8 +40,16 @@ class Redactor:
 
     def __init__(self, custom: Callable[[str], str] | None = None) -> None:
         self._custom = custom
-        self._probed = probes()
-        self._suspicious = automaton()
+        # Replaced by the questions themselves when the first event comes.
+        self._probed: Callable[[bytes], bool] = self._first_question
+        self._suspicious: Callable[[bytes], bool] = self._second_question
+
+    def _first_question(self, lowered: bytes) -> bool:
+        self._probed, self._suspicious = probes(), automaton()
+        return self._probed(lowered)
+
+    def _second_question(self, body: bytes) -> bool:
+        return automaton()(body)
 
     def body(self, body: bytes) -> bytes:
         """Return an encoded event without secrets.
