@@ -209,6 +209,12 @@ def is_secret_name(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None
 
 
+# Fewer texts to look for are found faster, and their order matters to the engine: measure it.
+_TOGETHER: Final = (
+    "[rs]k_live_", "[rs]k_test_", "gh[opsur]_", "(?:api|access|private|account)[-_ ]?key",
+)  # fmt: skip
+
+
 @cache
 def probes() -> Callable[[bytes], bool]:
     """Return the first question: do these lower-cased UTF-8 bytes hold anything to look at?
@@ -216,9 +222,10 @@ def probes() -> Callable[[bytes], bool]:
     What a rule's probe is not in, the rule does not match. Plain texts only, but for the end of
     ``token``, which would otherwise find each count of tokens.
     """
-    plain = {probe for probe, _ in rules() if not probe.endswith(b"token")} | {BINARY}
-    texts = {re.escape(probe.decode()) for probe in plain}
-    return question("|".join(sorted({*texts, r"token[\"\\'=: \t\r\n]"})))
+    plain = {probe.decode() for probe, _ in rules()} | {BINARY.decode()}
+    alone = re.compile("|".join((*_TOGETHER, ".*token")))
+    texts = {re.escape(probe) for probe in plain if not alone.fullmatch(probe)}
+    return question("|".join((*sorted(texts), *_TOGETHER, r"token[\"\\'=: \t\r\n]")))
 
 
 @cache
