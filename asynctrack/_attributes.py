@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard, Union
 
 from asynctrack._payload import fingerprint
-from asynctrack._redact import is_secret_name
+from asynctrack._secrets import is_secret_name
 
 Attribute = Union[str, float, int, bool, "list[str]"]
 

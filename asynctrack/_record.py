@@ -32,8 +32,9 @@ from asynctrack._notices import Notices
 from asynctrack._observe import Observations
 from asynctrack._parameters import HEAD_ROOM, MORE, Delta, Fitting, RunParameters, TooLong
 from asynctrack._points import PointQueue
-from asynctrack._redact import REDACTED, Redactor, is_secret_name
+from asynctrack._redact import REDACTED, Redactor
 from asynctrack._retry import RetryPolicy
+from asynctrack._secrets import is_secret_name
 from asynctrack._share import RunShare
 
 WINDOW: Final = 10.0

@@ -12,100 +12,23 @@ from __future__ import annotations
 
 import base64
 import re
+import string
 from collections.abc import Callable
-from functools import cache
 from typing import Any, Final
 
 from asynctrack import _payload
-from asynctrack._search import question
+from asynctrack._secrets import BINARY, automaton, fits, probes, rules
 
 REDACTED: Final = "[REDACTED]"
 
-
-# What narrows a rule down to secrets. The automaton does not know these parts: it may say yes to
-# more than the rules cut, never to less.
-# Not inside a word ("risk-…"); a letter or digit before it may be the end of an escaped sign.
-_FRESH: Final = rb"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf])|(?<=\\u[0-9a-f]{4}))"
-# Not a word of prose, as in "basic functionality" or "bearer certificates".
-_NO_WORD: Final = rb"(?-i:(?=[A-Za-z._~+/-]*[0-9=]|[A-Za-z]*[a-z][A-Z]|[A-Za-z._~+/-]{24}))"
-_ENDS: Final = rb"(?![A-Za-z0-9+/=])"
-# Tokens that are pieces of text.
-_TEXT_TOKENS: Final = ("eos", "bos", "pad", "unk", "sep", "cls", "mask", "stop", "per", "first")
-_NO_TEXT_TOKEN: Final = "".join(f"(?<!{kind})" for kind in _TEXT_TOKENS).encode()
-_NARROWING: Final = (_FRESH, _NO_WORD, _ENDS, _NO_TEXT_TOKEN)
-
-# A value between double quotes. In a body a bare one ends the string that the name is in, and what
-# follows is JSON's own; in bytes that are no JSON it is a quote like any other.
-_QUOTED: Final = rb"(?:\\+\"([^\"\\]+)|\"([^\"\\,:}\]][^\"\\]*))"
-# What follows a name; a blank in here stands for any gap. (Not \s: to Python's engine it is ASCII
-# here, to the automaton it is not.)
-_VALUE: Final = (
-    rb"(?:"
-    rb"\" : \"((?:[^\"\\]|\\.)+)"  # a field
-    rb"|\\\" : \\\"((?:[^\"\\]|\\\\(?:\\[\"\\]|[^\"\\])|\\[^\"\\])+)"  # one in JSON in a string
-    rb"|\\{3}\" : \\{3}\"((?:[^\"\\]|\\{4}(?:\\{4}|\\{3}\"|[^\"\\])|\\{1,2}[^\"\\])+)"  # again
-    rb"|\\{4,}\" : \\{4,}\"([^\"\\]+)"  # one deeper than that, up to its first escape
-    rb"|' : (?:'([^'\"\\]+)|" + _QUOTED + rb")"  # an item in Python's repr of a dictionary
-    rb"| = (?:'([^'\"\\]+)|" + _QUOTED + rb"|"  # an assignment in text: API_KEY=…
-    rb"([^\x20\t\r\n\"'\\,;&=][^\x20\t\r\n\"\\,;&]*))"
-    rb")"
-).replace(b" ", rb"[\x20\t\r\n]*")
-
-# Each: what to look for in the lower-cased line; what must match at that place. The group that
-# took part is cut out, or all of it where there is none.
-_RULES: Final[tuple[tuple[bytes, re.Pattern[bytes]], ...]] = tuple(
-    (probe, re.compile(pattern, re.IGNORECASE))
-    for probe, pattern in (
-        # OpenAI, Anthropic, LangSmith (lsv2_), GitHub, Slack, Google, Hugging Face, AWS: keys
-        # that say what they are.
-        (b"sk-", _FRESH + rb"sk-[A-Za-z0-9_-]{16,}"),
-        (b"lsv2_", rb"lsv2_[A-Za-z0-9_]{16,}"),
-        (b"github_pat_", rb"github_pat_[A-Za-z0-9_]{20,}"),
-        (b"ghp_", rb"ghp_[A-Za-z0-9]{20,}"),
-        (b"gho_", rb"gho_[A-Za-z0-9]{20,}"),
-        (b"ghs_", rb"ghs_[A-Za-z0-9]{20,}"),
-        (b"hf_", _FRESH + rb"hf_[A-Za-z0-9]{30,}"),
-        (b"xox", rb"xox[abeoprs]-[A-Za-z0-9-]{10,}"),
-        (b"aiza", rb"(?-i:AIza[0-9A-Za-z_-]{30,})"),
-        (b"akia", rb"(?-i:AKIA[0-9A-Z]{16})"),
-        (b"asia", rb"(?-i:ASIA[0-9A-Z]{16})"),
-        (b"eyj", rb"(?-i:eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*)"),
-        (b"bearer", rb"bearer[ \t\r\n]+(" + _NO_WORD + rb"[A-Za-z0-9._~+/=-]{8,})"),
-        (
-            b"basic ",
-            rb"basic ("
-            + _NO_WORD
-            + rb"(?:[A-Za-z0-9+/]{4}){2,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)"
-            + _ENDS,
-        ),
-        (b"-----begin", rb"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:[^\"\\]|\\.)*"),
-        # scheme://user:password@host
-        (b"://", rb"://[^/ \t\r\n\"\\@:]*:((?:[^/ \t\r\n\"\\@]|\\\\)+)@"),
-        # What is named for a secret.
-        *(
-            (name, name + rb"[\w-]*" + _VALUE)
-            for words in ((b"api", b"key"), (b"access", b"key"), (b"private", b"key"))
-            for name in (sign.join(words) for sign in (b"_", b"-", b""))
-        ),
-        *((name, name + rb"[\w-]*" + _VALUE) for name in (b"secret", b"passw", b"authorization")),
-        (b"security-token", b"security-token" + _VALUE),
-        (b"_token", _NO_TEXT_TOKEN + b"_token" + _VALUE),
-    )
-)
-
-_BINARY: Final = b'"base64":"'
 _BASE64 = re.compile(rb'"base64":"([A-Za-z0-9+/=]+)"')
 
-_SECRET_NAME = re.compile(
-    r"api[_-]?key|access[_-]?key|private[_-]?key|secret|passw|authorization|credential"
-    rf"|security-token|{_NO_TEXT_TOKEN.decode()}_token$",
-    re.IGNORECASE,
-)
 
-
-def is_secret_name(name: str) -> bool:
-    """Tell whether a field of this name is taken for a secret whatever its value is."""
-    return _SECRET_NAME.search(name) is not None
+def prepare() -> None:
+    """Build what all redactors search with, so that the first event does not pay for it."""
+    rules()
+    probes()
+    automaton()
 
 
 class Redactor:
@@ -117,8 +40,16 @@ class Redactor:
 
     def __init__(self, custom: Callable[[str], str] | None = None) -> None:
         self._custom = custom
-        self._probed = _probes()
-        self._suspicious = _automaton()
+        # Replaced by the questions themselves when the first event comes.
+        self._probed: Callable[[bytes], bool] = self._first_question
+        self._suspicious: Callable[[bytes], bool] = self._second_question
+
+    def _first_question(self, lowered: bytes) -> bool:
+        self._probed, self._suspicious = probes(), automaton()
+        return self._probed(lowered)
+
+    def _second_question(self, body: bytes) -> bool:
+        return automaton()(body)
 
     def body(self, body: bytes) -> bytes:
         """Return an encoded event without secrets.
@@ -129,7 +60,7 @@ class Redactor:
         if self._probed(body.lower()):
             if self._suspicious(body):
                 body = _cut_known(body)
-            if _BINARY in body:
+            if BINARY in body:
                 body = _BASE64.sub(_cut_binary, body)
         if self._custom is not None:
             record: dict[str, Any] = _payload.decode(body)
@@ -167,54 +98,120 @@ class Redactor:
 _IDENTITY_FIELDS = frozenset({"span_id", "parent_span_id", "trace_id", "event"})
 
 
-@cache
-def _probes() -> Callable[[bytes], bool]:
-    """Return the first question: do these lower-cased UTF-8 bytes hold anything to look at?
-
-    What a rule's probe is not in, the rule does not match. Plain texts only, but for the end of
-    ``_token``, which would otherwise find each count of tokens.
-    """
-    probes = {re.escape(probe.decode()) for probe, _ in _RULES} | {_BINARY.decode()}
-    probes.remove("_token")
-    return question("|".join(sorted({*probes, r"_token[\"\\'= \t\r\n]"})))
-
-
-@cache
-def _automaton() -> Callable[[bytes], bool]:
-    """Return the second question: does any rule match anywhere in these UTF-8 bytes?"""
-    patterns = []
-    for _, rule in _RULES:
-        pattern = rule.pattern
-        for part in _NARROWING:
-            pattern = pattern.replace(part, b"")
-        # To Python's engine \w is ASCII here. To Rust's it is all of Unicode, and made it
-        # five times as slow to build.
-        pattern = pattern.replace(rb"[\w-]", rb"[A-Za-z0-9_-]")
-        patterns.append(pattern.decode())
-    return question(f"(?i){'|'.join(patterns)}")
-
-
-def _cut_known(body: bytes) -> bytes:
+def _cut_known(body: bytes, *, structures: bool = True) -> bytes:
     lowered = body.lower()
-    cuts: list[tuple[int, int]] = []
-    for probe, pattern in _RULES:
+    cuts: list[tuple[int, int, bytes]] = []
+    for probe, pattern in rules():
         at = lowered.find(probe)
         while at >= 0:
             match = pattern.match(body, at)
+            at += len(probe)
             if match is not None:
-                cuts.append(match.span(match.lastindex or 0))
-            at = lowered.find(probe, at + len(probe))
+                kind = (match.lastgroup or "").rstrip(string.digits)
+                if kind not in _TOKENS:
+                    cut = _cut_text(body, match, kind)
+                    if cut is not None:
+                        # Nor the same long text again and again; what begins at its end may
+                        # go on behind it.
+                        at = max(at, cut[1] - _OVERLAP)
+                else:
+                    cut = _cut_structure(body, match.end(), kind) if structures else None
+                    if cut is not None:
+                        at = cut[1]  # once, however often its name is in there
+                if cut is not None:
+                    cuts.append(cut)
+            at = lowered.find(probe, at)
     if not cuts:
         return body
     parts: list[bytes] = []
     done = 0
-    for start, end in sorted(cuts):
+    for start, end, text in sorted(cuts, key=lambda cut: (cut[0], -cut[1])):
         if end <= done:
             continue
-        parts += (body[done : max(start, done)], REDACTED.encode())
+        parts += (body[done : max(start, done)], text)
         done = end
     parts.append(body[done:])
     return b"".join(parts)
+
+
+_OVERLAP: Final = 100
+"""Bytes that a name and what stands between it and its value are long, nearly always."""
+
+
+def _cut_text(body: bytes, match: re.Match[bytes], kind: str) -> tuple[int, int, bytes] | None:
+    """Return where to cut and what to put there; None where it is no secret."""
+    start, end = match.span(match.lastindex or 0)
+    if not fits(kind, body[start:end], body[max(0, match.start() - 40) : match.start()]):
+        return None
+    return start, end, _IN_QUOTES.get(kind, REDACTED.encode())
+
+
+_IN_QUOTES = {"number": b'"[REDACTED]"', "innernumber": b'\\"[REDACTED]\\"'}
+
+_TOKENS = {
+    "json": re.compile(rb"\"(?:[^\"\\]|\\.)*\"|[\[\]{}]"),
+    "inner": re.compile(rb"\\\"(?:[^\"\\]|\\\\(?:\\[\"\\]|[^\"\\])|\\[^\"\\])*\\\"|\\.|[\[\]{}\"]"),
+    "repr": re.compile(rb"'[^'\"\\]*'|\\.|[\[\](){}\"]"),
+}
+
+
+def _cut_structure(body: bytes, start: int, kind: str) -> tuple[int, int, bytes] | None:
+    """Cut what is in a list or an object that is named for a secret.
+
+    Args:
+        body: The line.
+        start: Behind its first bracket.
+        kind: ``json``, ``inner`` in a string that is JSON, ``repr`` in any other text.
+    """
+    start -= 1
+    depth, end = 0, len(body)
+    for token in _TOKENS[kind].finditer(body, start):
+        sign = token[0]
+        if sign in (b"[", b"{", b"("):
+            depth += 1
+        elif sign in (b"]", b"}", b")"):
+            depth -= 1
+        elif sign == b'"':  # the string that it is in has ended
+            end, depth = token.start(), -1
+        if depth <= 0:
+            end = end if depth < 0 else token.end()
+            break
+    whole = body[start:end]
+    if kind != "repr" and depth == 0:
+        try:
+            text = whole if kind == "json" else _payload.decode(b'"%b"' % whole).encode()
+            cut = _encoded(_without_leaves(_payload.decode(text)))
+            cut = _cut_known(cut, structures=False)
+            cut = cut if kind == "json" else _encoded(cut.decode())[1:-1]
+            return None if cut == whole else (start, end, cut)
+        except ValueError:
+            pass  # no JSON, whatever it looks like
+    inside = whole[1 : -1 if depth == 0 else None].strip()
+    return (start + 1, end - (depth == 0), REDACTED.encode()) if inside else None
+
+
+def _encoded(value: Any) -> bytes:
+    return _payload.encode({"": value})[len(b'{"":') : -1]
+
+
+_DESCRIPTIVE = frozenset({"type", "title", "description", "format", "$ref", "$type", "id", "lc"})
+"""Fields of JSON schemas and of LangChain's own markers, which say what a secret would be."""
+
+
+def _without_leaves(value: Any) -> Any:
+    """Return a structure without its texts and long numbers."""
+    if isinstance(value, dict):
+        return {
+            name: item if name in _DESCRIPTIVE else _without_leaves(item)
+            for name, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_without_leaves(item) for item in value]
+    if isinstance(value, str):
+        return REDACTED if value else value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return REDACTED if len(str(value)) >= 4 else value
+    return value
 
 
 def _cut_binary(match: re.Match[bytes]) -> bytes:

@@ -7,32 +7,35 @@ import logging
 import os
 import re
 import secrets
+import threading
 import time
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import TimeoutError as ThreadTimeout
 from concurrent.futures import wait as wait_for_futures
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, TypeVar
-
-import anyio
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from asynctrack import _exit
-from asynctrack._backends._aws import AwsBackend
-from asynctrack._backends._local import LocalBackend
-from asynctrack._backends._protocol import Backend
 from asynctrack._backends._run import looks_like_run, read_run
-from asynctrack._callback import AsyncHandler, SyncHandler
 from asynctrack._errors import OptionError, RunError, StateError
 from asynctrack._options import Options
-from asynctrack._pipeline import Pipeline
 from asynctrack._progress import progress
 from asynctrack._signals import TerminationHandler
-from asynctrack._sink import Flush, Sink
 from asynctrack._statistics import Statistics
+
+# Only what imports nothing: tracker(...) is called in the user's event loop. The stages are
+# imported by `_prepare`, in a thread where that matters.
+if TYPE_CHECKING:
+    from asynctrack._backends._local import LocalBackend
+    from asynctrack._backends._protocol import Backend
+    from asynctrack._callback import AsyncHandler, SyncHandler
+    from asynctrack._pipeline import Pipeline
+    from asynctrack._sink import Flush, Sink
 
 logger = logging.getLogger("asynctrack")
 
@@ -44,8 +47,8 @@ GRACE: Final = 0.5
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
-State = Literal["new", "open", "closed"]
-_H = TypeVar("_H", AsyncHandler, SyncHandler)
+State = Literal["new", "entering", "open", "closed"]
+_H = TypeVar("_H", "AsyncHandler", "SyncHandler")
 
 
 class Tracker:
@@ -63,7 +66,7 @@ class Tracker:
         self._unattended = False
         self._deadline = 0.0
         self._termination: TerminationHandler | None = None
-        self._pipeline = Pipeline(make_backend(), options)
+        self._built: Pipeline | None = None
         self._handlers: weakref.WeakSet[AsyncHandler | SyncHandler] = weakref.WeakSet()
 
     @property
@@ -71,7 +74,25 @@ class Tracker:
         """Who accepts the events: unique for each tracker and process."""
         return self._pipeline.writer_id
 
+    @property
+    def _pipeline(self) -> Pipeline:
+        """The stages; put together when they are first asked for."""
+        if self._built is None:
+            from asynctrack._pipeline import Pipeline
+
+            self._built = Pipeline(self._make_backend(), self._options)
+        return self._built
+
     async def __aenter__(self) -> AsyncHandler:
+        self._claim()
+        try:
+            if not _prepared:
+                await _in_thread(_prepare_to_await)
+        except BaseException:
+            self._state = "closed"
+            raise
+        from asynctrack._callback import AsyncHandler
+
         self._open()
         try:
             ready = asyncio.wrap_future(self._pipeline.worker.ready)
@@ -90,6 +111,10 @@ class Tracker:
         await self.aclose()
 
     def __enter__(self) -> SyncHandler:
+        self._claim()
+        _prepare()
+        from asynctrack._callback import SyncHandler
+
         self._open()
         try:
             wait_for_futures({self._pipeline.worker.ready}, timeout=SPOOL_READY)
@@ -122,6 +147,8 @@ class Tracker:
         """
         if not self._begin_close():
             return
+        import anyio
+
         cancelled: asyncio.CancelledError | None = None
         ended = asyncio.wrap_future(self._pipeline.worker.ended)
         # The scope keeps anyio from cancelling again and again what is waited for in here; a
@@ -159,6 +186,7 @@ class Tracker:
     def open_unattended(self) -> Sink:
         """Start a tracker whose ``with`` block nobody leaves: it ends with the interpreter."""
         self._unattended = True
+        self._claim()
         self._open()
         return self._pipeline.sink
 
@@ -189,12 +217,15 @@ class Tracker:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _open(self) -> None:
+    def _claim(self) -> None:
         if self._state != "new":
             raise StateError(
                 f"this tracker is {self._state} already: call tracker(...) again for each"
                 " 'with' block"
             )
+        self._state = "entering"
+
+    def _open(self) -> None:
         self._state = "open"
         if self._options.close_on_sigterm:
             self._termination = TerminationHandler(self.close)
@@ -289,7 +320,7 @@ class Tracker:
         _left_to_the_parent.append(old)
         if old.keeper is not None:
             old.keeper.abandon()
-        self._pipeline = Pipeline(self._make_backend(), self._options)
+        self._built = None
         self._pipeline.sink.capture.inherit(old.sink.capture)
         self._pipeline.worker.start_when_needed()
         if self._pipeline.keeper is not None:
@@ -323,17 +354,20 @@ def make_tracker(run: Any, given: Mapping[str, Any]) -> Tracker:
         if given.get(option) is not None:
             raise OptionError(option, given[option], "left out with a Run, which has its own name")
     target = read_run(run)
-    return Tracker(
-        lambda: AwsBackend(
+
+    def make_backend() -> Backend:
+        from asynctrack._backends._aws import AwsBackend
+
+        return AwsBackend(
             run,
             target,
             bucket=options.bucket,
             prefix=options.prefix,
             connections=options.upload_concurrency,
             put_options=options.s3_options,
-        ),
-        options,
-    )
+        )
+
+    return Tracker(make_backend, options)
 
 
 def _local_backend(given: str | os.PathLike[str], options: Options) -> Callable[[], LocalBackend]:
@@ -349,4 +383,61 @@ def _local_backend(given: str | os.PathLike[str], options: Options) -> Callable[
     now = datetime.now(tz=timezone.utc)
     name = options.run_name or f"run-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     experiment = options.experiment_name or "default"
-    return lambda: LocalBackend(folder, options.prefix or "", experiment, name)
+
+    def make_backend() -> LocalBackend:
+        from asynctrack._backends._local import LocalBackend
+
+        return LocalBackend(folder, options.prefix or "", experiment, name)
+
+    return make_backend
+
+
+def _prepare() -> None:
+    """Import the stages and build what they search with: a quarter of a second, the first time."""
+    from asynctrack import (  # noqa: F401  # for the time it takes
+        _callback,
+        _pipeline,
+        _redact,
+    )
+    from asynctrack._backends import _aws, _local  # noqa: F401  # for the time it takes
+
+    _redact.prepare()
+
+
+def _prepare_to_await() -> None:
+    """Do the same for asynchronous use; anyio imports most of itself when it is first used."""
+    _prepare()
+    from asynctrack._offload import run_loop
+
+    run_loop(_enter_a_scope())
+    global _prepared
+    _prepared = True
+
+
+async def _enter_a_scope() -> None:
+    import anyio
+
+    with anyio.CancelScope(shield=True):
+        await asyncio.sleep(0)
+
+
+_prepared = False
+
+
+async def _in_thread(call: Callable[[], None]) -> None:
+    """Run what is slow in a thread that is nobody else's, neither the loop's nor a pool's."""
+    done: ThreadFuture[None] = ThreadFuture()
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    try:
+        threading.Thread(target=run, name="asynctrack-prepare", daemon=True).start()
+    except RuntimeError:  # the interpreter ends
+        run()
+    await asyncio.wrap_future(done)

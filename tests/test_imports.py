@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import subprocess
@@ -71,6 +72,63 @@ with asynctrack.tracker({str(tmp_path)!r}, spool_dir={str(tmp_path / "spool")!r}
 assert handler.statistics().delivered == 2
 """
     assert forbidden not in packages(modules_after(code))
+
+
+FIRST_USE = """
+import asyncio, re, sys, threading
+from langchain_core.prompts import PromptTemplate
+from langchain_core.runnables import RunnableLambda
+import asynctrack
+
+here, imported, compiled = threading.get_ident(), [], []
+
+class Watch:
+    def find_spec(name, path=None, target=None):
+        if threading.get_ident() == here and watching:
+            imported.append(name)
+
+def compile(pattern, flags=0, original=re.compile):
+    if threading.get_ident() == here and watching and len(pattern) > 500:
+        compiled.append(pattern)
+    return original(pattern, flags)
+
+async def use(callbacks):
+    chain = PromptTemplate.from_template("{x}") | RunnableLambda(lambda value: value)
+    await chain.ainvoke({"x": "API_KEY=hunter2"}, {"callbacks": callbacks})
+
+async def main():
+    global watching
+    watching = False
+    await use([])  # what LangChain itself imports when it is first used
+    watching = True
+    async with asynctrack.tracker(FOLDER, spool_dir=SPOOL) as handler:
+        await use([handler])
+        handler.log_parameters({"a": 1, "token": object()})
+        handler.log_metric("score", 0.5)
+        await handler.flush()
+    watching = False
+    assert handler.statistics().delivered == handler.statistics().accepted > 2
+
+sys.meta_path.insert(0, Watch)
+re.compile = compile
+asyncio.run(main())
+print(imported, compiled, sep=chr(10))
+"""
+
+
+def test_nothing_slow_is_imported_in_the_users_loop(tmp_path: Path) -> None:
+    """From tracker(...) to leaving the block, the user's loop imports our light modules only."""
+    code = FIRST_USE.replace("FOLDER", repr(str(tmp_path))).replace("SPOOL", repr(str(tmp_path)))
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    imported, compiled = shown.splitlines()
+    assert set(ast.literal_eval(imported)) <= {
+        "asynctrack._backends", "asynctrack._backends._run", "asynctrack._artifact",
+        "asynctrack._exit", "asynctrack._format", "asynctrack._options", "asynctrack._progress",
+        "asynctrack._signals", "asynctrack._tracker",
+    }  # fmt: skip
+    assert compiled == "[]", "the rules of what is a secret are compiled in a thread"
 
 
 def test_all_is_sorted_and_there() -> None:

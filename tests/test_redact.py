@@ -15,7 +15,8 @@ from asynctrack import OptionError, _payload
 from asynctrack._capture import Capture
 from asynctrack._observe import Observations
 from asynctrack._options import compile_redact
-from asynctrack._redact import _RULES, REDACTED, Redactor, _automaton, _cut_known, is_secret_name
+from asynctrack._redact import REDACTED, Redactor, _cut_known
+from asynctrack._secrets import automaton, is_secret_name, rules
 
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nIBAAKCAQEA\n-----END RSA PRIVATE KEY-----"
 
@@ -52,6 +53,55 @@ SECRETS = {
     "after a tab": ("a\tsk-0123456789abcdefABCD", "0123456789abcdefABCD"),
     "after a control sign": ("a\x1fsk-0123456789abcdefABCD", "0123456789abcdefABCD"),
     "after another script": ('{"k": "\\u4f60sk-0123456789abcdefABCD"}', "0123456789abcdefABCD"),
+    "github user": ("ghu_0123456789abcdefABCDEF", "0123456789abcdefABCDEF"),
+    "github refresh": ("ghr_0123456789abcdefABCDEF", "0123456789abcdefABCDEF"),
+    "gitlab": ("glpat-0123456789abcdef-_AB", "0123456789abcdef"),
+    **{
+        f"stripe {kind}": (f"{kind}_0123456789abcdefABCD", "0123456789abcdefABCD")
+        for kind in ("sk_live", "rk_live", "sk_test", "rk_test")
+    },
+    "stripe webhook": ("whsec_0123456789abcdefABCD", "0123456789abcdefABCD"),
+    "replicate": ("r8_0123456789abcdefABCDEF0123456789", "0123456789abcdef"),
+    "npm": ("//registry/:_authToken=npm_0123456789abcdefABCDEF0123456789", "0123456789abcdef"),
+    "npm alone": ("npm_0123456789abcdefABCDEF0123456789", "0123456789abcdef"),
+    "pypi": ("pypi-AgEIcHlwaS5vcmcCJDAxMjM0", "cHlwaS5vcmcCJDAxMjM0"),
+    "groq": ("gsk_0123456789abcdefABCDEF", "0123456789abcdefABCDEF"),
+    "pinecone": ("pcsk_0123456789abcdefABCDEF", "0123456789abcdefABCDEF"),
+    "xai": ("xai-0123456789abcdefABCDEF", "0123456789abcdefABCDEF"),
+    "perplexity": ("pplx-0123456789abcdefABCDEF", "0123456789abcdefABCDEF"),
+    "tavily": ("tvly-0123456789abcdefABCDEF", "0123456789abcdefABCDEF"),
+    "nvidia": ("nvapi-0123456789abcdefABCDEF", "0123456789abcdefABCDEF"),
+    "slack app": ("xapp-1-A0123-0123456789-abcdef", "0123456789-abcdef"),
+    "slack hook": ("https://hooks.slack.com/services/T000/B000/abcdef0123", "abcdef0123"),
+    "google session": ("ya29.a0AfB_by-0123456789abcdef", "0123456789abcdef"),
+    "pgp": (PEM.replace("RSA PRIVATE KEY", "PGP PRIVATE KEY BLOCK"), "MIIEow"),
+    "azure": ("AccountName=x;AccountKey=0123456789abcdef/+ABCD==;Endpoint=y", "0123456789abcdef"),
+    "azure address": ("https://x/y?sv=1&sig=0123456789abcdef%2BABCD&x=1", "0123456789abcdef"),
+    "presigned address": (
+        "https://s3/x?X-Amz-Signature=0123456789abcdef0123456789abcdef",
+        "0123456789abcdef",
+    ),
+    "yaml": ("api_key: hunter2hunter2\npassword: hunter2", "hunter2"),
+    "yaml, quoted": ("password: 'hunter two' # x", "hunter two"),
+    "yaml, in double quotes": ('password: "hunter two"', "hunter two"),
+    "a header": ("X-Api-Key: hunter2hunter2", "hunter2hunter2"),
+    "a header without a scheme": ("Authorization: hunter2hunter2", "hunter2hunter2"),
+    "a header with another": ("Authorization: Token hunter2=hunter2", "hunter2=hunter2"),
+    "a cookie": ("Cookie: session=hunter2hunter2; theme=dark", "hunter2hunter2"),
+    "an option": ("run --api-key hunter2 --verbose", "hunter2"),
+    "a longer option": ("run --db-password hunter --verbose", "hunter"),
+    "an option, quoted": ("""run --password 'hunter2 hunter2'""", "hunter2"),
+    "prose": ("my password is hunter2, do not tell", "hunter2"),
+    "prose, a key": ("the API key is: 0123abcdef", "0123abcdef"),
+    "a pair": (json.dumps(["x-api-key", "hunter2hunter2hunter2"]), "hunter2"),
+    "a pair in repr": ("headers=[('x-api-key', 'hunter2hunter2hunter2')]", "hunter2"),
+    "a named item": (json.dumps({"name": "password", "value": "hunter2"}), "hunter2"),
+    "a structure": (json.dumps({"secret": {"value": ["hunter2"], "n": 1}}), "hunter2"),
+    "a list": (json.dumps({"passwords": ["hunter2", "x"], "n": {"a": [1]}}), "hunter2"),
+    "a list in repr": ("{'passwords': ['hunter2', ('x',)], 'b': 1}", "hunter2"),
+    "a number": (json.dumps({"password": 12345678, "n": 1}), "12345678"),
+    "a number in repr": ("{'password': 12345678, 'b': 1}", "12345678"),
+    "a token by its look": (json.dumps({"token": "Zq7Xw9Kv3Jp5Hd2Rt8"}), "Zq7Xw9Kv3Jp5Hd2Rt8"),
     "in brackets": ("(sk-0123456789abcdefABCD)", "0123456789abcdefABCD"),
 }
 
@@ -59,8 +109,16 @@ NAMES = [
     "api_key", "apikey", "apiKey", "api-key", "x-api-key", "OPENAI_API_KEY", "openai_api_key",
     "aws_secret_access_key", "SecretAccessKey", "accessKey", "private_key", "client_secret",
     "secret", "password", "passwd", "db_password", "Authorization", "access_token",
-    "refresh_token", "aws_session_token", "x-amz-security-token",
+    "refresh_token", "aws_session_token", "x-amz-security-token", "authToken", "auth-token",
+    "accessToken", "access-token", "refreshToken", "refresh-token", "sessionToken",
+    "session-token", "securityToken", "bearerToken", "bearer-token", "apiToken", "api-token",
+    "idToken", "id-token", "passphrase", "AccountKey",
 ]  # fmt: skip
+
+LIKELY = "Zq7Xw9Kv3Jp5Hd2Rt8"
+
+# Names that are of a secret only where the value looks like one.
+SOFT_NAMES = ["token", "xToken", "credential", "credentials", "pwd", "db_pwd", "cookie", "cookies"]
 
 LOOK_ALIKES = [
     "risk-adjusted-return-analysis",
@@ -75,6 +133,17 @@ LOOK_ALIKES = [
     "https://example.com:8080/a@b",
     "see https://example.com:8080\nor mail me@example.com",
     "xoxo, hugs and kisses",
+    "password: required, at least 8 characters; secret: none; api_key: Optional[str] = None",
+    "The password is required. The secret was revealed; the token is expired.",
+    "def login(user: str, password: str, token: str | None) -> None: ...",
+    "api_key, gpt-4o-mini, us-east-1 and password, in this order",
+    "['api_key', 'gpt-4o-mini', 'text-embedding-3-small-2024']",
+    "--help, --verbose x and --token <your token> or --password $PASSWORD",
+    "the secretary: room 4b, phone 123456, the secretariat is Room4B12",
+    "pwd=/home/user1/project2 && cd ~/x; pwd",
+    "cookie: chocolate chip. token: fish, next token prediction 2024abcdefghij",
+    "npm_config_registry and npm_lifecycle_event, r8_unorm_srgb, hf_hub_download",
+    "figsig=abc, design=0123456789abcdefghij",
     "The keyboard's keys: api, access, private",
 ]
 
@@ -87,6 +156,14 @@ LOOK_ALIKE_FIELDS: list[dict[str, Any]] = [
     {"kwargs": {"openai_api_key": {"lc": 1, "type": "secret", "id": ["OPENAI_API_KEY"]}}},
     {"lc": 1, "type": "secret", "id": ["OPENAI_API_KEY"]},
     {"key": "value", "keys": ["a"], "author": "x", "passage": "text"},
+    {"token": "fish and chips", "data": {"token": " 2024"}, "cut_tokens": 12345},
+    {"token": "gpt-4o-mini-2024", "eosToken": LIKELY, "bos_token": "<|begin_of_text|>"},
+    {"usage": {"input_tokens": 12345, "output_token_details": {"reasoning": 12345}}},
+    {"password_changed_at": 1700000000, "api_key_count": 12345, "secret": True, "password": None},
+    {"pwd": "/home/user1", "credentials": "default", "cookie": "chocolate", "cookies": ["oat"]},
+    {"properties": {"password": {"type": "string", "title": "Password", "minLength": 8}}},
+    {"required": ["api_key", "gpt-4o-mini-search-preview", "password", "temperature"]},
+    {"secretary": "Room4B12x", "passwords": [], "secrets": {}},
 ]
 
 
@@ -134,13 +211,22 @@ def test_every_rule_is_tested() -> None:
     """No rule is without a secret that needs it: dropping any one lets something through."""
     texts = [_payload.encode({"x": whole}) for whole, _ in SECRETS.values()]
     texts += [_payload.encode({name: "hunter2"}) for name in NAMES]
+    texts += [_payload.encode({name: LIKELY}) for name in SOFT_NAMES]
     texts += [
         _payload.encode({name: "hunter2"})
-        for name in ("access-key", "privateKey", "private-key", "API-KEY")
+        for name in (
+            "access-key",
+            "privateKey",
+            "private-key",
+            "API-KEY",
+            "api key",
+            "access key",
+            "private key",
+        )
     ]
     unused = [
         probe
-        for probe, pattern in _RULES
+        for probe, pattern in rules()
         if not any(
             pattern.match(body, at)
             for body in texts
@@ -160,6 +246,46 @@ def test_fields_named_for_a_secret(name: str, value: str) -> None:
     assert is_secret_name(name)
 
 
+@pytest.mark.parametrize("name", SOFT_NAMES)
+def test_fields_that_may_hold_a_secret(name: str) -> None:
+    """A text in a field like ``token`` is cut where it looks made up, and only there."""
+    assert redacted({name: LIKELY, "b": "kept"}) == {name: REDACTED, "b": "kept"}
+    assert redacted(json.dumps({name: LIKELY})) == json.dumps({name: REDACTED})
+    assert redacted({name: "fish"}) == {name: "fish"}
+
+
+def test_structures_keep_their_shape() -> None:
+    """Of a list or an object that is named for a secret, what it looks like is kept."""
+    whole = {
+        "secrets": {"a": ["x", {"b": "y", "n": 1234567, "small": 3, "type": "string"}], "c": None},
+        "passwords": ["p", "q"],
+        "password": 12345678,
+        "kept": {"c": "d"},
+    }
+    cut = {
+        "secrets": {
+            "a": [REDACTED, {"b": REDACTED, "n": REDACTED, "small": 3, "type": "string"}],
+            "c": None,
+        },
+        "passwords": [REDACTED, REDACTED],
+        "password": REDACTED,
+        "kept": {"c": "d"},
+    }
+    assert redacted(whole) == cut
+    assert json.loads(redacted(json.dumps(whole))) == cut
+    assert json.loads(redacted(json.dumps(whole, indent=2, ensure_ascii=False))) == cut
+    text = redacted(repr(whole))
+    for secret in ("'x'", "'y'", "'p'", "'q'", "1234567"):
+        assert secret not in text
+    assert "'kept': {'c': 'd'}" in text
+
+
+def test_what_is_kept_of_a_structure_is_searched_too() -> None:
+    """A description in there is kept, but for the secrets in it."""
+    whole = {"secret": {"description": "use sk-0123456789abcdefABCD", "v": "x"}}
+    assert redacted(whole) == {"secret": {"description": f"use {REDACTED}", "v": REDACTED}}
+
+
 @pytest.mark.parametrize("text", LOOK_ALIKES)
 def test_prose_is_left_alone(text: str) -> None:
     """What only looks like a secret stays as it is."""
@@ -173,7 +299,9 @@ def test_fields_that_are_no_secret(fields: dict[str, Any]) -> None:
     assert redacted(fields) == fields
 
 
-@pytest.mark.parametrize("name", ["max_tokens", "input_tokens", "token", "eos_token", "key", "n"])
+@pytest.mark.parametrize(
+    "name", ["max_tokens", "input_tokens", "token", "eos_token", "key", "n", "pwd_x", "secretary"]
+)
 def test_names_that_are_no_secret(name: str) -> None:
     """A hyperparameter is not taken for a secret by its name."""
     assert not is_secret_name(name)
@@ -199,12 +327,12 @@ def test_the_question_covers_the_rules(text: tuple[str, str]) -> None:
     """The automaton that is asked first says yes to each secret."""
     body = _payload.encode({"x": text[0]})
     assert _cut_known(body) != body
-    assert _automaton()(body)
+    assert automaton()(body)
 
 
 def test_the_question_can_say_no() -> None:
     """The automaton says no to what holds nothing of the kind."""
-    assert not _automaton()(b'{"x":"the quick brown fox","max_tokens":5}')
+    assert not automaton()(b'{"x":"the quick brown fox","max_tokens":5}')
 
 
 # -- the user's own -----------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asynctrack import _payload
-from asynctrack._redact import _RULES, REDACTED, Redactor, _automaton, _cut_known, _probes
+from asynctrack._redact import REDACTED, Redactor, _cut_known
+from asynctrack._secrets import automaton, probes, rules
 from tests.property.strategies import json_like, quick, thorough, valid_text
 
 CORE = "Zq7Xw9Kv3Jp5Hd2Rt8"
@@ -28,6 +29,11 @@ secrets = st.one_of(
     _core.map("https://user:{}@host/path".format),
     _core.map("API_KEY={}".format),
     _core.map("password='{}'".format),
+    _core.map("password: {}".format),
+    _core.map("--api-key {}".format),
+    _core.map('{{"secret": {{"value": "{}", "n": [1]}}}}'.format),
+    _core.map('["x-api-key", "{}"]'.format),
+    _core.map("glpat-{}".format),
     _core.map('{{"client_secret": "{}"}}'.format),
     _core.map("{{'access_token': '{}'}}".format),
     _core.map("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----".format),
@@ -79,11 +85,12 @@ def test_result_is_always_json(value: Any) -> None:
 # Pieces that rules are made of, in any order: what finds the edges of the rules.
 _pieces = st.sampled_from(
     [
-        *(probe.decode() for probe, _ in _RULES),
-        *(probe.decode().upper() for probe, _ in _RULES),
+        *(probe.decode() for probe, _ in rules()),
+        *(probe.decode().upper() for probe, _ in rules()),
         '"', "'", "\\", "\\n", ":", "=", " ", "\t", "\n", "@", "/", "://", "\u00a0", "\u2003",
         "ſ", "K", "é", "-", "_", ".", ";", ",", "&", "[", "{", CORE, CORE.lower(), "abcd", "x",
         "eyJ", "AIza", "AKIA", "Basic dXNlcjpwYXNzd29yZA==", '": "', '\\": \\"', "' : '",
+        '": {"', '": ["', "': ['", '\\": {\\"', '","', "]", "}", "1234", " is ", "--", ": ",
     ]
 )  # fmt: skip
 jumble = st.lists(_pieces, max_size=12).map("".join)
@@ -96,8 +103,8 @@ def test_the_question_is_never_narrower_than_the_rules(text: str) -> None:
     """Wherever a rule cuts something, the two questions asked first say yes."""
     for body in (_payload.encode({"x": text}), _payload.encode({text: [text]}), text.encode()):
         if _cut_known(body) != body:
-            assert _probes()(body.lower())
-            assert _automaton()(body)
+            assert probes()(body.lower())
+            assert automaton()(body)
 
 
 @thorough

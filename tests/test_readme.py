@@ -1,0 +1,99 @@
+"""What README says about reading back: its own blocks, word for word, against a real S3 server."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.runnables import RunnableLambda
+
+from asynctrack import tracker
+from tests.e2e.chains import CHAIN_EVENTS, joke_chain
+from tests.e2e.conftest import heavy_imports, make_run
+from tests.e2e.runs import RunFactory, Site
+from tests.support.s3 import REGION, S3Server
+
+__all__ = ["heavy_imports", "make_run"]  # pytest finds fixtures by their names here
+
+README = Path(__file__).parents[1] / "README.md"
+AWKWARD: list[Any] = [{"a": 1, "A": 2}, "2020-01-01", 5, ["x", {"b": None}], {"a": "text"}]
+"""Outputs whose keys differ in case only, and whose types differ from event to event."""
+
+
+def block(name: str) -> str:
+    """Return the block of code behind a comment of README."""
+    found = re.search(
+        rf"<!-- read-back: {name} -->\n```\w+\n(.*?)```", README.read_text(), re.DOTALL
+    )
+    if found is None:
+        pytest.skip(f"README has no block that is marked with read-back: {name}")
+    return found[1]
+
+
+@pytest.fixture
+def runs(make_run: RunFactory, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
+    """Two Runs of the experiment that README names, tracked; S3 is where a user's would be."""
+    settings = {
+        "AWS_ENDPOINT_URL_S3": s3.endpoint_url,
+        "AWS_ACCESS_KEY_ID": s3.access_key,
+        "AWS_SECRET_ACCESS_KEY": s3.secret_key,
+        "AWS_DEFAULT_REGION": REGION,
+        # rclone answers a ranged GET with the checksum of the whole object.
+        "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    sites: dict[str, Site] = {}
+    for name in ("scenario-1", "scenario-2"):
+        sites[name] = site = make_run(name, experiment="jokes")
+        with tracker(site.run) as handler:
+            config: Any = {"callbacks": [handler]}
+            joke_chain().invoke({"topic": name}, config)
+            for value in AWKWARD:
+                RunnableLambda(lambda given: given).invoke(value, config)
+        site.leave()
+    return sites
+
+
+def test_reading_back(runs: dict[str, Site], s3: S3Server) -> None:
+    """The blocks give a row for each event: pandas of the Run that it names, DuckDB of all."""
+    read_with_pandas(runs)
+    read_with_duckdb(runs, s3)
+
+
+def read_with_pandas(runs: dict[str, Site]) -> None:
+    code = block("pandas")
+    session = runs["scenario-1"].run._artifact_uploader.sagemaker_session
+    names: dict[str, Any] = {"session": session}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the SDK's and s3fs' own
+        exec(code, names)
+    events = names["events"]
+    assert len(events) == CHAIN_EVENTS + 2 * len(AWKWARD)
+    (topic,) = events.iloc[0][["inputs"]]
+    assert topic == {"topic": "scenario-1"}
+    ends = events[(events["event"] == "chain_end") & (events["name"].isna())]
+    assert [value for value in AWKWARD if value not in list(ends["outputs"])] == []
+
+
+def read_with_duckdb(runs: dict[str, Site], s3: S3Server) -> None:
+    # DuckDB's own way to S3 is an extension that it downloads; here fsspec takes its place.
+    import duckdb
+    import fsspec
+
+    query = block("duckdb")
+    prefix = runs["scenario-1"].prefix.partition("/asynctrack/v1/")[0]
+    assert "s3://bucket/prefix/" in query
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # s3fs' own
+        connection = duckdb.connect()
+        connection.register_filesystem(fsspec.filesystem("s3", skip_instance_cache=True))
+        place = query.replace("s3://bucket/prefix/", f"s3://{s3.bucket}/{prefix}/")
+        rows = connection.execute(place).fetchall()
+        connection.close()
+    assert len(rows) == 2 * (CHAIN_EVENTS + 2 * len(AWKWARD))
+    assert {row[0] for row in rows} == {"scenario-1", "scenario-2"}
+    assert sum(row[3] == '{"a":1,"A":2}' for row in rows) == 2
