@@ -1,5 +1,5 @@
 // Which page is shown, and how far the index is.
-import { html, render, useEffect, useState } from "./lib.js";
+import { html, render, useEffect, useLayoutEffect, useState } from "./lib.js";
 import { ask, useAnswer } from "./api.js";
 import { number } from "./format.js";
 import { Line } from "./text.js";
@@ -76,7 +76,8 @@ function App() {
   const run = route.page === "run" || route.page === "trace" ? route.run : null;
   const [state, failed] = useIndexState(run);
   const [keys, setKeys] = useState(false);
-  useEffect(() => {
+  // At once: the next key must not meet the handler of what was shown before.
+  useLayoutEffect(() => {
     const pressed = (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       const typing = event.target.closest("input, select, textarea");
