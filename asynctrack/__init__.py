@@ -9,8 +9,8 @@
 
 ``tracker(run)`` puts the stages together (``_tracker``). ``_format`` is the contract with
 everything that reads what was written; ``_backends`` holds S3, SageMaker and the local folder.
-The way back, ``open_run(source)``, is apart from all this: ``_open`` finds, ``_listing`` lists,
-``_merge`` orders, ``_decode`` and ``_trace`` make events and spans, ``_tables`` makes tables.
+The way back, ``open_run(source)``, is apart from all this, in ``_reading``; ``cli`` and ``view``
+show what it reads.
 """
 
 from __future__ import annotations
@@ -37,12 +37,16 @@ from asynctrack._statistics import Statistics
 
 if TYPE_CHECKING:
     from asynctrack._callback import AsyncHandler, SyncHandler
-    from asynctrack._decode import Event
-    from asynctrack._experiment import RecordedExperiment, aopen_experiment, open_experiment
-    from asynctrack._read import RecordedRun, aopen_run, open_run
-    from asynctrack._span import Span, Trace
+    from asynctrack._reading._decode import Event
+    from asynctrack._reading._experiment import (
+        RecordedExperiment,
+        aopen_experiment,
+        open_experiment,
+    )
+    from asynctrack._reading._read import RecordedRun, aopen_run, open_run
+    from asynctrack._reading._span import Span, Trace
+    from asynctrack._reading._verify import Report, averify, verify
     from asynctrack._tracker import Tracker
-    from asynctrack._verify import Report, averify, verify
 
 __all__ = [
     "AsyncHandler",
@@ -102,20 +106,20 @@ def tracker(run: Any, **options: Any) -> Tracker:
 _LAZY = {
     # Loaded when they are asked for: they need more than `import asynctrack` may.
     "AsyncHandler": "_callback",
-    "Event": "_decode",
-    "RecordedExperiment": "_experiment",
-    "RecordedRun": "_read",
-    "Report": "_verify",
-    "Span": "_span",
+    "Event": "_reading._decode",
+    "RecordedExperiment": "_reading._experiment",
+    "RecordedRun": "_reading._read",
+    "Report": "_reading._verify",
+    "Span": "_reading._span",
     "SyncHandler": "_callback",
-    "Trace": "_span",
+    "Trace": "_reading._span",
     "Tracker": "_tracker",
-    "aopen_experiment": "_experiment",
-    "aopen_run": "_read",
-    "averify": "_verify",
-    "open_experiment": "_experiment",
-    "open_run": "_read",
-    "verify": "_verify",
+    "aopen_experiment": "_reading._experiment",
+    "aopen_run": "_reading._read",
+    "averify": "_reading._verify",
+    "open_experiment": "_reading._experiment",
+    "open_run": "_reading._read",
+    "verify": "_reading._verify",
 }
 
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from asynctrack._backends._s3_read import S3Store
-from asynctrack._compact import compact_run
-from asynctrack._compacted import CompactStore, read_compacted
 from asynctrack._format import compact_prefix
-from asynctrack._sources import Location, find_runs
+from asynctrack._reading._compact import compact_run
+from asynctrack._reading._compacted import CompactStore, read_compacted
+from asynctrack._reading._sources import Location, find_runs
 from benchmarks import _measure
 from benchmarks.generate import generate
 from tests.support.s3 import S3Server, rclone_s3

@@ -20,7 +20,7 @@ from asynctrack._backends._aws_errors import map_error
 from asynctrack._backends._run import read_run
 from asynctrack._errors import NotFoundError, PausingError, ReadError, TransientError
 from asynctrack._format import run_prefix
-from asynctrack._sources import GoneError, StoredObject
+from asynctrack._reading._sources import GoneError, StoredObject
 
 CONNECT_TIMEOUT: Final = 5.0
 READ_TIMEOUT: Final = 30.0

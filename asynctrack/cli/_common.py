@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from asynctrack._experiment import RecordedExperiment
-    from asynctrack._open import Found, Source
-    from asynctrack._read import RecordedRun
+    from asynctrack._reading._experiment import RecordedExperiment
+    from asynctrack._reading._open import Found, Source
+    from asynctrack._reading._read import RecordedRun
 
 OK: Final = 0
 FAILED: Final = 1
@@ -179,7 +179,7 @@ def open_named_run(text: str, options: argparse.Namespace, **more: Any) -> Recor
         Missing: ``text`` names nothing.
         AsynctrackError: As ``open_run``.
     """
-    from asynctrack._read import open_run
+    from asynctrack._reading._read import open_run
 
     source, root = source_of(text, options)
     return open_run(source, root=root, **reading(options), **more)
@@ -199,7 +199,7 @@ def open_named_experiment(
         Missing: ``text`` names nothing.
         AsynctrackError: As ``open_experiment``.
     """
-    from asynctrack._experiment import open_experiment
+    from asynctrack._reading._experiment import open_experiment
 
     root = root_of(options)
     if text.startswith("s3://") or (options.root is None and Path(text).expanduser().exists()):
@@ -224,9 +224,9 @@ def find_named_runs(text: str | None, options: argparse.Namespace) -> list[Found
         AsynctrackError: As ``open_run``; ``NotFoundError`` where there is none.
     """
     from asynctrack._backends._s3_read import Access
-    from asynctrack._open import describe, locate_experiment, locate_runs
-    from asynctrack._sources import nothing_at
-    from asynctrack._spooled import spool_folder
+    from asynctrack._reading._open import describe, locate_experiment, locate_runs
+    from asynctrack._reading._sources import nothing_at
+    from asynctrack._reading._spooled import spool_folder
 
     access = Access(**access_of(options))
     spool_dir = spool_folder(spool_of(options))

@@ -21,9 +21,9 @@ from ._progress import Advance, progress
 from ._screen import Screen
 
 if TYPE_CHECKING:
-    from asynctrack._open import Found
-    from asynctrack._overview import RunOverview
-    from asynctrack._prices import Prices
+    from asynctrack._reading._open import Found
+    from asynctrack._reading._overview import RunOverview
+    from asynctrack._reading._prices import Prices
 
 AT_A_TIME: Final = 8
 """Runs that are looked at at a time."""
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         Missing: The place is none.
         AsynctrackError: It cannot be read.
     """
-    from asynctrack._prices import read_prices
+    from asynctrack._reading._prices import read_prices
 
     prices = read_prices(options.prices)
     found = find_named_runs(options.place, options)
@@ -96,9 +96,9 @@ def run(options: argparse.Namespace) -> int:
 def _look(
     found: list[Found], options: argparse.Namespace, prices: Prices | None, advance: Advance
 ) -> Iterator[RunOverview]:
-    from asynctrack._overview import overview
-    from asynctrack._read import RecordedRun
-    from asynctrack._spooled import spool_folder
+    from asynctrack._reading._overview import overview
+    from asynctrack._reading._read import RecordedRun
+    from asynctrack._reading._spooled import spool_folder
 
     spool_dir = spool_folder(spool_of(options))
 

@@ -22,10 +22,10 @@ from ._progress import Advance, progress
 from ._screen import Screen
 
 if TYPE_CHECKING:
-    from asynctrack._decode import Event
-    from asynctrack._experiment import Percentiles, RunSummary
-    from asynctrack._read import RecordedRun
-    from asynctrack._span import Span, Trace
+    from asynctrack._reading._decode import Event
+    from asynctrack._reading._experiment import Percentiles, RunSummary
+    from asynctrack._reading._read import RecordedRun
+    from asynctrack._reading._span import Span, Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def counted(events: Iterable[Event], advance: Advance) -> Iterator[Event]:
 
 def traces_with_progress(recorded: RecordedRun, advance: Advance) -> Iterator[Trace]:
     """Yield a Run's traces, and tell how many events have been read."""
-    from asynctrack._trace import build_traces
+    from asynctrack._reading._trace import build_traces
 
     return build_traces(counted(recorded.events(), advance))
 
@@ -165,8 +165,8 @@ def run(options: argparse.Namespace) -> int:
         Missing: The argument names nothing.
         AsynctrackError: It cannot be read.
     """
-    from asynctrack._experiment import summarize
-    from asynctrack._prices import read_prices
+    from asynctrack._reading._experiment import summarize
+    from asynctrack._reading._prices import read_prices
 
     prices = read_prices(options.prices)
     recorded = open_named_run(options.run_name, options, damaged="set_aside")

@@ -67,8 +67,8 @@ def run(options: argparse.Namespace) -> int:
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError("asynctrack view", package, EXTRA)
 
-    from asynctrack._prices import read_prices
-    from asynctrack._spooled import spool_folder
+    from asynctrack._reading._prices import read_prices
+    from asynctrack._reading._spooled import spool_folder
     from asynctrack.view._serve import serve
 
     place = options.place

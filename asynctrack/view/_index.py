@@ -10,8 +10,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
-from asynctrack import _tables
-from asynctrack._database import CONFIG
+from asynctrack._reading import _tables
+from asynctrack._reading._database import CONFIG
 
 from ._rows import SPAN_COLUMNS, TRACE_COLUMNS, Row
 

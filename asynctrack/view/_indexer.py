@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from asynctrack._errors import AsynctrackError
-from asynctrack._open import Found
+from asynctrack._reading._open import Found
 
 from ._feed import Feed
 from ._index import Index

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from asynctrack._decode import Event
-from asynctrack._listing import Listing, StoredArtifact, list_run
-from asynctrack._manifests import Metric, Problem, Report, merge_metrics, merge_parameters
-from asynctrack._merge import AHEAD, Fetcher, merged_events
-from asynctrack._open import Found
-from asynctrack._ranges import Ranges, SeqSet, subtract, union
-from asynctrack._spooled import waiting_artifacts, with_waiting, writers_of
+from asynctrack._reading._decode import Event
+from asynctrack._reading._listing import Listing, StoredArtifact, list_run
+from asynctrack._reading._manifests import Metric, Problem, Report, merge_metrics, merge_parameters
+from asynctrack._reading._merge import AHEAD, Fetcher, merged_events
+from asynctrack._reading._open import Found
+from asynctrack._reading._ranges import Ranges, SeqSet, subtract, union
+from asynctrack._reading._spooled import waiting_artifacts, with_waiting, writers_of
 
 PATIENCE: Final = 10.0
 """Seconds that events wait for those before them, while their writer may still deliver these."""

@@ -15,8 +15,8 @@ from typing import Final
 import uvicorn
 
 from asynctrack._errors import OptionError
-from asynctrack._open import Found
-from asynctrack._prices import Prices, cost_of
+from asynctrack._reading._open import Found
+from asynctrack._reading._prices import Prices, cost_of
 
 from ._index import Index
 from ._indexer import Indexer

@@ -7,8 +7,8 @@ import inspect
 import pytest
 
 import asynctrack
-from asynctrack._experiment import RecordedExperiment
-from asynctrack._read import RecordedRun
+from asynctrack._reading._experiment import RecordedExperiment
+from asynctrack._reading._read import RecordedRun
 from tests.read.making import RunFolder, event
 
 

@@ -11,9 +11,9 @@ from langchain_core.language_models import FakeListChatModel
 
 from asynctrack import tracker
 from asynctrack._errors import BackendError, NotFoundError
-from asynctrack._experiment import open_experiment
-from asynctrack._read import open_run
-from asynctrack._verify import verify
+from asynctrack._reading._experiment import open_experiment
+from asynctrack._reading._read import open_run
+from asynctrack._reading._verify import verify
 from asynctrack.demo._aws import EmbeddedAWS
 from tests.e2e.runs import RunFactory, Site
 from tests.support.s3 import S3Server

@@ -15,14 +15,14 @@ import duckdb
 import pytest
 
 import asynctrack
-from asynctrack import _compact_file
 from asynctrack._backends._s3_read import Access
-from asynctrack._compact import CompactReport, compact_run
-from asynctrack._compacted import read_compacted
 from asynctrack._errors import ChecksumError, PausingError, ReadError
-from asynctrack._open import locate_runs
-from asynctrack._read import RecordedRun, open_run
-from asynctrack._sources import LocalStore, Location
+from asynctrack._reading import _compact_file
+from asynctrack._reading._compact import CompactReport, compact_run
+from asynctrack._reading._compacted import read_compacted
+from asynctrack._reading._open import locate_runs
+from asynctrack._reading._read import RecordedRun, open_run
+from asynctrack._reading._sources import LocalStore, Location
 from tests.e2e.waiting import until_in_thread
 from tests.read.making import DAY, OTHER, START, WRITER, RunFolder, event
 from tests.support.s3 import S3Server

@@ -9,9 +9,9 @@ import duckdb
 import pyarrow
 import pytest
 
-from asynctrack import _tables
-from asynctrack._database import Database, Feed
-from asynctrack._read import open_run
+from asynctrack._reading import _tables
+from asynctrack._reading._database import Database, Feed
+from asynctrack._reading._read import open_run
 from tests.read.making import OTHER, RunFolder, event
 
 

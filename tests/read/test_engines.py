@@ -18,9 +18,9 @@ import zstandard
 
 import asynctrack
 from asynctrack._backends._s3_read import Access
-from asynctrack._compact import compact_run
-from asynctrack._open import locate_runs
-from asynctrack._parquet import NAMES
+from asynctrack._reading._compact import compact_run
+from asynctrack._reading._open import locate_runs
+from asynctrack._reading._parquet import NAMES
 from benchmarks.generate import generate
 from tests.support.s3 import S3Server
 

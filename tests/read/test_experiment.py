@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from asynctrack._errors import MissingExtraError, NotFoundError, OptionError, SeveralRunsError
-from asynctrack._experiment import open_experiment, percentiles
+from asynctrack._reading._experiment import open_experiment, percentiles
 from tests.read.making import RunFolder, event
 
 

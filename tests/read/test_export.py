@@ -17,13 +17,13 @@ import pytest
 from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from asynctrack import _export_html, _export_otlp, _tables, _trace
-from asynctrack._csv import safe_cell
 from asynctrack._errors import OptionError
-from asynctrack._export import export_run, new_file
-from asynctrack._export_otlp import span_id_of, trace_id_of
-from asynctrack._read import RecordedRun, open_run
-from asynctrack._visible import visible
+from asynctrack._reading import _export_html, _export_otlp, _tables, _trace
+from asynctrack._reading._csv import safe_cell
+from asynctrack._reading._export import export_run, new_file
+from asynctrack._reading._export_otlp import span_id_of, trace_id_of
+from asynctrack._reading._read import RecordedRun, open_run
+from asynctrack._reading._visible import visible
 from tests.read.making import START, RunFolder, event
 
 ROOT = "01a20c53-34cd-77a2-9538-ca78a07c8a0f"

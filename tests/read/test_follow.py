@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 import asynctrack
-from asynctrack._decode import Event
-from asynctrack._follow import Follower, in_order
-from asynctrack._open import Found
-from asynctrack._ranges import SeqSet
-from asynctrack._read import open_run
+from asynctrack._reading._decode import Event
+from asynctrack._reading._follow import Follower, in_order
+from asynctrack._reading._open import Found
+from asynctrack._reading._ranges import SeqSet
+from asynctrack._reading._read import open_run
 from asynctrack._spool_layout import default_spool_dir
 from tests.e2e.waiting import until_in_thread
 from tests.read.making import OTHER, START, WRITER, RunFolder, event

@@ -20,8 +20,8 @@ from asynctrack._errors import (
     OptionError,
     SeveralRunsError,
 )
-from asynctrack._read import aopen_run, open_run
-from asynctrack._sources import LocalStore
+from asynctrack._reading._read import aopen_run, open_run
+from asynctrack._reading._sources import LocalStore
 from tests.read.making import OTHER, START, WRITER, RunFolder, event
 
 

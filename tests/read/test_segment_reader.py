@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from asynctrack._reading._segment_reader import Extent, SegmentReader
 from asynctrack._segment import Segment
 from asynctrack._segment_format import ENTRY, HEADER_BYTES, SegmentError
-from asynctrack._segment_reader import Extent, SegmentReader
 from tests.read.making import START, WRITER, event
 
 

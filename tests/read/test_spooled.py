@@ -11,13 +11,13 @@ import pytest
 
 import asynctrack
 from asynctrack._errors import NotFoundError, OptionError, SeveralRunsError
-from asynctrack._experiment import open_experiment
-from asynctrack._manifests import Problem
-from asynctrack._merge import Fetcher, merged_events
-from asynctrack._read import RecordedRun, open_run
+from asynctrack._reading._experiment import open_experiment
+from asynctrack._reading._manifests import Problem
+from asynctrack._reading._merge import Fetcher, merged_events
+from asynctrack._reading._read import RecordedRun, open_run
+from asynctrack._reading._spooled import waiting_artifacts, writers_of
+from asynctrack._reading._tables import COLUMNS
 from asynctrack._spool_layout import default_spool_dir
-from asynctrack._spooled import waiting_artifacts, writers_of
-from asynctrack._tables import COLUMNS
 from tests.e2e.waiting import until_in_thread
 from tests.read.making import OTHER, WRITER, RunFolder, event
 from tests.read.spooling import SpoolFolder, bucket_of, folder_of

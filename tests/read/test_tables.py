@@ -9,8 +9,8 @@ import duckdb
 import pyarrow
 import pytest
 
-from asynctrack import _tables
-from asynctrack._read import RecordedRun, open_run
+from asynctrack._reading import _tables
+from asynctrack._reading._read import RecordedRun, open_run
 from tests.read.making import START, RunFolder, event
 
 

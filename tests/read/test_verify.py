@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asynctrack._errors import NotFoundError
-from asynctrack._ranges import SeqRange, subtract, sweep, union
+from asynctrack._reading._ranges import SeqRange, subtract, sweep, union
+from asynctrack._reading._verify import verify
 from asynctrack._spool_layout import default_spool_dir
-from asynctrack._verify import verify
 from tests.read.making import OTHER, WRITER, RunFolder, event
 from tests.read.spooling import SpoolFolder, folder_of
 

@@ -11,12 +11,12 @@ import pytest
 
 from asynctrack import open_run
 from asynctrack._backends._s3_read import Access
-from asynctrack._decode import Event
-from asynctrack._manifests import Problem
-from asynctrack._open import Found, locate_runs
-from asynctrack._prices import cost_of, read_prices
-from asynctrack._ranges import SeqSet
-from asynctrack._trace import TraceBuilder
+from asynctrack._reading._decode import Event
+from asynctrack._reading._manifests import Problem
+from asynctrack._reading._open import Found, locate_runs
+from asynctrack._reading._prices import cost_of, read_prices
+from asynctrack._reading._ranges import SeqSet
+from asynctrack._reading._trace import TraceBuilder
 from asynctrack.view import _queries
 from asynctrack.view._filters import Filters
 from asynctrack.view._index import Index

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
-from asynctrack import _tables
-from asynctrack._compact_file import FileWriter, Segment, events_of, rows_of, verify_file
-from asynctrack._compacted import CompactFile, CompactStore, decode_file, read_compacted
 from asynctrack._errors import ReadError
 from asynctrack._format import compact_manifest_name, compact_prefix
-from asynctrack._listing import Listing, list_run
-from asynctrack._merge import AHEAD, Fetcher
-from asynctrack._sources import GoneError, Location, WritableStore
+from asynctrack._reading import _tables
+from asynctrack._reading._compact_file import FileWriter, Segment, events_of, rows_of, verify_file
+from asynctrack._reading._compacted import CompactFile, CompactStore, decode_file, read_compacted
+from asynctrack._reading._listing import Listing, list_run
+from asynctrack._reading._merge import AHEAD, Fetcher
+from asynctrack._reading._sources import GoneError, Location, WritableStore
 
 FILE_BYTES: Final = 1024 * 1024 * 1024
 """Lines of one Parquet file at the most, in bytes."""

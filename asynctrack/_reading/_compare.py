@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from asynctrack._decode import json_text
-from asynctrack._span import Span, Trace
+from asynctrack._reading._decode import json_text
+from asynctrack._reading._span import Span, Trace
 
 MODEL_KINDS: Final = frozenset({"llm", "chat_model"})
 _PLACES: Final = frozenset({"asynctrack.events", "asynctrack.manifest"})

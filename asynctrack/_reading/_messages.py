@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from asynctrack._decode import json_text
-from asynctrack._span import Span
+from asynctrack._reading._decode import json_text
+from asynctrack._reading._span import Span
 
 _ROLES: Final = {
     "ai": "assistant", "AIMessageChunk": "assistant", "human": "user", "HumanMessageChunk": "user",

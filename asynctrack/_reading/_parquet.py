@@ -10,8 +10,8 @@ import io
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from asynctrack._decode import json_text
 from asynctrack._format import SCHEMA_VERSION
+from asynctrack._reading._decode import json_text
 
 _TEXTS: Final = ("event", "span_id", "parent_span_id", "trace_id", "name")
 _PAYLOADS: Final = ("metadata", "inputs", "outputs", "error", "data", "attributes")

@@ -15,10 +15,10 @@ from datetime import datetime, timezone
 from itertools import islice
 from typing import Any, Final
 
-from asynctrack._decode import json_text
-from asynctrack._messages import Message, input_messages, output_messages
-from asynctrack._span import Span, Trace
-from asynctrack._visible import cut, visible
+from asynctrack._reading._decode import json_text
+from asynctrack._reading._messages import Message, input_messages, output_messages
+from asynctrack._reading._span import Span, Trace
+from asynctrack._reading._visible import cut, visible
 
 TEXT: Final = 20_000
 """Characters of one text that are shown."""

@@ -19,12 +19,12 @@ from asynctrack import _payload
 from asynctrack._backends._s3_read import S3Store
 from asynctrack._errors import OptionError
 from asynctrack._format import ArtifactName
-from asynctrack._listing import Listing, StoredArtifact
-from asynctrack._manifests import Problem
-from asynctrack._ranges import SeqRange, union
+from asynctrack._reading._listing import Listing, StoredArtifact
+from asynctrack._reading._manifests import Problem
+from asynctrack._reading._ranges import SeqRange, union
+from asynctrack._reading._segment_reader import SegmentReader
+from asynctrack._reading._sources import GoneError, Location, Store, StoredObject
 from asynctrack._segment_format import SegmentError
-from asynctrack._segment_reader import SegmentReader
-from asynctrack._sources import GoneError, Location, Store, StoredObject
 from asynctrack._spool_layout import (
     default_spool_dir,
     is_alive,

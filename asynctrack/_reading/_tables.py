@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Final
 
-from asynctrack._decode import json_text
 from asynctrack._errors import MissingExtraError
-from asynctrack._span import Span, Trace
+from asynctrack._reading._decode import json_text
+from asynctrack._reading._span import Span, Trace
 
 EXTRA: Final = "read"
 ROWS: Final = 10_000

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from asynctrack._decode import Event
+from asynctrack._reading._decode import Event
 
 
 @dataclass(frozen=True, slots=True)

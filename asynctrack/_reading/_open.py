@@ -18,7 +18,7 @@ from asynctrack._backends._s3_read import (
     split_uri,
 )
 from asynctrack._errors import NotFoundError, OptionError, SeveralRunsError
-from asynctrack._sources import (
+from asynctrack._reading._sources import (
     LocalStore,
     Location,
     Store,
@@ -28,7 +28,7 @@ from asynctrack._sources import (
     only_run,
     run_at,
 )
-from asynctrack._spooled import spool_writers, spooled_runs, writers_of
+from asynctrack._reading._spooled import spool_writers, spooled_runs, writers_of
 
 Place = Union[str, "os.PathLike[str]"]
 Source = Union[Place, "tuple[str, str]", Any]

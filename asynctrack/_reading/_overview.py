@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from asynctrack._listing import list_run
-from asynctrack._manifests import (
+from asynctrack._reading._listing import list_run
+from asynctrack._reading._manifests import (
     Metric,
     Problem,
     WriterManifest,
@@ -17,9 +17,9 @@ from asynctrack._manifests import (
     merge_parameters,
     read_manifests,
 )
-from asynctrack._open import Found
-from asynctrack._prices import MILLION, Prices
-from asynctrack._spooled import is_same_s3, waiting_artifacts, writers_of
+from asynctrack._reading._open import Found
+from asynctrack._reading._prices import MILLION, Prices
+from asynctrack._reading._spooled import is_same_s3, waiting_artifacts, writers_of
 
 _MODEL: Final = re.compile(r"gen_ai\.request\.model(?:\.\d+)?")
 

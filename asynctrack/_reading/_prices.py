@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Union
 
 from asynctrack._errors import OptionError
-from asynctrack._span import Span
+from asynctrack._reading._span import Span
 
 VARIABLE: Final = "ASYNCTRACK_PRICES"
 MILLION: Final = 1_000_000

@@ -15,12 +15,13 @@ from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from typing import Any, Final, cast
 
-from asynctrack import _payload, _tables
+from asynctrack import _payload
 from asynctrack._errors import ReadError
 from asynctrack._format import ArtifactName, compact_prefix, parse_artifact_name
-from asynctrack._manifests import Problem
-from asynctrack._parquet import RangedFile, lines_of
-from asynctrack._sources import GoneError, Location, StoredObject, WritableStore
+from asynctrack._reading import _tables
+from asynctrack._reading._manifests import Problem
+from asynctrack._reading._parquet import RangedFile, lines_of
+from asynctrack._reading._sources import GoneError, Location, StoredObject, WritableStore
 
 VERSION: Final = 1
 _GROUPS: Final = 2

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Final
 
-from asynctrack._decode import Damage, Event, read_events
 from asynctrack._errors import ChecksumError
-from asynctrack._listing import StoredArtifact, find_compacted, find_delivered
-from asynctrack._manifests import Problem, Report
-from asynctrack._sources import GoneError
+from asynctrack._reading._decode import Damage, Event, read_events
+from asynctrack._reading._listing import StoredArtifact, find_compacted, find_delivered
+from asynctrack._reading._manifests import Problem, Report
+from asynctrack._reading._sources import GoneError
 
 AHEAD: Final = 8
 """Artifacts that are fetched at a time."""

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from uuid import UUID
 
-from asynctrack._decode import Event, json_text
-from asynctrack._messages import Message, input_messages, output_messages
-from asynctrack._span import Span, Trace
+from asynctrack._reading._decode import Event, json_text
+from asynctrack._reading._messages import Message, input_messages, output_messages
+from asynctrack._reading._span import Span, Trace
 
 SPANS: Final = 1_000
 LINE_BYTES: Final = 4_000_000

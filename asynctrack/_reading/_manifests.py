@@ -10,7 +10,7 @@ from typing import Any, Final
 from asynctrack import _payload
 from asynctrack._artifact import Receipt
 from asynctrack._format import SCHEMA_VERSION, parse_artifact_name
-from asynctrack._sources import GoneError, Location
+from asynctrack._reading._sources import GoneError, Location
 
 _FOLDER: Final = "_manifest/"
 _MAX_COUNT: Final = 2**63

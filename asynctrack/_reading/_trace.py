@@ -11,8 +11,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from asynctrack._decode import Event
-from asynctrack._span import Span, SpanError, Trace
+from asynctrack._reading._decode import Event
+from asynctrack._reading._span import Span, SpanError, Trace
 
 LINGER: Final = 2_000
 """Events that go by before a trace is handed over whose root and spans have ended."""

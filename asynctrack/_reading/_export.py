@@ -13,16 +13,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
-from asynctrack import _tables
-from asynctrack._csv import safe_cell
-from asynctrack._database import EVENT_COLUMNS
-from asynctrack._decode import Event, json_text
 from asynctrack._errors import OptionError
-from asynctrack._export_html import html_pieces
-from asynctrack._export_otlp import otlp_lines
-from asynctrack._read import RecordedRun
-from asynctrack._span import Span
-from asynctrack._trace import build_traces
+from asynctrack._reading import _tables
+from asynctrack._reading._csv import safe_cell
+from asynctrack._reading._database import EVENT_COLUMNS
+from asynctrack._reading._decode import Event, json_text
+from asynctrack._reading._export_html import html_pieces
+from asynctrack._reading._export_otlp import otlp_lines
+from asynctrack._reading._read import RecordedRun
+from asynctrack._reading._span import Span
+from asynctrack._reading._trace import build_traces
 
 FORMATS: Final = ("parquet", "jsonl", "csv", "otlp", "html")
 TABLES: Final = {

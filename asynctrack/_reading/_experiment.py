@@ -11,15 +11,15 @@ from typing import Any, Final
 
 from asynctrack._backends._s3_read import Access
 from asynctrack._errors import OptionError
-from asynctrack._manifests import Metric
-from asynctrack._merge import AHEAD
-from asynctrack._open import Found, Place, locate_experiment
-from asynctrack._prices import GivenPrices, Prices, cost_of, read_prices
-from asynctrack._read import Damaged, RecordedRun
-from asynctrack._sources import bullets
-from asynctrack._span import Trace
-from asynctrack._spooled import GivenSpool, spool_folder
-from asynctrack._threads import in_thread
+from asynctrack._reading._manifests import Metric
+from asynctrack._reading._merge import AHEAD
+from asynctrack._reading._open import Found, Place, locate_experiment
+from asynctrack._reading._prices import GivenPrices, Prices, cost_of, read_prices
+from asynctrack._reading._read import Damaged, RecordedRun
+from asynctrack._reading._sources import bullets
+from asynctrack._reading._span import Trace
+from asynctrack._reading._spooled import GivenSpool, spool_folder
+from asynctrack._reading._threads import in_thread
 
 MODEL_KINDS: Final = frozenset({"llm", "chat_model"})
 
@@ -203,7 +203,7 @@ class RecordedExperiment:
         Parameters, last values of metrics, percentiles of latency (seconds) and tokens, errors;
         ``cost`` in USD where prices were given.
         """
-        from asynctrack import _tables
+        from asynctrack._reading import _tables
 
         rows = [summary.row() for summary in self.summaries]
         return _tables.rows_to_pandas("experiment.to_pandas()", rows)

@@ -12,18 +12,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from asynctrack._decode import Damage, Event, read_events
 from asynctrack._format import ArtifactName, parse_artifact_name, parse_line_start
-from asynctrack._listing import StoredArtifact, list_run
-from asynctrack._manifests import Problem, read_manifests
-from asynctrack._merge import Fetched, Fetcher, open_artifact
-from asynctrack._open import Found
-from asynctrack._ranges import SeqSet
+from asynctrack._reading._decode import Damage, Event, read_events
+from asynctrack._reading._listing import StoredArtifact, list_run
+from asynctrack._reading._manifests import Problem, read_manifests
+from asynctrack._reading._merge import Fetched, Fetcher, open_artifact
+from asynctrack._reading._open import Found
+from asynctrack._reading._ranges import SeqSet
+from asynctrack._reading._segment_reader import SegmentReader
+from asynctrack._reading._sources import Location
+from asynctrack._reading._spooled import SpoolWriter, is_same_s3, writers_of
 from asynctrack._segment_format import SegmentError
-from asynctrack._segment_reader import SegmentReader
-from asynctrack._sources import Location
 from asynctrack._spool_layout import waiting_segments
-from asynctrack._spooled import SpoolWriter, is_same_s3, writers_of
 
 RECENT_WRITERS: Final = 8
 """Writers whose last artifact is read to show what came before: the youngest ones."""

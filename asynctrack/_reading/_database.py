@@ -13,11 +13,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from asynctrack import _tables
-from asynctrack._decode import Event, json_text
-from asynctrack._read import RecordedRun
-from asynctrack._span import Span, Trace
-from asynctrack._trace import LINGER, TraceBuilder
+from asynctrack._reading import _tables
+from asynctrack._reading._decode import Event, json_text
+from asynctrack._reading._read import RecordedRun
+from asynctrack._reading._span import Span, Trace
+from asynctrack._reading._trace import LINGER, TraceBuilder
 
 TABLES: Final = ("spans", "events", "parameters")
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from asynctrack import _tables
-from asynctrack._database import CONFIG, TABLES, Database, Progress
 from asynctrack._errors import AsynctrackError
-from asynctrack._read import RecordedRun
+from asynctrack._reading import _tables
+from asynctrack._reading._database import CONFIG, TABLES, Database, Progress
+from asynctrack._reading._read import RecordedRun
 
 ROWS: Final = 2_000
 """Rows of an answer that are in memory at a time."""

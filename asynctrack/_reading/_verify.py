@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from asynctrack._backends._s3_read import Access
-from asynctrack._listing import Listing, StoredArtifact, list_run
-from asynctrack._manifests import Problem, WriterManifest
-from asynctrack._merge import AHEAD, Fetched, Fetcher, open_artifact
-from asynctrack._open import Found, Place, Source, describe, locate_runs
-from asynctrack._ranges import Ranges, SeqRange, subtract, sweep, union
-from asynctrack._sources import Store, bullets, nothing_at
-from asynctrack._spooled import (
+from asynctrack._reading._listing import Listing, StoredArtifact, list_run
+from asynctrack._reading._manifests import Problem, WriterManifest
+from asynctrack._reading._merge import AHEAD, Fetched, Fetcher, open_artifact
+from asynctrack._reading._open import Found, Place, Source, describe, locate_runs
+from asynctrack._reading._ranges import Ranges, SeqRange, subtract, sweep, union
+from asynctrack._reading._sources import Store, bullets, nothing_at
+from asynctrack._reading._spooled import (
     GivenSpool,
     SpoolWriter,
     dead_letter_ranges,
@@ -26,7 +26,7 @@ from asynctrack._spooled import (
     waiting_ranges,
     writers_of,
 )
-from asynctrack._threads import in_thread
+from asynctrack._reading._threads import in_thread
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,16 +16,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from asynctrack._backends._s3_read import Access
-from asynctrack._decode import Event
 from asynctrack._errors import NotFoundError, OptionError
-from asynctrack._listing import Listing, StoredArtifact, list_run
-from asynctrack._manifests import Metric, Problem, RunManifest, merge_metrics, merge_parameters
-from asynctrack._merge import AHEAD, Fetcher, merged_events
-from asynctrack._open import Found, Place, Source, locate_run
-from asynctrack._prices import GivenPrices, Prices, read_prices
-from asynctrack._sources import Location, bullets
-from asynctrack._span import Trace
-from asynctrack._spooled import (
+from asynctrack._reading._decode import Event
+from asynctrack._reading._listing import Listing, StoredArtifact, list_run
+from asynctrack._reading._manifests import (
+    Metric,
+    Problem,
+    RunManifest,
+    merge_metrics,
+    merge_parameters,
+)
+from asynctrack._reading._merge import AHEAD, Fetcher, merged_events
+from asynctrack._reading._open import Found, Place, Source, locate_run
+from asynctrack._reading._prices import GivenPrices, Prices, read_prices
+from asynctrack._reading._sources import Location, bullets
+from asynctrack._reading._span import Trace
+from asynctrack._reading._spooled import (
     GivenSpool,
     SpoolWriter,
     is_same_s3,
@@ -35,15 +41,15 @@ from asynctrack._spooled import (
     with_waiting,
     writers_of,
 )
-from asynctrack._threads import from_thread, in_thread
-from asynctrack._trace import build_traces
+from asynctrack._reading._threads import from_thread, in_thread
+from asynctrack._reading._trace import build_traces
 
 if TYPE_CHECKING:
     import duckdb
     import pandas
     import pyarrow
 
-    from asynctrack._experiment import RunSummary
+    from asynctrack._reading._experiment import RunSummary
 
 logger = logging.getLogger("asynctrack")
 
@@ -205,7 +211,7 @@ class RecordedRun:
 
     def to_arrow(self) -> pyarrow.Table:
         """Return a table with a row for each span, by start. Needs ``asynctrack[read]``."""
-        from asynctrack import _tables
+        from asynctrack._reading import _tables
 
         return _tables.spans_to_arrow(self.traces())
 
@@ -215,7 +221,7 @@ class RecordedRun:
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return a data frame with a row for each span, by start. Needs ``asynctrack[read]``."""
-        from asynctrack import _tables
+        from asynctrack._reading import _tables
 
         return _tables.spans_to_pandas(self.traces())
 
@@ -231,7 +237,7 @@ class RecordedRun:
         Args:
             connection: Where to put them; None makes a database in memory.
         """
-        from asynctrack import _tables
+        from asynctrack._reading import _tables
 
         made: duckdb.DuckDBPyConnection = _tables.spans_to_duckdb(
             self.traces(), self.parameters, connection
@@ -250,7 +256,7 @@ class RecordedRun:
         Args:
             prices: As for ``open_run``, in place of those given there.
         """
-        from asynctrack._experiment import summarize
+        from asynctrack._reading._experiment import summarize
 
         return summarize(self, prices=self._prices if prices is None else read_prices(prices))
 

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from asynctrack._artifact import Receipt
-from asynctrack._compacted import Compacted, CompactStore, Twin, read_compacted, twins_of
 from asynctrack._errors import PausingError
 from asynctrack._format import ArtifactName, compact_prefix, parse_artifact_name
-from asynctrack._manifests import Problem, WriterManifest, read_manifests
-from asynctrack._sources import Location, Store, run_at
+from asynctrack._reading._compacted import Compacted, CompactStore, Twin, read_compacted, twins_of
+from asynctrack._reading._manifests import Problem, WriterManifest, read_manifests
+from asynctrack._reading._sources import Location, Store, run_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from asynctrack import _payload, _tables
-from asynctrack._compacted import CompactFile, CompactStore, Piece
-from asynctrack._decode import Damage, Event, json_text, read_events
+from asynctrack import _payload
 from asynctrack._errors import ReadError
 from asynctrack._format import compact_name
-from asynctrack._listing import StoredArtifact
-from asynctrack._merge import Fetched
-from asynctrack._parquet import NAMES, line_of, row_of, schema_of
-from asynctrack._sources import WritableStore
+from asynctrack._reading import _tables
+from asynctrack._reading._compacted import CompactFile, CompactStore, Piece
+from asynctrack._reading._decode import Damage, Event, json_text, read_events
+from asynctrack._reading._listing import StoredArtifact
+from asynctrack._reading._merge import Fetched
+from asynctrack._reading._parquet import NAMES, line_of, row_of, schema_of
+from asynctrack._reading._sources import WritableStore
 
 GROUP_BYTES: Final = 8 * 1024 * 1024
 GROUP_ROWS: Final = 20_000
