@@ -184,6 +184,27 @@ def test_what_is_refused_for_good_is_not_sent_for_ever(
     assert json.loads(path.read_bytes())["parameters"]["b"] == 2
 
 
+def test_the_last_measurements_are_written(backend: RunFolder) -> None:
+    """What was measured while another write waited for its next try is in the last one."""
+    observations = Observations()
+    writer = recorder(backend, observations)
+    observations.parameters({"a": 1})
+    backend.failures = [TransientError("Throttled", "slow down")]
+
+    async def main() -> None:
+        assert await writer.write(everything=True) is not None
+        observations.usage(3, 5)
+        observations.end(1.0, model=True, root=True, failed=False)
+        while (wait := await writer.write(everything=True, closed=True)) is not None:
+            backend.clock.now += wait
+        writer.end()
+
+    asyncio.run(main())
+    assert {point.name for point in backend.points} >= {"gen_ai.usage.input_tokens"}
+    assert writer.counted.points_left == 0
+    assert writer.manifest_stored
+
+
 def test_keys_the_users_run_will_send_are_not_used(backend: RunFolder) -> None:
     """A key in the Run object's own copy is avoided although AWS does not have it yet."""
     observations = Observations()
