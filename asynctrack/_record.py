@@ -45,6 +45,8 @@ AGAIN: Final = 0.1
 """Seconds after which it is to be called again then."""
 MANIFEST_WAITS: Final = 1.0
 """Seconds that a manifest waits for the Run's parameters, whose names it gives."""
+NOT_OPEN: Final = 0.5
+"""The same, where there is no connection yet."""
 ATTEMPTS: Final = 4
 """Updates of one write at the most: removing first, looking again, and what came in meanwhile."""
 
@@ -233,7 +235,7 @@ class Recorder:
         # The last write and one that was due by the clock may come at the same time.
         async with self._lock:
             if not self._backend.recordable:
-                return AGAIN
+                return NOT_OPEN
             wait = await self._write(everything, closed)
             self._polling = wait is not None
             return wait
@@ -245,19 +247,19 @@ class Recorder:
         await self._wait_for(*run, manifest, seconds=0.0)  # what an earlier call has left
         for part in run:
             part.start(self._monotonic(), closed)
-        store = everything or self._monotonic() >= self._manifest_due
+        store = everything or bool(manifest.failures) or self._monotonic() >= self._manifest_due
         await self._wait_for(*run, seconds=MANIFEST_WAITS if store else PATIENCE)
         if store and self._backend.located:
             manifest.start(self._monotonic(), closed)
         await self._wait_for(*run, manifest)
         now = self._monotonic()
         waits = [
-            AGAIN if part.task is not None else max(0.0, part.due - now)
+            AGAIN if part.task is not None else max(AGAIN, part.due - now)
             for part in (*run, manifest)
             if part.task is not None or part.failures
         ]
         if everything and not self._backend.located:
-            waits.append(AGAIN)
+            waits.append(NOT_OPEN)
         return min(waits, default=None)
 
     async def _wait_for(self, *parts: _Part, seconds: float = PATIENCE) -> None:
