@@ -45,6 +45,8 @@ AGAIN: Final = 0.1
 """Seconds after which it is to be called again then."""
 MANIFEST_WAITS: Final = 1.0
 """Seconds that a manifest waits for the Run's parameters, whose names it gives."""
+NOT_OPEN: Final = 0.5
+"""The same, where there is no connection yet."""
 ATTEMPTS: Final = 4
 """Updates of one write at the most: removing first, looking again, and what came in meanwhile."""
 
@@ -63,10 +65,21 @@ class RecordCounts:
 
 
 class _Part:
-    """One kind of write: whether it is under way, and when it may be tried again."""
+    """One kind of write: whether it is under way, and when it may be tried again.
 
-    def __init__(self, work: Callable[[bool], Coroutine[Any, Any, None]]) -> None:
+    Args:
+        work: Does it; takes whether it is the last time.
+        progress: Returns something that changes with each request that has worked.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[bool], Coroutine[Any, Any, None]],
+        progress: Callable[[], object],
+    ) -> None:
         self._work = work
+        self._progress = progress
+        self._mark = progress()
         self.task: asyncio.Task[None] | None = None
         self.failures = 0
         self.due = float("-inf")
@@ -88,7 +101,9 @@ class _Part:
         try:
             task.result()
         except BackendError as error:
-            self.failures += 1
+            # Failures in a row: the requests before this one may have worked.
+            moved = self._mark != (mark := self._progress())
+            self.failures, self._mark = (1 if moved else self.failures + 1), mark
             return error
         self.failures, self.due = 0, float("-inf")
         return None
@@ -153,10 +168,12 @@ class Recorder:
         self._manifest_due = monotonic() + WINDOW
         self._manifest_dirty = False
         self._manifest_stored = self._manifest_closed = self._closed = False
-        self._parameters_part = _Part(self._write_parameters)
-        self._points_part = _Part(self._send_points)
-        self._manifest_part = _Part(self._store_manifest)
         self._updates = 0
+        self._parameters_part = _Part(
+            self._write_parameters, lambda: (self._updates, self._looked, self._looked_last)
+        )
+        self._points_part = _Part(self._send_points, lambda: self._points.sent)
+        self._manifest_part = _Part(self._store_manifest, lambda: None)
 
     # -- what others ask ----------------------------------------------------------------------
 
@@ -218,31 +235,31 @@ class Recorder:
         # The last write and one that was due by the clock may come at the same time.
         async with self._lock:
             if not self._backend.recordable:
-                return AGAIN
+                return NOT_OPEN
             wait = await self._write(everything, closed)
             self._polling = wait is not None
             return wait
 
     async def _write(self, everything: bool, closed: bool) -> float | None:
+        self._collect(everything, last=closed and not self._closed)
         closed = self._closed = self._closed or closed
-        self._collect(everything)
         run, manifest = (self._parameters_part, self._points_part), self._manifest_part
         await self._wait_for(*run, manifest, seconds=0.0)  # what an earlier call has left
         for part in run:
             part.start(self._monotonic(), closed)
-        store = everything or self._monotonic() >= self._manifest_due
+        store = everything or bool(manifest.failures) or self._monotonic() >= self._manifest_due
         await self._wait_for(*run, seconds=MANIFEST_WAITS if store else PATIENCE)
         if store and self._backend.located:
             manifest.start(self._monotonic(), closed)
         await self._wait_for(*run, manifest)
         now = self._monotonic()
         waits = [
-            AGAIN if part.task is not None else max(0.0, part.due - now)
+            AGAIN if part.task is not None else max(AGAIN, part.due - now)
             for part in (*run, manifest)
             if part.task is not None or part.failures
         ]
         if everything and not self._backend.located:
-            waits.append(AGAIN)
+            waits.append(NOT_OPEN)
         return min(waits, default=None)
 
     async def _wait_for(self, *parts: _Part, seconds: float = PATIENCE) -> None:

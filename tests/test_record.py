@@ -184,6 +184,57 @@ def test_what_is_refused_for_good_is_not_sent_for_ever(
     assert json.loads(path.read_bytes())["parameters"]["b"] == 2
 
 
+def test_the_last_measurements_are_written(backend: RunFolder) -> None:
+    """What was measured while another write waited for its next try is in the last one."""
+    observations = Observations()
+    writer = recorder(backend, observations)
+    observations.parameters({"a": 1})
+    backend.failures = [TransientError("Throttled", "slow down")]
+
+    async def main() -> None:
+        assert await writer.write(everything=True) is not None
+        observations.usage(3, 5)
+        observations.end(1.0, model=True, root=True, failed=False)
+        while (wait := await writer.write(everything=True, closed=True)) is not None:
+            backend.clock.now += wait
+        writer.end()
+
+    asyncio.run(main())
+    assert {point.name for point in backend.points} >= {"gen_ai.usage.input_tokens"}
+    assert writer.counted.points_left == 0
+    assert writer.manifest_stored
+
+
+def test_a_manifest_that_failed_is_tried_again_in_time(
+    backend: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for its next try, is not asked for at once again and again, and is stored."""
+    observations = Observations()
+    writer = recorder(backend, observations)
+    observations.parameters({"a": 1})
+    store, tries = backend.put, []
+
+    async def put(name: str, content: bytes, **options: Any) -> None:
+        tries.append(backend.clock.now)
+        if len(tries) < 3:
+            raise TransientError("SlowDown", "no", retry_after=1.0)
+        await store(name, content, **options)
+
+    monkeypatch.setattr(backend, "put", put)
+
+    async def main() -> None:
+        wait = await writer.write(everything=True)
+        while wait is not None:
+            assert wait > 0.0
+            backend.clock.now += wait
+            wait = await writer.write(everything=False)
+
+    asyncio.run(main())
+    assert len(tries) == 3
+    assert tries[1] - tries[0] >= 1.0
+    assert writer.manifest_stored
+
+
 def test_keys_the_users_run_will_send_are_not_used(backend: RunFolder) -> None:
     """A key in the Run object's own copy is avoided although AWS does not have it yet."""
     observations = Observations()
