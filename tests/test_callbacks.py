@@ -579,6 +579,24 @@ def test_a_failed_capture_is_counted_and_warned_about_once(
     assert len(warnings) == 1
 
 
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_an_exit_while_a_payload_is_read_passes(kind: type[BaseException], tmp_path: Path) -> None:
+    """Ctrl-C, or an exit, in an object's own repr is let through; the tracker goes on.
+
+    Nobody can tell one that the object raised from one of the user's.
+    """
+
+    class Leaving:
+        def __repr__(self) -> str:
+            raise kind
+
+    with tracker(tmp_path) as handler:
+        with pytest.raises(kind):
+            handler.on_chain_end(Leaving(), run_id=RUN)
+        handler.on_chain_end("fine", run_id=RUN)
+    assert handler.statistics().accepted == handler.statistics().delivered == 1
+
+
 @pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
 def test_a_subclass_may_override_a_callback(sync: bool, tmp_path: Path) -> None:
     """What a subclass defines itself is called, and finds ours with super()."""

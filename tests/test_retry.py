@@ -49,6 +49,8 @@ def test_what_the_service_asks_for_is_not_undercut(asked: float, failures: int) 
     for uniform in (0.0, 0.5, ALMOST_ONE):
         assert asked <= policy.wait(failures, uniform, asked)
     assert policy.wait(1, 0.0, asked) == asked
+    # Many clients that are told the same do not come back together.
+    assert policy.wait(1, 0.5, asked) == pytest.approx(asked + 0.5 * policy.base)
     assert policy.wait(1, ALMOST_ONE, asked) <= asked + policy.base
 
 

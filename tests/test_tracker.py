@@ -95,6 +95,12 @@ class SyncNeighbour(BaseCallbackHandler):
         self.calls: list[str] = []
 
 
+class InlineNeighbour(Neighbour):
+    """The same, and inline as ours is: then langchain-core skips those that are not."""
+
+    run_inline = True
+
+
 def _noting(name: str) -> Any:
     async def callback(self: Neighbour, *args: Any, **kwargs: Any) -> None:
         self.calls.append(name)
@@ -132,7 +138,7 @@ USES: dict[str, Callable[[Any], Awaitable[Any]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", [Neighbour, SyncNeighbour])
+@pytest.mark.parametrize("kind", [Neighbour, SyncNeighbour, InlineNeighbour])
 @pytest.mark.parametrize("place", ["before", "after"])
 @pytest.mark.parametrize("use", USES)
 def test_neighbours_get_every_callback(
@@ -682,6 +688,38 @@ def test_the_bodys_exception_comes_out_itself(
     assert outputs(tmp_path) == [0]
 
 
+class Stuck(logging.Handler):
+    """Holds up whoever logs until it is let go: what hangs the worker's own thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.let_go = threading.Event(), threading.Event()
+
+    def handle(self, record: logging.LogRecord) -> bool:  # not emit: that is called with a lock
+        if threading.current_thread().name == "asynctrack":
+            self.reached.set()
+            self.let_go.wait(60)
+        return True
+
+
+def test_a_worker_that_hangs_is_left_behind(wall: Wall) -> None:
+    """Leaving ends at close_timeout though the worker hangs, and nothing is accepted after it."""
+    stuck = Stuck()
+    logger = logging.getLogger("asynctrack")
+    logger.addHandler(stuck)
+    try:
+        with tracker(wall.folder, close_timeout=0.1, **MEMORY) as handler:
+            end(handler)
+            assert stuck.reached.wait(30)  # it tells that it cannot write
+        end(handler)
+        assert handler.statistics().dropped == {"close_timeout": 1}
+        assert handler.statistics().accepted == 1
+    finally:
+        logger.removeHandler(stuck)
+        stuck.let_go.set()
+    until_in_thread(lambda: not our_threads())
+
+
 async def _until_closing(tracking: Any) -> None:
     await until(lambda: tracking._state == "closed")
 
@@ -875,6 +913,10 @@ def test_what_comes_in_while_it_closes_is_delivered(wall: Wall) -> None:
 # -- the process ----------------------------------------------------------------------------------
 
 
+PATIENCE_WITH_A_CHILD = 150.0
+"""Seconds for what takes one or two, on a machine that does other things as well."""
+
+
 def run_child(
     code: str, folder: Path, *, flags: tuple[str, ...] = (), stderr: int = subprocess.PIPE
 ) -> subprocess.Popen[str]:
@@ -924,7 +966,7 @@ def test_keyboard_interrupt(code: str, tmp_path: Path) -> None:
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
     child.send_signal(signal.SIGINT)
-    _, errors = child.communicate(timeout=30)
+    _, errors = child.communicate(timeout=PATIENCE_WITH_A_CHILD)
     assert child.returncode in (-signal.SIGINT, 130)
     assert "KeyboardInterrupt" in errors
     assert "ExceptionGroup" not in errors
@@ -940,7 +982,7 @@ def test_keyboard_interrupt_twice(wall: Wall) -> None:
     assert child.stdout.readline() == "leaving\n"
     child.send_signal(signal.SIGINT)
     wall.mend()
-    _, errors = child.communicate(timeout=60)
+    _, errors = child.communicate(timeout=PATIENCE_WITH_A_CHILD)
     assert child.returncode in (-signal.SIGINT, 130)
     assert "KeyboardInterrupt" in errors
     assert outputs(wall.folder) == list(range(10))
@@ -959,7 +1001,7 @@ def test_keyboard_interrupt_twice_in_synchronous_code(wall: Wall) -> None:
             child.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(0.2)
-    _, errors = child.communicate(timeout=30)
+    _, errors = child.communicate(timeout=PATIENCE_WITH_A_CHILD)
     assert elapsed() < 20, "it must not go on for the whole close_timeout"
     assert "KeyboardInterrupt" in errors
     assert "could not deliver 10 of 10 events" in errors
@@ -998,7 +1040,7 @@ def test_the_progress_bar_counts_what_is_delivered(code: str, wall: Wall) -> Non
             if shown.count("0/8") > 5 and not mended:  # it is drawn ten times a second
                 mended = True
                 wall.mend()
-    child.communicate(timeout=30)
+    child.communicate(timeout=PATIENCE_WITH_A_CHILD)
     assert child.returncode == 0, shown
     assert "delivering events" in shown
     assert "0/8" in shown
@@ -1028,7 +1070,7 @@ FORGETFUL_SYNC = """
 def test_a_block_never_left_delivers_at_the_interpreters_end(code: str, tmp_path: Path) -> None:
     """A program that ends without leaving the block delivers, and hears of it in development."""
     child = run_child(code, tmp_path, flags=("-W", "always::ResourceWarning"))
-    _, errors = child.communicate(timeout=30)
+    _, errors = child.communicate(timeout=PATIENCE_WITH_A_CHILD)
     assert child.returncode == 0, errors
     assert outputs(tmp_path) == list(range(10))
     assert "ResourceWarning" in errors
@@ -1038,7 +1080,7 @@ def test_a_block_never_left_delivers_at_the_interpreters_end(code: str, tmp_path
 def test_a_forgotten_tracker_as_an_error_still_delivers(tmp_path: Path) -> None:
     """Where ResourceWarning is an error, everything is delivered all the same."""
     child = run_child(FORGETFUL_SYNC, tmp_path, flags=("-W", "error::ResourceWarning"))
-    child.communicate(timeout=30)
+    child.communicate(timeout=PATIENCE_WITH_A_CHILD)
     assert outputs(tmp_path) == list(range(10))
 
 
@@ -1052,7 +1094,7 @@ def test_nothing_is_said_of_a_tracker_that_was_closed(tmp_path: Path) -> None:
         tracker(folder)  # never entered: nothing to close
     """
     child = run_child(code, tmp_path, flags=("-W", "always"))
-    out, errors = child.communicate(timeout=30)
+    out, errors = child.communicate(timeout=PATIENCE_WITH_A_CHILD)
     ours = [line for line in errors.splitlines() if "asynctrack" in line]
     assert (child.returncode, out, ours) == (0, "", [])
 

@@ -431,6 +431,7 @@ def test_what_is_too_large_is_halved(
     with tracker(ground.run(), compression="none", durability=durability) as handler:
         for number in range(33):
             end(handler, "y" * 90_000 if number == 20 else {"number": number, "x": "x" * 4_000})
+        assert handler.flush(60) is False, "not everything is delivered, nor will it be"
     statistics = handler.statistics()
     assert (statistics.delivered, statistics.dead_lettered) == (32, 1)
     assert statistics.balanced

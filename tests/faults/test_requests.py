@@ -235,6 +235,21 @@ def _checksum_is_wrong(request: Request) -> bool:
     return sent != base64.b64encode(zlib.crc32(request.body).to_bytes(4, "big")).decode()
 
 
+def test_the_checksum_is_the_one_of_the_encoding(ground: Ground) -> None:
+    """What is sent is the CRC32 of when the artifact was made, not one of what is sent now.
+
+    rclone accepts a wrong one, so that it can be seen whose it is.
+    """
+
+    async def main() -> None:
+        async with backend(ground) as store:
+            await store.put("dt=2026-01-01/x", b"content", crc32=5, media_type="text/plain")
+
+    elsewhere(main)
+    (sent,) = [put.headers["x-amz-checksum-crc32"] for put in ground.puts()]
+    assert sent == base64.b64encode((5).to_bytes(4, "big")).decode()
+
+
 @pytest.mark.parametrize("code", ["BadDigest", "XAmzContentChecksumMismatch"])
 def test_bits_flipped_on_the_way(code: str, ground: Ground) -> None:
     """A server that checks the CRC32 we send refuses flipped bodies; they are sent once more.
