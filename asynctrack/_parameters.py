@@ -230,8 +230,12 @@ class RunParameters:
     @property
     def unwritten(self) -> int:
         """Parameters that the Run lacks and that are not left out for want of room."""
-        groups = (group.values for group in self._groups if group.named is None)
-        missing = sum(map(len, groups)) if self._unplaced else 0
+        missing = sum(
+            self._there.get(key) != value and key not in self._refused
+            for group in self._groups
+            if not group.left_out
+            for key, value in (group.named or group.values).items()
+        )
         return len(self._unsent.difference(self._left_out)) + missing
 
     def left_out(self) -> list[object]:
