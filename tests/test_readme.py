@@ -29,7 +29,7 @@ def block(name: str) -> str:
         rf"<!-- read-back: {name} -->\n```\w+\n(.*?)```", README.read_text(), re.DOTALL
     )
     if found is None:
-        pytest.skip(f"README has no block that is marked with read-back: {name}")
+        pytest.fail(f"README has no block that is marked with read-back: {name}")
     return found[1]
 
 
