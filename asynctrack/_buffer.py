@@ -31,6 +31,10 @@ from asynctrack._store import MemoryPiece, SegmentPiece, Store
 LINE_OVERHEAD: Final = 80
 """Bytes that a line is longer than its body, at the most; what room for it is asked with."""
 
+SEGMENT_WAIT: Final = 1.0
+"""Seconds that lines in memory wait for their segment at the most before they are uploaded from
+there: it takes a millisecond, unless the disk is held up."""
+
 RESERVED_TENTHS: Final = 1
 """Tenths of the buffer that only ends, errors and the user's own values may fill, so that a
 tracker that has to drop sheds starts and tokens first."""
@@ -260,8 +264,15 @@ class Buffer:
     # -- the worker's side --------------------------------------------------------------------
 
     def take(self) -> MemoryPiece | SegmentPiece | None:
-        """Cut the oldest piece; None when nothing waits."""
+        """Cut the oldest piece; None when nothing waits, or what waits is about to go to disk.
+
+        What was cut never goes to disk any more, however long its upload takes.
+        """
         with self._section:
+            if self._store.awaits_segment and self._disk_takes:
+                if self._oldest is None or self._monotonic() < self._oldest + SEGMENT_WAIT:
+                    return None
+                self._disk_takes = False  # it hangs; better in memory and delivered than held back
             piece = self._store.cut()
             if piece is None:
                 return None

@@ -11,6 +11,8 @@ import os
 import threading
 from typing import Protocol
 
+from asynctrack._importing import gate
+
 
 class _Closable(Protocol):
     def close_at_exit(self) -> None: ...
@@ -35,7 +37,11 @@ def remember(tracker: _Closable) -> None:
         register = getattr(threading, "_register_atexit", atexit.register)
         register(_close_all)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_after_fork)
+            os.register_at_fork(
+                before=gate.before_fork,
+                after_in_parent=gate.after_fork_in_parent,
+                after_in_child=_after_fork,
+            )
     _open.add(tracker)
 
 
@@ -56,5 +62,6 @@ def _close_all() -> None:
 
 
 def _after_fork() -> None:
+    gate.after_fork_in_child()
     for tracker in list(_open):
         tracker.after_fork()

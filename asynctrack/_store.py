@@ -163,6 +163,11 @@ class Store:
         return piece
 
     @property
+    def awaits_segment(self) -> bool:
+        """Whether the oldest lines belong on disk and are not there yet."""
+        return self._spooled and bool(self._pieces) and isinstance(self._pieces[0], MemoryPiece)
+
+    @property
     def empty(self) -> bool:
         """Whether there is no line."""
         return not self._pieces

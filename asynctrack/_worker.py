@@ -44,6 +44,8 @@ RECORD_TICK: Final = 2.0
 are collected, so that a short one is written once."""
 
 
+ON_ITS_WAY: Final = 0.005
+"""Seconds until lines that are about to go to disk are looked at again."""
 MAX_BACKOFF: Final = 10.0
 """Seconds between two attempts at one artifact at the most: it resumes soon after an outage."""
 TOO_LARGE: Final = frozenset({"EntityTooLarge", "RequestEntityTooLarge", "413"})
@@ -337,6 +339,7 @@ class Worker:
                 piece = self._buffer.take()
                 if piece is not None:
                     return piece
+                wait = ON_ITS_WAY if events else None  # to its segment
             with anyio.move_on_after(wait):
                 await self._wakeup.wait()
 

@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from asynctrack import _keeper
-from asynctrack._buffer import Buffer
+from asynctrack._buffer import SEGMENT_WAIT, Buffer
 from asynctrack._keeper import MAPPED_PIECES, Keeper
 from asynctrack._notices import Notices
 from asynctrack._segment import Segment
@@ -378,3 +378,47 @@ async def test_a_segment_that_cannot_be_deleted_is_no_trouble(
         assert await parts.keeper.supply()  # one too many, given back
     segment.unmap()
     parts.keeper.close()
+
+
+class Clock:
+    """Time by hand."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_lines_go_to_disk_before_they_are_cut(tmp_path: Path) -> None:
+    """What waits in memory for its segment is not cut: cut, it would never be on disk."""
+    parts = Parts(tmp_path)
+    parts.put(25)
+    assert parts.buffer.take() is None
+    assert await parts.keeper.supply()
+    piece = parts.buffer.take()
+    assert piece is not None and piece.durable and piece.events == 10
+    parts.keeper.close()
+
+
+@pytest.mark.parametrize("how", ["refuses", "hangs"])
+async def test_lines_are_cut_from_memory_where_the_disk_does_not_take_them(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that refuses, or does not answer for a second, does not hold delivery up."""
+    parts = Parts(tmp_path)
+    clock = Clock()
+    monkeypatch.setattr(parts.buffer, "_monotonic", clock)
+    parts.put(25)
+    assert parts.buffer.take() is None
+    if how == "refuses":
+        parts.buffer.disk_answered(False)
+    else:
+        clock.now += SEGMENT_WAIT - 0.01
+        assert parts.buffer.take() is None
+        clock.now += 0.02
+    pieces = [parts.buffer.take() for _ in range(3)]
+    assert [(piece.durable, piece.events) for piece in pieces if piece is not None] == [
+        (False, 10),
+        (False, 10),
+        (False, 5),
+    ]

@@ -25,6 +25,7 @@ from asynctrack._backends._run import (
 )
 from asynctrack._errors import BackendError, TransientError
 from asynctrack._format import MEDIA_TYPE, run_prefix
+from asynctrack._importing import gate
 from asynctrack._offload import offload
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ class AwsBackend:
             if self._stack is None:
                 stack = AsyncExitStack()
                 try:
-                    await self._make_clients(stack)
+                    with gate.importing():
+                        await self._make_clients(stack)
                 except BaseException:
                     await stack.aclose()
                     raise
