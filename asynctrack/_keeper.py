@@ -92,6 +92,7 @@ class Keeper:
             back = self._buffer.supply(segment)
             if back is not None:
                 await offload(_discard, back)
+            await self.unmap_waiting()  # in here too: in a burst one is always wanted
         return True
 
     def supply_now(self) -> None:
