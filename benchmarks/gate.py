@@ -33,7 +33,7 @@ STAGE_BOUNDS = {
 }
 TOKEN_BOUND = 2.5
 """What asynctrack adds to a streamed token, over the empty inline handler."""
-LCEL_BOUND = 2.0
+LCEL_BOUND = 3.0
 """CPU that asynctrack adds on the application's thread, over the empty async handler."""
 
 
