@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import zlib
 from collections import Counter, defaultdict
@@ -333,6 +334,11 @@ def _s3_objects(client: Any, bucket: str, prefix: str) -> Iterator[tuple[str, by
 
 
 def _folder_objects(folder: Path) -> Iterator[tuple[str, bytes]]:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            yield path.relative_to(folder).as_posix(), path.read_bytes()
+    # Not rglob: what is deleted meanwhile, as a spool beside the store is, would end it.
+    paths = sorted(Path(at) / name for at, _, names in os.walk(folder) for name in names)
+    for path in paths:
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            continue  # missing, and counted as such where an object of the store is
+        yield path.relative_to(folder).as_posix(), content
