@@ -137,6 +137,21 @@ def test_ctrl_c_does_not_wait_for_a_server_that_hangs(tmp_path: Path) -> None:
     assert (process.returncode, out, err.strip()) == (130, "", "Interrupted.")
 
 
+def read_terminal(terminal: int) -> bytes:
+    """Return all that is shown on a terminal until its programs have ended, and close it."""
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(terminal, 4096)
+        except OSError:
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(terminal)
+    return shown
+
+
 def test_piped_output_has_no_colours_and_a_terminal_has(tmp_path: Path) -> None:
     """Escape codes go to terminals only; progress goes to stderr."""
     import pty
@@ -151,16 +166,7 @@ def test_piped_output_has_no_colours_and_a_terminal_has(tmp_path: Path) -> None:
         env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"},
     )  # fmt: skip
     os.close(tty)
-    shown = b""
-    while True:
-        try:
-            chunk = os.read(terminal, 4096)
-        except OSError:
-            break
-        if not chunk:
-            break
-        shown += chunk
-    os.close(terminal)
+    shown = read_terminal(terminal)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 0 and err == b""
     assert b"\x1b[1;36m" in shown and b"Percentiles" in shown
@@ -177,16 +183,7 @@ def test_progress_is_shown_on_a_terminal(tmp_path: Path) -> None:
         env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
     )  # fmt: skip
     os.close(tty)
-    shown = b""
-    while True:
-        try:
-            chunk = os.read(terminal, 4096)
-        except OSError:
-            break
-        if not chunk:
-            break
-        shown += chunk
-    os.close(terminal)
+    shown = read_terminal(terminal)
     out, _ = process.communicate(timeout=30)
     assert json.loads(out)["traces"] == 6
     assert b"asynctrack: reading" in shown and b"24 of 24 events" in shown
@@ -251,16 +248,7 @@ def test_a_table_is_broken_and_never_cut_off(columns: int, tmp_path: Path) -> No
         [*CLI, "ls", str(tmp_path)], stdout=tty, stderr=subprocess.DEVNULL, env=environment
     )
     os.close(tty)
-    shown = b""
-    while True:
-        try:
-            chunk = os.read(terminal, 4096)
-        except OSError:
-            break
-        if not chunk:
-            break
-        shown += chunk
-    os.close(terminal)
+    shown = read_terminal(terminal)
     assert process.wait(timeout=30) == 0
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode()).replace("\r", "")
     lines = text[text.index("jokes:") :].split("From manifests")[0].splitlines()[1:]
