@@ -945,6 +945,8 @@ ENDLESS = """
     asyncio.run(main())
 """
 
+# In short sleeps: CPython does not see a signal that comes when a thread has let go of the GIL
+# for a sleep and is not asleep yet, and goes on after it.
 ENDLESS_SYNC = """
     import time, uuid
     from asynctrack import tracker
@@ -953,7 +955,8 @@ ENDLESS_SYNC = """
             handler.on_chain_end(number, run_id=uuid.uuid4())
         try:
             print("ready", flush=True)
-            time.sleep(600)
+            for _ in range(6000):
+                time.sleep(0.1)
         finally:
             print("leaving", flush=True)
 """
