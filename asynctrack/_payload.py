@@ -22,7 +22,7 @@ from uuid import UUID
 
 import orjson
 
-from asynctrack._search import question
+from asynctrack._search import LONG, question
 
 Converter = Callable[[Any], Any]
 
@@ -32,9 +32,6 @@ MAX_NODES = 2_000_000
 """More values than this in one record end in a marker (shared references can multiply)."""
 MAX_REPR = 500
 """Characters kept of the ``repr`` of an object of unknown type."""
-
-LONG = 8_192
-"""Bytes from which a line is searched faster by ``_search`` than by ``in``."""
 
 # Dataclasses go through the converters, so that both paths store the same of them.
 _PLAIN = orjson.OPT_PASSTHROUGH_DATACLASS

@@ -1,8 +1,8 @@
 """Cuts secrets out of encoded events before anything is stored.
 
 The default set works on the encoded line, in three steps, each only where the one before said
-yes: do the lower-cased bytes hold any rule's probe (pydantic's Rust engine looks for plain texts
-many bytes at a time: 0.3 µs for 500 bytes, 30 µs for 100 KB); does any rule match, asked of one
+yes: do the bytes hold any rule's probe in any case (pydantic's Rust engine looks for plain texts
+many bytes at a time: 0.5 µs for 500 bytes, 15 µs for 100 KB); does any rule match, asked of one
 automaton that holds them all (1 µs, and 140 µs for 100 KB); the rules one by one, to find and cut.
 The user's own ``redact`` option works on every string and key of the decoded event, after it.
 Both fail closed: when redaction raises, the payload is replaced, not stored.
@@ -44,9 +44,9 @@ class Redactor:
         self._probed: Callable[[bytes], bool] = self._first_question
         self._suspicious: Callable[[bytes], bool] = self._second_question
 
-    def _first_question(self, lowered: bytes) -> bool:
+    def _first_question(self, body: bytes) -> bool:
         self._probed, self._suspicious = probes(), automaton()
-        return self._probed(lowered)
+        return self._probed(body)
 
     def _second_question(self, body: bytes) -> bool:
         return automaton()(body)
@@ -57,7 +57,7 @@ class Redactor:
         Raises:
             Exception: Whatever the user's function raises; the caller stores no payload then.
         """
-        if self._probed(body.lower()):
+        if self._probed(body):
             if self._suspicious(body):
                 body = _cut_known(body)
             if BINARY in body:

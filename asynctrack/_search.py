@@ -1,13 +1,21 @@
-"""Whether bytes hold one of many texts: asked of pydantic's Rust engine.
+"""Whether encoded lines hold one of many texts: asked of pydantic's Rust engine.
 
 It looks for plain texts many bytes at a time: 5 µs for 100 KB, where ``in`` takes 20 to 60.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Annotated
+from typing import Annotated, Any, Final
+
+LONG: Final = 8_192
+"""Bytes from which a line is searched otherwise than a short one, because that is faster."""
+PIECE: Final = 1 << 17
+"""Bytes of a long line that are searched at once: they stay in the processor's cache."""
+OVERLAP: Final = 64
+"""Bytes that a piece begins before the end of the one before: more than a text has."""
 
 
 @cache
@@ -22,3 +30,61 @@ def question(pattern: str) -> Callable[[bytes], bool]:
 
     validator = TypeAdapter(Annotated[str, StringConstraints(pattern=pattern)]).validator
     return validator.isinstance_python
+
+
+def in_any_case(pattern: Callable[[Callable[[str], str]], str]) -> Callable[[bytes], bool]:
+    """Return a function that tells whether UTF-8 bytes hold one of some short texts, in any case.
+
+    The engine is many times faster where the case counts, so the line is made lower-case first.
+
+    Args:
+        pattern: Makes the pattern, in lower case, out of a function that its plain characters
+            have to go through. Its matches are shorter than ``OVERLAP`` bytes.
+    """
+    lowered = question(pattern(lambda text: text))
+    folded = question(pattern(lambda text: text.translate(_FOLDED)))
+    # The user's own code has imported it, or nothing has.
+    numpy = sys.modules.get("numpy")
+    fold = _fold_with(numpy) if hasattr(numpy, "frombuffer") else None
+
+    def holds(line: bytes) -> bool:
+        if len(line) < LONG:
+            return lowered(line.lower())
+        return any(
+            folded(fold(piece)) if fold is not None and piece.isascii() else lowered(piece.lower())
+            for piece in _pieces(line)
+        )
+
+    return holds
+
+
+_FOLDED: Final = {code: code | 0x20 for code in range(0x80)}
+
+
+def _fold_with(numpy: Any) -> Callable[[bytes], bytes]:
+    """Return what sets the bit that tells a small letter from a capital one, in ASCII bytes.
+
+    It changes other signs as well (``_FOLDED``), and takes a tenth of the time of ``lower``.
+    """
+
+    def fold(line: bytes) -> bytes:
+        folded: bytes = (numpy.frombuffer(line, numpy.uint8) | 0x20).tobytes()
+        return folded
+
+    return fold
+
+
+def _pieces(line: bytes) -> Iterator[bytes]:
+    at = 0
+    while len(line) - at > PIECE:
+        end = _whole(line, at + PIECE)
+        yield line[at:end]
+        at = _whole(line, end - OVERLAP)
+    yield line[at:] if at else line
+
+
+def _whole(line: bytes, at: int) -> int:
+    """Return where the character begins that the byte at ``at`` belongs to."""
+    while line[at] & 0xC0 == 0x80:
+        at -= 1
+    return at

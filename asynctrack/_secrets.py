@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Final
 
-from asynctrack._search import question
+from asynctrack._search import in_any_case, question
 
 # What narrows a rule down to secrets. The automaton does not know these parts: it may say yes to
 # more than the rules cut, never to less.
@@ -217,15 +217,21 @@ _TOGETHER: Final = (
 
 @cache
 def probes() -> Callable[[bytes], bool]:
-    """Return the first question: do these lower-cased UTF-8 bytes hold anything to look at?
+    """Return the first question: does this line hold anything to look at, in whatever case?
 
     What a rule's probe is not in, the rule does not match. Plain texts only, but for the end of
     ``token``, which would otherwise find each count of tokens.
     """
+    return in_any_case(_probe_pattern)
+
+
+def _probe_pattern(folded: Callable[[str], str]) -> str:
     plain = {probe.decode() for probe, _ in rules()} | {BINARY.decode()}
     alone = re.compile("|".join((*_TOGETHER, ".*token")))
-    texts = {re.escape(probe) for probe in plain if not alone.fullmatch(probe)}
-    return question("|".join((*sorted(texts), *_TOGETHER, r"token[\"\\'=: \t\r\n]")))
+    texts = {re.escape(folded(probe)) for probe in plain if not alone.fullmatch(probe)}
+    together = (pattern.replace("_", folded("_")) for pattern in _TOGETHER)
+    after_token = "".join(re.escape(folded(sign)) for sign in "\"\\'=: \t\r\n")
+    return "|".join((*sorted(texts), *together, f"token[{after_token}]"))
 
 
 @cache
