@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 import anyio.to_thread
 
+from asynctrack._turns import new_event_loop, turns
+
 _T = TypeVar("_T")
 
 
@@ -34,7 +36,8 @@ async def offload(call: Callable[..., _T], *args: Any, abandon_on_cancel: bool =
     def run() -> _T:
         nonlocal begun
         begun = True
-        return call(*args)
+        with turns.taken():
+            return call(*args)
 
     try:
         return await anyio.to_thread.run_sync(run, abandon_on_cancel=abandon_on_cancel)
@@ -49,16 +52,17 @@ def run_loop(main: Coroutine[Any, Any, None]) -> None:
 
     ``asyncio.run`` starts a thread at its end to wait for those that resolved names.
     """
-    loop = asyncio.new_event_loop()
+    loop = new_event_loop()
     loop.set_default_executor(_ThreadEach())
-    try:
-        loop.run_until_complete(main)
-    finally:
+    with turns.taken():
         try:
-            loop.run_until_complete(_cancel_others())
-            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(main)
         finally:
-            loop.close()
+            try:
+                loop.run_until_complete(_cancel_others())
+                loop.run_until_complete(loop.shutdown_asyncgens())
+            finally:
+                loop.close()
 
 
 async def _cancel_others() -> None:

@@ -27,6 +27,7 @@ from asynctrack._options import Options
 from asynctrack._progress import progress
 from asynctrack._signals import TerminationHandler
 from asynctrack._statistics import Statistics
+from asynctrack._turns import turns
 
 # Only what imports nothing: tracker(...) is called in the user's event loop. The stages are
 # imported by `_prepare`, in a thread where that matters.
@@ -430,7 +431,8 @@ async def _in_thread(call: Callable[[], None]) -> None:
 
     def run() -> None:
         try:
-            call()
+            with turns.taken():
+                call()
         except BaseException as error:
             done.set_exception(error)
         else:
