@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from benchmarks import _measure
-from benchmarks.callbacks import CHAIN, SMALL
-from benchmarks.lag import SITUATIONS
-from benchmarks.tracers import EMPTY, INLINE, OURS
-
-Results = dict[str, dict[str, Any]]
+from benchmarks._report_format import Results, shown, table
+from benchmarks._report_goals import goals, in_the_way
+from benchmarks._report_plots import plots
 
 
 def write(folder: Path) -> Path:
@@ -29,7 +25,7 @@ def write(folder: Path) -> Path:
     results: Results = {
         name: found for name in names if (found := _measure.load(name, folder)) is not None
     }
-    plots = _plots(results, folder)
+    drawn = plots(results, folder)
     parts = [
         "# What tracking costs, measured",
         "Written by `python -m benchmarks.run` from the JSON files beside it; nothing here is"
@@ -37,9 +33,9 @@ def write(folder: Path) -> Path:
         " figures of one run on one machine may be compared.",
         _conditions(results),
         "## Goals",
-        _table(("what", "goal", "measured", "reached"), goals(results)),
-        _in_the_way(results),
-        *(f"![{title}]({name})" for title, name in plots),
+        table(("what", "goal", "measured", "reached"), goals(results)),
+        in_the_way(results),
+        *(f"![{title}]({name})" for title, name in drawn),
         *_overhead_sections(results.get("overhead")),
         *_stage_section(results.get("stages"), results.get("instructions")),
         *_callback_section(results.get("callbacks")),
@@ -52,147 +48,6 @@ def write(folder: Path) -> Path:
     path = folder / "report.md"
     path.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
     return path
-
-
-# -- goals ------------------------------------------------------------------------------------
-
-
-_APP = "CPU on the application's path,"
-_ALL = "CPU in the whole process,"
-
-
-def goals(results: Results) -> list[tuple[str, str, str, str]]:
-    """Return issue 4's goals with what was measured; reached when the upper bound is below."""
-    rows: list[tuple[str, str, str, str]] = []
-
-    def judge(what: str, limit: float, figure: dict[str, float] | None, unit: str = "×") -> None:
-        if figure is None:
-            rows.append((what, f"≤ {limit:g} {unit}", "not measured", "–"))
-            return
-        reached = "yes" if figure["high"] <= limit else "no"
-        if reached == "no" and figure["low"] <= limit:
-            reached = "not shown"
-        rows.append((what, f"≤ {limit:g} {unit}", f"{_figure(figure)} {unit}", reached))
-
-    for group, how in (("core", ""), ("frozen", ", gc.freeze()")):
-        lcel = _found(results, "lcel-100", group)
-        ours = lcel["tracers"][OURS] if lcel else {}
-        judge(f"{_APP} of the empty async handler{how}", 0.35, ours.get("thread_over_empty"))
-        judge(f"{_ALL} of the empty async handler{how}", 0.5, ours.get("process_over_empty"))
-    peers = _found(results, "lcel-100", "peers")
-    cheapest = _cheapest_complete_peer(peers)
-    if peers and cheapest:
-        # LangSmith's ratio to ours, turned over.
-        over = peers["tracers"][cheapest]["process_over_ours"]
-        inverse = {"value": 1 / over["value"], "low": 1 / over["high"], "high": 1 / over["low"]}
-        judge(f"{_ALL} of {cheapest}, the cheapest peer that delivers everything", 0.1, inverse)
-    else:
-        judge(f"{_ALL} of the cheapest peer that delivers everything", 0.1, None)
-    judge("streamed token, LangChain's call included, of the empty inline handler", 1.5,
-          results.get("tokens", {}).get("ratio"))  # fmt: skip
-    stream = _found(results, "stream", "core")
-    judge("the same in the streaming workload, between everything else", 1.5,
-          stream["tracers"][OURS].get("thread_over_inline") if stream else None)  # fmt: skip
-    rows_by_stage = {row["stage"]: row for row in results.get("stages", {}).get("rows", ())}
-    for stage, limit in (("encode + compress", 1.5), ("capture 100 KB", 1.3)):
-        judge(f"{stage}, of its floor", limit, rows_by_stage.get(stage, {}).get("ratio"))
-    lags = {row["situation"]: row for row in results.get("lag", {}).get("rows", ())}
-    for situation in (one.name for one in SITUATIONS if one.tracked):
-        for figure in ("p99", "max"):
-            ratio = lags.get(situation, {}).get(f"{figure}_ratio")
-            judge(f"event-loop lag {figure}, {situation}, of no handler", 1.1, ratio)
-    rows += _scale_goals(results.get("scale"))
-    imports = {row["import"]: row for row in results.get("import_time", {}).get("rows", ())}
-    judge(
-        "import asynctrack, of langchain_core.callbacks",
-        1.1,
-        imports.get("asynctrack", {}).get("ratio"),
-    )
-    small = {row["callback"]: row for row in results.get("callbacks", {}).get("rows", ())}
-    judge("synchronous callback, events of ~350 bytes, caller's CPU", 5.0,
-          small.get(SMALL, {}).get("sync_us"), "µs")  # fmt: skip
-    sync = _found(results, "sync", "core")
-    judge("synchronous invoke of the LCEL chain, each callback, LangChain's part included", 5.0,
-          sync["tracers"][OURS].get("thread_us") if sync else None, "µs")  # fmt: skip
-    return rows
-
-
-def _scale_goals(scale: dict[str, Any] | None) -> list[tuple[str, str, str, str]]:
-    if scale is None:
-        return [
-            (what, goal, "not measured", "–")
-            for what, goal in (
-                ("sustained rate, of what one core does", "≥ 70 %"),
-                ("requests for a million events", "≤ 200"),
-                ("memory added", "≤ max_buffer_bytes + 30 MB"),
-            )
-        ]
-    last = scale["sizes"][-1]
-    whole = last["delivered"] == last["accepted"] == last["events"] and not last["dropped"]
-    buffer = (scale["buffer_bytes"] + 30e6) / 1e6
-    rows = []
-    for name, key in (
-        ("with bare orjson and zstd, nothing else", "rate_over_bare"),
-        ("with asynctrack's capture and encoder, nothing else", "rate_over_own"),
-    ):
-        measured = f"{scale[key]:.0%}{'' if whole else ', events missing'}"
-        reached = "yes" if scale[key] >= 0.7 and whole else "no"
-        rows.append((f"sustained rate, of what one core does {name}", "≥ 70 %", measured, reached))
-    total = scale["million"]["requests_total"]
-    rows.append(("requests for a million events", "≤ 200", f"{total:g}", _yes(total <= 200)))
-    for name, run in (
-        ("S3 well", last),
-        *((f"S3 hangs, {n}", r) for n, r in scale["s3_down"].items()),
-    ):
-        added = run["rss_peak_added"] / 1e6
-        rows.append(
-            (
-                f"memory added, {name}",
-                f"≤ {buffer:.0f} MB",
-                f"{added:.0f} MB",
-                _yes(added <= buffer),
-            )
-        )
-    return rows
-
-
-def _in_the_way(results: Results) -> str:
-    """Say what no handler can be below, from what was measured beside ours."""
-    lines = []
-    lcel = _found(results, "lcel-100", "core")
-    if lcel:
-        inline, ours = lcel["tracers"][INLINE], lcel["tracers"][OURS]
-        lines.append(
-            "LangChain's own part of an inline callback, with a handler that does nothing, is"
-            f" {_figure(inline['thread_us'])} µs, {_figure(inline.get('thread_over_empty'))} × the"
-            f" empty async handler: no inline handler can be below it. asynctrack is at"
-            f" {_figure(ours['thread_us'])} µs."
-        )
-    rows = {row["callback"]: row for row in results.get("callbacks", {}).get("rows", ())}
-    if CHAIN in rows:
-        row = rows[CHAIN]
-        lines.append(
-            f"Of that, {_figure(row['async_us'])} µs are spent in asynctrack by itself, with"
-            f" {row['orjson_us']} µs for bare orjson on the same events; the rest is what both cost"
-            " between LangChain's own code, where caches hold neither. What it is spent on is in"
-            " the tables of callbacks and stages below; `python -m benchmarks.profile` shows it."
-        )
-    return " ".join(lines)
-
-
-def _yes(reached: bool) -> str:
-    return "yes" if reached else "no"
-
-
-def _cheapest_complete_peer(peers: dict[str, Any] | None) -> str | None:
-    if peers is None:
-        return None
-    costs = {
-        name: figures["process_us"]["value"]
-        for name, figures in peers["tracers"].items()
-        if name not in (EMPTY, INLINE, OURS) and figures.get("delivered", 0) >= 0.999
-    }
-    return min(costs, key=lambda name: costs[name]) if costs else None
 
 
 # -- sections ---------------------------------------------------------------------------------
@@ -238,18 +93,18 @@ def _overhead_sections(overhead: dict[str, Any] | None) -> Iterable[str]:
         rows = [
             (
                 name,
-                _figure(figures["thread_us"]),
-                _figure(figures.get("thread_over_empty")),
-                _figure(figures["process_us"]),
-                _figure(figures.get("process_over_empty")),
-                _figure(figures["wall_us"]),
+                shown(figures["thread_us"]),
+                shown(figures.get("thread_over_empty")),
+                shown(figures["process_us"]),
+                shown(figures.get("process_over_empty")),
+                shown(figures["wall_us"]),
                 f"{figures['slowdown']['value']:.2f}",
                 f"{figures['flush_seconds']:.3f}",
                 f"{figures['delivered']:.1%}" if "delivered" in figures else "",
             )
             for name, figures in result["tracers"].items()
         ]
-        yield _table(
+        yield table(
             ("tracer", "app CPU", "× empty async", "process CPU", "× empty async", "wall",
              "application × no handler", "flush, s", "delivered"),
             rows,
@@ -277,14 +132,14 @@ def _stage_section(
             (
                 row["stage"],
                 row["floor"],
-                _figure(row["us"]),
-                _figure(row["floor_us"]),
-                _figure(row["ratio"]),
+                shown(row["us"]),
+                shown(row["floor_us"]),
+                shown(row["ratio"]),
                 f"{count['ours']:,}" if count else "",
                 f"{count['ratio']:.2f}" if count else "",
             )
         )
-    yield _table(
+    yield table(
         ("stage", "floor", "µs", "floor, µs", "ratio", "instructions", "ratio of instructions"),
         rows,
     )
@@ -297,11 +152,11 @@ def _callback_section(callbacks: dict[str, Any] | None) -> Iterable[str]:
         "## Each callback, inside asynctrack\n\nThrough the real handler into the spool,"
         " LangChain's part left out; microseconds of the calling thread."
     )
-    yield _table(
+    yield table(
         ("callback", "async, µs", "lowest", "sync, µs", "lowest", "bare orjson, µs"),
         [
-            (row["callback"], _figure(row["async_us"]), f"{row['async_min_us']:.3g}",
-             _figure(row["sync_us"]), f"{row['sync_min_us']:.3g}", f"{row['orjson_us']:.3g}")
+            (row["callback"], shown(row["async_us"]), f"{row['async_min_us']:.3g}",
+             shown(row["sync_us"]), f"{row['sync_min_us']:.3g}", f"{row['orjson_us']:.3g}")
             for row in callbacks["rows"]
         ],
     )  # fmt: skip
@@ -317,7 +172,7 @@ def _instruction_section(instructions: dict[str, Any] | None) -> Iterable[str]:
     )
     for result in instructions["workloads"]:
         yield f"### {result['workload']}: {result['base']:,} without a handler"
-        yield _table(
+        yield table(
             ("handler", "added", "× empty async", "flush", "with it × empty async"),
             [
                 (row["tracer"], f"{row['added']:,}", f"{row['over_empty']:.3g}",
@@ -331,7 +186,7 @@ def _garbage_section(garbage: dict[str, Any] | None) -> Iterable[str]:
     if garbage is None:
         return
     yield "## Collections, with and without `gc.freeze()`"
-    yield _table(
+    yield table(
         ("tracer", "gc.freeze()", "live objects", "wall, µs a callback", "of it collections, µs",
          "full ones a round", "young ones a round"),
         [
@@ -351,12 +206,12 @@ def _lag_section(lag: dict[str, Any] | None) -> Iterable[str]:
         f"{lag['samples']} processes each, {lag['seconds']:g} s at {lag['rate']} invocations a"
         " second, start and close included; milliseconds, and ratios to no handler."
     )
-    yield _table(
+    yield table(
         ("situation", "p50", "p99", "p99.9", "max", "p99 ×", "max ×", "close, s"),
         [
             (row["situation"],
-             *(_figure(row[f"{name}_ms"]) for name in ("p50", "p99", "p999", "max")),
-             _figure(row["p99_ratio"]), _figure(row["max_ratio"]), f"{row['close_seconds']:g}")
+             *(shown(row[f"{name}_ms"]) for name in ("p50", "p99", "p999", "max")),
+             shown(row["p99_ratio"]), shown(row["max_ratio"]), f"{row['close_seconds']:g}")
             for row in lag["rows"]
         ],
     )  # fmt: skip
@@ -372,7 +227,7 @@ def _scale_section(scale: dict[str, Any] | None) -> Iterable[str]:
         f" encodes and compresses {core['bare']:,.0f} of them a second with bare orjson and zstd,"
         f" {core['own']:,.0f} with asynctrack's capture and encoder and nothing else."
     )
-    yield _table(
+    yield table(
         ("events", "delivered", "events a second", "CPU, µs", "of it application's", "memory, MB",
          "flush, s", "requests"),
         [
@@ -398,7 +253,7 @@ def _scale_section(scale: dict[str, Any] | None) -> Iterable[str]:
         f" {million['replaced_requests']:,} requests, ${million['replaced_dollars_requests']:.2f},"
         f" ${million['replaced_dollars_storage_month']:.4f} a month. Prices: {scale['prices']}"
     )
-    yield _table(
+    yield table(
         ("S3 never answers", "events", "accepted", "spooled", "dropped", "memory added, MB"),
         [
             (name, f"{row['events']:,}", f"{row['accepted']:,}", f"{row['spooled']:,}",
@@ -412,163 +267,10 @@ def _import_section(imports: dict[str, Any] | None) -> Iterable[str]:
     if imports is None:
         return
     yield "## Imports"
-    yield _table(
+    yield table(
         ("import", "CPU, ms", "wall, ms", "× langchain_core.callbacks"),
         [
-            (row["import"], _figure(row["cpu_ms"]), _figure(row["wall_ms"]), _figure(row["ratio"]))
+            (row["import"], shown(row["cpu_ms"]), shown(row["wall_ms"]), shown(row["ratio"]))
             for row in imports["rows"]
         ],
     )
-
-
-# -- help -------------------------------------------------------------------------------------
-
-
-def _found(results: Results, workload: str, group: str) -> dict[str, Any] | None:
-    for result in results.get("overhead", {}).get("results", ()):
-        named = result["workload"] == workload and result["group"] == group
-        if named and "failed" not in result:
-            found: dict[str, Any] = result
-            return found
-    return None
-
-
-def _figure(figure: dict[str, float] | None) -> str:
-    if figure is None:
-        return ""
-    value, low, high = (
-        "∞" if figure[part] >= _measure.UNBOUNDED else f"{figure[part]:.3g}"
-        for part in ("value", "low", "high")
-    )
-    return f"{value} ({low}–{high})"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---", *("--:" for _ in head[1:])], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-# -- plots ------------------------------------------------------------------------------------
-
-
-def _plots(results: Results, folder: Path) -> list[tuple[str, str]]:
-    """Draw what there are results for; nothing without matplotlib. Returns titles and files."""
-    if importlib.util.find_spec("matplotlib") is None:
-        return []
-    matplotlib = importlib.import_module("matplotlib")
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "asynctrack"  # the same results give the same file
-    pyplot = importlib.import_module("matplotlib.pyplot")
-    made = []
-    for name, title, draw in (
-        ("overhead-by-tracer", "CPU added to a callback, by tracer", _draw_tracers),
-        ("overhead-by-concurrency", "CPU added to a callback, by concurrency", _draw_concurrency),
-        ("lag", "Event-loop lag", _draw_lag),
-        ("memory", "Memory over time", _draw_memory),
-        ("cost", "Cost of a million events at list prices", _draw_cost),
-    ):
-        figure, axes = pyplot.subplots(figsize=(7.5, 3.8), layout="constrained")
-        if draw(results, axes):
-            axes.set_title(title)
-            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-            made.append((title, f"{name}.svg"))
-        pyplot.close(figure)
-    return made
-
-
-def _bars(axes: Any, names: list[str], figures: list[dict[str, float]], unit: str) -> None:
-    values = [figure["value"] for figure in figures]
-    # A confidence interval that the median of the differences itself left is drawn as none.
-    spread = [
-        [max(0.0, figure["value"] - figure["low"]) for figure in figures],
-        [max(0.0, figure["high"] - figure["value"]) for figure in figures],
-    ]
-    colours = ["#c0392b" if name == OURS else "#7f8c8d" for name in names]
-    axes.barh(names, values, xerr=spread, color=colours, ecolor="#2c3e50", capsize=3)
-    axes.invert_yaxis()
-    axes.set_xlabel(unit)
-
-
-def _draw_tracers(results: Results, axes: Any) -> bool:
-    measured: dict[str, Any] = {}
-    for group in ("core", "peers", "mlflow"):
-        found = _found(results, "lcel-100", group)
-        for name, figures in (found or {"tracers": {}})["tracers"].items():
-            measured.setdefault(name, figures["process_us"])
-    if measured:
-        _bars(axes, [*measured], [*measured.values()], "µs, whole process, flush included")
-        axes.set_xscale("symlog", linthresh=10)
-    return bool(measured)
-
-
-def _draw_concurrency(results: Results, axes: Any) -> bool:
-    points: dict[str, list[tuple[int, dict[str, float]]]] = {}
-    for workload in ("lcel-1", "lcel-100", "lcel-10000"):
-        found = _found(results, workload, "core")
-        for name, figures in (found or {"tracers": {}})["tracers"].items():
-            assert found is not None
-            points.setdefault(name, []).append((found["concurrency"], figures["thread_us"]))
-    for name, series in points.items():
-        axes.plot(
-            [at for at, _ in series],
-            [max(0.0, one["value"]) for _, one in series],
-            "o-",
-            label=name,
-        )
-    if points:
-        axes.set_xscale("log")
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("invocations at the same time")
-        axes.set_ylabel("µs, application's thread")
-        axes.legend()
-    return bool(points)
-
-
-def _draw_lag(results: Results, axes: Any) -> bool:
-    rows = results.get("lag", {}).get("rows", ())
-    for row in rows:
-        axes.plot(row["sorted_ms"], range(101), label=row["situation"])
-    if rows:
-        axes.set_xscale("log")
-        axes.set_xlabel("milliseconds late")
-        axes.set_ylabel("% of samples")
-        axes.legend(fontsize="small")
-    return bool(rows)
-
-
-def _draw_memory(results: Results, axes: Any) -> bool:
-    scale = results.get("scale")
-    if scale is None:
-        return False
-    runs = {f"{scale['sizes'][-1]['events']:,} events, S3 well": scale["sizes"][-1]}
-    runs.update({f"S3 hangs, {name}": run for name, run in scale["s3_down"].items()})
-    for name, run in runs.items():
-        start = run["rss_before"] / 1e6
-        memory = [(when, size - start) for when, size in run["memory"]]
-        axes.plot([when for when, _ in memory], [size for _, size in memory], label=name)
-    limit = (scale["buffer_bytes"] + 30e6) / 1e6
-    axes.axhline(limit, linestyle="--", color="#2c3e50", label="max_buffer_bytes + 30 MB")
-    axes.set_xlabel("seconds")
-    axes.set_ylabel("MB added")
-    axes.legend(fontsize="small")
-    return True
-
-
-def _draw_cost(results: Results, axes: Any) -> bool:
-    scale = results.get("scale")
-    if scale is None:
-        return False
-    million = scale["million"]
-    names = ["asynctrack", "SageMakerCallbackHandler"]
-    values = [
-        million["dollars_requests"] + million["dollars_storage_month"],
-        million["replaced_dollars_requests"] + million["replaced_dollars_storage_month"],
-    ]
-    axes.barh(names, values, color=["#c0392b", "#7f8c8d"])
-    axes.set_xscale("log")
-    axes.invert_yaxis()
-    axes.set_xlabel("dollars: requests and one month of storage")
-    for at, value in enumerate(values):
-        axes.text(value, at, f" ${value:.4f}", va="center")
-    axes.set_xlim(right=max(values) * 8)
-    return True

@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import orjson
 import zstandard
@@ -34,6 +35,10 @@ from benchmarks.instructions import under_callgrind
 Captured = tuple[str, tuple[Any, ...], dict[str, Any]]
 """A callback as LangChain called it: name, arguments, keywords."""
 
+LEAST = "orjson with the least converter"
+"""The least that encodes LangChain's objects: what any encoder that rests on orjson costs."""
+PASSES = ("look for null 100 KB", "redact 100 KB", "spool 100 KB")
+"""What is done with a large line beside encoding it: each goes through all of it."""
 INVOCATIONS = 40
 LARGE = 100_000
 
@@ -167,6 +172,11 @@ def _capture_stages(captured: list[Captured]) -> list[Stage]:
         for record in plain:
             dumps(record)
 
+    def least(_: Any) -> None:
+        dumps, options = orjson.dumps, orjson.OPT_PASSTHROUGH_DATACLASS
+        for record, _, _ in records:
+            dumps(record, _fields_as_they_are, options)
+
     def run_redact(_: Any) -> None:
         body_of = redactor.body
         for body in bodies:
@@ -179,8 +189,13 @@ def _capture_stages(captured: list[Captured]) -> list[Stage]:
     return [
         Stage("capture", "bare orjson", run_capture, bare_orjson, len(captured)),
         Stage("encode", "bare orjson", run_encode, bare_orjson, len(captured)),
+        Stage(LEAST, "bare orjson", least, bare_orjson, len(captured)),
         Stage("redact", "copy", run_redact, copy, len(captured)),
     ]
+
+
+def _fields_as_they_are(value: Any) -> Any:
+    return value.__dict__
 
 
 def _line_stages(captured: list[Captured], folder: Path) -> list[Stage]:
@@ -294,9 +309,12 @@ def _line_stages(captured: list[Captured], folder: Path) -> list[Stage]:
 
 
 def _large_stages() -> list[Stage]:
+    import numpy  # noqa: F401  # sagemaker brings it; it folds long lines
     from langchain_core.messages import AIMessage
 
     from asynctrack import _payload
+    from asynctrack._redact import Redactor
+    from asynctrack._search import question
 
     text = " ".join(f"word{number * 7919 % 10_007}" for number in range(LARGE // 8))[:LARGE]
     message = AIMessage(text)
@@ -313,9 +331,23 @@ def _large_stages() -> list[Stage]:
     def bare(_: Any) -> None:
         orjson.dumps(record)
 
+    line = orjson.dumps(record)
+    redactor = Redactor()
+    null = question("null")
+    mapped = mmap.mmap(-1, len(line))
+
+    def copy(_: Any) -> None:
+        mapped[:] = line
+
+    def spool(_: Any) -> None:
+        mapped[:] = line
+        crc32(line)
+
+    runs = (lambda _: null(line), lambda _: redactor.body(line), spool)
     return [
         Stage("capture 100 KB", "bare orjson", run_capture, bare, 1, goal=1.3),
         Stage("encode 100 KB", "bare orjson", run_encode, bare, 1),
+        *(Stage(name, "copy", run, copy, 1) for name, run in zip(PASSES, runs, strict=True)),
     ]
 
 
