@@ -6,8 +6,9 @@ from typing import Any
 
 from benchmarks._report_format import Results, overhead_of, shown
 from benchmarks.callbacks import CHAIN, SMALL
-from benchmarks.lag import SITUATIONS
-from benchmarks.tracers import EMPTY, INLINE, OURS
+from benchmarks.lag import BESIDE, SITUATIONS
+from benchmarks.stages import LEAST, PASSES
+from benchmarks.tracers import EMPTY, EMPTY_SYNC, INLINE, OURS
 
 _APP = "CPU on the application's path,"
 _ALL = "CPU in the whole process,"
@@ -109,27 +110,100 @@ def _scale_goals(scale: dict[str, Any] | None) -> list[tuple[str, str, str, str]
 
 
 def in_the_way(results: Results) -> str:
-    """Say what no handler can be below, from what was measured beside ours."""
-    lines = []
+    """Say what stands in the way of the goals that are not reached, from what was measured."""
+    reasons = (
+        _callbacks_in_the_way(results),
+        _sync_in_the_way(results),
+        _encoding_in_the_way(results),
+        _large_in_the_way(results),
+        _lag_in_the_way(results),
+    )
+    return "## What stands in the way\n\n" + "\n".join(f"- {one}" for one in reasons if one)
+
+
+def _callbacks_in_the_way(results: Results) -> str:
     lcel = overhead_of(results, "lcel-100", "core")
-    if lcel:
-        inline, ours = lcel["tracers"][INLINE], lcel["tracers"][OURS]
-        lines.append(
-            "LangChain's own part of an inline callback, with a handler that does nothing, is"
-            f" {shown(inline['thread_us'])} µs, {shown(inline.get('thread_over_empty'))} × the"
-            f" empty async handler: no inline handler can be below it. asynctrack is at"
-            f" {shown(ours['thread_us'])} µs."
-        )
     rows = {row["callback"]: row for row in results.get("callbacks", {}).get("rows", ())}
-    if CHAIN in rows:
-        row = rows[CHAIN]
-        lines.append(
-            f"Of that, {shown(row['async_us'])} µs are spent in asynctrack by itself, with"
-            f" {row['orjson_us']} µs for bare orjson on the same events; the rest is what both cost"
-            " between LangChain's own code, where caches hold neither. What it is spent on is in"
-            " the tables of callbacks and stages below; `python -m benchmarks.profile` shows it."
-        )
-    return " ".join(lines)
+    if not lcel or CHAIN not in rows:
+        return ""
+    inline, ours, own = lcel["tracers"][INLINE], lcel["tracers"][OURS], rows[CHAIN]
+    said = (
+        "**Callbacks.** LangChain's own part of an inline callback, with a handler that does"
+        f" nothing, is {shown(inline['thread_us'])} µs, {shown(inline.get('thread_over_empty'))} ×"
+        " the empty async handler: no inline handler can be below it. asynctrack is at"
+        f" {shown(ours['thread_us'])} µs. {shown(own['async_us'])} µs of that are its own when"
+        f" nothing runs in between ({own['orjson_us']} µs for bare orjson on the same events); the"
+        " rest is that LangChain's code in between leaves neither code nor data in the"
+        " processor's caches."
+    )
+    for workload in results.get("instructions", {}).get("workloads", ()):
+        counted = {row["tracer"]: row for row in workload["rows"]}
+        if workload["workload"] == "lcel-100" and INLINE in counted and OURS in counted:
+            said += (
+                " In instructions, which no cache changes, the empty inline handler alone is at"
+                f" {counted[INLINE]['over_empty']:.3g} × the empty async one, and asynctrack at"
+                f" {counted[OURS]['over_empty']:.3g} ×: 0.35 × in all is out of reach for any"
+                " inline handler by that measure."
+            )
+    return said + " `python -m benchmarks.profile` shows each function."
+
+
+def _sync_in_the_way(results: Results) -> str:
+    sync = overhead_of(results, "sync", "core")
+    rows = {row["callback"]: row for row in results.get("callbacks", {}).get("rows", ())}
+    if not sync or CHAIN not in rows or EMPTY_SYNC not in sync["tracers"]:
+        return ""
+    empty = sync["tracers"][EMPTY_SYNC]["thread_us"]
+    return (
+        f"**Synchronous invoke.** LangChain's own part is {shown(empty)} µs. The chain's events are"
+        f" larger than 350 bytes and hold messages: {shown(rows[CHAIN]['sync_us'])} µs on average"
+        f" by themselves, {shown(rows[SMALL]['sync_us'])} µs for 350 bytes. The rest is caches,"
+        " as above, and the worker's turns at the interpreter, as a synchronous chain never waits."
+    )
+
+
+def _encoding_in_the_way(results: Results) -> str:
+    rows = {row["stage"]: row for row in results.get("stages", {}).get("rows", ())}
+    if LEAST not in rows or "encode" not in rows:
+        return ""
+    return (
+        "**Encode.** The floor is orjson on plain dictionaries. LangChain passes objects, for"
+        " which orjson calls back into Python: with the shortest function there can be, one that"
+        f" returns an object's fields as they are, it is at {shown(rows[LEAST]['ratio'])} × already."
+        f" `encode` is at {shown(rows['encode']['ratio'])} ×: it leaves out empty fields, bounds how"
+        " much one event may hold before orjson walks it, tells NaN from null, and never raises."
+        " The sustained rate rests on the same."
+    )
+
+
+def _large_in_the_way(results: Results) -> str:
+    rows = {row["stage"]: row for row in results.get("stages", {}).get("rows", ())}
+    if not all(name in rows for name in PASSES):
+        return ""
+    passes = ", ".join(
+        f"{name.removesuffix(' 100 KB')} {rows[name]['us']['value']:.3g} µs" for name in PASSES
+    )
+    return (
+        "**100 KB.** Bare orjson copies a text and looks for quotes, many bytes at a time:"
+        f" {rows['capture 100 KB']['floor_us']['value']:.3g} µs. Whatever else is done goes through"
+        f" all of it once more, and costs more than the 0.3 × that the goal leaves: {passes}"
+        " (with the checksum, without which a damaged spool would not be noticed)."
+    )
+
+
+def _lag_in_the_way(results: Results) -> str:
+    rows = {row["situation"]: row for row in results.get("lag", {}).get("rows", ())}
+    if BESIDE not in rows:
+        return ""
+    beside = rows[BESIDE]
+    return (
+        "**Event-loop lag.** An application without any handler, while *another* process tracks on"
+        f" the same two processors, has a p99 of {shown(beside['p99_ratio'])} × and a maximum of"
+        f" {shown(beside['max_ratio'])} ×: that much is the machine's, which runs the S3 server as"
+        " well. Beyond it, a thread that wants the interpreter waits for the one that has it:"
+        " half a millisecond while the worker computes (`asynctrack/_turns.py`), and longer where a"
+        " library's C code does not let go."
+    )
 
 
 def _yes(reached: bool) -> str:

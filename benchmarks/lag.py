@@ -3,7 +3,9 @@
 A task of the application's loop asks to be woken each millisecond and notes how late it was. The
 application runs chains at a steady rate meanwhile. Each sample is a fresh process, because what
 the first tracker of a process imports is part of its start: ``warm`` has it imported before, as
-an application may do, ``cold`` has not. S3 is well, never answers, or answers 503.
+an application may do, ``cold`` has not. S3 is well, never answers, or answers 503. *Beside*: the
+application has no handler, and another process tracks at the same time: what is late then is late
+because they and the servers share the processors of one machine, not because of its own process.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ import asyncio
 import gc
 import json
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +27,12 @@ from benchmarks import _measure, cases
 from benchmarks._servers import Servers, all_servers, make_run
 
 TICK = 0.001
+BESIDE = "no handler, asynctrack beside"
 RATE = 50
 """Invocations a second: about a tenth of what one core can do without a handler."""
+
+
+_BEGUN = "begun"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +44,19 @@ class Situation:
         tracked: Whether there is a tracker.
         warm: Whether what the worker imports was imported before.
         s3: ``ok``, ``hang`` or ``fail``.
+        beside: Whether another process tracks meanwhile.
     """
 
     name: str
     tracked: bool
     warm: bool
     s3: str = "ok"
+    beside: bool = False
 
 
 SITUATIONS = (
     Situation("no handler, warm", False, True),
+    Situation(BESIDE, False, True, beside=True),
     Situation("asynctrack, warm", True, True),
     Situation("asynctrack, warm, S3 hangs", True, True, "hang"),
     Situation("asynctrack, warm, S3 fails", True, True, "fail"),
@@ -70,6 +81,8 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     invoke = cases.WORKLOADS["lcel-100"].make()
     asyncio.run(invoke(0, {}))
     gc.collect()
+    if spec["announce"]:
+        print(_BEGUN, flush=True)
     lags: list[float] = []
     phases: list[float] = []
 
@@ -106,7 +119,8 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
         await asyncio.sleep(0.05)
         sampler.cancel()
 
-    asyncio.run(main())
+    with _beside(spec):
+        asyncio.run(main())
     lags.sort()
     return {
         "samples": len(lags),
@@ -118,6 +132,29 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
         "close_seconds": phases[1] - phases[0] if phases else 0.0,
         "sorted_ms": [round(_percentile(lags, step / 100), 4) for step in range(101)],
     }
+
+
+@contextmanager
+def _beside(spec: dict[str, Any]) -> Iterator[None]:
+    """Let another process track as long as the block lasts; both begin at the same time."""
+    if not spec["beside"]:
+        yield
+        return
+    other = {**spec, "beside": False, "tracked": True, "announce": True}
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.lag"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(json.dumps(other))
+        process.stdin.close()
+        for line in process.stdout:
+            if line.strip() == _BEGUN:
+                break
+        yield
+        process.stdout.read()
 
 
 def _spool(spec: dict[str, Any]) -> dict[str, Any]:
@@ -142,6 +179,8 @@ def run(servers: Servers, *, samples: int = 5, seconds: float = 4.0) -> dict[str
                 "tracked": situation.tracked,
                 "warm": situation.warm,
                 "s3": situation.s3,
+                "beside": situation.beside,
+                "announce": False,
                 "seconds": seconds,
                 "servers": dict(servers),
             }

@@ -319,6 +319,7 @@ def _variant(option: str, choice: str) -> Callable[[], Tracer]:
 
 BASE = "no handler"
 EMPTY = "empty async handler"
+EMPTY_SYNC = "empty sync handler"
 INLINE = "empty inline handler"
 OURS = "asynctrack"
 
@@ -338,7 +339,7 @@ PEERS: dict[str, Callable[[], Tracer]] = {
 }
 TRACERS: dict[str, Callable[[], Tracer]] = {
     **CORE,
-    "empty sync handler": lambda: Empty("sync"),
+    EMPTY_SYNC: lambda: Empty("sync"),
     **VARIANTS,
     **PEERS,
 }
