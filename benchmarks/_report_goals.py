@@ -169,9 +169,10 @@ def _encoding_in_the_way(results: Results) -> str:
     return (
         "**Encode.** The floor is orjson on plain dictionaries. LangChain passes objects, for"
         " which orjson calls back into Python: with the shortest function there can be, one that"
-        f" returns an object's fields as they are, it is at {shown(rows[LEAST]['ratio'])} × already."
-        f" `encode` is at {shown(rows['encode']['ratio'])} ×: it leaves out empty fields, bounds how"
-        " much one event may hold before orjson walks it, tells NaN from null, and never raises."
+        " returns an object's fields as they are, it is at"
+        f" {shown(rows[LEAST]['ratio'])} × already. `encode` is at"
+        f" {shown(rows['encode']['ratio'])} ×: it leaves out empty fields, bounds how much one event"
+        " may hold before orjson walks it, tells NaN from null, and never raises."
         " The sustained rate rests on the same."
     )
 
