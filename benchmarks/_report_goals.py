@@ -171,8 +171,8 @@ def _encoding_in_the_way(results: Results) -> str:
         " which orjson calls back into Python: with the shortest function there can be, one that"
         " returns an object's fields as they are, it is at"
         f" {shown(rows[LEAST]['ratio'])} × already. `encode` is at"
-        f" {shown(rows['encode']['ratio'])} ×: it leaves out empty fields, bounds how much one event"
-        " may hold before orjson walks it, tells NaN from null, and never raises."
+        f" {shown(rows['encode']['ratio'])} ×: it leaves out empty fields, bounds how much one"
+        " event may hold before orjson walks it, tells NaN from null, and never raises."
         " The sustained rate rests on the same."
     )
 
