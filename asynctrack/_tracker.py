@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from asynctrack._backends._local import LocalBackend
     from asynctrack._backends._protocol import Backend
     from asynctrack._callback import AsyncHandler, SyncHandler
+    from asynctrack._flush import Flush
     from asynctrack._pipeline import Pipeline
-    from asynctrack._sink import Flush, Sink
+    from asynctrack._sink import Sink
 
 logger = logging.getLogger("asynctrack")
 
@@ -304,7 +305,7 @@ class Tracker:
 
     def _time_limit(self) -> tuple[str, float]:
         """Return the option that ended the closing, and its seconds."""
-        if self._pipeline.worker.gave_up:
+        if self._pipeline.worker.closing.gave_up:
             return "close_patience", self._options.close_patience
         return "close_timeout", self._options.close_timeout
 
