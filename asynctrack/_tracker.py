@@ -278,7 +278,7 @@ class Tracker:
         recorder = self._pipeline.recorder
         parameters, points = recorder.unwritten
         manifest = (
-            f"the manifest, {recorder.manifest_uri},"
+            f"the manifest, {recorder.manifest.uri},"
             if self._pipeline.backend.located
             else "the manifest"
         )
@@ -291,11 +291,11 @@ class Tracker:
                 self._pipeline.backend.run,
                 *self._time_limit(),
                 f"Parameters and the metrics' sums are in {manifest.rstrip(',')}."
-                if recorder.manifest_stored
+                if recorder.manifest.complete
                 else f"Those of log_parameters and log_metric are in the events; {manifest} could"
                 " not be stored either.",
             )
-        elif not recorder.manifest_stored and not (statistics.spooled or statistics.pending):
+        elif not recorder.manifest.complete and not (statistics.spooled or statistics.pending):
             logger.warning(
                 "asynctrack could not store %s within %s=%g seconds. All events are where they"
                 " belong; `asynctrack verify` and the list of Runs lack what it says of them.",
