@@ -24,6 +24,7 @@ from asynctrack._delivery import Delivery
 from asynctrack._format import MEDIA_TYPE
 from asynctrack._gate import Flow, Gate
 from asynctrack._keeper import Keeper
+from asynctrack._leftovers import Leftovers
 from asynctrack._notices import Notices
 from asynctrack._observe import Observations
 from asynctrack._options import Options, compile_redact
@@ -171,6 +172,25 @@ class Pipeline:
             metric_points_unsent=recorded.points_refused
             + recorded.points_left
             + self._observations.points_skipped,
+        )
+
+    def leftovers(self) -> Leftovers:
+        """Return what is not delivered or written; to be asked when the worker has ended."""
+        options, backend, recorder = self._options, self.backend, self.recorder
+        limit = ("close_timeout", options.close_timeout)
+        if self.worker.closing.gave_up:
+            limit = ("close_patience", options.close_patience)
+        parameters, points = recorder.unwritten
+        return Leftovers(
+            run=backend.run,
+            statistics=self.statistics(),
+            spool=None if self.keeper is None else self.keeper.path,
+            parameters=parameters,
+            points=points,
+            manifest=recorder.manifest.uri if backend.located else None,
+            manifest_complete=recorder.manifest.complete,
+            limit=limit,
+            close_timeout=options.close_timeout,
         )
 
     def _make_keeper(self, notices: Notices) -> Keeper:
