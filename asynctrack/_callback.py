@@ -20,7 +20,8 @@ from langchain_core.callbacks.base import AsyncCallbackHandler, BaseCallbackHand
 from asynctrack._capture import SHEDDABLE
 
 if TYPE_CHECKING:
-    from asynctrack._sink import Flush, Sink
+    from asynctrack._flush import Flush
+    from asynctrack._sink import Sink
     from asynctrack._statistics import Statistics
 
 

@@ -16,20 +16,28 @@ from typing import Any
 import anyio
 
 from asynctrack._backends._protocol import Backend
+from asynctrack._backends._protocol import Store as ObjectStore
 from asynctrack._batch import CutPolicy
 from asynctrack._buffer import Buffer
 from asynctrack._capture import Capture
+from asynctrack._delivery import Delivery
+from asynctrack._format import MEDIA_TYPE
+from asynctrack._gate import Flow, Gate
 from asynctrack._keeper import Keeper
+from asynctrack._leftovers import Leftovers
 from asynctrack._notices import Notices
 from asynctrack._observe import Observations
 from asynctrack._options import Options, compile_redact
 from asynctrack._record import Recorder
 from asynctrack._redact import Redactor
+from asynctrack._retry import RetryPolicy
 from asynctrack._share import run_share
 from asynctrack._sink import Sink
 from asynctrack._spool_layout import default_spool_dir
 from asynctrack._statistics import Statistics
 from asynctrack._store import Store
+from asynctrack._takeover import Replayer
+from asynctrack._upload import MAX_BACKOFF, Uploader
 from asynctrack._worker import Worker
 
 
@@ -84,17 +92,48 @@ class Pipeline:
             monotonic=monotonic,
             uniform=uniform,
         )
-        self.worker = Worker(
+        gate = Gate(Flow(options.upload_concurrency), monotonic=monotonic, uniform=uniform)
+
+        def make_uploader(store: ObjectStore) -> Uploader:
+            return Uploader(
+                store=store,
+                media_type=MEDIA_TYPE,
+                notices=notices,
+                gate=gate,
+                policy=RetryPolicy(cap=MAX_BACKOFF),
+                uniform=uniform,
+            )
+
+        self.delivery = Delivery(
             writer_id=self.writer_id,
+            buffer=self.buffer,
+            uploader=make_uploader(backend),
+            recorder=self.recorder,
+            keeper=self.keeper,
+            notices=notices,
+            compression=options.compression,
+        )
+        self.replayer: Replayer | None = None
+        if self.keeper is not None:
+            self.replayer = Replayer(
+                spool_dir=self.keeper.spool_dir,
+                writer_id=self.writer_id,
+                backend=backend,
+                make_uploader=make_uploader,
+                notices=notices,
+            )
+        self.worker = Worker(
             buffer=self.buffer,
             backend=backend,
             recorder=self.recorder,
             notices=notices,
             policy=CutPolicy(options.max_delay),
-            compression=options.compression,
+            delivery=self.delivery,
             concurrency=options.upload_concurrency,
+            gate=gate,
             close_patience=options.close_patience,
             keeper=self.keeper,
+            replayer=self.replayer,
             monotonic=monotonic,
             uniform=uniform,
         )
@@ -110,7 +149,7 @@ class Pipeline:
             block_timeout=options.block_timeout,
             statistics=self.statistics,
         )
-        self.worker.abandon_open = self.sink.abandon_open
+        self.worker.closing.abandon_open = self.sink.abandon_open
 
     def statistics(self) -> Statistics:
         """Return a frozen snapshot of all counters."""
@@ -124,15 +163,34 @@ class Pipeline:
             dead_lettered=counts.dead_lettered,
             dropped=counts.dropped,
             waiting_bytes=counts.waiting_bytes,
-            artifacts=self.worker.artifacts,
-            bytes_delivered=self.worker.bytes_delivered,
-            retries=self.worker.retries,
-            replayed=self.worker.replayed,
+            artifacts=self.delivery.artifacts,
+            bytes_delivered=self.delivery.bytes_delivered,
+            retries=self.delivery.retries,
+            replayed=self.replayer.events if self.replayer else 0,
             run_updates=recorded.updates,
             metric_points=recorded.points,
             metric_points_unsent=recorded.points_refused
             + recorded.points_left
             + self._observations.points_skipped,
+        )
+
+    def leftovers(self) -> Leftovers:
+        """Return what is not delivered or written; to be asked when the worker has ended."""
+        options, backend, recorder = self._options, self.backend, self.recorder
+        limit = ("close_timeout", options.close_timeout)
+        if self.worker.closing.gave_up:
+            limit = ("close_patience", options.close_patience)
+        parameters, points = recorder.unwritten
+        return Leftovers(
+            run=backend.run,
+            statistics=self.statistics(),
+            spool=None if self.keeper is None else self.keeper.path,
+            parameters=parameters,
+            points=points,
+            manifest=recorder.manifest.uri if backend.located else None,
+            manifest_complete=recorder.manifest.complete,
+            limit=limit,
+            close_timeout=options.close_timeout,
         )
 
     def _make_keeper(self, notices: Notices) -> Keeper:

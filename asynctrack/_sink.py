@@ -6,7 +6,7 @@ import asyncio
 import math
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import TimeoutError as ThreadTimeout
 from typing import Any, Final, Protocol
@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 from asynctrack import _payload
 from asynctrack._buffer import AsyncWaiter, Buffer, ThreadWaiter
 from asynctrack._capture import Capture
+from asynctrack._flush import Flush
 from asynctrack._notices import Notices
 from asynctrack._observe import Observations
 from asynctrack._spans import OpenSpan
@@ -22,38 +23,6 @@ from asynctrack._statistics import Statistics
 SPOOL_WAIT: Final = 5.0
 """Seconds that a callback waits at the most, with memory full, for a disk that has not refused to
 take more: it takes a millisecond, unless the worker or the disk is held up."""
-
-
-class Flush:
-    """A flush under way; may be awaited in any event loop or waited for in any thread."""
-
-    def __init__(self, future: ThreadFuture[bool]) -> None:
-        self._future = future
-
-    def __await__(self) -> Generator[Any, None, bool]:
-        return self.as_future().__await__()
-
-    def as_future(self) -> asyncio.Future[bool]:
-        """Return it as a future of the running event loop."""
-        return asyncio.wrap_future(self._future)
-
-    def done(self) -> bool:
-        """Tell whether it has ended."""
-        return self._future.done()
-
-    def result(self, timeout: float | None = None) -> bool:
-        """Wait in this thread.
-
-        Args:
-            timeout: The longest to wait, in seconds; None waits as long as it takes.
-
-        Returns:
-            Whether everything is delivered; False when the time is over first.
-        """
-        try:
-            return self._future.result(timeout)
-        except (TimeoutError, ThreadTimeout):  # two types until 3.10
-            return False
 
 
 class WorkerView(Protocol):

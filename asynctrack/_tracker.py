@@ -4,39 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import re
-import secrets
-import threading
 import time
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import TimeoutError as ThreadTimeout
 from concurrent.futures import wait as wait_for_futures
-from datetime import datetime, timezone
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from asynctrack import _exit
-from asynctrack._backends._run import looks_like_run, read_run
-from asynctrack._errors import OptionError, RunError, StateError
+from asynctrack._destination import backend_maker
+from asynctrack._errors import StateError
 from asynctrack._options import Options
+from asynctrack._prepare import prepare, prepare_to_await
 from asynctrack._progress import progress
 from asynctrack._signals import TerminationHandler
 from asynctrack._statistics import Statistics
-from asynctrack._turns import turns
 
 # Only what imports nothing: tracker(...) is called in the user's event loop. The stages are
 # imported by `_prepare`, in a thread where that matters.
 if TYPE_CHECKING:
-    from asynctrack._backends._local import LocalBackend
     from asynctrack._backends._protocol import Backend
     from asynctrack._callback import AsyncHandler, SyncHandler
+    from asynctrack._flush import Flush
     from asynctrack._pipeline import Pipeline
-    from asynctrack._sink import Flush, Sink
+    from asynctrack._sink import Sink
 
 logger = logging.getLogger("asynctrack")
 
@@ -45,8 +38,6 @@ SPOOL_READY: Final = 1.0
 it takes a millisecond, unless the disk hangs."""
 GRACE: Final = 0.5
 """Seconds beyond ``close_timeout`` after which a worker that does not end is left behind."""
-
-_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 State = Literal["new", "entering", "open", "closed"]
 _H = TypeVar("_H", "AsyncHandler", "SyncHandler")
@@ -87,8 +78,7 @@ class Tracker:
     async def __aenter__(self) -> AsyncHandler:
         self._claim()
         try:
-            if not _prepared:
-                await _in_thread(_prepare_to_await)
+            await prepare_to_await()
         except BaseException:
             self._state = "closed"
             raise
@@ -113,7 +103,7 @@ class Tracker:
 
     def __enter__(self) -> SyncHandler:
         self._claim()
-        _prepare()
+        prepare()
         from asynctrack._callback import SyncHandler
 
         self._open()
@@ -253,61 +243,7 @@ class Tracker:
             self._termination.uninstall()
         self._pipeline.buffer.close("close_timeout")
         self._pipeline.backend.mirror(self._pipeline.recorder.outdated())
-        statistics = self.statistics()
-        if statistics.spooled and self._pipeline.keeper is not None:
-            logger.warning(
-                "asynctrack could not deliver %d of %d events to %s within %s=%g"
-                " seconds. They are on disk in %s; the next tracker on this machine that uses"
-                " this spool delivers them, or `asynctrack spool replay`.",
-                statistics.spooled,
-                statistics.accepted,
-                self._pipeline.backend.run,
-                *self._time_limit(),
-                self._pipeline.keeper.path,
-            )
-        if statistics.pending:
-            logger.warning(
-                "asynctrack could not deliver %d of %d events to %s within close_timeout=%g"
-                " seconds: they are lost. Warnings above say what stood in the way; a larger"
-                " close_timeout gives it more time.",
-                statistics.pending,
-                statistics.accepted,
-                self._pipeline.backend.run,
-                self._options.close_timeout,
-            )
-        recorder = self._pipeline.recorder
-        parameters, points = recorder.unwritten
-        manifest = (
-            f"the manifest, {recorder.manifest_uri},"
-            if self._pipeline.backend.located
-            else "the manifest"
-        )
-        if parameters or points:
-            logger.warning(
-                "asynctrack could not write %d parameters and %d metric points into the Run %s"
-                " within %s=%g seconds. %s",
-                parameters,
-                points,
-                self._pipeline.backend.run,
-                *self._time_limit(),
-                f"Parameters and the metrics' sums are in {manifest.rstrip(',')}."
-                if recorder.manifest_stored
-                else f"Those of log_parameters and log_metric are in the events; {manifest} could"
-                " not be stored either.",
-            )
-        elif not recorder.manifest_stored and not (statistics.spooled or statistics.pending):
-            logger.warning(
-                "asynctrack could not store %s within %s=%g seconds. All events are where they"
-                " belong; `asynctrack verify` and the list of Runs lack what it says of them.",
-                manifest.rstrip(","),
-                *self._time_limit(),
-            )
-
-    def _time_limit(self) -> tuple[str, float]:
-        """Return the option that ended the closing, and its seconds."""
-        if self._pipeline.worker.gave_up:
-            return "close_patience", self._options.close_patience
-        return "close_timeout", self._options.close_timeout
+        self._pipeline.leftovers().tell(logger.warning)
 
     def after_fork(self) -> None:
         """Be another writer: in the child of a fork, where the parent's worker is not.
@@ -347,99 +283,4 @@ def make_tracker(run: Any, given: Mapping[str, Any]) -> Tracker:
         RunError: ``run`` is neither a Run nor a folder.
     """
     options = Options.resolve(given)
-    if isinstance(run, (str, os.PathLike)):
-        return Tracker(_local_backend(run, options), options)
-    if not looks_like_run(run):
-        raise RunError(f"tracker() takes a SageMaker Run or a folder, not {type(run).__qualname__}")
-    for option in ("experiment_name", "run_name"):
-        if given.get(option) is not None:
-            raise OptionError(option, given[option], "left out with a Run, which has its own name")
-    target = read_run(run)
-
-    def make_backend() -> Backend:
-        from asynctrack._backends._aws import AwsBackend
-
-        return AwsBackend(
-            run,
-            target,
-            bucket=options.bucket,
-            prefix=options.prefix,
-            connections=options.upload_concurrency,
-            put_options=options.s3_options,
-        )
-
-    return Tracker(make_backend, options)
-
-
-def _local_backend(given: str | os.PathLike[str], options: Options) -> Callable[[], LocalBackend]:
-    folder = Path(given)
-    if _SCHEME.match(os.fspath(given)):
-        raise OptionError(
-            "run",
-            os.fspath(given),
-            "a SageMaker Run, or the plain path of a folder; for S3 pass a Run",
-        )
-    if options.bucket is not None:
-        raise OptionError("bucket", options.bucket, "left out when tracking into a folder")
-    now = datetime.now(tz=timezone.utc)
-    name = options.run_name or f"run-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-    experiment = options.experiment_name or "default"
-
-    def make_backend() -> LocalBackend:
-        from asynctrack._backends._local import LocalBackend
-
-        return LocalBackend(folder, options.prefix or "", experiment, name)
-
-    return make_backend
-
-
-def _prepare() -> None:
-    """Import the stages and build what they search with: a quarter of a second, the first time."""
-    from asynctrack import (  # noqa: F401  # for the time it takes
-        _callback,
-        _pipeline,
-        _redact,
-    )
-    from asynctrack._backends import _aws, _local  # noqa: F401  # for the time it takes
-
-    _redact.prepare()
-
-
-def _prepare_to_await() -> None:
-    """Do the same for asynchronous use; anyio imports most of itself when it is first used."""
-    _prepare()
-    from asynctrack._offload import run_loop
-
-    run_loop(_enter_a_scope())
-    global _prepared
-    _prepared = True
-
-
-async def _enter_a_scope() -> None:
-    import anyio
-
-    with anyio.CancelScope(shield=True):
-        await asyncio.sleep(0)
-
-
-_prepared = False
-
-
-async def _in_thread(call: Callable[[], None]) -> None:
-    """Run what is slow in a thread that is nobody else's, neither the loop's nor a pool's."""
-    done: ThreadFuture[None] = ThreadFuture()
-
-    def run() -> None:
-        try:
-            with turns.taken():
-                call()
-        except BaseException as error:
-            done.set_exception(error)
-        else:
-            done.set_result(None)
-
-    try:
-        threading.Thread(target=run, name="asynctrack-prepare", daemon=True).start()
-    except RuntimeError:  # the interpreter ends
-        run()
-    await asyncio.wrap_future(done)
+    return Tracker(backend_maker(run, given, options), options)

@@ -12,6 +12,8 @@ from asynctrack._gate import Gate
 from asynctrack._notices import Notices
 from asynctrack._retry import RetryPolicy
 
+MAX_BACKOFF: Final = 10.0
+"""Seconds between two attempts at one artifact at the most: it resumes soon after an outage."""
 WARN_AFTER: Final = 3
 """Failed attempts at one artifact before the user is told; hiccups are not worth a warning."""
 

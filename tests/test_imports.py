@@ -125,9 +125,10 @@ def test_nothing_slow_is_imported_in_the_users_loop(tmp_path: Path) -> None:
     imported, compiled = shown.splitlines()
     assert set(ast.literal_eval(imported)) <= {
         "asynctrack._backends", "asynctrack._backends._run", "asynctrack._artifact",
-        "asynctrack._exit", "asynctrack._format", "asynctrack._importing", "asynctrack._options",
-        "asynctrack._progress", "asynctrack._turns",
-        "asynctrack._signals", "asynctrack._tracker",
+        "asynctrack._destination", "asynctrack._exit", "asynctrack._format",
+        "asynctrack._importing", "asynctrack._options",
+        "asynctrack._prepare", "asynctrack._progress", "asynctrack._signals", "asynctrack._tracker",
+        "asynctrack._turns",
     }  # fmt: skip
     assert compiled == "[]", "the rules of what is a secret are compiled in a thread"
 

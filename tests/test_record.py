@@ -202,7 +202,7 @@ def test_the_last_measurements_are_written(backend: RunFolder) -> None:
     asyncio.run(main())
     assert {point.name for point in backend.points} >= {"gen_ai.usage.input_tokens"}
     assert writer.counted.points_left == 0
-    assert writer.manifest_stored
+    assert writer.manifest.complete
 
 
 def test_a_manifest_that_failed_is_tried_again_in_time(
@@ -232,7 +232,7 @@ def test_a_manifest_that_failed_is_tried_again_in_time(
     asyncio.run(main())
     assert len(tries) == 3
     assert tries[1] - tries[0] >= 1.0
-    assert writer.manifest_stored
+    assert writer.manifest.complete
 
 
 def test_keys_the_users_run_will_send_are_not_used(backend: RunFolder) -> None:

@@ -1,0 +1,139 @@
+"""One piece on its way: batch, artifact, receipt; and what is told and kept where one is refused.
+
+What is too large is halved until it passes. What the backend refuses for good is buried in the
+spool, with the reason, and counted.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from asynctrack._artifact import Batch
+from asynctrack._buffer import Buffer
+from asynctrack._encode import encode_batch, split_batch
+from asynctrack._errors import PermanentError
+from asynctrack._keeper import Keeper
+from asynctrack._notices import Notices
+from asynctrack._record import Recorder
+from asynctrack._store import MemoryPiece, SegmentPiece
+from asynctrack._upload import DeferredError, Uploader
+
+TOO_LARGE: Final = frozenset({"EntityTooLarge", "RequestEntityTooLarge", "413"})
+"""What S3 says of an object that is too large: its halves may pass."""
+
+
+class Delivery:
+    """Delivers pieces, several at a time.
+
+    Args:
+        writer_id: Who accepted the events.
+        buffer: Where they wait until they are settled.
+        uploader: Uploads artifacts.
+        recorder: Is told what was delivered and what was refused.
+        keeper: The spool, or None where there is none.
+        notices: Rate-limited warnings.
+        compression: How artifacts are compressed.
+    """
+
+    def __init__(
+        self,
+        *,
+        writer_id: str,
+        buffer: Buffer,
+        uploader: Uploader,
+        recorder: Recorder,
+        keeper: Keeper | None,
+        notices: Notices,
+        compression: str,
+    ) -> None:
+        self._writer_id = writer_id
+        self._buffer = buffer
+        self._uploader = uploader
+        self._recorder = recorder
+        self._keeper = keeper
+        self._notices = notices
+        self._compression = compression
+        self.artifacts = 0
+        self.bytes_delivered = 0
+        self.under_way = 0
+        """Bytes of the artifacts that are being uploaded."""
+
+    @property
+    def retries(self) -> int:
+        """Uploads tried again."""
+        return self._uploader.retries
+
+    async def attempt(self, piece: MemoryPiece | SegmentPiece, failures: int) -> int:
+        """Deliver a piece and settle it.
+
+        Args:
+            piece: What to deliver.
+            failures: Attempts at it that have failed before.
+
+        Returns:
+            0; or, where it has to wait for a retry, how often it has failed.
+        """
+        last_seq = piece.first_seq + piece.events - 1
+        try:
+            batch = Batch(self._writer_id, piece.first_seq, last_seq, piece.raw())
+        except OSError as error:
+            self._notices.warn(
+                "lost",
+                f"asynctrack's spool was removed or damaged by others ({error}): {piece.events}"
+                f" events (seq {piece.first_seq} to {last_seq}) are lost. They are counted as"
+                " dead_lettered.",
+            )
+            self._recorder.refused(piece.first_seq, last_seq)
+            lost = piece.events
+        else:
+            if isinstance(piece, SegmentPiece) and self._keeper is not None:
+                await self._keeper.unmap(piece)
+            try:
+                refused = await self._upload(batch, failures, deferrable=True)
+            except DeferredError as deferred:
+                return deferred.failures
+            if isinstance(piece, SegmentPiece) and self._keeper is not None:
+                buried = [await self._keeper.bury(part, str(why)) for part, why in refused]
+                if all(buried):
+                    await self._keeper.settled(piece)
+            for part, why in refused:
+                self._recorder.refused(part.first_seq, part.last_seq)
+                self._tell_refused(part, why)
+            lost = sum(_events(part) for part, _ in refused)
+        self._buffer.settle(piece, refused=lost)
+        return 0
+
+    async def _upload(
+        self, batch: Batch, failures: int = 0, *, deferrable: bool = False
+    ) -> list[tuple[Batch, PermanentError]]:
+        """Upload a batch, in halves where it is too large; return what is refused for good."""
+        artifact = encode_batch(batch, self._compression)
+        self.under_way += len(artifact.content)
+        try:
+            receipt = await self._uploader.upload(
+                artifact, failures=failures, deferrable=deferrable
+            )
+        except PermanentError as error:
+            if error.code not in TOO_LARGE or _events(batch) == 1:
+                return [(batch, error)]
+            first, second = split_batch(batch)
+            return [*await self._upload(first), *await self._upload(second)]
+        finally:
+            self.under_way -= len(artifact.content)
+        self._recorder.delivered(receipt)
+        self.artifacts += 1
+        self.bytes_delivered += receipt.bytes
+        return []
+
+    def _tell_refused(self, part: Batch, error: PermanentError) -> None:
+        where = "They are lost." if self._keeper is None else f"They are in {self._keeper.path}."
+        self._notices.warn(
+            f"refused:{error.code}",
+            f"asynctrack could not upload {_events(part)} events (seq {part.first_seq} to"
+            f" {part.last_seq}): the backend refuses the object for good ({error}). They are"
+            f" counted as dead_lettered. {where}",
+        )
+
+
+def _events(batch: Batch) -> int:
+    return batch.last_seq - batch.first_seq + 1

@@ -1,0 +1,87 @@
+"""What was not delivered or written when a tracker closed: where it is, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from asynctrack._statistics import Statistics
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """What was not delivered or written by the end.
+
+    Attributes:
+        run: The Run's name.
+        statistics: All counters.
+        spool: Where the writer's spooled events are, or None where there is no spool.
+        parameters: Parameters that the Run lacks.
+        points: Metric points that it lacks.
+        manifest: Where the manifest is or would be, or None where that is not known.
+        manifest_complete: Whether it says all there is to say.
+        limit: The option that ended the closing, and its seconds.
+        close_timeout: The longest time for closing, in seconds.
+    """
+
+    run: str
+    statistics: Statistics
+    spool: Path | None
+    parameters: int
+    points: int
+    manifest: str | None
+    manifest_complete: bool
+    limit: tuple[str, float]
+    close_timeout: float
+
+    def tell(self, warn: Callable[..., None]) -> None:
+        """Warn of it; says nothing where nothing is left.
+
+        Args:
+            warn: Takes a template and its arguments, as ``logger.warning``.
+        """
+        statistics = self.statistics
+        if statistics.spooled and self.spool is not None:
+            warn(
+                "asynctrack could not deliver %d of %d events to %s within %s=%g"
+                " seconds. They are on disk in %s; the next tracker on this machine that uses"
+                " this spool delivers them, or `asynctrack spool replay`.",
+                statistics.spooled,
+                statistics.accepted,
+                self.run,
+                *self.limit,
+                self.spool,
+            )
+        if statistics.pending:
+            warn(
+                "asynctrack could not deliver %d of %d events to %s within close_timeout=%g"
+                " seconds: they are lost. Warnings above say what stood in the way; a larger"
+                " close_timeout gives it more time.",
+                statistics.pending,
+                statistics.accepted,
+                self.run,
+                self.close_timeout,
+            )
+        manifest = "the manifest" if self.manifest is None else f"the manifest, {self.manifest}"
+        comma = "" if self.manifest is None else ","
+        if self.parameters or self.points:
+            warn(
+                "asynctrack could not write %d parameters and %d metric points into the Run %s"
+                " within %s=%g seconds. %s",
+                self.parameters,
+                self.points,
+                self.run,
+                *self.limit,
+                f"Parameters and the metrics' sums are in {manifest}."
+                if self.manifest_complete
+                else f"Those of log_parameters and log_metric are in the events; {manifest}{comma}"
+                " could not be stored either.",
+            )
+        elif not self.manifest_complete and not (statistics.spooled or statistics.pending):
+            warn(
+                "asynctrack could not store %s within %s=%g seconds. All events are where they"
+                " belong; `asynctrack verify` and the list of Runs lack what it says of them.",
+                manifest,
+                *self.limit,
+            )
