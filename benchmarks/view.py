@@ -63,14 +63,28 @@ const page = {
 };
 window.page = page;
 const began = performance.now();
-let acted = false;
+// What does not come, or fails, is told with what is there instead: a timeout says nothing.
+const failed = (why) =>
+  done(`${why}; at ${location.hash}: ${document.body.innerText.slice(0, 2000)}`);
 const step = () => {
-  if (acted && shown(page)) requestAnimationFrame(() => done(performance.now() - began));
-  else requestAnimationFrame(step);
+  const took = performance.now() - began;
+  if (took > 10_000) failed("did not come in 10 s");
+  else if (shown(page)) requestAnimationFrame(() => done(performance.now() - began));
+  else requestAnimationFrame(attempt);
 };
-run(page);
-acted = true;
-step();
+const attempt = () => {
+  try {
+    step();
+  } catch (error) {
+    failed(String(error));
+  }
+};
+try {
+  run(page);
+  attempt();
+} catch (error) {
+  failed(String(error));
+}
 """
 
 # The frame in which the runs are first seen, from the start of the navigation.
@@ -291,8 +305,10 @@ def prefer(*roots: int) -> int:
 
 
 def _do(page: Page, act: str, expected: str) -> float:
-    milliseconds: float = page.driver.execute_async_script(_MEASURE, act, expected)  # type: ignore[no-untyped-call]
-    return milliseconds / 1e3
+    took: float | str = page.driver.execute_async_script(_MEASURE, act, expected)  # type: ignore[no-untyped-call]
+    if isinstance(took, str):
+        raise RuntimeError(f"after {act}, {expected}: {took}")
+    return took / 1e3
 
 
 def _third(label: str) -> str:

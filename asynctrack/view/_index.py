@@ -13,6 +13,7 @@ from typing import Any, Final
 from asynctrack._reading import _tables
 from asynctrack._reading._database import CONFIG
 
+from ._question import GivenUpError, asked
 from ._rows import SPAN_COLUMNS, TRACE_COLUMNS, Row
 
 _TABLES: Final = {"traces": TRACE_COLUMNS, "spans": SPAN_COLUMNS}
@@ -37,7 +38,7 @@ class Index:
     """
 
     def __init__(self) -> None:
-        duckdb = _tables.load("asynctrack view", "duckdb")
+        self._duckdb = duckdb = _tables.load("asynctrack view", "duckdb")
         self._pyarrow = _tables.load("asynctrack view", "pyarrow")
         # mkdtemp: readable and writable for its owner only.
         self._folder = tempfile.TemporaryDirectory(
@@ -112,9 +113,10 @@ class Index:
                 name = f"matches_{next(self._numbers)}"
                 self.query(f"CREATE TABLE {name} AS {sql}", values)
                 self._matches[key] = name
-                while len(self._matches) > SEARCHES:
-                    oldest = self._matches.pop(next(iter(self._matches)))
-                    self.query(f"DROP TABLE IF EXISTS {oldest}")
+            while len(self._matches) > SEARCHES:
+                oldest = next(iter(self._matches))
+                self.query(f"DROP TABLE IF EXISTS {self._matches[oldest]}")
+                del self._matches[oldest]
             return self._matches[key]
 
     def query(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
@@ -123,17 +125,27 @@ class Index:
         Args:
             sql: The query; nothing that was logged or asked for is ever part of it.
             values: Its values.
+
+        Raises:
+            GivenUpError: Nobody waits any more for the answer to the question it belongs to.
         """
+        question = asked()
         with self._lock:
             if self._closed:
                 return []
             cursor = self._connection.cursor()
             self._reading.add(cursor)
         try:
+            if question is not None:
+                question.begin(cursor)
             cursor.execute(sql, values)
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        except self._duckdb.InterruptException as error:
+            raise GivenUpError from error
         finally:
+            if question is not None:
+                question.end(cursor)
             with self._lock:
                 self._reading.discard(cursor)
             cursor.close()

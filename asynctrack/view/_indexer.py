@@ -70,6 +70,7 @@ class Indexer:
         self._focus: str | None = None
         self._stopping = threading.Event()
         self._wake = threading.Event()
+        self._ready: Callable[[RunState], None] = lambda _: None
         self._thread = threading.Thread(target=self._run, name="asynctrack-view", daemon=True)
 
     @property
@@ -81,12 +82,14 @@ class Indexer:
         """Return a Run by its name in links."""
         return next((feed.state for feed in self._feeds if feed.state.id == id), None)
 
-    def start(self, found: list[Found]) -> None:
+    def start(self, found: list[Found], ready: Callable[[RunState], None] = lambda _: None) -> None:
         """Start the thread.
 
         Args:
             found: The Runs found so far.
+            ready: Told of each Run that has been read for the first time, in the thread.
         """
+        self._ready = ready
         self._add(found)
         self._located = self._clock()
         self._thread.start()
@@ -114,7 +117,10 @@ class Indexer:
                 self._rest()
                 continue
             try:
+                phase = feed.state.phase
                 feed.work(self._clock() + SLICE)
+                if feed.state.phase == "ready" != phase:
+                    self._ready(feed.state)
             except AsynctrackError as error:
                 feed.failed(f"{type(error).__name__}: {error}")
             except Exception as error:

@@ -41,6 +41,8 @@ SLICE: Final = 2_000_000
 """Characters of a long text that are sent together."""
 ANSWERS: Final = 200
 """Answers that are kept while their Run does not change."""
+LARGE: Final = 5_000
+"""Traces from which on a Run's page is prepared before somebody opens it."""
 
 _RUN_SORTS: Final = ("started", "name", "traces", "failed", "p50", "p95", "tokens", "cost")
 
@@ -61,6 +63,7 @@ class Pages:
         self._title = title
         self._priced = priced
         self._answers: dict[tuple[Any, ...], tuple[int, Any]] = {}
+        self._totals: dict[int, tuple[int, Data | None]] = {}
         self._keeping = threading.Lock()
 
     def state(self, asked: Asked) -> Data:
@@ -77,6 +80,15 @@ class Pages:
             "run": self._run_state(asked["run"]) if asked.get("run") else None,
         }
 
+    def warm(self, run: RunState) -> None:
+        """Prepare what the page of a large Run shows first."""
+        if run.traces >= LARGE:
+            self._totals_of([run])
+            self._facets(run)
+            self._models(run)
+            self._overview(run, Filters())
+            _queries.components(self._index, [run.number])  # into memory
+
     def home(self, asked: Asked) -> Data:
         """Return the Runs of all experiments, or of one, in numbers."""
         runs = self._indexer.runs
@@ -84,7 +96,7 @@ class Pages:
         chosen = asked.get("experiment") or (experiments[0] if len(experiments) == 1 else None)
         words = asked.get("text", "").lower().split()
         rows = []
-        totals = _queries.totals(self._index, [run.number for run in runs])
+        totals = self._totals_of(runs)
         for run in runs:
             if chosen is not None and run.experiment != chosen:
                 continue
@@ -132,9 +144,7 @@ class Pages:
     def run(self, asked: Asked) -> Data:
         """Return a Run: its parameters and metrics, and what its traces can be filtered by."""
         run = self._run(asked)
-        facets = self._kept(
-            ("facets", run.number), run.version, lambda: _queries.facets(self._index, run.number)
-        )
+        facets = self._facets(run)
         models = self._models(run)
         return {
             **described(run),
@@ -179,7 +189,7 @@ class Pages:
         """Return two Runs side by side."""
         runs = [self._run({"run": asked.get(name, "")}) for name in ("a", "b")]
         numbers = [run.number for run in runs]
-        totals = _queries.totals(self._index, numbers)
+        totals = self._totals_of(runs)
         components = _queries.components(self._index, numbers)
         sides = []
         for run in runs:
@@ -285,6 +295,28 @@ class Pages:
             ("overview", run.number, filters),
             version,
             lambda: _queries.overview(self._index, run.number, filters, version),
+        )
+        return found
+
+    def _totals_of(self, runs: list[RunState]) -> dict[int, Data]:
+        """Return counts and percentiles of Runs; asked for anew of those that have changed."""
+        versions = {run.number: run.version for run in runs}
+        changed = [
+            number
+            for number, version in versions.items()
+            if number not in self._totals or self._totals[number][0] != version
+        ]
+        if changed:
+            found = _queries.totals(self._index, changed)
+            self._totals.update(
+                {number: (versions[number], found.get(number)) for number in changed}
+            )
+        kept = {number: self._totals[number][1] for number in versions}
+        return {number: totals for number, totals in kept.items() if totals is not None}
+
+    def _facets(self, run: RunState) -> Data:
+        found: Data = self._kept(
+            ("facets", run.number), run.version, lambda: _queries.facets(self._index, run.number)
         )
         return found
 

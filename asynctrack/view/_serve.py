@@ -57,10 +57,10 @@ def serve(
     listening = _listen(port)
     with closing(listening), closing(Index()) as index:
         indexer = Indexer(index, locate, _cost_by(prices), spool_dir)
-        indexer.start(locate())
+        pages = Pages(index, indexer, title, priced=prices is not None)
+        indexer.start(locate(), pages.warm)
         try:
             guard = Guard()
-            pages = Pages(index, indexer, title, priced=prices is not None)
             config = uvicorn.Config(
                 make_app(pages, guard),
                 access_log=False,

@@ -22,6 +22,7 @@ from starlette.routing import Route
 from asynctrack._errors import NotFoundError, OptionError
 
 from ._pages import Pages
+from ._question import GivenUpError, Question
 from ._security import HEADERS, Guard
 from ._shapes import as_json
 
@@ -57,7 +58,21 @@ def make_app(pages: Pages, guard: Guard) -> ASGIApp:
         if not limiter:  # one belongs to an event loop: it is made in it
             limiter.append(anyio.CapacityLimiter(QUESTIONS))
         asked = dict(request.query_params.items())
-        return await anyio.to_thread.run_sync(answer, asked, limiter=limiter[0])
+        question = Question()
+        failed: Exception | None = None
+        answered = None
+        async with anyio.create_task_group() as group:
+            group.start_soon(_watch, request, question)
+            try:
+                answered = await anyio.to_thread.run_sync(
+                    question.answer, answer, asked, limiter=limiter[0]
+                )
+            except Exception as error:  # raised below: not as one of a group
+                failed = error
+            group.cancel_scope.cancel()
+        if failed is not None:
+            raise failed
+        return answered
 
     def api(answer: Callable[[Mapping[str, str]], dict[str, Any]]) -> Callable[..., Any]:
         def encoded(asked: Mapping[str, str]) -> bytes:
@@ -160,7 +175,16 @@ def _guarded(app: ASGIApp, guard: Guard) -> ASGIApp:
     return guarded
 
 
+async def _watch(request: Request, question: Question) -> None:
+    """Give a question up when the page that asked it has gone, or asks another one."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    question.give_up()
+
+
 def _failed(error: Exception) -> Response:
+    if isinstance(error, GivenUpError):
+        return Response(status_code=499)  # nobody reads it
     if isinstance(error, NotFoundError):
         status, why = 404, str(error)
     elif isinstance(error, OptionError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,11 +18,14 @@ from asynctrack._reading._open import Found, locate_runs
 from asynctrack._reading._prices import cost_of, read_prices
 from asynctrack._reading._ranges import SeqSet
 from asynctrack._reading._trace import TraceBuilder
-from asynctrack.view import _queries
+from asynctrack.view import _pages, _queries
 from asynctrack.view._filters import Filters
 from asynctrack.view._index import Index
 from asynctrack.view._indexer import Indexer
 from asynctrack.view._news import PATIENCE, News
+from asynctrack.view._pages import Pages
+from asynctrack.view._progress import RunState
+from asynctrack.view._question import GivenUpError, Question
 from tests.read.making import RunFolder, event
 from tests.view import demo
 
@@ -144,9 +148,11 @@ def indexed(demo_place: Path) -> Iterator[tuple[Index, Indexer]]:
     index = Index()
     place = demo_place / "runs"
     indexer = Indexer(index, lambda: found(place), lambda span: cost_of(span, prices), None)
-    indexer.start(found(place))
-    wait_for(lambda: all(run.phase == "ready" for run in indexer.runs), indexer)
+    ready: list[RunState] = []
+    indexer.start(found(place), ready.append)
+    wait_for(lambda: len(ready) >= len(indexer.runs), indexer)
     yield index, indexer
+    assert ready == indexer.runs, "each is told once"
     indexer.stop()
     index.close()
     assert not index.path.exists()
@@ -233,3 +239,62 @@ def test_charts_hold_every_trace(indexed: tuple[Index, Indexer]) -> None:
             assert (
                 _queries.overview(index, run.number, filters)["totals"]["traces"] == one["traces"]
             )
+
+
+def test_a_large_run_is_prepared(
+    indexed: tuple[Index, Indexer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the page of a large run shows first is known before it is opened; small ones wait."""
+    index, indexer = indexed
+    asked: list[str] = []
+    for name in ("totals", "facets", "model_totals", "overview"):
+        question = getattr(_queries, name)
+
+        def noted(*given: Any, name: str = name, question: Any = question) -> Any:
+            asked.append(name)
+            return question(*given)
+
+        monkeypatch.setattr(_queries, name, noted)
+    run = indexer.runs[0]
+    pages = Pages(index, indexer, "demo", priced=True)
+    pages.warm(run)
+    assert asked == []
+    monkeypatch.setattr(_pages, "LARGE", run.traces)
+    pages.warm(run)
+    assert sorted(asked) == ["facets", "model_totals", "overview", "totals"]
+    asked.clear()
+    shown = pages.run({"run": run.id})
+    assert shown["facets"]["names"] and shown["models"]
+    assert pages.overview({"run": run.id})["totals"]["traces"] == run.traces
+    assert asked == []
+    assert pages.home({})["count"] == len(indexer.runs)
+    run.changed()
+    assert pages.home({})["count"] == len(indexer.runs)
+    assert asked == ["totals", "totals"], "of the others; then of what has changed"
+
+
+def test_a_question_that_is_given_up(indexed: tuple[Index, Indexer]) -> None:
+    """Nobody works on for a page that does not wait; other questions are answered all the same."""
+    index, _ = indexed
+    question = Question()
+    endless = "SELECT count(*) AS n FROM range(10_000_000) a, range(10_000_000) b WHERE a + b = 1"
+    raised: list[type[Exception]] = []
+
+    def ask() -> None:
+        try:
+            question.answer(index.query, endless)
+        except GivenUpError as error:
+            raised.append(type(error))
+
+    working = threading.Thread(target=ask)
+    working.start()
+    until = time.monotonic() + 20
+    while working.is_alive():
+        assert time.monotonic() < until
+        assert index.query("SELECT 1 AS one") == [{"one": 1}]
+        question.give_up()
+        working.join(0.02)
+    assert raised == [GivenUpError]
+    with pytest.raises(GivenUpError):
+        question.answer(index.query, "SELECT 1 AS one")
+    assert Question().answer(index.query, "SELECT 1 AS one") == [{"one": 1}]

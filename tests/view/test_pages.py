@@ -117,7 +117,7 @@ def test_search_and_filters(page: Page) -> None:
     Select(page.all('[aria-label="outcome"]')[0]).select_by_value("")
     Select(page.all('[aria-label="any name"]')[0]).select_by_value("look_up_order")
     page.wait(lambda: 50 <= int(count(page).split()[0]) < 60, "those that used the tool")
-    slower, tokens = page.all('.filters input[type="number"]')
+    slower, _, tokens = page.all('.filters input[type="number"]')
     slower.send_keys("2")
     page.wait(lambda: 0 < int(count(page).split()[0]) < 50, "slow ones with the tool")
     assert all(float(row.split()[0]) >= 2 for row in page.texts(".traces td.latency"))
@@ -273,6 +273,72 @@ def test_keyboard(page: Page) -> None:
         page.press(Keys.TAB)
         reached.add(page.run("const at = document.activeElement; return at.innerText || at.type"))
     assert {"v1-baseline", "checkbox", "search", "p95"} <= reached
+
+
+def test_ranges_are_chosen_by_keyboard(page: Page) -> None:
+    """Times and latencies are chosen, and given up again, without a mouse."""
+    open_run(page)
+    times = page.run(
+        "return [...document.querySelectorAll('.traces td.time')].map((one) => one.title)"
+    )
+    since, until = times[40], times[10]
+    assert since < until
+
+    def reach(name: str) -> None:
+        for _ in range(20):
+            if (
+                page.run("const at = document.activeElement; return at.name || at.innerText")
+                == name
+            ):
+                return
+            page.press(Keys.TAB)
+        raise AssertionError(f"{name} is not reached")
+
+    def type_time(when: str) -> None:
+        day, clock = when.split()
+        year, month, date = day.split("-")
+        hour, minute, second = clock.split(":")
+        noon = "PM" if int(hour) >= 12 else "AM"
+        page.press(
+            month,
+            date,
+            year,
+            Keys.ARROW_RIGHT,
+            f"{(int(hour) - 1) % 12 + 1:02}",
+            minute,
+            second,
+            noon,
+        )
+
+    page.press("/")
+    reach("since")
+    type_time(since)
+    page.press(Keys.ENTER)
+    later = sum(one >= since for one in times)
+    page.wait(lambda: count(page) == f"{later} matching traces", f"{later} started then or later")
+    reach("until")
+    type_time(until)
+    page.press(Keys.TAB)
+    between = sum(since <= one < until for one in times)
+    page.wait(lambda: count(page) == f"{between} matching traces", f"{between} started before")
+    reach("any time ✕")
+    page.press(Keys.SPACE)
+    page.wait(lambda: count(page) == "220 traces", "at any time")
+    assert page.run("return document.querySelector('[name=since]').value") == ""
+    page.press("/")
+    reach("faster")
+    page.press("1.9")
+    page.wait(
+        lambda: (
+            "faster=1.9"
+            in page.run("return document.querySelector('[data-shown]')?.dataset.shown ?? ''")
+        ),
+        "the fast ones",
+    )
+    assert 0 < int(count(page).split()[0]) < 220
+    assert all(
+        "ms" in row or float(row.split()[0]) <= 1.9 for row in page.texts(".traces td.latency")
+    )
 
 
 @pytest.mark.parametrize("width", [1280, 800])

@@ -4,18 +4,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import re
 import signal
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from asynctrack.view._question import GivenUpError
+from asynctrack.view._question import asked as asked_question
 from asynctrack.view._security import Guard
-from asynctrack.view._server import shipped_files
+from asynctrack.view._server import make_app, shipped_files
 from tests.read.making import RunFolder, event
 from tests.view.serving import Viewer, viewer
 
@@ -218,3 +223,47 @@ def test_it_leaves_nothing(tmp_path: Path, ending: signal.Signals) -> None:
             assert shown.process.wait(20) == 0
         assert shown.errors().strip() == "Stopped."
     assert list(scratch.iterdir()) == []
+
+
+def test_a_page_that_goes_gives_its_question_up() -> None:
+    """What a browser asks for and does not wait for is worked on no longer."""
+    guard = Guard()
+    given_up = []
+
+    class Slow:
+        def __getattr__(self, name: str) -> Any:
+            return self.answer
+
+        def answer(self, asked: Any) -> Any:
+            question = asked_question()
+            assert question is not None
+            until = time.monotonic() + 20
+            while not question.given_up:
+                assert time.monotonic() < until
+            given_up.append(asked["text"])
+            raise GivenUpError
+
+    app = make_app(Slow(), guard)  # type: ignore[arg-type]  # for it
+    messages = [{"type": "http.request"}, {"type": "http.disconnect"}]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    host = (b"host", b"127.0.0.1")
+    headers = [host, (b"cookie", guard.set_cookie().partition(";")[0].encode())]
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": f"{guard.place}api/traces",
+        "root_path": "",
+        "query_string": b"text=fish",
+        "headers": headers,
+        "http_version": "1.1",
+    }
+    asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]  # as it is
+    assert given_up == ["fish"]
+    assert sent[0]["status"] == 499

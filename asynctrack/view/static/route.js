@@ -1,5 +1,5 @@
 // Where we are: the part of the address after #, which no server ever sees.
-import { useEffect, useState } from "./lib.js";
+import { useLayoutEffect, useState } from "./lib.js";
 import { query } from "./api.js";
 
 export function here(path, parameters = {}) {
@@ -27,19 +27,21 @@ export function readRoute(hash) {
   const asked = Object.fromEntries(new URLSearchParams(text));
   const [kind, id, what, trace] = path.split("/").map(decoded);
   if (kind === "run" && id && what === "trace" && trace) {
-    return { page: "trace", run: id, trace, asked, up: here(["run", id], asked.back ? Object.fromEntries(new URLSearchParams(asked.back)) : {}) };
+    return { hash, page: "trace", run: id, trace, asked, up: here(["run", id], asked.back ? Object.fromEntries(new URLSearchParams(asked.back)) : {}) };
   }
-  if (kind === "run" && id) return { page: "run", run: id, asked, up: "#/" };
-  if (kind === "compare") return { page: "compare", asked, up: "#/" };
-  if (kind === "experiment" && id) return { page: "home", experiment: id, asked, up: "#/" };
-  return { page: "home", asked };
+  if (kind === "run" && id) return { hash, page: "run", run: id, asked, up: "#/" };
+  if (kind === "compare") return { hash, page: "compare", asked, up: "#/" };
+  if (kind === "experiment" && id) return { hash, page: "home", experiment: id, asked, up: "#/" };
+  return { hash, page: "home", asked };
 }
 
 export function useRoute() {
   const [route, setRoute] = useState(() => readRoute(location.hash));
-  useEffect(() => {
+  // Before the page is drawn, and once at the start: no change goes by unseen.
+  useLayoutEffect(() => {
     const changed = () => setRoute(readRoute(location.hash));
     window.addEventListener("hashchange", changed);
+    if (location.hash !== route.hash) changed();
     return () => window.removeEventListener("hashchange", changed);
   }, []);
   return route;

@@ -1,15 +1,14 @@
 // The run page: its traces, searched and filtered; live while it is being written.
-import { html, useEffect, useRef, useState } from "./lib.js";
+import { html, useMemo, useRef, useState } from "./lib.js";
 import { useAnswer } from "./api.js";
 import { Histogram, Timeline } from "./charts.js";
-import { date, dollars, number, percent, seconds, short, time, when } from "./format.js";
+import { dollars, number, seconds, short, time, when } from "./format.js";
+import { FILTERS, Filters } from "./filters.js";
 import { Crumbs, Failed, Pager, State, Status, Totals, useChoice } from "./parts.js";
-import { go, here } from "./route.js";
-import { Line, plainly } from "./text.js";
+import { go, here, readRoute } from "./route.js";
+import { Line } from "./text.js";
 
-const FILTERS = ["text", "name", "tag", "model", "status", "slower", "faster", "tokens", "since", "until"];
 const SORTS = { newest: "newest first", oldest: "oldest first", slowest: "slowest first", fastest: "fastest first", tokens: "most tokens first", cost: "most expensive first", spans: "most spans first" };
-const PAUSE = 40;
 
 export function Run({ route, state }) {
   const { asked } = route;
@@ -23,12 +22,22 @@ export function Run({ route, state }) {
   const traces = useAnswer("traces", shown, moves ? version : 0);
   const overview = useAnswer("overview", { run: route.run, ...filters }, version);
   const [chosen, choose] = useState(null);
+  // What an answer made stays as it is until the next one: drawing it anew takes time.
+  const back = useRef("");
+  if (traces.fresh) back.current = new URLSearchParams(Object.entries(asked)).toString();
   const rows = traces.answer?.traces ?? [];
   const link = (change) => here(["run", route.run], { ...asked, page: null, ...change });
-  const set = (change, replace = false) => go(link(change), { replace });
-  const back = new URLSearchParams(Object.entries(asked)).toString();
-  const open = (row) => here(["run", route.run, "trace", row.trace_id], { writer: row.writer_id, back });
+  // Changed is the address as it is by then; one that was left is not called back.
+  const set = (change, replace = false) => {
+    const now = readRoute(location.hash);
+    if (now.page === "run" && now.run === route.run) go(here(["run", route.run], { ...now.asked, page: null, ...change }), { replace });
+  };
+  const open = (row) => here(["run", route.run, "trace", row.trace_id], { writer: row.writer_id, back: back.current });
   useChoice(rows.length, chosen, choose, { open: (n) => go(open(rows[n])) });
+  const priced = run.answer?.priced;
+  const table = useMemo(() => html`<${Table} rows=${rows} chosen=${chosen} open=${open} priced=${priced} />`, [traces.answer, chosen, back.current, priced]);
+  const charts = useMemo(() => overview.answer && html`<${Charts} overview=${overview.answer} set=${set} />`, [overview.answer]);
+  const more = useMemo(() => run.answer && html`<${About} about=${run.answer} />`, [run.answer]);
   if (run.error && !run.answer) return html`<${Failed} error=${run.error} />`;
   if (!run.answer) return html`<p class="quiet">asking …</p>`;
   const about = run.answer;
@@ -43,64 +52,33 @@ export function Run({ route, state }) {
       <ul>${about.problems.map((text, n) => html`<li key=${n}><${Line} text=${text} /></li>`)}</ul></details>`}
     ${about.error && html`<p class="bad" role="alert"><${Line} text=${about.error} /></p>`}
     ${totals && html`<${Totals} totals=${totals} priced=${about.priced} />`}
-    <${Filters} asked=${asked} facets=${about.facets} priced=${about.priced} set=${set} />
+    <${Filters} asked=${asked} facets=${about.facets} set=${set} />
     ${error && html`<${Failed} error=${error} />`}
-    ${overview.answer && html`<div class="charts two">
-      <figure class="card"><figcaption>Latency <span class="quiet">drag to choose a range</span></figcaption>
-        <${Histogram} bins=${overview.answer.bins} perTen=${overview.answer.per_ten} onPick=${(from, to) => set({ slower: round(from), faster: round(to) })} /></figure>
-      <figure class="card"><figcaption>Traces over time <span class="quiet">drag to choose a time</span></figcaption>
-        <${Timeline} buckets=${overview.answer.buckets} count=${overview.answer.bucket_count} first=${totals.started} last=${totals.last}
-          onPick=${(since, until) => set({ since: since.toFixed(6), until: until.toFixed(6) })} /></figure></div>`}
-    <section class=${`card ${traces.fresh ? "" : "stale"}`} data-shown=${traces.fresh && overview.fresh ? location.hash : null}>
+    ${charts}
+    <section class=${`card ${traces.fresh ? "" : "stale"}`} data-shown=${traces.fresh && overview.fresh ? route.hash : null}>
       <div class="bar"><h2>${totals ? `${number(totals.traces)} ${filtered ? "matching " : ""}${totals.traces === 1 ? "trace" : "traces"}` : "traces"}</h2>
         ${filtered && html`<a href=${here(["run", route.run])}>clear all filters</a>`}
         <span class="grow"></span>
         <label>sort <select value=${asked.sort ?? "newest"} onChange=${(event) => set({ sort: event.target.value })}>
           ${about.sorts.filter((name) => name !== "cost" || about.priced).map((name) => html`<option key=${name} value=${name}>${SORTS[name] ?? name}</option>`)}</select></label></div>
-      <${Table} rows=${rows} chosen=${chosen} open=${open} priced=${about.priced} />
+      ${table}
       ${traces.answer && !rows.length && html`<p class="quiet empty">${filtered ? "no trace matches" : about.phase === "ready" ? "no trace yet" : "reading …"}</p>`}
       ${traces.answer && (page > 0 || traces.answer.more) && html`<${Pager} page=${page} more=${traces.answer.more}
         pages=${totals ? Math.max(1, Math.ceil(totals.traces / traces.answer.size)) : null} link=${(to) => link({ page: to || null })} />`}
     </section>
-    <${About} about=${about} />`;
+    ${more}`;
 }
 
-const cut = (text) => (text.length > 48 ? `${text.slice(0, 47)}…` : text);
 const round = (value) => Number(value.toPrecision(4));
 
-function Filters({ asked, facets, set, priced }) {
-  const timer = useRef(null);
-  const search = useRef(null);
-  // What is typed is shown at once, and asked for when the next key does not follow at once.
-  const typed = (name) => (event) => {
-    const { value } = event.target;
-    clearTimeout(timer.current);
-    timer.current = setTimeout(() => set({ [name]: value || null }, true), PAUSE);
-  };
-  // What was typed last must not call the page back that was left meanwhile.
-  useEffect(() => () => clearTimeout(timer.current), []);
-  useEffect(() => {
-    if (search.current && search.current !== document.activeElement) search.current.value = asked.text ?? "";
-  }, [asked.text]);
-  const choice = (name, title, values) => values.length > 0 && html`<select aria-label=${title} class=${asked[name] ? "set" : ""} value=${asked[name] ?? ""}
-      onChange=${(event) => set({ [name]: event.target.value || null })}>
-    <option value="">${title}</option>
-    ${asked[name] && !values.some((one) => one.value === asked[name]) && html`<option value=${asked[name]}>${plainly(asked[name]).slice(0, 60)}</option>`}
-    ${values.map((one) => html`<option key=${one.value} value=${one.value}>${cut(plainly(one.value))} (${number(one.traces)})</option>`)}</select>`;
-  const amount = (name, before, after, step) => html`<label class=${asked[name] ? "set" : ""}>${before} <input type="number" min="0" step=${step} value=${asked[name] ?? ""} onInput=${typed(name)} /> ${after}</label>`;
-  return html`<form class="filters card" role="search" onSubmit=${(event) => event.preventDefault()}>
-    <input ref=${search} type="search" aria-label="Search" autocomplete="off" spellcheck=${false} onInput=${typed("text")}
-      placeholder='search prompts, answers, errors, metadata; "words in a row"; an id   /'
-      title="All words must occur in a trace. Of one value the first 65,536 characters are searched, of one trace the first million." />
-    <select aria-label="outcome" class=${asked.status ? "set" : ""} value=${asked.status ?? ""} onChange=${(event) => set({ status: event.target.value || null })}>
-      <option value="">any outcome</option><option value="error">with an error</option><option value="ok">ended well</option><option value="unfinished">unfinished</option></select>
-    ${choice("name", "any name", facets.names)}${choice("model", "any model", facets.models)}${choice("tag", "any tag", facets.tags)}
-    ${amount("slower", "slower than", "s", "any")}
-    ${asked.faster && amount("faster", "faster than", "s", "any")}
-    ${amount("tokens", "at least", "tokens", "1")}
-    ${(asked.since || asked.until) && html`<button type="button" class="chip" onClick=${() => set({ since: null, until: null })}>
-      ${time(Number(asked.since))} – ${time(Number(asked.until))} ✕</button>`}
-  </form>`;
+function Charts({ overview, set }) {
+  const { bins, per_ten: perTen, buckets, bucket_count: count, totals } = overview;
+  return html`<div class="charts two">
+    <figure class="card"><figcaption>Latency <span class="quiet">drag to choose a range</span></figcaption>
+      <${Histogram} bins=${bins} perTen=${perTen} onPick=${(from, to) => set({ slower: round(from), faster: round(to) })} /></figure>
+    <figure class="card"><figcaption>Traces over time <span class="quiet">drag to choose a time</span></figcaption>
+      <${Timeline} buckets=${buckets} count=${count} first=${totals.started} last=${totals.last}
+        onPick=${(since, until) => set({ since: since.toFixed(6), until: until.toFixed(6) })} /></figure></div>`;
 }
 
 function Table({ rows, chosen, open, priced }) {

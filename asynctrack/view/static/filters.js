@@ -1,0 +1,79 @@
+// What the traces of a run are chosen by. Everything works by keyboard; the charts below are a
+// second way to choose a range, with the pointer.
+import { html, useEffect, useRef } from "./lib.js";
+import { date, number, time } from "./format.js";
+import { plainly } from "./text.js";
+
+export const FILTERS = ["text", "name", "tag", "model", "status", "slower", "faster", "tokens", "since", "until"];
+const PAUSE = 40;
+const MOMENT = 800;
+
+const cut = (text) => (text.length > 48 ? `${text.slice(0, 47)}…` : text);
+
+export function Filters({ asked, facets, set }) {
+  const timers = useRef({});
+  const search = useRef(null);
+  // What is typed is asked for at once; of keys in quick succession the last one is.
+  const typed = (name) => (event) => {
+    const { value, validity } = event.target;
+    if (validity.badInput) return; // a number that is not whole yet
+    const before = timers.current[name];
+    clearTimeout(before?.timer);
+    const found = () => set({ [name]: value || null }, true);
+    const quick = before && event.timeStamp - before.at < PAUSE;
+    timers.current[name] = { at: event.timeStamp, timer: quick ? setTimeout(found, PAUSE) : null };
+    if (!quick) found();
+  };
+  useEffect(() => {
+    if (search.current && search.current !== document.activeElement) search.current.value = asked.text ?? "";
+  }, [asked.text]);
+  const choice = (name, title, values) => values.length > 0 && html`<select aria-label=${title} class=${asked[name] ? "set" : ""} value=${asked[name] ?? ""}
+      onChange=${(event) => set({ [name]: event.target.value || null })}>
+    <option value="">${title}</option>
+    ${asked[name] && !values.some((one) => one.value === asked[name]) && html`<option value=${asked[name]}>${plainly(asked[name]).slice(0, 60)}</option>`}
+    ${values.map((one) => html`<option key=${one.value} value=${one.value}>${cut(plainly(one.value))} (${number(one.traces)})</option>`)}</select>`;
+  const amount = (name, before, after, step) => html`<label class=${asked[name] ? "set" : ""}>${before} <input type="number" name=${name} min="0" step=${step} value=${asked[name] ?? ""} onInput=${typed(name)} /> ${after}</label>`;
+  return html`<form class="filters card" role="search" onSubmit=${(event) => event.preventDefault()}>
+    <input ref=${search} type="search" aria-label="Search" autocomplete="off" spellcheck=${false} onInput=${typed("text")}
+      placeholder='search prompts, answers, errors, metadata; "words in a row"; an id   /'
+      title="All words must occur in a trace. Of one value the first 65,536 characters are searched, of one trace the first million." />
+    <select aria-label="outcome" class=${asked.status ? "set" : ""} value=${asked.status ?? ""} onChange=${(event) => set({ status: event.target.value || null })}>
+      <option value="">any outcome</option><option value="error">with an error</option><option value="ok">ended well</option><option value="unfinished">unfinished</option></select>
+    ${choice("name", "any name", facets.names)}${choice("model", "any model", facets.models)}${choice("tag", "any tag", facets.tags)}
+    ${amount("slower", "slower than", "s", "any")}
+    ${amount("faster", "faster than", "s", "any")}
+    ${amount("tokens", "at least", "tokens", "1")}
+    <${Moment} name="since" title="started from" value=${asked.since} set=${set} />
+    <${Moment} name="until" title="to" value=${asked.until} set=${set} />
+    ${(asked.since || asked.until) && html`<button type="button" class="chip" onClick=${() => set({ since: null, until: null })}>any time ✕</button>`}
+  </form>`;
+}
+
+const written = (value) => (value ? `${date(Number(value))}T${time(Number(value))}` : "");
+
+// A point in time, to the second, in the browser's time zone. A date that is being typed is a date
+// after each digit: it counts when it is left, with Enter, or when no key follows.
+function Moment({ name, title, value, set }) {
+  const field = useRef(null);
+  const timer = useRef(null);
+  const shown = written(value);
+  useEffect(() => {
+    if (field.current.value !== shown) field.current.value = shown;
+  }, [shown]);
+  const take = (replace) => {
+    clearTimeout(timer.current);
+    if (!field.current) return;
+    const { value: text, validity } = field.current;
+    // A part of it is not there yet; or it is what the address says, which may be more exact.
+    if (validity.badInput || text === shown || (shown && text === shown.replace(/:00$/, ""))) return;
+    const at = new Date(text).getTime() / 1e3;
+    if (text && !(at >= 0)) return;
+    set({ [name]: text ? String(at) : null }, replace);
+  };
+  const typed = () => {
+    clearTimeout(timer.current);
+    timer.current = setTimeout(take, MOMENT, true);
+  };
+  return html`<label class=${value ? "set" : ""}>${title} <input ref=${field} type="datetime-local" name=${name} step="1" onInput=${typed} onBlur=${() => take(false)}
+    onKeyDown=${(event) => event.key === "Enter" && take(false)} /></label>`;
+}
