@@ -389,12 +389,14 @@ class Buffer:
         """Accept what finalizers put aside; the lock is held, and nobody is in a section."""
         while self._deferred:
             self._held = 1
-            body = self._deferred.popleft()
-            if self._closed or not self._has_room(len(body), False):
-                reason = self._closed or "buffer_full"
-                self._dropped[reason] += 1
-            elif self._accept(body):
-                self._wake()
+            # Looked at again: a signal handler may have come in between, and accepted all of it.
+            if self._deferred:
+                body = self._deferred.popleft()
+                if self._closed or not self._has_room(len(body), False):
+                    reason = self._closed or "buffer_full"
+                    self._dropped[reason] += 1
+                elif self._accept(body):
+                    self._wake()
             self._held = 0  # before looking again: from here on they come in by themselves
 
     def _admit(self) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -391,6 +392,29 @@ def test_finalizers_that_log() -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX timers")
+@pytest.mark.parametrize("at", range(1, 5))
+def test_a_signal_handler_that_logs_before_what_was_put_aside_is_accepted(at: int) -> None:
+    """Whichever look at what was put aside it comes after, each event is accepted once."""
+    buffer = make()
+
+    class Interrupted(deque[bytes]):
+        looks = 0
+
+        def __bool__(self) -> bool:
+            self.looks += 1
+            found = len(self) > 0
+            if self.looks == at:
+                assert buffer.put_nowait(BODY)
+            return found
+
+    buffer._deferred = Interrupted([BODY])
+    assert buffer.put_nowait(BODY)
+    assert buffer._deferred.looks >= at
+    assert not buffer._deferred
+    assert balanced(buffer.counts())
+    assert buffer.counts().accepted == 3
+
+
 def test_signal_handlers_that_log() -> None:
     """A signal handler that logs at any instruction neither deadlocks nor loses count."""
     code = f"""
