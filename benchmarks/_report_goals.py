@@ -145,7 +145,10 @@ def _callbacks_in_the_way(results: Results) -> str:
                 f" {counted[OURS]['over_empty']:.3g} ×: 0.35 × in all is out of reach for any"
                 " inline handler by that measure."
             )
-    return said + " `python -m benchmarks.profile` shows each function."
+    return (
+        said + " The parts are in the table of what a callback's cost is made of;"
+        " `python -m benchmarks.profile` shows each function."
+    )
 
 
 def _sync_in_the_way(results: Results) -> str:

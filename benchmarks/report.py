@@ -19,8 +19,8 @@ def write(folder: Path) -> Path:
         Its path.
     """
     names = (
-        *("overhead", "stages", "callbacks", "tokens", "instructions", "garbage", "lag"),
-        *("scale", "import_time"),
+        *("overhead", "stages", "callbacks", "anatomy", "tokens", "instructions", "garbage"),
+        *("lag", "scale", "import_time"),
     )
     results: Results = {
         name: found for name in names if (found := _measure.load(name, folder)) is not None
@@ -39,6 +39,7 @@ def write(folder: Path) -> Path:
         *_overhead_sections(results.get("overhead")),
         *_stage_section(results.get("stages"), results.get("instructions")),
         *_callback_section(results.get("callbacks")),
+        *_anatomy_section(results.get("anatomy")),
         *_instruction_section(results.get("instructions")),
         *_garbage_section(results.get("garbage")),
         *_lag_section(results.get("lag")),
@@ -160,6 +161,19 @@ def _callback_section(callbacks: dict[str, Any] | None) -> Iterable[str]:
             for row in callbacks["rows"]
         ],
     )  # fmt: skip
+
+
+def _anatomy_section(anatomy: dict[str, Any] | None) -> Iterable[str]:
+    if anatomy is None:
+        return
+    yield (
+        "## What a callback's cost is made of, inside a running chain\n\nHandlers that do more and"
+        " more of what asynctrack does, interleaved on the LCEL workload with `gc.freeze()`:"
+        f" {anatomy['processes']} processes × {anatomy['rounds']} rounds × {anatomy['invocations']}"
+        " invocations. What one adds to the one before, in microseconds of the loop's thread."
+    )
+    rows = [(row["part"], row["what"], shown(row["us"])) for row in anatomy["rows"]]
+    yield table(("part", "what", "µs"), [*rows, ("together", "", shown(anatomy["total_us"]))])
 
 
 def _instruction_section(instructions: dict[str, Any] | None) -> Iterable[str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks import (
     _measure,
+    anatomy,
     callbacks,
     garbage,
     import_time,
@@ -79,10 +80,17 @@ def _callbacks(servers: Servers, quick: bool, folder: Path) -> dict[str, Any]:
     return result
 
 
+def _anatomy(servers: Servers, quick: bool, folder: Path) -> dict[str, Any]:
+    result = anatomy.run(processes=1, rounds=4) if quick else anatomy.run()
+    print(anatomy.text(result), flush=True)
+    return result
+
+
 BENCHMARKS: dict[str, Benchmark] = {
     "import_time": lambda servers, quick, folder: import_time.run(repetitions=2 if quick else 15),
     "stages": _stages,
     "callbacks": _callbacks,
+    "anatomy": _anatomy,
     "instructions": _instructions,
     "tokens": lambda servers, quick, folder: tokens.run(processes=1 if quick else 3),
     "overhead": _overhead,
@@ -90,7 +98,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "lag": _lag,
     "scale": lambda servers, quick, folder: scale.run(servers, largest=5 if quick else 6),
 }
-QUICK = ("import_time", "stages", "callbacks", "tokens", "overhead", "lag", "scale")
+QUICK = ("import_time", "stages", "callbacks", "anatomy", "tokens", "overhead", "lag", "scale")
 
 
 def main() -> int:
