@@ -367,6 +367,11 @@ def test_empty_content_is_kept() -> None:
         {"a": [{"b": (None, float("nan"))}]},
         np.array([float("nan")]),
         Reals("nan"),
+        AIMessage(content="x", score=float("nan")),
+        [Text("a"), float("nan")],
+        collections.OrderedDict(a=float("nan")),
+        collections.UserList([float("nan")]),
+        enum.Enum("Level", {"UNKNOWN": float("nan")})["UNKNOWN"],
     ],
     ids=_payload.type_name,
 )
@@ -374,6 +379,47 @@ def test_not_a_number_anywhere(value: Any) -> None:
     """NaN is told from null wherever it is."""
     assert json.dumps(NAN) in json.dumps(stored(value))
     assert "null" not in json.dumps(stored(value)) or "None" in repr(value)
+
+
+OPENAI_ANSWER = LLMResult(
+    generations=[
+        [
+            ChatGeneration(
+                message=AIMessage(
+                    content="a fish",
+                    additional_kwargs={"refusal": None},
+                    response_metadata={"system_fingerprint": None, "logprobs": None},
+                ),
+                generation_info={"finish_reason": "stop", "logprobs": None},
+            )
+        ]
+    ],
+    llm_output={"system_fingerprint": None, "share": 0.5},
+)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        OPENAI_ANSWER,
+        AIMessage(content="x", score=None),
+        Model(name="n", inner={"deep": [None, 0.5]}),
+        Point(1, None),
+        [Text("a"), None],
+        collections.OrderedDict(a=None),
+        collections.deque([None]),
+        collections.UserList([None]),
+        {"kind": Colour.NONE, "when": date(2026, 1, 1), "share": np.float64(0.5)},
+        np.array([0.5, 1.5]),
+    ],
+    ids=_payload.type_name,
+)
+def test_null_alone_does_not_lead_to_the_careful_path(
+    value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What real models answer holds None in many places; telling it from NaN is quick."""
+    monkeypatch.delattr(_payload, "to_plain")
+    assert b"null" in _payload.encode({"x": value, "none": None})
 
 
 def test_null_in_a_text_costs_no_precision() -> None:
@@ -658,9 +704,13 @@ def test_repr_is_cut() -> None:
 def test_run_time_classes_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Classes made at run time do not fill the table of converters."""
     monkeypatch.setattr(_payload, "_CONVERTERS", {})
-    for number in range(10_050):
+    for number in range(_payload.MAX_TYPES + 50):
         _payload.encode({"x": type(f"C{number}", (), {"__repr__": lambda self: "c"})()})
-    assert len(_payload._CONVERTERS) == 10_000
+    assert len(_payload._CONVERTERS) == _payload.MAX_TYPES
+    monkeypatch.setattr(_payload, "_FINITE", set())
+    for number in range(_payload.MAX_TYPES + 50):
+        _payload.encode({"x": [type(f"C{number}", (str,), {})("a"), None]})
+    assert len(_payload._FINITE) == _payload.MAX_TYPES
     assert stored(Model(name="n"))["name"] == "n"
 
 
