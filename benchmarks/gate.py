@@ -21,14 +21,15 @@ from benchmarks.tracers import BASE, EMPTY, INLINE, OURS
 STAGE_BOUNDS = {
     "capture": 60.0,
     "encode": 24.0,
-    "redact": 18.0,
+    "redact": 27.0,
     "enqueue": 120.0,
     "spool": 12.0,
     "batch": 6.0,
     "compress": 2.5,
     "encode + compress": 12.0,
-    "capture 100 KB": 90.0,
-    "encode 100 KB": 20.0,
+    "capture 100 KB": 27.0,
+    "encode 100 KB": 15.0,
+    stages.ANSWER: 48.0,
     "token": 7.0,
 }
 TOKEN_BOUND = 2.5

@@ -39,6 +39,7 @@ LEAST = "orjson with the least converter"
 """The least that encodes LangChain's objects: what any encoder that rests on orjson costs."""
 PASSES = ("look for null 100 KB", "redact 100 KB", "spool 100 KB")
 """What is done with a large line beside encoding it: each goes through all of it."""
+ANSWER = "encode an OpenAI answer"
 INVOCATIONS = 40
 LARGE = 100_000
 
@@ -141,6 +142,7 @@ def all_stages() -> Iterator[list[Stage]]:
             *_capture_stages(captured),
             *_line_stages(captured, Path(folder)),
             *_large_stages(),
+            _answer_stage(),
             _token_stage(),
         ]
 
@@ -349,6 +351,46 @@ def _large_stages() -> list[Stage]:
         Stage("encode 100 KB", "bare orjson", run_encode, bare, 1),
         *(Stage(name, "copy", run, copy, 1) for name, run in zip(PASSES, runs, strict=True)),
     ]
+
+
+def _answer_stage() -> Stage:
+    """The end of a model call as langchain-openai makes it: with None in many places."""
+    from langchain_core.messages import AIMessage
+    from langchain_core.outputs import ChatGeneration, LLMResult
+
+    from asynctrack import _payload
+
+    usage = {
+        "completion_tokens": 15,
+        "prompt_tokens": 17,
+        "total_tokens": 32,
+        "completion_tokens_details": {"audio_tokens": 0, "reasoning_tokens": 0},
+        "prompt_tokens_details": {"audio_tokens": 0, "cached_tokens": 0},
+    }
+    said = {"model_name": "gpt-4o-mini", "system_fingerprint": None, "id": "chatcmpl-1"}
+    message = AIMessage(
+        content="Why did the fish cross the sea? To get to the other tide.",
+        additional_kwargs={"refusal": None},
+        response_metadata={"token_usage": usage, **said, "finish_reason": "stop", "logprobs": None},
+        id="run-1",
+    )
+    generation = ChatGeneration(
+        message=message, generation_info={"finish_reason": "stop", "logprobs": None}
+    )
+    result = LLMResult(generations=[[generation]], llm_output={"token_usage": usage, **said})
+    record = {"event": "llm_end", "outputs": result}
+    plain = orjson.loads(_payload.encode(record))
+    count = 100
+
+    def run(_: Any) -> None:
+        for _ in range(count):
+            _payload.encode(record, (result,))
+
+    def floor(_: Any) -> None:
+        for _ in range(count):
+            orjson.dumps(plain)
+
+    return Stage(ANSWER, "bare orjson", run, floor, count)
 
 
 def _token_stage() -> Stage:
