@@ -3,7 +3,7 @@
 The default set works on the encoded line, in three steps, each only where the one before said
 yes: do the bytes hold any rule's probe in any case (pydantic's Rust engine looks for plain texts
 many bytes at a time: 0.5 µs for 500 bytes, 15 µs for 100 KB); does any rule match, asked of
-automata that hold them all (3 µs, and 390 µs for 100 KB); the rules one by one, to find and cut.
+automata that hold them all (3 µs, and 390 µs for 100 KB); those rules one by one, to find and cut.
 The user's own ``redact`` option works on every string and key of the decoded event, after it.
 Both fail closed: when redaction raises, the payload is replaced, not stored.
 """
@@ -13,11 +13,11 @@ from __future__ import annotations
 import base64
 import re
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from asynctrack import _payload
-from asynctrack._secrets import BINARY, automata, fits, probes, rules
+from asynctrack._secrets import BINARY, Rule, fits, probes, rules, suspects
 
 REDACTED: Final = "[REDACTED]"
 
@@ -26,9 +26,8 @@ _BASE64 = re.compile(rb'"base64":"([A-Za-z0-9+/=]+)"')
 
 def prepare() -> None:
     """Build what all redactors search with, so that the first event does not pay for it."""
-    rules()
     probes()
-    automata()
+    rules()
 
 
 class Redactor:
@@ -40,16 +39,12 @@ class Redactor:
 
     def __init__(self, custom: Callable[[str], str] | None = None) -> None:
         self._custom = custom
-        # Replaced by the questions themselves when the first event comes.
+        # Replaced by the question itself when the first event comes.
         self._probed: Callable[[bytes], bool] = self._first_question
-        self._suspicious: Callable[[bytes], bool] = self._second_question
 
     def _first_question(self, body: bytes) -> bool:
-        self._probed, self._suspicious = probes(), automata()
+        self._probed = probes()
         return self._probed(body)
-
-    def _second_question(self, body: bytes) -> bool:
-        return automata()(body)
 
     def body(self, body: bytes) -> bytes:
         """Return an encoded event without secrets.
@@ -58,8 +53,9 @@ class Redactor:
             Exception: Whatever the user's function raises; the caller stores no payload then.
         """
         if self._probed(body):
-            if self._suspicious(body):
-                body = _cut_known(body)
+            suspected = suspects(body)
+            if suspected:
+                body = _cut_known(body, suspected)
             if BINARY in body:
                 body = _BASE64.sub(_cut_binary, body)
         if self._custom is not None:
@@ -98,10 +94,13 @@ class Redactor:
 _IDENTITY_FIELDS = frozenset({"span_id", "parent_span_id", "trace_id", "event"})
 
 
-def _cut_known(body: bytes, *, structures: bool = True) -> bytes:
+def _cut_known(
+    body: bytes, suspected: Iterable[Rule] | None = None, *, structures: bool = True
+) -> bytes:
+    """Cut what the suspected rules find, or all rules."""
     lowered = body.lower()
     cuts: list[tuple[int, int, bytes]] = []
-    for probe, pattern in rules():
+    for probe, pattern in rules() if suspected is None else suspected:
         at = lowered.find(probe)
         while at >= 0:
             match = pattern.match(body, at)
@@ -181,7 +180,7 @@ def _cut_structure(body: bytes, start: int, kind: str) -> tuple[int, int, bytes]
         try:
             text = whole if kind == "json" else _payload.decode(b'"%b"' % whole).encode()
             cut = _encoded(_without_leaves(_payload.decode(text)))
-            cut = _cut_known(cut, structures=False)
+            cut = _cut_known(cut, suspects(cut), structures=False)
             cut = cut if kind == "json" else _encoded(cut.decode())[1:-1]
             return None if cut == whole else (start, end, cut)
         except ValueError:

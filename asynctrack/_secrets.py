@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Final
 
@@ -181,16 +181,43 @@ _NAMED: Final[tuple[tuple[tuple[bytes, ...], bytes, bytes, bytes], ...]] = (
 )
 
 
+Rule = tuple[bytes, "re.Pattern[bytes]"]
+"""What to look for in the lower-cased line, and what must match there."""
+
+
 @cache
-def rules() -> tuple[tuple[bytes, re.Pattern[bytes]], ...]:
-    """Return each rule: what to look for in the lower-cased line; what must match there."""
-    pairs = [(probe, re.compile(pattern, re.IGNORECASE)) for probe, pattern in _SELF_EVIDENT]
-    for names, before, tail, value in _NAMED:
-        # One pattern for all of them: each takes milliseconds to compile.
-        named = b"%b(?:%b)%b%b" % (before, b"|".join(names), tail, value)
-        pattern = re.compile(named, re.IGNORECASE)
-        pairs += [(name, pattern) for name in names]
-    return tuple(pairs)
+def _groups() -> tuple[tuple[Callable[[bytes], bool], tuple[Rule, ...]], ...]:
+    """Return rules together with an automaton that tells whether any of them matches.
+
+    Several groups, as an automaton takes a millisecond to build, in which the interpreter is held.
+    """
+    groups = []
+    for pairs in (_SELF_EVIDENT[::2], _SELF_EVIDENT[1::2]):
+        rules = tuple((probe, re.compile(pattern, re.IGNORECASE)) for probe, pattern in pairs)
+        groups.append((_automaton(pattern for _, pattern in pairs), rules))
+    for value in dict.fromkeys(value for _, _, _, value in _NAMED):
+        named = [one for one in _NAMED if one[3] is value]
+        rules = tuple(
+            rule
+            for names, before, tail, _ in named
+            for rule in _named_rules(
+                names, b"%b(?:%b)%b%b" % (before, b"|".join(names), tail, value)
+            )
+        )
+        wide = (b"(?:%b)%b" % (b"|".join(names), tail) for names, _, tail, _ in named)
+        groups.append((_automaton([b"(?:%b)%b" % (b"|".join(wide), value)]), rules))
+    return tuple(groups)
+
+
+def _named_rules(names: tuple[bytes, ...], pattern: bytes) -> list[Rule]:
+    # One pattern for all of them: each takes milliseconds to compile.
+    compiled = re.compile(pattern, re.IGNORECASE)
+    return [(name, compiled) for name in names]
+
+
+def rules() -> tuple[Rule, ...]:
+    """Return all rules."""
+    return tuple(rule for _, rules in _groups() for rule in rules)
 
 
 BINARY: Final = b'"base64":"'
@@ -234,27 +261,13 @@ def _probe_pattern(folded: Callable[[str], str]) -> str:
     return "|".join((*sorted(texts), *together, f"token[{after_token}]"))
 
 
-@cache
-def automata() -> Callable[[bytes], bool]:
-    """Return the second question: does any rule match anywhere in these UTF-8 bytes?"""
-    patterns = [b"|".join(pattern for _, pattern in half) for half in _HALVES]
-    for value in dict.fromkeys(value for _, _, _, value in _NAMED):
-        names = (
-            b"(?:%s)%s" % (b"|".join(names), tail)
-            for names, _, tail, used in _NAMED
-            if used is value
-        )
-        patterns.append(b"(?:%s)%s" % (b"|".join(names), value))
-    # Several, as each takes a millisecond to build, in which the interpreter is held.
-    parts = [question(f"(?i){_wide(pattern)}") for pattern in patterns]
-
-    def matches(body: bytes) -> bool:
-        return any(part(body) for part in parts)
-
-    return matches
+def suspects(body: bytes) -> list[Rule]:
+    """Return the rules that may match in these UTF-8 bytes: the second question, if it is none."""
+    return [rule for matches, rules in _groups() if matches(body) for rule in rules]
 
 
-_HALVES: Final = (_SELF_EVIDENT[::2], _SELF_EVIDENT[1::2])
+def _automaton(patterns: Iterable[bytes]) -> Callable[[bytes], bool]:
+    return question(f"(?i){_wide(b'|'.join(patterns))}")
 
 
 def _wide(pattern: bytes) -> str:

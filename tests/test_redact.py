@@ -16,7 +16,7 @@ from asynctrack._capture import Capture
 from asynctrack._observe import Observations
 from asynctrack._options import compile_redact
 from asynctrack._redact import REDACTED, Redactor, _cut_known
-from asynctrack._secrets import automata, is_secret_name, rules
+from asynctrack._secrets import is_secret_name, rules, suspects
 
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nIBAAKCAQEA\n-----END RSA PRIVATE KEY-----"
 
@@ -327,12 +327,12 @@ def test_the_question_covers_the_rules(text: tuple[str, str]) -> None:
     """The automata that are asked first say yes to each secret."""
     body = _payload.encode({"x": text[0]})
     assert _cut_known(body) != body
-    assert automata()(body)
+    assert suspects(body)
 
 
 def test_the_question_can_say_no() -> None:
     """The automata say no to what holds nothing of the kind."""
-    assert not automata()(b'{"x":"the quick brown fox","max_tokens":5}')
+    assert not suspects(b'{"x":"the quick brown fox","max_tokens":5}')
 
 
 # -- the user's own -----------------------------------------------------------------------------
