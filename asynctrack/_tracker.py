@@ -258,7 +258,7 @@ class Tracker:
         if old.keeper is not None:
             old.keeper.abandon()
         self._built = None
-        self._pipeline.sink.capture.inherit(old.sink.capture)
+        self._pipeline.sink.capture.events.spans.inherit(old.sink.capture.events.spans)
         self._pipeline.worker.start_when_needed()
         if self._pipeline.keeper is not None:
             # Now, and not by a thread later: the child's first event is on disk as well.
