@@ -12,13 +12,14 @@ from concurrent.futures import TimeoutError as ThreadTimeout
 from typing import Any, Final, Protocol
 
 from asynctrack import _payload
-from asynctrack._buffer import AsyncWaiter, Buffer, ThreadWaiter
+from asynctrack._buffer import Buffer
 from asynctrack._capture import Capture
 from asynctrack._flush import Flush
 from asynctrack._notices import Notices
 from asynctrack._observe import Observations
 from asynctrack._spans import OpenSpan
 from asynctrack._statistics import Statistics
+from asynctrack._waiters import AsyncWaiter, ThreadWaiter
 
 SPOOL_WAIT: Final = 5.0
 """Seconds that a callback waits at the most, with memory full, for a disk that has not refused to
