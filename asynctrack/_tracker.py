@@ -86,7 +86,7 @@ class Tracker:
 
         self._open()
         try:
-            ready = asyncio.wrap_future(self._pipeline.worker.ready)
+            ready = asyncio.wrap_future(self._pipeline.stages.ready)
             await asyncio.wait({ready}, timeout=SPOOL_READY)
         except BaseException:
             self._give_up_entering()
@@ -108,7 +108,7 @@ class Tracker:
 
         self._open()
         try:
-            wait_for_futures({self._pipeline.worker.ready}, timeout=SPOOL_READY)
+            wait_for_futures({self._pipeline.stages.ready}, timeout=SPOOL_READY)
         except BaseException:
             self._give_up_entering()
             raise
