@@ -5,10 +5,12 @@
     callback ─► Event ─► Buffer ─► Batch ─► Artifact ─► Upload ─► Record in the Run
     (your loop or thread)  │       (one background worker: its own thread, its own event loop)
      _callback, _capture   │        _batch    _encode    _upload    _record
-     _payload, _redact     _buffer              _worker drives them
+     _event, _payload      │        (_delivery: a piece of them)    _updates, _points
+     _redact               _buffer  _stages drives them, in the     _manifest_upload
+                                    thread and loop of _worker
 
-``tracker(run)`` puts the stages together (``_tracker``). ``_format`` is the contract with
-everything that reads what was written; ``_backends`` holds S3, SageMaker and the local folder.
+``tracker(run)`` puts the stages together (``_tracker``, ``_pipeline``). ``_format`` is the contract
+with everything that reads what was written; ``_backends`` holds S3, SageMaker and the local folder.
 The way back, ``open_run(source)``, is apart from all this, in ``_reading``; ``cli`` and ``view``
 show what it reads.
 """

@@ -15,82 +15,21 @@ for them, first come first served, so a waiter is woken once and never has to tr
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future as ThreadFuture
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from asynctrack._format import line_prefix, number_line
+from asynctrack._ledger import BufferCounts, Ledger, Room
 from asynctrack._segment import Segment
 from asynctrack._store import MemoryPiece, SegmentPiece, Store
-
-LINE_OVERHEAD: Final = 80
-"""Bytes that a line is longer than its body, at the most; what room for it is asked with."""
+from asynctrack._waiters import Waiter
 
 SEGMENT_WAIT: Final = 1.0
 """Seconds that lines in memory wait for their segment at the most before they are uploaded from
 there: it takes a millisecond, unless the disk is held up."""
-
-RESERVED_TENTHS: Final = 1
-"""Tenths of the buffer that only ends, errors and the user's own values may fill, so that a
-tracker that has to drop sheds starts and tokens first."""
-
-
-class Waiter(Protocol):
-    """A callback that waits for room."""
-
-    body: bytes
-
-    def finish(self, accepted: bool) -> None:
-        """Tell it how it ended; called once, from any thread, without the buffer's lock."""
-
-
-@dataclass(frozen=True, slots=True)
-class BufferCounts:
-    """The buffer's counters, read together."""
-
-    accepted: int
-    delivered: int
-    dead_lettered: int
-    spooled: int
-    pending: int
-    waiting_bytes: int
-    dropped: dict[str, int]
-    waiting: int
-
-
-class AsyncWaiter:
-    """Waits in an event loop, any event loop."""
-
-    def __init__(self, body: bytes) -> None:
-        self.body = body
-        self._loop = asyncio.get_running_loop()
-        self.outcome: asyncio.Future[bool] = self._loop.create_future()
-
-    def finish(self, accepted: bool) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._set, accepted)
-        except RuntimeError:
-            pass  # its loop was closed meanwhile: nobody waits any more
-
-    def _set(self, accepted: bool) -> None:
-        if not self.outcome.done():
-            self.outcome.set_result(accepted)
-
-
-class ThreadWaiter:
-    """Blocks its thread."""
-
-    def __init__(self, body: bytes) -> None:
-        self.body = body
-        self.outcome: ThreadFuture[bool] = ThreadFuture()
-
-    def finish(self, accepted: bool) -> None:
-        self.outcome.set_result(accepted)
 
 
 class _Section:
@@ -143,28 +82,15 @@ class Buffer:
         self._store = store
         self._oldest: float | None = None
         self._waiters: deque[Waiter] = deque()
-        self._max_bytes = max_bytes
-        self._max_events = max_events
-        self._spool_bytes = spool_bytes
+        self._ledger = Ledger(store)
+        self._room = Room(self._ledger, store, max_bytes, max_events, spool_bytes)
+        self._ample_bytes = self._room.ample_bytes
+        self._ample_events = self._room.ample_events
         self._reserve = reserve
         self._disk_takes = True  # as far as is known
-        # As long as less than this waits, in memory or not, whatever comes has room.
-        bound = max_bytes if spool_bytes is None else min(max_bytes, spool_bytes)
-        self._ample_bytes = bound - bound * RESERVED_TENTHS // 10 - LINE_OVERHEAD
-        self._ample_events = max_events - max_events * RESERVED_TENTHS // 10
         self._wake = wake
         self._monotonic = monotonic
         self._closed: str | None = None
-        self._accepted = 0
-        self._delivered = 0
-        self._dead_lettered = 0
-        self._settled = 0  # delivered or dead-lettered
-        self._waiting_bytes = 0  # of what is accepted and not settled; below, what of it is cut
-        self._cut_durable = 0
-        self._cut_memory_bytes = 0
-        self._cut_memory_events = 0
-        # Added to without a call in between, after which a signal handler could run.
-        self._dropped: defaultdict[str, int] = defaultdict(int)
 
     # -- the callbacks' side ------------------------------------------------------------------
 
@@ -185,10 +111,11 @@ class Buffer:
             if self._waiters or self._closed:
                 return False
             # Nearly always there is room for anything, which takes two comparisons to tell.
+            ledger = self._ledger
             if (
-                self._accepted - self._settled >= self._ample_events
-                or self._waiting_bytes + len(body) > self._ample_bytes
-            ) and not self._has_room(len(body), sheddable):
+                ledger.accepted - ledger.settled >= self._ample_events
+                or ledger.waiting_bytes + len(body) > self._ample_bytes
+            ) and not self._room.fits(len(body), sheddable):
                 return False
             self._held = 1
             try:
@@ -210,7 +137,7 @@ class Buffer:
         if self.put_nowait(body):
             return True
         with self._section:
-            if self._closed or not self._has_room(len(body), False):
+            if self._closed or not self._room.fits(len(body), False):
                 return False
             self._accept(body)
         self._wake()
@@ -226,7 +153,7 @@ class Buffer:
         with self._section:
             if self._closed:
                 return self._closed
-            if self._waiters or not self._has_room(len(waiter.body), self._reserve):
+            if self._waiters or not self._room.fits(len(waiter.body), self._reserve):
                 self._waiters.append(waiter)
                 accepted = False
             else:
@@ -248,18 +175,12 @@ class Buffer:
 
     def disk_may_help(self, length: int) -> bool:
         """Tell whether waiting for the next segment makes room for an event of this many bytes."""
-        length += LINE_OVERHEAD
-        return (
-            self._spool_bytes is not None
-            and self._disk_takes
-            and length <= self._max_bytes
-            and self._waiting_bytes + length <= self._spool_bytes
-        )
+        return self._disk_takes and self._room.disk_may_help(length)
 
     def drop(self, reason: str, events: int = 1) -> None:
         """Count events that were not accepted."""
         with self._section:
-            self._dropped[reason] += events
+            self._ledger.dropped[reason] += events
 
     # -- the worker's side --------------------------------------------------------------------
 
@@ -277,26 +198,13 @@ class Buffer:
             if piece is None:
                 return None
             self._oldest = None if self._store.empty else self._monotonic()
-            if piece.durable:
-                self._cut_durable += piece.events
-            else:
-                self._cut_memory_bytes += piece.size
-                self._cut_memory_events += piece.events
+            self._ledger.cut(piece)
             return piece
 
     def settle(self, piece: MemoryPiece | SegmentPiece, *, refused: int = 0) -> None:
         """Free the room of a piece: acknowledged, but for the events refused for good."""
         with self._section:
-            events = piece.events
-            self._settled += events
-            self._waiting_bytes -= piece.size
-            if piece.durable:
-                self._cut_durable -= events
-            else:
-                self._cut_memory_bytes -= piece.size
-                self._cut_memory_events -= events
-            self._delivered += events - refused
-            self._dead_lettered += refused
+            self._ledger.settle(piece, refused)
         self._admit()
 
     def close(self, reason: str) -> int:
@@ -309,8 +217,8 @@ class Buffer:
             self._closed = self._closed or reason
             waiters, self._waiters = self._waiters, deque()
             for _ in waiters:
-                self._dropped[reason] += 1
-            accepted = self._accepted
+                self._ledger.dropped[reason] += 1
+            accepted = self._ledger.accepted
         for waiter in waiters:
             waiter.finish(False)
         return accepted
@@ -341,9 +249,9 @@ class Buffer:
         refused: list[Waiter] = []
         with self._section:
             self._disk_takes = takes
-            if not takes and self._spool_bytes is not None and self._waiters:
+            if not takes and self._room.spools and self._waiters:
                 refused, self._waiters = list(self._waiters), deque()
-                self._dropped["buffer_full"] += len(refused)
+                self._ledger.dropped["buffer_full"] += len(refused)
         for waiter in refused:
             waiter.finish(False)
 
@@ -365,17 +273,7 @@ class Buffer:
     def counts(self) -> BufferCounts:
         """Return all counters, read together."""
         with self._section:
-            spooled = self._store.durable_events + self._cut_durable
-            return BufferCounts(
-                self._accepted,
-                self._delivered,
-                self._dead_lettered,
-                spooled,
-                self._accepted - self._settled - spooled,
-                self._waiting_bytes,
-                dict(self._dropped),
-                len(self._waiters),
-            )
+            return self._ledger.counts(len(self._waiters))
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -392,9 +290,9 @@ class Buffer:
             # Looked at again: a signal handler may have come in between, and accepted all of it.
             if self._deferred:
                 body = self._deferred.popleft()
-                if self._closed or not self._has_room(len(body), False):
+                if self._closed or not self._room.fits(len(body), False):
                     reason = self._closed or "buffer_full"
-                    self._dropped[reason] += 1
+                    self._ledger.dropped[reason] += 1
                 elif self._accept(body):
                     self._wake()
             self._held = 0  # before looking again: from here on they come in by themselves
@@ -403,7 +301,7 @@ class Buffer:
         """Accept for those who wait what there is room for now."""
         finished: list[Waiter] = []
         with self._section:
-            while self._waiters and self._has_room(len(self._waiters[0].body), self._reserve):
+            while self._waiters and self._room.fits(len(self._waiters[0].body), self._reserve):
                 waiter = self._waiters.popleft()
                 self._accept(waiter.body)
                 finished.append(waiter)
@@ -412,34 +310,16 @@ class Buffer:
         if finished:
             self._wake()
 
-    def _has_room(self, length: int, sheddable: bool) -> bool:
-        waiting = self._accepted - self._settled
-        if not waiting:
-            return True  # an event larger than the whole buffer passes when it is alone
-        length += LINE_OVERHEAD
-        max_bytes, max_events = self._max_bytes, self._max_events
-        if sheddable:
-            max_bytes -= max_bytes * RESERVED_TENTHS // 10
-            max_events -= max_events * RESERVED_TENTHS // 10
-        if self._spool_bytes is None:
-            return self._waiting_bytes + length <= max_bytes and waiting < max_events
-        store = self._store
-        if self._waiting_bytes + length > self._spool_bytes:
-            return False
-        return (
-            store.memory_bytes + self._cut_memory_bytes + length <= max_bytes
-            and store.events - store.durable_events + self._cut_memory_events < max_events
-        ) or store.durable_room(length)
-
     def _accept(self, body: bytes) -> bool:
         """Give the event its number and its place; tell whether the worker has to know."""
         store = self._store
         first = store.empty
         if first:
             self._oldest = self._monotonic()
-        self._accepted = seq = self._accepted + 1
+        ledger = self._ledger
+        ledger.accepted = seq = ledger.accepted + 1
         line = number_line(self._prefix, seq, body)
         rolled = store.append(seq, line)
-        self._waiting_bytes += len(line)
+        ledger.waiting_bytes += len(line)
         # When the delay of a batch starts and when a batch is full; never for each event.
         return first or rolled

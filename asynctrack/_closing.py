@@ -14,9 +14,10 @@ from typing import Final
 import anyio
 import anyio.abc
 
-from asynctrack._buffer import Buffer, BufferCounts
+from asynctrack._buffer import Buffer
 from asynctrack._delivery import Delivery
 from asynctrack._keeper import Keeper
+from asynctrack._ledger import BufferCounts
 from asynctrack._record import Recorder
 from asynctrack._takeover import Replayer
 

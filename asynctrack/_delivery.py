@@ -6,12 +6,14 @@ spool, with the reason, and counted.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from asynctrack._artifact import Batch
 from asynctrack._buffer import Buffer
 from asynctrack._encode import encode_batch, split_batch
 from asynctrack._errors import PermanentError
+from asynctrack._gate import Gate
 from asynctrack._keeper import Keeper
 from asynctrack._notices import Notices
 from asynctrack._record import Recorder
@@ -32,6 +34,8 @@ class Delivery:
         recorder: Is told what was delivered and what was refused.
         keeper: The spool, or None where there is none.
         notices: Rate-limited warnings.
+        gate: Says when one that has failed may be tried again.
+        concurrency: How many pieces are delivered at a time.
         compression: How artifacts are compressed.
     """
 
@@ -44,6 +48,8 @@ class Delivery:
         recorder: Recorder,
         keeper: Keeper | None,
         notices: Notices,
+        gate: Gate,
+        concurrency: int,
         compression: str,
     ) -> None:
         self._writer_id = writer_id
@@ -52,6 +58,8 @@ class Delivery:
         self._recorder = recorder
         self._keeper = keeper
         self._notices = notices
+        self._gate = gate
+        self._slots = asyncio.Semaphore(concurrency)
         self._compression = compression
         self.artifacts = 0
         self.bytes_delivered = 0
@@ -63,16 +71,23 @@ class Delivery:
         """Uploads tried again."""
         return self._uploader.retries
 
-    async def attempt(self, piece: MemoryPiece | SegmentPiece, failures: int) -> int:
-        """Deliver a piece and settle it.
+    async def slot(self) -> None:
+        """Wait until one more may be delivered; ``deliver`` gives the slot back."""
+        await self._slots.acquire()
 
-        Args:
-            piece: What to deliver.
-            failures: Attempts at it that have failed before.
+    async def deliver(self, piece: MemoryPiece | SegmentPiece) -> None:
+        """Deliver a piece, in a slot that was waited for, and settle it."""
+        failures = 0
+        while (failures := await self._attempt(piece, failures)) > 0:
+            # Others first, that have not been tried: what is repeated is a share of all requests.
+            # Nothing of this one is kept in memory meanwhile that was not there before.
+            self._slots.release()
+            await self._gate.afford_retry()
+            await self._slots.acquire()
+        self._slots.release()
 
-        Returns:
-            0; or, where it has to wait for a retry, how often it has failed.
-        """
+    async def _attempt(self, piece: MemoryPiece | SegmentPiece, failures: int) -> int:
+        """Deliver a piece; where it has to wait for a retry, return how often it has failed."""
         last_seq = piece.first_seq + piece.events - 1
         try:
             batch = Batch(self._writer_id, piece.first_seq, last_seq, piece.raw())

@@ -34,6 +34,7 @@ from asynctrack._retry import RetryPolicy
 from asynctrack._share import run_share
 from asynctrack._sink import Sink
 from asynctrack._spool_layout import default_spool_dir
+from asynctrack._stages import Stages
 from asynctrack._statistics import Statistics
 from asynctrack._store import Store
 from asynctrack._takeover import Replayer
@@ -111,6 +112,8 @@ class Pipeline:
             recorder=self.recorder,
             keeper=self.keeper,
             notices=notices,
+            gate=gate,
+            concurrency=options.upload_concurrency,
             compression=options.compression,
         )
         self.replayer: Replayer | None = None
@@ -122,21 +125,20 @@ class Pipeline:
                 make_uploader=make_uploader,
                 notices=notices,
             )
-        self.worker = Worker(
+        self.stages = Stages(
             buffer=self.buffer,
             backend=backend,
             recorder=self.recorder,
             notices=notices,
             policy=CutPolicy(options.max_delay),
             delivery=self.delivery,
-            concurrency=options.upload_concurrency,
-            gate=gate,
             close_patience=options.close_patience,
             keeper=self.keeper,
             replayer=self.replayer,
             monotonic=monotonic,
             uniform=uniform,
         )
+        self.worker = Worker(stages=self.stages, buffer=self.buffer, monotonic=monotonic)
         self.sink = Sink(
             capture=Capture(
                 tokens=options.tokens, redactor=redactor, observations=self._observations
@@ -149,7 +151,7 @@ class Pipeline:
             block_timeout=options.block_timeout,
             statistics=self.statistics,
         )
-        self.worker.closing.abandon_open = self.sink.abandon_open
+        self.stages.closing.abandon_open = self.sink.abandon_open
 
     def statistics(self) -> Statistics:
         """Return a frozen snapshot of all counters."""
@@ -178,7 +180,7 @@ class Pipeline:
         """Return what is not delivered or written; to be asked when the worker has ended."""
         options, backend, recorder = self._options, self.backend, self.recorder
         limit = ("close_timeout", options.close_timeout)
-        if self.worker.closing.gave_up:
+        if self.stages.closing.gave_up:
             limit = ("close_patience", options.close_patience)
         parameters, points = recorder.unwritten
         return Leftovers(

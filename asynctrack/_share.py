@@ -27,7 +27,7 @@ class RunShare:
         """How often these trackers have written: who has not seen the last one looks again."""
         self.peers: dict[str, Any] = {}
         """What these trackers have in the Run and may remove for each other: see
-        ``_parameters``."""
+        ``_places``."""
 
     def reserve(self, now: float) -> float:
         """Take the next moment that is free; return how long to wait for it, in seconds.

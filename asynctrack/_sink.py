@@ -12,13 +12,14 @@ from concurrent.futures import TimeoutError as ThreadTimeout
 from typing import Any, Final, Protocol
 
 from asynctrack import _payload
-from asynctrack._buffer import AsyncWaiter, Buffer, ThreadWaiter
+from asynctrack._buffer import Buffer
 from asynctrack._capture import Capture
 from asynctrack._flush import Flush
 from asynctrack._notices import Notices
 from asynctrack._observe import Observations
 from asynctrack._spans import OpenSpan
 from asynctrack._statistics import Statistics
+from asynctrack._waiters import AsyncWaiter, ThreadWaiter
 
 SPOOL_WAIT: Final = 5.0
 """Seconds that a callback waits at the most, with memory full, for a disk that has not refused to
@@ -67,7 +68,7 @@ class Sink:
         self._notices = notices
         self._block = block
         self._block_timeout = block_timeout
-        capture.spans.on_evict = self._abandon
+        capture.events.spans.on_evict = self._abandon
         # Accepts an event if there is room for it now. Where callbacks wait for room, all of them
         # do, and the tenth that they leave is for what never waits.
         self.put_nowait = self._put_evenly if block else buffer.put_nowait
@@ -164,7 +165,7 @@ class Sink:
         """Store the user's parameters as an event and hand them over for the Run."""
         try:
             values = {_payload.safe_str(name): value for name, value in parameters.items()}
-            body = self.capture.user_value("parameters", None, _payload.to_plain(values))
+            body = self.capture.events.user_value("parameters", None, _payload.to_plain(values))
         except Exception as error:
             self.capture_failed("log_parameters", error)
             return
@@ -190,7 +191,7 @@ class Sink:
             return
         now = time.time_ns()
         data = {"name": text, "value": number, "step": whole}
-        body = self.capture.user_value("metric", text, data)
+        body = self.capture.events.user_value("metric", text, data)
         self._put_own(body)
         # As in log_parameters. Where redaction failed there is no name.
         stored = _payload.decode(body).get("name")
@@ -210,11 +211,11 @@ class Sink:
         Returns:
             Whether there was room to say it of all of them.
         """
-        spans = self.capture.spans
+        spans = self.capture.events.spans
         for span_id in spans.ids():
             span = spans.take(span_id)
             if span is not None and not self._buffer.put_nowait(
-                self.capture.abandoned(span, "closed")
+                self.capture.events.abandoned(span, "closed")
             ):
                 spans.give_back(span)
                 return False
@@ -222,7 +223,7 @@ class Sink:
 
     def _abandon(self, span: OpenSpan, final: bool) -> bool:
         """Say of one of too many open spans that it is abandoned; False where there is no room."""
-        if self._buffer.put_nowait(self.capture.abandoned(span, "too_many"), sheddable=True):
+        if self._buffer.put_nowait(self.capture.events.abandoned(span, "too_many"), sheddable=True):
             return True
         if final:
             self._drop(self._buffer.closed_reason or "buffer_full")

@@ -86,7 +86,7 @@ class Tracker:
 
         self._open()
         try:
-            ready = asyncio.wrap_future(self._pipeline.worker.ready)
+            ready = asyncio.wrap_future(self._pipeline.stages.ready)
             await asyncio.wait({ready}, timeout=SPOOL_READY)
         except BaseException:
             self._give_up_entering()
@@ -108,7 +108,7 @@ class Tracker:
 
         self._open()
         try:
-            wait_for_futures({self._pipeline.worker.ready}, timeout=SPOOL_READY)
+            wait_for_futures({self._pipeline.stages.ready}, timeout=SPOOL_READY)
         except BaseException:
             self._give_up_entering()
             raise
@@ -258,7 +258,7 @@ class Tracker:
         if old.keeper is not None:
             old.keeper.abandon()
         self._built = None
-        self._pipeline.sink.capture.inherit(old.sink.capture)
+        self._pipeline.sink.capture.events.spans.inherit(old.sink.capture.events.spans)
         self._pipeline.worker.start_when_needed()
         if self._pipeline.keeper is not None:
             # Now, and not by a thread later: the child's first event is on disk as well.

@@ -17,9 +17,11 @@ from asynctrack._artifact import RunState, Written
 from asynctrack._attributes import Attribute
 from asynctrack._backends._protocol import Backend
 from asynctrack._errors import PermanentError
+from asynctrack._groups import Fitting, TooLong
 from asynctrack._manifest_upload import ManifestUpload
 from asynctrack._notices import Notices
-from asynctrack._parameters import HEAD_ROOM, MORE, Delta, Fitting, RunParameters, TooLong
+from asynctrack._parameters import MORE, Delta, RunParameters
+from asynctrack._places import HEAD_ROOM
 from asynctrack._redact import REDACTED, Redactor
 from asynctrack._secrets import is_secret_name
 from asynctrack._share import RunShare

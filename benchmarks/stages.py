@@ -111,14 +111,14 @@ def _records(captured: list[Captured]) -> list[Recorded]:
     """Return what the capture stage hands to the encode stage."""
     records: list[Recorded] = []
     capture = new_capture()
-    encode = capture._encode
+    encode = capture.events.encode
 
     def keep(record: dict[str, Any], values: Any = None, attributes: bytes = b"") -> bytes:
         records.append((record, values, attributes))
         body: bytes = encode(record, values, attributes)
         return body
 
-    capture._encode = keep
+    capture.events.encode = keep
     for name, arguments, options in captured:
         getattr(capture, name)(*arguments, **options)
     return records

@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
-from asynctrack._buffer import LINE_OVERHEAD, AsyncWaiter, Buffer, BufferCounts, ThreadWaiter
+from asynctrack._buffer import Buffer
 from asynctrack._format import line_prefix, number_line, parse_line_start
+from asynctrack._ledger import LINE_OVERHEAD, BufferCounts
 from asynctrack._store import Store
+from asynctrack._waiters import AsyncWaiter, ThreadWaiter
 
 WRITER = "0123456789abcdef" * 2
 BODY = b'{"time_unix_nano":1}'

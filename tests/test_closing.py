@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from asynctrack._buffer import BufferCounts
 from asynctrack._closing import SLOWEST, Patience
+from asynctrack._ledger import BufferCounts
 
 
 def counts(spooled: int, pending: int = 0) -> BufferCounts:

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynctrack._artifact import ParameterValue, RunState
-from asynctrack._parameters import HEAD_ROOM, MORE, OWN_PARAMETERS, Peers, RunParameters, TooLong
+from asynctrack._groups import TooLong
+from asynctrack._parameters import MORE, RunParameters
+from asynctrack._places import HEAD_ROOM, OWN_PARAMETERS, Peers
 from tests.property.strategies import quick
 
 MODEL: dict[str, ParameterValue | TooLong] = {"gen_ai.operation.name": "chat", "gen_ai.model": "m"}

@@ -33,7 +33,7 @@ def nothing_kept_free(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def retried_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asynctrack._worker.RETRY", 0.02)
+    monkeypatch.setattr("asynctrack._stages.RETRY", 0.02)
 
 
 class Disk:

@@ -235,9 +235,9 @@ class Simulation:
         backend = SimulatedBackend(world)
         pipeline = Pipeline(backend, options, monotonic=world.loop.time, uniform=chances.random)
         # What is stored says when: by the same clock.
-        capture: Any = pipeline.sink.capture
-        capture._time_ns = lambda: 1_800_000_000_000_000_000 + int(world.loop.time() * 1e9)
-        capture._perf_ns = lambda: int(world.loop.time() * 1e9)
+        events: Any = pipeline.sink.capture.events
+        events._time_ns = lambda: 1_800_000_000_000_000_000 + int(world.loop.time() * 1e9)
+        events._perf_ns = lambda: int(world.loop.time() * 1e9)
         life = Life(pipeline, backend, spool)
         self.lives.append(life)
         world.note(f"life {number}: {options.overflow} {options.durability}")

@@ -253,7 +253,7 @@ def test_spans_that_never_end_are_bounded_and_abandoned(
             grown = tracemalloc.get_traced_memory()[0] - before
         finally:
             tracemalloc.stop()
-        assert 1_000 <= len(handler._sink.capture.spans) <= 2_000
+        assert 1_000 <= len(handler._sink.capture.events.spans) <= 2_000
         # Ten thousand that were kept would take two million and more.
         assert grown < 1_000_000, f"{grown:,} bytes for 10,000 spans that never ended"
         handler.on_chain_end("late", run_id=forgotten)
@@ -274,7 +274,7 @@ def test_the_bound_of_open_spans_is_in_force(tmp_path: Path) -> None:
     from asynctrack._spans import MAX_OPEN_SPANS
 
     with tracker(tmp_path) as handler:
-        assert handler._sink.capture.spans._max_open == MAX_OPEN_SPANS == 100_000
+        assert handler._sink.capture.events.spans._max_open == MAX_OPEN_SPANS == 100_000
 
 
 def test_what_is_open_when_the_tracker_closes_is_abandoned(tmp_path: Path) -> None:

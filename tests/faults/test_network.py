@@ -222,7 +222,7 @@ def test_slow_down_for_a_whole_tracker(ground: Ground, caplog: pytest.LogCapture
     with tracker(ground.run(), upload_concurrency=8, max_batch_events=5) as handler:
         for number in range(100):
             end(handler, number)
-        gate = handler._sink._worker._gate._flow  # type: ignore[attr-defined]  # looked at only
+        gate = handler._sink._worker._stages._delivery._gate._flow  # type: ignore[attr-defined]  # looked at only
         until_in_thread(lambda: gate.allowed == 1)
         assert time.monotonic() - began < 5.0
         ground.proxy.remove(rule)

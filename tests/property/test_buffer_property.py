@@ -12,8 +12,9 @@ from hypothesis.stateful import (
     rule,
 )
 
-from asynctrack._buffer import LINE_OVERHEAD, Buffer
+from asynctrack._buffer import Buffer
 from asynctrack._format import line_prefix, number_line
+from asynctrack._ledger import LINE_OVERHEAD
 from asynctrack._store import MemoryPiece, SegmentPiece, Store
 from tests.test_buffer import WRITER, Recorded
 
