@@ -66,7 +66,7 @@ def _to_duckdb(folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         for number, run in enumerate(_runs(folder)):
             connection = duckdb.connect(
-                f"{place}/{number}.duckdb", config={"memory_limit": "256MB"}
+                f"{place}/{number}.duckdb", config={"memory_limit": "128MB", "threads": 1}
             )
             run.to_duckdb(connection)
             spans += connection.execute("SELECT count(*) FROM spans").fetchone()[0]

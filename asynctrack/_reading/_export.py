@@ -33,6 +33,9 @@ TABLES: Final = {
     "html": ("spans",),
 }
 """What each format can hold; the first is what it holds unless told otherwise."""
+GROUP_ROWS: Final = 10_000
+GROUP_BYTES: Final = 16_000_000
+"""Rows and bytes of a row group of a Parquet file: whichever comes first."""
 EVERY: Final = 1_000
 """Events between two words on the progress."""
 
@@ -193,9 +196,18 @@ def _parquet(run: RecordedRun, columns: Any, items: Iterator[Any], out: _Counter
     with parquet.ParquetWriter(
         out, _tables.schema_of(pyarrow, named), compression="zstd"
     ) as writer:
+        group: list[Any] = []
         for batch in _tables.record_batches(pyarrow, named, items):
-            writer.write_batch(batch)
+            group.append(batch)
             rows += batch.num_rows
+            if (
+                sum(one.num_rows for one in group) >= GROUP_ROWS
+                or sum(one.nbytes for one in group) >= GROUP_BYTES
+            ):
+                writer.write_table(pyarrow.Table.from_batches(group))
+                group = []
+        if group:
+            writer.write_table(pyarrow.Table.from_batches(group))
     return rows
 
 

@@ -20,8 +20,11 @@ from asynctrack._reading._read import RecordedRun
 
 ROWS: Final = 2_000
 """Rows of an answer that are in memory at a time."""
-FILL_MEMORY: Final = "256MB"
-"""What DuckDB may hold while the tables are filled; the rest is in the file."""
+FILL: Final = {"memory_limit": "128MB", "threads": 1}
+"""What DuckDB may hold while the tables are filled; the rest is in the file. Each thread takes
+memory besides, and one is enough: reading the Runs takes longer."""
+ANSWER: Final = {"memory_limit": "1GB"}
+"""What it may hold while it answers; the rest is spilled to disk."""
 ALLOWED: Final = ("SELECT", "EXPLAIN")
 """Kinds of statements; ``FROM``, ``WITH``, ``DESCRIBE``, ``SUMMARIZE``, ``SHOW`` are SELECTs."""
 
@@ -69,11 +72,11 @@ def query(
     with tempfile.TemporaryDirectory(prefix="asynctrack-query-") as folder:
         path = Path(folder) / "runs.duckdb"
         spill = {"temp_directory": str(Path(folder) / "spill")}
-        with Database(path, {**spill, "memory_limit": FILL_MEMORY}) as database:
+        with Database(path, {**spill, **FILL}) as database:
             wanted = tables_in(sql)
             for run in runs:
                 database.add_run(run, wanted, progress)
-        connection = duckdb.connect(str(path), read_only=True, config={**CONFIG, **spill})
+        connection = duckdb.connect(str(path), read_only=True, config={**CONFIG, **spill, **ANSWER})
         try:
             for statement in (
                 "SET TimeZone = 'UTC'",

@@ -14,8 +14,8 @@ from asynctrack._reading._decode import json_text
 from asynctrack._reading._span import Span, Trace
 
 EXTRA: Final = "read"
-ROWS: Final = 10_000
-"""Rows that are turned into columns at a time."""
+ROWS: Final = 2_000
+"""Rows that are turned into columns at a time: all of them are held in memory, several times."""
 _NEW: Final = "asynctrack_new_spans"
 BATCH_CHARACTERS: Final = 16_000_000
 """Characters of text in them at the most, but for a single row."""

@@ -186,6 +186,21 @@ def test_nothing_is_left_behind(runs: Path, capsys: Any, tmp_path: Path, monkeyp
     assert list(place.iterdir()) == []
 
 
+def test_memory_is_bounded(runs: Path, capsys: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    """However large the machine's memory is, an answer takes a part of it and then its own disk."""
+    place = tmp_path / "scratch"
+    place.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    sql = (
+        "SELECT current_setting('memory_limit') AS most, current_setting('temp_directory') AS spill"
+    )
+    code, out, _ = ask(capsys, str(runs), sql, "--json")
+    assert code == 0
+    (row,) = json.loads(out)["rows"]
+    assert row["most"] == "953.6 MiB", "1 GB"
+    assert Path(row["spill"]).is_relative_to(place)
+
+
 def test_ctrl_c_ends_a_long_query(runs: Path, tmp_path: Path) -> None:
     """Ctrl-C ends DuckDB's work as well, with exit code 130 and no traceback."""
     place = tmp_path / "temporary"

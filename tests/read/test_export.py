@@ -18,7 +18,7 @@ from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from asynctrack._errors import OptionError
-from asynctrack._reading import _export_html, _export_otlp, _tables, _trace
+from asynctrack._reading import _export, _export_html, _export_otlp, _tables, _trace
 from asynctrack._reading._csv import safe_cell
 from asynctrack._reading._export import export_run, new_file
 from asynctrack._reading._export_otlp import span_id_of, trace_id_of
@@ -111,6 +111,16 @@ def test_parquet_is_the_table_of_spans(run: RecordedRun) -> None:
     assert table.column("run").to_pylist() == ["one"] * 4
     events = parquet.read_table(io.BytesIO(exported(run, "parquet", table="events")))
     assert events.column("seq").to_pylist() == list(range(1, 9))
+
+
+def test_parquet_in_groups(run: RecordedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of rows become row groups of a size that engines like; every row is in one."""
+    monkeypatch.setattr(_tables, "ROWS", 1)
+    monkeypatch.setattr(_export, "GROUP_ROWS", 3)
+    file = parquet.ParquetFile(io.BytesIO(exported(run, "parquet", table="events")))
+    groups = file.metadata.num_row_groups
+    assert [file.metadata.row_group(n).num_rows for n in range(groups)] == [3, 3, 2]
+    assert file.read().column("seq").to_pylist() == list(range(1, 9))
 
 
 def test_jsonl_is_what_was_stored(run: RecordedRun) -> None:

@@ -12,7 +12,7 @@ const SHOWN = 5;
 
 export function Home({ route, state }) {
   const asked = { experiment: route.experiment, sort: "-started", ...route.asked };
-  const { answer, error } = useAnswer("home", asked, state.version);
+  const { answer, error, fresh } = useAnswer("home", asked, state.version);
   const [picked, setPicked] = useState([]);
   const [chosen, choose] = useState(null);
   const runs = answer?.runs ?? [];
@@ -37,7 +37,7 @@ export function Home({ route, state }) {
       ${answer.experiments.map((one) => html`<a key=${one.name} href=${here(["experiment", one.name])} aria-current=${answer.experiment === one.name ? "page" : null}>
         <${Line} text=${one.name} /> <small>${number(one.runs)}</small>${one.live > 0 && html` <span class="badge live"><i></i></span>`}</a>`)}</nav>`}
     <${Course} points=${answer.course} priced=${answer.priced} />
-    <section class="card">
+    <section class="card" data-shown=${fresh ? route.hash : ""}>
       <div class="bar">
         <h2>${number(answer.count)} ${answer.count === 1 ? "run" : "runs"}</h2>
         <input type="search" placeholder="find a run by its name   /" aria-label="Find a run by its name" value=${asked.text ?? ""}

@@ -55,7 +55,7 @@ export function Run({ route, state }) {
     <${Filters} asked=${asked} facets=${about.facets} set=${set} />
     ${error && html`<${Failed} error=${error} />`}
     ${charts}
-    <section class=${`card ${traces.fresh ? "" : "stale"}`} data-shown=${traces.fresh && overview.fresh ? route.hash : null}>
+    <section class=${`card ${traces.fresh ? "" : "stale"}`} data-shown=${traces.fresh && overview.fresh ? route.hash : ""}>
       <div class="bar"><h2>${totals ? `${number(totals.traces)} ${filtered ? "matching " : ""}${totals.traces === 1 ? "trace" : "traces"}` : "traces"}</h2>
         ${filtered && html`<a href=${here(["run", route.run])}>clear all filters</a>`}
         <span class="grow"></span>

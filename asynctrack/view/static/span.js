@@ -10,12 +10,12 @@ import { Line, Whole } from "./text.js";
 
 const TABS = { content: "content", attributes: "attributes", raw: "raw JSON" };
 
-export function SpanDetail({ source, version, tab = "content", setTab }) {
-  const { answer: span, error } = useAnswer("span", source, version);
+export function SpanDetail({ source, version, hash, tab = "content", setTab }) {
+  const { answer: span, error, fresh } = useAnswer("span", source, version);
   if (error && !span) return html`<${Failed} error=${error} />`;
-  if (!span) return html`<section class="card span"><p class="quiet">asking …</p></section>`;
+  if (!span) return html`<section class="card span" data-shown=""><p class="quiet">asking …</p></section>`;
   const now = TABS[tab] ? tab : "content";
-  return html`<section class=${`card span kind-${kindOf(span.kind)}`} aria-label="Span">
+  return html`<section class=${`card span kind-${kindOf(span.kind)} ${fresh ? "" : "stale"}`} aria-label="Span" data-shown=${fresh ? hash : ""}>
     <div class="bar"><i class="dot"></i><h2><${Line} text=${span.name || span.kind} /></h2><span class="badge"><${Line} text=${span.kind} /></span>
       <span class="facts">${span.seconds === null ? span.status : seconds(span.seconds)}${span.model ? html` · <${Line} text=${span.model} />` : ""}${
         span.input_tokens === null && span.output_tokens === null ? "" : ` · ${number(span.input_tokens)} → ${number(span.output_tokens)} tokens`}${span.cost === null ? "" : ` · ${dollars(span.cost)}`}</span>

@@ -1,5 +1,5 @@
 // The trace page: the waterfall of its spans, and one of them in full.
-import { html, useEffect, useMemo, useState } from "./lib.js";
+import { html, useEffect, useLayoutEffect, useMemo, useState } from "./lib.js";
 import { ask, useAnswer } from "./api.js";
 import { dollars, number, seconds, short, when } from "./format.js";
 import { Crumbs, Failed, Status, useChoice } from "./parts.js";
@@ -11,7 +11,7 @@ export function Trace({ route, state }) {
   const { asked } = route;
   const source = { run: route.run, trace: route.trace, writer: asked.writer };
   const version = state.run?.version ?? 0;
-  const { answer, error } = useAnswer("trace", source, version);
+  const { answer, error, fresh } = useAnswer("trace", source, version);
   const [more, setMore] = useState([]);
   const [folded, setFolded] = useState(new Set());
   useEffect(() => {
@@ -33,7 +33,8 @@ export function Trace({ route, state }) {
   };
   useChoice(shown.length, chosen < 0 ? null : chosen, choose, { left: () => fold(place, true), right: () => fold(place, false) });
   const beside = (which) => answer?.[which] && here(["run", route.run, "trace", answer[which].trace_id], { writer: answer[which].writer_id, back: asked.back });
-  useEffect(() => {
+  // At once: the next key must not meet the handler of the trace that was shown before.
+  useLayoutEffect(() => {
     const pressed = (event) => {
       if (event.target.closest("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
       const to = event.key === "[" ? beside("older") : event.key === "]" ? beside("newer") : null;
@@ -63,9 +64,9 @@ export function Trace({ route, state }) {
       ${beside("older") ? html`<a class="button" href=${beside("older")} title="The trace that started before this one  [">← older</a>` : ""}
       ${beside("newer") ? html`<a class="button" href=${beside("newer")} title="The trace that started after this one  ]">newer →</a>` : ""}</div>
     <p class="quiet ids">${answer.spooled && html`<span class="badge open" title="Not delivered yet">in this machine's spool</span> `}trace <code><${Line} text=${answer.trace_id} /></code>${answer.tags.map((tag) => html` <span class="tag" key=${tag}><${Line} text=${tag} /></span>`)}</p>
-    <${Waterfall} rows=${shown} all=${answer.spans} loaded=${rows.length} length=${answer.length} place=${place} folded=${folded} fold=${fold}
+    <${Waterfall} hash=${fresh ? route.hash : ""} rows=${shown} all=${answer.spans} loaded=${rows.length} length=${answer.length} place=${place} folded=${folded} fold=${fold}
       choose=${(span) => go(link({ span }), { replace: true })} load=${load} live=${answer.status === "unfinished"} />
-    ${row && html`<${SpanDetail} key=${row.place} source=${{ ...source, place: row.place }} version=${row.status === "unfinished" ? version : 0} tab=${asked.tab} setTab=${(tab) => go(link({ tab }), { replace: true })} />`}`;
+    ${row && html`<${SpanDetail} key=${row.place} source=${{ ...source, place: row.place }} version=${row.status === "unfinished" ? version : 0} hash=${route.hash} tab=${asked.tab} setTab=${(tab) => go(link({ tab }), { replace: true })} />`}`;
 }
 
 // The span that is shown at first: the one that failed deepest, else the first model call.
@@ -89,10 +90,10 @@ function unfolded(rows, folded) {
 
 const DEEP = 12;
 
-function Waterfall({ rows, all, loaded, length, place, folded, fold, choose, load, live }) {
+function Waterfall({ hash, rows, all, loaded, length, place, folded, fold, choose, load, live }) {
   const whole = length || 1e-9;
   const marks = [0, 0.25, 0.5, 0.75, 1];
-  return html`<section class="card waterfall" aria-label="Spans">
+  return html`<section class="card waterfall" aria-label="Spans" data-shown=${hash}>
     <div class="wf-head"><span>span</span><span class="wf-axis">${marks.map((share) => html`<i key=${share} style=${{ left: `${share * 100}%` }}>${seconds(share * whole)}</i>`)}</span><span class="number">tokens</span><span class="number">time</span></div>
     <div class="wf-rows" role="tree" aria-label="Waterfall of spans">${rows.map((row) => {
       const left = row.at === null ? 0 : Math.min(100, (row.at / whole) * 100);
