@@ -13,15 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from asynctrack import _payload
 from asynctrack._attributes import (
     prompt_name,
     request_attributes,
     request_key,
     response_attributes,
 )
-from asynctrack._event import MAX_REMEMBERED, Events, given
+from asynctrack._event import Events, given
 from asynctrack._observe import Observations
+from asynctrack._recurring import MAX_REMEMBERED
 from asynctrack._redact import Redactor
 from asynctrack._traceback import describe_error
 
@@ -317,7 +317,7 @@ class Capture:
         if attributes is None:
             found = request_attributes(operation, serialized, metadata, invocation_params)
             self._observations.model(found)
-            attributes = b',"attributes":%b}' % _payload.encode(found)
+            attributes = self.events.recurring.attributes(found)
             if key is not None and len(self._requests) < MAX_REMEMBERED:
                 self._requests[key] = attributes
         if params is not None:

@@ -17,13 +17,14 @@ from uuid import UUID
 from asynctrack import _payload
 from asynctrack._attributes import Attribute
 from asynctrack._observe import Observations
+from asynctrack._recurring import Recurring
 from asynctrack._redact import Redactor
 from asynctrack._spans import OpenSpan, OpenSpans
 from asynctrack._streams import Streams
 from asynctrack._traceback import describe_error
 
-MAX_REMEMBERED: Final = 1_000
-"""Different requests whose attributes are kept, and serialized forms known not to be too large."""
+MAX_ENDED: Final = 1_000
+"""Spans that ended last, and are not measured again."""
 
 
 class Events:
@@ -51,8 +52,9 @@ class Events:
         """The streams that are open."""
         self.spans = OpenSpans()
         """The spans that are open."""
-        self._ended: deque[UUID] = deque(maxlen=MAX_REMEMBERED)
-        self._measured: dict[int, Any] = {}
+        self.recurring = Recurring(redactor)
+        """What many events share."""
+        self._ended: deque[UUID] = deque(maxlen=MAX_ENDED)
 
     def start(
         self,
@@ -79,7 +81,7 @@ class Events:
             inputs: The payload.
             serialized: What starts, as LangChain serializes it.
             kwargs: Everything else that the callback was given.
-            attributes: The end of the event, encoded before: ``,"attributes":{…}}``.
+            attributes: The end of the event, made before: ``,"attributes":{…}}``.
         """
         record: dict[str, Any] = {
             "time_unix_nano": self._time_ns(),
@@ -98,14 +100,16 @@ class Events:
         record["inputs"] = inputs
         data = given(kwargs) if kwargs else kwargs
         values: tuple[Any, ...] = (tags, metadata, inputs, data)
-        if serialized:
-            if self._measured.get(id(serialized)) is not serialized:
-                self._measure(serialized)
-                values = (*values, serialized)
+        form = self.recurring.form(serialized) if serialized else b""
+        if form is None:
             data = {**data, "serialized": serialized}
-        if data:
+            values = (tags, metadata, inputs, data)
+        if data or form:
             record["data"] = data
-        return self.encode(record, values, attributes)
+        body = self.encode(record, values)
+        if form:  # the last in ``data``, which is the last field
+            body = b"%b%b%b}}" % (body[:-2], b"," if data else b"", form)
+        return body[:-1] + attributes if attributes else body
 
     def end(
         self,
@@ -232,20 +236,15 @@ class Events:
         self,
         record: dict[str, Any],
         values: Iterable[Any] | None = None,
-        attributes: bytes = b"",
     ) -> bytes:
         """Encode a record and cut secrets out of it.
 
         Args:
             record: The event.
             values: Those of its values that may be large; None: all of them.
-            attributes: Its end, encoded before.
         """
         try:
-            body = _payload.encode(record, values)
-            if attributes:
-                body = body[:-1] + attributes
-            return self._redactor.body(body)
+            return self._redactor.body(_payload.encode(record, values))
         except Exception as error:
             # Fail closed: what could not be looked through for secrets is not stored.
             kept: dict[str, Any] = {
@@ -257,14 +256,6 @@ class Events:
             return _payload.encode(kept)
 
     # -- inside -------------------------------------------------------------------------------
-
-    def _measure(self, serialized: Mapping[str, Any]) -> None:
-        """Remember that this very object will have been found small enough.
-
-        A chain passes the same one each time, and walking through it takes longer than encoding it.
-        """
-        if len(self._measured) < MAX_REMEMBERED:
-            self._measured[id(serialized)] = serialized
 
     def _observe_end(
         self,

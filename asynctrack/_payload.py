@@ -72,6 +72,11 @@ def encode(record: dict[str, Any], values: Iterable[Any] | None = None) -> bytes
     return line
 
 
+def is_small(value: Any) -> bool:
+    """Tell whether lists and dictionaries hold no more values than one record may."""
+    return _size(value) <= MAX_NODES
+
+
 def fingerprint(values: Any) -> bytes | None:
     """Return bytes that are the same for the same plain values only; None where there are none."""
     try:

@@ -93,12 +93,12 @@ def _without_enqueue(handler: Any) -> None:
 
 def _without_redact(handler: Any) -> None:
     _without_enqueue(handler)
-    handler._sink.capture._redactor.body = lambda body: body
+    handler._sink.capture.events._redactor.body = lambda body: body
 
 
 def _without_encode(handler: Any) -> None:
     _without_enqueue(handler)
-    handler._sink.capture._encode = lambda record, values=None, attributes=b"": b""
+    handler._sink.capture.events.encode = lambda record, values=None: b"{}"
 
 
 _SHORTEN: Final[tuple[Callable[[Any], None], ...]] = (

@@ -104,23 +104,27 @@ def new_capture() -> Any:
 
 Recorded = tuple[dict[str, Any], Any, bytes]
 """What the capture stage hands to the encode stage: a record, those of its values that may be
-large, and its attributes, encoded before."""
+large, and what is put in before the last two bytes of its line, made once for many events."""
 
 
 def _records(captured: list[Captured]) -> list[Recorded]:
     """Return what the capture stage hands to the encode stage."""
     records: list[Recorded] = []
+    encoded: list[bytes] = []
     capture = new_capture()
     encode = capture.events.encode
 
-    def keep(record: dict[str, Any], values: Any = None, attributes: bytes = b"") -> bytes:
-        records.append((record, values, attributes))
-        body: bytes = encode(record, values, attributes)
-        return body
+    def keep(record: dict[str, Any], values: Any = None) -> bytes:
+        records.append((record, values, b""))
+        encoded.append(encode(record, values))
+        return encoded[-1]
 
     capture.events.encode = keep
     for name, arguments, options in captured:
-        getattr(capture, name)(*arguments, **options)
+        whole = getattr(capture, name)(*arguments, **options)
+        record, values, _ = records[-1]
+        assert whole.startswith(encoded[-1][:-2])
+        records[-1] = (record, values, whole[len(encoded[-1]) - 2 : -2])
     return records
 
 
@@ -128,9 +132,9 @@ def _encoded(recorded: Recorded) -> bytes:
     """Encode as the capture does, without looking for secrets."""
     from asynctrack import _payload
 
-    record, values, attributes = recorded
+    record, values, shared = recorded
     body = _payload.encode(record, values)
-    return body[:-1] + attributes if attributes else body
+    return body[:-2] + shared + body[-2:] if shared else body
 
 
 @contextmanager
@@ -148,7 +152,6 @@ def all_stages() -> Iterator[list[Stage]]:
 
 
 def _capture_stages(captured: list[Captured]) -> list[Stage]:
-    from asynctrack import _payload
     from asynctrack._redact import Redactor
 
     records = _records(captured)
@@ -163,11 +166,9 @@ def _capture_stages(captured: list[Captured]) -> list[Stage]:
             call(*arguments, **options)
 
     def run_encode(_: Any) -> None:
-        encode = _payload.encode
-        for record, values, attributes in records:
-            body = encode(record, values)
-            if attributes:
-                body[:-1] + attributes
+        encode = _encoded
+        for record in records:
+            encode(record)
 
     def bare_orjson(_: Any) -> None:
         dumps = orjson.dumps
