@@ -104,7 +104,7 @@ class Capture:
         **kwargs: Any,
     ) -> bytes:
         """Capture the end of a chain."""
-        return self.events.end("chain_end", run_id, parent_run_id, tags, "outputs", outputs, kwargs)
+        return self.events.end("chain_end", run_id, parent_run_id, tags, outputs, kwargs)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> bytes:
         """Capture the error of a chain."""
@@ -168,9 +168,7 @@ class Capture:
     ) -> bytes:
         """Capture the answer of a model."""
         attributes = response_attributes(response)
-        return self.events.end(
-            "llm_end", run_id, parent_run_id, tags, "outputs", response, kwargs, attributes
-        )
+        return self.events.end("llm_end", run_id, parent_run_id, tags, response, kwargs, attributes)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> bytes:
         """Capture the error of a model call, with what had been generated until then."""
@@ -211,7 +209,7 @@ class Capture:
         **kwargs: Any,
     ) -> bytes:
         """Capture what a tool returned."""
-        return self.events.end("tool_end", run_id, parent_run_id, tags, "outputs", output, kwargs)
+        return self.events.end("tool_end", run_id, parent_run_id, tags, output, kwargs)
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> bytes:
         """Capture the error of a tool."""
@@ -257,15 +255,8 @@ class Capture:
         **kwargs: Any,
     ) -> bytes:
         """Capture the documents found."""
-        return self.events.end(
-            "retriever_end",
-            run_id,
-            parent_run_id,
-            tags,
-            "outputs",
-            {"documents": documents},
-            kwargs,
-        )
+        found = {"documents": documents}
+        return self.events.end("retriever_end", run_id, parent_run_id, tags, found, kwargs)
 
     def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> bytes:
         """Capture the error of a retriever."""

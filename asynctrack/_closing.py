@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
-import anyio.abc
 
 from asynctrack._buffer import Buffer
 from asynctrack._delivery import Delivery

@@ -117,10 +117,10 @@ class Events:
         run_id: UUID,
         parent_run_id: UUID | None,
         tags: Sequence[str] | None,
-        field: str,
         result: Any,
         kwargs: dict[str, Any],
         attributes: dict[str, Attribute] | None = None,
+        field: str = "outputs",
     ) -> bytes:
         """Make the event of a span that ends, and measure it.
 
@@ -129,10 +129,10 @@ class Events:
             run_id: The span.
             parent_run_id: Its parent, or None for a root.
             tags: As LangChain gives them.
-            field: Where the result belongs: ``outputs`` or ``error``.
             result: The payload.
             kwargs: Everything else that the callback was given.
             attributes: What is known of a model's answer.
+            field: Where the result belongs: ``outputs`` or ``error``.
         """
         record: dict[str, Any] = {
             "time_unix_nano": self._time_ns(),
@@ -177,7 +177,7 @@ class Events:
     ) -> bytes:
         """Make the event of a span that ends with an error."""
         described = describe_error(error)
-        return self.end(event, run_id, parent_run_id, tags, "error", described, kwargs)
+        return self.end(event, run_id, parent_run_id, tags, described, kwargs, field="error")
 
     def note(
         self, event: str, run_id: UUID, name: str | None, data: Any, kwargs: dict[str, Any]

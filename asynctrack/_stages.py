@@ -16,7 +16,6 @@ from concurrent.futures import Future as ThreadFuture
 from typing import Final
 
 import anyio
-import anyio.abc
 
 from asynctrack._backends._protocol import Backend
 from asynctrack._batch import CutPolicy
