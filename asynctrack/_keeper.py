@@ -176,7 +176,7 @@ class Keeper:
 
     async def unmap(self, piece: SegmentPiece) -> None:
         """Let go of the memory of a piece that has been read: its file holds it."""
-        await anyio.to_thread.run_sync(self._unmap, piece.segment)
+        await offload(self._unmap, piece.segment)
 
     async def unmap_waiting(self) -> None:
         """Let go of the memory of full segments that will not be uploaded soon."""

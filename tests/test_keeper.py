@@ -18,11 +18,13 @@ from asynctrack import _keeper
 from asynctrack._buffer import SEGMENT_WAIT, Buffer
 from asynctrack._keeper import MAPPED_PIECES, Keeper
 from asynctrack._notices import Notices
+from asynctrack._offload import run_loop
 from asynctrack._segment import Segment
 from asynctrack._segment_format import read_segment
 from asynctrack._spool import WriterFolder
 from asynctrack._spool_layout import read_description, waiting_segments, writer_folder
 from asynctrack._store import SegmentPiece, Store
+from tests.test_offload import no_threads as no_threads  # a fixture
 from tests.test_segment import WRITER
 from tests.test_store import body
 
@@ -92,6 +94,25 @@ async def test_a_segment_is_ready_before_the_first_event(parts: Parts) -> None:
     assert parts.buffer.counts().pending == 0
     assert read_description(writer_folder(parts.spool, WRITER))["run"] == "r"
     parts.keeper.close()
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_without_threads_the_worker_does_it_all_itself(parts: Parts) -> None:
+    """Also while the interpreter ends, and starts none, segments are made and let go."""
+
+    async def main() -> None:
+        assert await parts.keeper.supply()
+        parts.put(25)
+        assert await parts.keeper.supply()
+        piece = parts.buffer.take()
+        assert isinstance(piece, SegmentPiece)
+        await parts.keeper.unmap(piece)
+        assert not piece.segment.mapped
+        await parts.keeper.unmap_waiting()
+        await parts.keeper.settled(piece)
+        parts.keeper.close()
+
+    run_loop(main())
 
 
 async def test_close_leaves_what_was_not_delivered_and_nothing_else(parts: Parts) -> None:
