@@ -218,10 +218,13 @@ def test_connections_refused_and_reset(ground: Ground) -> None:
 def test_slow_down_for_a_whole_tracker(ground: Ground, caplog: pytest.LogCaptureFixture) -> None:
     """SlowDown for all: within five seconds a request at a time, told once; then it recovers."""
     rule = ground.proxy.add(Answer(503), path=EVENTS)
-    began = time.monotonic()
-    with tracker(ground.run(), upload_concurrency=8, max_batch_events=5) as handler:
+    # A backoff of up to ten seconds must not pass for a server that is down.
+    options: dict[str, Any] = {"upload_concurrency": 8, "max_batch_events": 5}
+    with tracker(ground.run(), close_patience=30.0, **options) as handler:
         for number in range(100):
             end(handler, number)
+        until_in_thread(ground.puts)
+        began = time.monotonic()
         gate = handler._sink._worker._stages._delivery._gate._flow  # type: ignore[attr-defined]  # looked at only
         until_in_thread(lambda: gate.allowed == 1)
         assert time.monotonic() - began < 5.0
@@ -374,9 +377,10 @@ def test_what_would_be_lost_is_waited_for(ground: Ground) -> None:
     assert time.monotonic() - began >= 1.5 and handler.statistics().pending == 1
     ground.proxy.remove(hang)
     ground.sagemaker_proxy.add(Hang())
-    with tracker(ground.run(), **options) as handler:
+    with tracker(ground.run(), max_delay=0.05, **options) as handler:
         handler.log_parameters({"rate": 1})
         until_in_thread(lambda: ground.sagemaker_proxy.requests)
+        until_in_thread(lambda: handler.statistics().delivered == 1)
         began = time.monotonic()
     assert time.monotonic() - began >= 1.4 and handler.statistics().delivered == 1
 
