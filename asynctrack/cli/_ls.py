@@ -30,6 +30,7 @@ AT_A_TIME: Final = 8
 _COUNTED: Final = (
     "events",
     "spooled",
+    "refused",
     "bytes",
     "traces",
     "failed",
@@ -37,7 +38,7 @@ _COUNTED: Final = (
     "output_tokens",
 )
 _RIGHT: Final = frozenset(
-    {"traces", "failed", "tokens in", "tokens out", "cost", "events", "spooled", "size"}
+    {"traces", "failed", "tokens in", "tokens out", "cost", "events", "spooled", "refused", "size"}
 )
 
 
@@ -148,8 +149,10 @@ def _show(
     for name, runs in experiments:
         screen.heading(_heading(name, runs))
         spooled = any(one.spooled for one in runs)
+        refused = any(one.refused for one in runs)
         columns = ["run", "state", "traces", "failed", "tokens in", "tokens out"]
         columns += ["cost"] * (prices is not None) + ["events"] + ["spooled"] * spooled
+        columns += ["refused"] * refused
         columns += ["size", "began"]
         cells = []
         for one in runs:
@@ -163,6 +166,7 @@ def _show(
                 "cost": words.usd(one.cost) or "?",
                 "events": words.count(one.events),
                 "spooled": words.count(one.spooled),
+                "refused": words.count(one.refused),
                 "size": words.size(one.bytes),
                 "began": words.minute(one.start_unix_nano),
             }
@@ -180,6 +184,8 @@ def _show(
         screen.line("state open: being written elsewhere, or its writer died; asynctrack verify.")
     if any(one.spooled for one in runs):
         screen.line("spooled: events on this machine that are not delivered yet.")
+    if any(one.refused for one in runs):
+        screen.line("refused: dead letters, refused for good; asynctrack verify names their files.")
     if prices is None:
         screen.line("Cost: give --prices FILE; no price is built in.")
     elif any(one.cost is None for one in runs):

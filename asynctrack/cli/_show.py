@@ -184,6 +184,7 @@ def run(options: argparse.Namespace) -> int:
                 "slowest_traces": [asdict(line) for line in slowest],
                 "failed_traces": [asdict(line) for line in remarkable.failed],
                 "unfinished_traces": [asdict(line) for line in remarkable.unfinished],
+                "dead_letters": [asdict(one) for one in recorded.dead_letters],
                 "problem_list": [asdict(problem) for problem in recorded.problems],
             }
         )
@@ -209,6 +210,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _show(recorded: RecordedRun, summary: RunSummary, screen: Screen, *, priced: bool) -> None:
+    from asynctrack._reading._spooled import refused_events
+
     from . import _words as words
 
     screen.heading(f"{summary.experiment} / {summary.run}")
@@ -216,6 +219,7 @@ def _show(recorded: RecordedRun, summary: RunSummary, screen: Screen, *, priced:
         screen.line(uri)
     manifest = recorded.manifest
     dropped = sum(manifest.dropped.values())
+    refused = refused_events(manifest.writers, recorded.dead_letters)
     state = "no manifest yet"
     if summary.writers:
         several = "" if summary.writers == 1 else "s"
@@ -233,6 +237,9 @@ def _show(recorded: RecordedRun, summary: RunSummary, screen: Screen, *, priced:
         "cost": _cost(summary, priced=priced),
         "spooled": f"{summary.spooled:,} spans, not delivered yet: on this machine"
         if summary.spooled
+        else "",
+        "refused": f"{refused:,} events, refused for good: asynctrack verify names them"
+        if refused
         else "",
         "dropped": f"{dropped:,} events that were never accepted" if dropped else "",
     }
