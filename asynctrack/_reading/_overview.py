@@ -63,6 +63,7 @@ class RunOverview:
         start_unix_nano: When its first writer began.
         updated_unix_nano: When its writers were heard of last.
         parameters: Its parameters.
+        problems: Manifests that cannot be read: what they count is not in here.
     """
 
     experiment: str
@@ -86,6 +87,7 @@ class RunOverview:
     start_unix_nano: int | None
     updated_unix_nano: int | None
     parameters: Mapping[str, Any]
+    problems: tuple[Problem, ...] = ()
 
 
 def overview(
@@ -149,6 +151,7 @@ def overview(
         start_unix_nano=min((one.created_unix_nano for one in writers), default=None) or None,
         updated_unix_nano=max((one.updated_unix_nano for one in writers), default=None) or None,
         parameters=parameters,
+        problems=tuple(problems),
     )
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 AT_A_TIME: Final = 8
 """Runs that are looked at at a time."""
+PROBLEMS: Final = 5
+"""Manifests that cannot be read, of which each is named."""
 _COUNTED: Final = (
     "events",
     "spooled",
@@ -178,8 +180,13 @@ def _show(
         screen.line("Counted from all events.")
     else:
         screen.line("From manifests, as of their writers' last update; --exact reads all events.")
+    problems = [problem for one in runs for problem in one.problems]
+    for problem in problems[:PROBLEMS]:
+        screen.line(f"cannot be read, and not counted: {problem}")
+    if len(problems) > PROBLEMS:
+        screen.line(f"… and {len(problems) - PROBLEMS:,} more manifests; asynctrack verify.")
     if any(one.based_on == "listing" for one in runs):
-        screen.line("state unknown: no manifest yet; events and size are those of the objects.")
+        screen.line("state unknown: no manifest; events and size are those of the objects.")
     if any(one.state == "open" for one in runs):
         screen.line("state open: being written elsewhere, or its writer died; asynctrack verify.")
     if any(one.spooled for one in runs):

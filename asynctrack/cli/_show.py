@@ -17,6 +17,7 @@ from ._common import (
     add_source_options,
     open_named_run,
     print_json,
+    whole_number,
 )
 from ._progress import Advance, progress
 from ._screen import Screen
@@ -151,7 +152,11 @@ def add_parser(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("run_name", metavar="RUN", help=RUN_HELP)
     parser.add_argument(
-        "--top", type=_whole, default=5, metavar="N", help="how many traces of each; default: 5"
+        "--top",
+        type=whole_number,
+        default=5,
+        metavar="N",
+        help="how many traces of each; default: 5",
     )
     add_prices_option(parser)
     add_json_option(parser)
@@ -342,10 +347,3 @@ def _cost(summary: RunSummary, *, priced: bool) -> str:
     if summary.cost is None:
         return f"not known: {unknown}" if summary.unpriced else ""
     return words.usd(summary.cost) + (f", without {unknown}" if summary.unpriced else "")
-
-
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("a whole number, 0 or more")
-    return value
