@@ -9,10 +9,8 @@ deleted. Killed at any point and run again, it goes on where it was.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final, cast
 
 from asynctrack._errors import ReadError
@@ -22,6 +20,7 @@ from asynctrack._reading._compact_file import FileWriter, Segment, events_of, ro
 from asynctrack._reading._compacted import CompactFile, CompactStore, decode_file, read_compacted
 from asynctrack._reading._listing import Listing, list_run
 from asynctrack._reading._merge import AHEAD, Fetcher
+from asynctrack._reading._scratch import Scratch
 from asynctrack._reading._sources import GoneError, Location, WritableStore
 
 FILE_BYTES: Final = 1024 * 1024 * 1024
@@ -188,8 +187,8 @@ def _write(
 ) -> CompactFile | None:
     """Make a Parquet file of segments, store it, verify it, and store its manifest."""
     prefix = compact_prefix(location.prefix)
-    with tempfile.TemporaryDirectory(prefix="asynctrack-compact-") as folder:
-        path = Path(folder) / "events.parquet"
+    with Scratch("compact") as folder:
+        path = folder / "events.parquet"
         writer = FileWriter(pyarrow, path)
         try:
             last: tuple[str, int] = ("", 0)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from asynctrack._artifact import Receipt
+from asynctrack._errors import PausingError
+from asynctrack._format import parse_artifact_name
+from asynctrack._reading._compacted import read_compacted
 from asynctrack._reading._listing import list_run
 from asynctrack._reading._manifests import (
     Metric,
@@ -19,7 +23,14 @@ from asynctrack._reading._manifests import (
 )
 from asynctrack._reading._open import Found
 from asynctrack._reading._prices import MILLION, Prices
-from asynctrack._reading._spooled import is_same_s3, waiting_artifacts, writers_of
+from asynctrack._reading._sources import Location
+from asynctrack._reading._spooled import (
+    dead_letters_of,
+    is_same_s3,
+    refused_events,
+    waiting_artifacts,
+    writers_of,
+)
 
 _MODEL: Final = re.compile(r"gen_ai\.request\.model(?:\.\d+)?")
 
@@ -38,8 +49,10 @@ class RunOverview:
         writers: How many there are.
         events: Events delivered.
         spooled: Events that wait in this machine's spool.
+        refused: Events that the backend refused for good, as far as manifests and this machine's
+            dead letters say.
         dropped: Events that were never accepted.
-        objects: How many artifacts there are.
+        objects: How many artifacts there are, and Parquet files that they were compacted into.
         bytes: Their size, in bytes.
         traces: Traces that ended; None where it is not known, as the following ones.
         failed: Traces that ended with an error.
@@ -50,6 +63,7 @@ class RunOverview:
         start_unix_nano: When its first writer began.
         updated_unix_nano: When its writers were heard of last.
         parameters: Its parameters.
+        problems: Manifests that cannot be read: what they count is not in here.
     """
 
     experiment: str
@@ -60,6 +74,7 @@ class RunOverview:
     writers: int
     events: int
     spooled: int
+    refused: int
     dropped: int
     objects: int
     bytes: int
@@ -72,6 +87,7 @@ class RunOverview:
     start_unix_nano: int | None
     updated_unix_nano: int | None
     parameters: Mapping[str, Any]
+    problems: tuple[Problem, ...] = ()
 
 
 def overview(
@@ -99,7 +115,8 @@ def overview(
     writers.sort(key=lambda writer: (writer.created_unix_nano, writer.writer_id))
     if writers:
         receipts = [receipt for writer in writers for receipt in writer.artifacts]
-        objects, size = len(receipts), sum(receipt.bytes for receipt in receipts)
+        sizes = _sizes(found.locations, receipts)
+        objects, size = len(sizes), sum(sizes)
         events = sum(receipt.last_seq - receipt.first_seq + 1 for receipt in receipts)
         ids = {writer.writer_id for writer in writers}
     else:
@@ -121,6 +138,7 @@ def overview(
         writers=len(ids),
         events=events,
         spooled=spooled,
+        refused=refused_events(writers, dead_letters_of(spool_dir, found.locations)),
         dropped=sum(sum(writer.dropped.values()) for writer in writers),
         objects=objects,
         bytes=size,
@@ -133,6 +151,7 @@ def overview(
         start_unix_nano=min((one.created_unix_nano for one in writers), default=None) or None,
         updated_unix_nano=max((one.updated_unix_nano for one in writers), default=None) or None,
         parameters=parameters,
+        problems=tuple(problems),
     )
 
 
@@ -146,6 +165,27 @@ def _spooled(found: Found, spool_dir: Path | None) -> tuple[int, bool]:
                 for one in waiting_artifacts(writer, location, []):
                     waiting += one.place.last_seq - one.place.first_seq + 1
     return waiting, alive
+
+
+def _sizes(locations: Iterable[Location], receipts: list[Receipt]) -> list[int]:
+    """Return the sizes of what is stored: as manifests list it, unless it was compacted."""
+    compacted: list[int] = []
+    for location in locations:
+        try:
+            files = read_compacted(location, []).files
+        except PausingError:  # who may see the Run's folder need not see the one beside it
+            continue
+        compacted += [file.size for file in files]
+    if not compacted:
+        return [receipt.bytes for receipt in receipts]
+    # Some segments may be deleted: what is there is asked of the listing.
+    segments = [
+        one.size
+        for location in locations
+        for one in location.store.objects(location.prefix)
+        if parse_artifact_name(one.key[len(location.prefix) :]) is not None
+    ]
+    return segments + compacted
 
 
 def _sum(metrics: Mapping[str, Metric], name: str, writers: list[WriterManifest]) -> int | None:

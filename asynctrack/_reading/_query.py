@@ -6,17 +6,16 @@ the network, loads no extension, and cannot be told otherwise by the statement.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from asynctrack._errors import AsynctrackError
 from asynctrack._reading import _tables
 from asynctrack._reading._database import CONFIG, TABLES, Database, Progress
 from asynctrack._reading._read import RecordedRun
+from asynctrack._reading._scratch import Scratch
 
 ROWS: Final = 2_000
 """Rows of an answer that are in memory at a time."""
@@ -69,9 +68,9 @@ def query(
     duckdb = _tables.load("asynctrack query", "duckdb")
     _tables.load("asynctrack query", "pyarrow")
     _check(duckdb, sql)
-    with tempfile.TemporaryDirectory(prefix="asynctrack-query-") as folder:
-        path = Path(folder) / "runs.duckdb"
-        spill = {"temp_directory": str(Path(folder) / "spill")}
+    with Scratch("query") as folder:
+        path = folder / "runs.duckdb"
+        spill = {"temp_directory": str(folder / "spill")}
         with Database(path, {**spill, **FILL}) as database:
             wanted = tables_in(sql)
             for run in runs:

@@ -29,11 +29,14 @@ from asynctrack._reading._manifests import (
 from asynctrack._reading._merge import AHEAD, Fetcher, merged_events
 from asynctrack._reading._open import Found, Place, Source, locate_run
 from asynctrack._reading._prices import GivenPrices, Prices, read_prices
+from asynctrack._reading._ranges import SeqRange
 from asynctrack._reading._sources import Location, bullets
 from asynctrack._reading._span import Trace
 from asynctrack._reading._spooled import (
     GivenSpool,
     SpoolWriter,
+    dead_letter_problems,
+    dead_letters_of,
     is_same_s3,
     spool_folder,
     spooled_parameters,
@@ -147,6 +150,12 @@ class RecordedRun:
     def metrics(self) -> dict[str, Metric]:
         """Its metrics over all points, from the manifests; the points are events (``metric``)."""
         return merge_metrics(self._known().writers)
+
+    @property
+    def dead_letters(self) -> tuple[SeqRange, ...]:
+        """What lies on this machine and is not read: events that the backend refused for good, by
+        their numbers, with their files; the ``.reason`` beside each says why. Blocks."""
+        return tuple(dead_letters_of(self._spool_dir, self._found.locations))
 
     @property
     def locations(self) -> tuple[Location, ...]:
@@ -305,7 +314,7 @@ class RecordedRun:
             for location in self._found.locations
             for writer in writers_of(self._spool_dir, location)
         ]
-        for problem in problems:
+        for problem in (*problems, *dead_letter_problems(self.dead_letters)):
             self._report(problem)
         return found
 

@@ -277,3 +277,18 @@ def plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, dict):
         return {str(key): plain(item, depth + 1) for key, item in value.items()}
     return [plain(item, depth + 1) for item in value]
+
+
+def whole_number(text: str, allowed: str = "a whole number, 0 or more") -> int:
+    """Return what an option gives as a whole number.
+
+    Args:
+        text: What was given.
+        allowed: What may be, for the error.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    if not (text.isascii() and text.isdecimal() and len(text) < 19):
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: it must be {allowed}")
+    return int(text)

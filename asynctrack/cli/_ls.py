@@ -27,9 +27,12 @@ if TYPE_CHECKING:
 
 AT_A_TIME: Final = 8
 """Runs that are looked at at a time."""
+PROBLEMS: Final = 5
+"""Manifests that cannot be read, of which each is named."""
 _COUNTED: Final = (
     "events",
     "spooled",
+    "refused",
     "bytes",
     "traces",
     "failed",
@@ -37,7 +40,7 @@ _COUNTED: Final = (
     "output_tokens",
 )
 _RIGHT: Final = frozenset(
-    {"traces", "failed", "tokens in", "tokens out", "cost", "events", "spooled", "size"}
+    {"traces", "failed", "tokens in", "tokens out", "cost", "events", "spooled", "refused", "size"}
 )
 
 
@@ -148,8 +151,10 @@ def _show(
     for name, runs in experiments:
         screen.heading(_heading(name, runs))
         spooled = any(one.spooled for one in runs)
+        refused = any(one.refused for one in runs)
         columns = ["run", "state", "traces", "failed", "tokens in", "tokens out"]
         columns += ["cost"] * (prices is not None) + ["events"] + ["spooled"] * spooled
+        columns += ["refused"] * refused
         columns += ["size", "began"]
         cells = []
         for one in runs:
@@ -163,6 +168,7 @@ def _show(
                 "cost": words.usd(one.cost) or "?",
                 "events": words.count(one.events),
                 "spooled": words.count(one.spooled),
+                "refused": words.count(one.refused),
                 "size": words.size(one.bytes),
                 "began": words.minute(one.start_unix_nano),
             }
@@ -174,12 +180,19 @@ def _show(
         screen.line("Counted from all events.")
     else:
         screen.line("From manifests, as of their writers' last update; --exact reads all events.")
+    problems = [problem for one in runs for problem in one.problems]
+    for problem in problems[:PROBLEMS]:
+        screen.line(f"cannot be read, and not counted: {problem}")
+    if len(problems) > PROBLEMS:
+        screen.line(f"… and {len(problems) - PROBLEMS:,} more manifests; asynctrack verify.")
     if any(one.based_on == "listing" for one in runs):
-        screen.line("state unknown: no manifest yet; events and size are those of the objects.")
+        screen.line("state unknown: no manifest; events and size are those of the objects.")
     if any(one.state == "open" for one in runs):
         screen.line("state open: being written elsewhere, or its writer died; asynctrack verify.")
     if any(one.spooled for one in runs):
         screen.line("spooled: events on this machine that are not delivered yet.")
+    if any(one.refused for one in runs):
+        screen.line("refused: dead letters, refused for good; asynctrack verify names their files.")
     if prices is None:
         screen.line("Cost: give --prices FILE; no price is built in.")
     elif any(one.cost is None for one in runs):

@@ -17,6 +17,7 @@ from ._common import (
     add_source_options,
     open_named_run,
     print_json,
+    whole_number,
 )
 from ._progress import Advance, progress
 from ._screen import Screen
@@ -151,7 +152,11 @@ def add_parser(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("run_name", metavar="RUN", help=RUN_HELP)
     parser.add_argument(
-        "--top", type=_whole, default=5, metavar="N", help="how many traces of each; default: 5"
+        "--top",
+        type=whole_number,
+        default=5,
+        metavar="N",
+        help="how many traces of each; default: 5",
     )
     add_prices_option(parser)
     add_json_option(parser)
@@ -184,6 +189,7 @@ def run(options: argparse.Namespace) -> int:
                 "slowest_traces": [asdict(line) for line in slowest],
                 "failed_traces": [asdict(line) for line in remarkable.failed],
                 "unfinished_traces": [asdict(line) for line in remarkable.unfinished],
+                "dead_letters": [asdict(one) for one in recorded.dead_letters],
                 "problem_list": [asdict(problem) for problem in recorded.problems],
             }
         )
@@ -209,6 +215,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _show(recorded: RecordedRun, summary: RunSummary, screen: Screen, *, priced: bool) -> None:
+    from asynctrack._reading._spooled import refused_events
+
     from . import _words as words
 
     screen.heading(f"{summary.experiment} / {summary.run}")
@@ -216,6 +224,7 @@ def _show(recorded: RecordedRun, summary: RunSummary, screen: Screen, *, priced:
         screen.line(uri)
     manifest = recorded.manifest
     dropped = sum(manifest.dropped.values())
+    refused = refused_events(manifest.writers, recorded.dead_letters)
     state = "no manifest yet"
     if summary.writers:
         several = "" if summary.writers == 1 else "s"
@@ -233,6 +242,9 @@ def _show(recorded: RecordedRun, summary: RunSummary, screen: Screen, *, priced:
         "cost": _cost(summary, priced=priced),
         "spooled": f"{summary.spooled:,} spans, not delivered yet: on this machine"
         if summary.spooled
+        else "",
+        "refused": f"{refused:,} events, refused for good: asynctrack verify names them"
+        if refused
         else "",
         "dropped": f"{dropped:,} events that were never accepted" if dropped else "",
     }
@@ -335,10 +347,3 @@ def _cost(summary: RunSummary, *, priced: bool) -> str:
     if summary.cost is None:
         return f"not known: {unknown}" if summary.unpriced else ""
     return words.usd(summary.cost) + (f", without {unknown}" if summary.unpriced else "")
-
-
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("a whole number, 0 or more")
-    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections import OrderedDict
@@ -25,6 +26,7 @@ from ._common import (
     print_json_line,
     source_of,
     spool_of,
+    whole_number,
 )
 from ._screen import Screen, printable
 
@@ -354,14 +356,14 @@ def _show_span(span: Span, screen: Screen) -> None:
 def _lines(text: str) -> int | None:
     if text == "all":
         return None
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("a whole number, 0 or more, or 'all'")
-    return value
+    return whole_number(text, "a whole number, 0 or more, or 'all'")
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not 0 < value < 86_400:
-        raise argparse.ArgumentTypeError("a number of seconds, more than 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: more than 0 seconds, to a day")
     return value

@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     recorded = open_named_run(options.run_name, options, damaged="set_aside")
     with progress("looking for the trace", expected_events(recorded)) as advance:
         trace, span_id = find_trace(
-            traces_with_progress(recorded, advance), options.id, repr(recorded)
+            traces_with_progress(recorded, advance), options.id, ", ".join(recorded.uris)
         )
     if options.json:
         from . import _plain

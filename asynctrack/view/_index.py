@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections.abc import Iterable, Sequence
 from itertools import count
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, Final
 
 from asynctrack._reading import _tables
 from asynctrack._reading._database import CONFIG
+from asynctrack._reading._scratch import Scratch
 
 from ._question import GivenUpError, asked
 from ._rows import SPAN_COLUMNS, TRACE_COLUMNS, Row
@@ -40,11 +39,8 @@ class Index:
     def __init__(self) -> None:
         self._duckdb = duckdb = _tables.load("asynctrack view", "duckdb")
         self._pyarrow = _tables.load("asynctrack view", "pyarrow")
-        # mkdtemp: readable and writable for its owner only.
-        self._folder = tempfile.TemporaryDirectory(
-            prefix="asynctrack-view-", ignore_cleanup_errors=True
-        )
-        self.path = Path(self._folder.name)
+        self._folder = Scratch("view")
+        self.path = self._folder.path
         settings = {**CONFIG, **_SETTINGS, "temp_directory": str(self.path / "tmp")}
         self._connection = duckdb.connect(str(self.path / "index.duckdb"), config=settings)
         for table, columns in _TABLES.items():
@@ -157,4 +153,4 @@ class Index:
             for cursor in self._reading:
                 cursor.interrupt()
         self._connection.close()
-        self._folder.cleanup()
+        self._folder.close()

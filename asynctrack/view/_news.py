@@ -18,7 +18,13 @@ from asynctrack._reading._manifests import Metric, Problem, Report, merge_metric
 from asynctrack._reading._merge import AHEAD, Fetcher, merged_events
 from asynctrack._reading._open import Found
 from asynctrack._reading._ranges import Ranges, SeqSet, subtract, union
-from asynctrack._reading._spooled import waiting_artifacts, with_waiting, writers_of
+from asynctrack._reading._spooled import (
+    dead_letter_problems,
+    dead_letters_of,
+    waiting_artifacts,
+    with_waiting,
+    writers_of,
+)
 
 PATIENCE: Final = 10.0
 """Seconds that events wait for those before them, while their writer may still deliver these."""
@@ -98,7 +104,7 @@ class News:
             for location in self._found.locations
             for writer in writers_of(self._spool_dir, location)
         ]
-        problems: list[Problem] = []
+        problems = dead_letter_problems(dead_letters_of(self._spool_dir, self._found.locations))
         waits = [
             (writer, waiting_artifacts(writer, location, problems)) for writer, location in spool
         ]

@@ -115,3 +115,16 @@ def test_names_cannot_steer_the_terminal(tmp_path: Path, command: Command) -> No
     printed = command("ls", tmp_path)
     assert printed.code == 0
     assert "\x1b" not in printed.out and "\u202e" not in printed.out and "\\x1b" in printed.out
+
+
+def test_a_manifest_that_cannot_be_read_is_named(command: Command, tmp_path: Path) -> None:
+    """What cannot be counted is not passed over in silence."""
+    for name in ("one", "two"):
+        make_run(tmp_path, name).manifest().write_text('{"v": 1, nonsense')
+    make_run(tmp_path, "sound")
+    printed = command("ls", tmp_path)
+    assert printed.code == 0
+    assert printed.out.count("cannot be read, and not counted: ") == 2
+    (experiment,) = command("ls", tmp_path, "--json").document["experiments"]
+    problems = {one["run"]: len(one["problems"]) for one in experiment["runs"]}
+    assert problems == {"one": 1, "two": 1, "sound": 0}

@@ -281,3 +281,24 @@ def test_a_name_in_the_progress_cannot_steer_the_terminal(
     shown = terminal.getvalue()
     assert "[bold]not bold[/bold]" in shown and "10 of 10 events" in shown
     assert "\x1b]0;owned" not in shown and "\u202e" not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["show", "x", "--top", "many"], "'many' is not allowed: it must be a whole number"),
+        (["show", "x", "--top", "-1"], "'-1' is not allowed"),
+        (["tail", "x", "-n", "x"], "it must be a whole number, 0 or more, or 'all'"),
+        (["tail", "x", "-n", "1.5"], "'1.5' is not allowed"),
+        (["tail", "x", "--interval", "soon"], "'soon' is not allowed: more than 0 seconds"),
+        (["view", "x", "--port", "70000"], "'70000' is not allowed"),
+    ],
+)
+def test_what_an_option_may_be_is_told(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A value that is not allowed is named, and what is."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err

@@ -9,6 +9,7 @@ import pytest
 
 from tests.cli.conftest import Command
 from tests.cli.runs import HOSTILE, make_run, prices, trace_id
+from tests.read.spooling import SpoolFolder, folder_of
 
 pytestmark = pytest.mark.may_block("no event loop in here")
 
@@ -88,3 +89,28 @@ def test_what_is_not_there_is_said(tmp_path: Path, command: Command) -> None:
         printed = command("show", name)
         assert printed.code == 2 and printed.out == ""
     assert "there is no Run" in command("show", "jokes/three", "--root", tmp_path).err
+
+
+def test_dead_letters_are_counted_and_named(command: Command, tmp_path: Path) -> None:
+    """What S3 refused for good is counted by ``show`` and ``ls``, and named with its file."""
+    folder = make_run(tmp_path / "runs")
+    folder.manifest(refused_ranges=[[25, 27]], accepted=27)
+    spool = SpoolFolder(tmp_path / "spool", folder_of(folder.path))
+    dead = spool.path / f"{26:012d}-{28:012d}.dead"
+    dead.write_bytes(b"{}\n")
+    spool.die()
+    where = ("--root", folder.root, "--spool-dir", tmp_path / "spool")
+    shown = command("show", "jokes/one", *where)
+    assert shown.code == 0
+    assert "refused  4 events, refused for good: asynctrack verify names them" in shown.out
+    assert f"{dead}: dead letters, not read: events 26 to 28" in shown.out.replace("\n", "")
+    told = command("show", "jokes/one", *where, "--json").document
+    assert told["dead_letters"] == [
+        {"first_seq": 26, "last_seq": 28, "objects": [str(dead)]},
+    ]
+    listed = command("ls", *where)
+    assert "refused: dead letters" in listed.out
+    (experiment,) = command("ls", *where, "--json").document["experiments"]
+    assert experiment["refused"] == experiment["runs"][0]["refused"] == 4
+    elsewhere = command("ls", "--root", folder.root, "--no-spool", "--json").document
+    assert elsewhere["experiments"][0]["refused"] == 3, "as the manifest says"

@@ -72,7 +72,7 @@ def _pages(driver: Chrome, url: str, folder: Path, suffix: str) -> None:
     picture("experiment", 560)
     driver.find_element(By.LINK_TEXT, "v4-tools").click()
     shown(".traces td", "answer_question")
-    picture("run", 760)
+    picture("run", 800)
     search = driver.find_element(By.CSS_SELECTOR, "input[type=search]")
     search.send_keys("webhooks")
     shown(".card h2", "matching")

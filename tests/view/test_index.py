@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import pytest
 
 from asynctrack import open_run
 from asynctrack._backends._s3_read import Access
+from asynctrack._reading._compact import compact_run
 from asynctrack._reading._decode import Event
 from asynctrack._reading._manifests import Problem
 from asynctrack._reading._open import Found, locate_runs
 from asynctrack._reading._prices import cost_of, read_prices
 from asynctrack._reading._ranges import SeqSet
 from asynctrack._reading._trace import TraceBuilder
-from asynctrack.view import _pages, _queries
+from asynctrack.view import _indexer, _pages, _queries
 from asynctrack.view._filters import Filters
 from asynctrack.view._index import Index
 from asynctrack.view._indexer import Indexer
@@ -26,7 +28,9 @@ from asynctrack.view._news import PATIENCE, News
 from asynctrack.view._pages import Pages
 from asynctrack.view._progress import RunState
 from asynctrack.view._question import GivenUpError, Question
+from tests.cli.runs import chain, make_run, trace_id
 from tests.read.making import RunFolder, event
+from tests.read.spooling import SpoolFolder, folder_of
 from tests.view import demo
 
 
@@ -298,3 +302,56 @@ def test_a_question_that_is_given_up(indexed: tuple[Index, Indexer]) -> None:
     with pytest.raises(GivenUpError):
         question.answer(index.query, "SELECT 1 AS one")
     assert Question().answer(index.query, "SELECT 1 AS one") == [{"one": 1}]
+
+
+@pytest.mark.parametrize("when", ["before", "while it is shown"])
+def test_a_compacted_run(tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run whose segments were compacted and deleted is shown as it was, and no event twice."""
+    monkeypatch.setattr(_indexer, "EVERY_CLOSED", 0.05)
+    folder = make_run(tmp_path, chains=[{}, {"error": "bad"}, {}, {}, {}, {}])
+
+    def compact() -> None:
+        (run,) = found(tmp_path)
+        report = compact_run(run.locations[0], now=time.time(), delete=True)
+        assert report.deleted == 3 and not list(folder.path.glob("dt=*/*.jsonl*"))
+
+    if when == "before":
+        compact()
+    index = Index()
+    indexer = Indexer(index, lambda: found(tmp_path), lambda _: None, None)
+    ready: list[RunState] = []
+    with closing(index):
+        indexer.start(found(tmp_path), ready.append)
+        try:
+            wait_for(lambda: bool(ready), indexer)
+            (run,) = ready
+            if when != "before":
+                compact()
+                seen = run.version
+                folder.artifact(chain(7, 25))
+                folder.manifest()
+                wait_for(lambda: run.traces == 7 and run.version > seen, indexer)
+            count = 6 if when == "before" else 7
+            rows = index.query("SELECT trace_id, status, spans FROM traces ORDER BY trace_id")
+            assert [row["trace_id"] for row in rows] == [trace_id(n + 1) for n in range(count)]
+            assert {row["spans"] for row in rows} == {2} and rows[1]["status"] == "error"
+            assert run.events == run.total == 4 * count
+            assert run.problems == [] and run.error is None
+        finally:
+            indexer.stop()
+
+
+def test_dead_letters_are_told(tmp_path: Path) -> None:
+    """What was refused for good is not shown, and the page says so."""
+    folder = RunFolder(tmp_path)
+    folder.artifact([event(1), event(2)])
+    spool = SpoolFolder(tmp_path / "spool", folder_of(folder.path))
+    dead = spool.path / f"{3:012d}-{4:012d}.dead"
+    dead.write_bytes(b"{}\n")
+    spool.die()
+    problems: list[Problem] = []
+    (run,) = found(tmp_path)
+    news = News(run, tmp_path / "spool", problems.append, Clock())
+    news.look()
+    (problem,) = problems
+    assert problem.object == str(dead) and "events 3 to 4, refused for good" in problem.reason

@@ -43,9 +43,9 @@ export function Filters({ asked, facets, set }) {
     ${amount("slower", "slower than", "s", "any")}
     ${amount("faster", "faster than", "s", "any")}
     ${amount("tokens", "at least", "tokens", "1")}
-    <${Moment} name="since" title="started from" value=${asked.since} set=${set} />
+    <span class="times"><${Moment} name="since" title="started from" value=${asked.since} set=${set} />
     <${Moment} name="until" title="to" value=${asked.until} set=${set} />
-    ${(asked.since || asked.until) && html`<button type="button" class="chip" onClick=${() => set({ since: null, until: null })}>any time ✕</button>`}
+    ${(asked.since || asked.until) && html`<button type="button" class="chip" onClick=${() => set({ since: null, until: null })}>any time ✕</button>`}</span>
   </form>`;
 }
 

@@ -48,7 +48,7 @@ export function Run({ route, state }) {
     <div class="bar title"><h1><${Line} text=${about.name} /></h1><${State} run=${state.run ? { ...about, ...state.run } : about} />
       ${(state.run?.spooled ?? about.spooled) > 0 && html`<span class="badge open spool" title="They are shown all the same">${number(state.run?.spooled ?? about.spooled)} events are in this machine's spool: not delivered yet</span>`}
       <span class="grow"></span><span class="quiet address"><${Line} text=${about.uris[0]} /></span></div>
-    ${about.problem_count > 0 && html`<details class="card bad"><summary>${number(about.problem_count)} things could not be read and were set aside</summary>
+    ${about.problem_count > 0 && html`<details class="card bad"><summary>${number(about.problem_count)} ${about.problem_count === 1 ? "thing" : "things"} could not be read</summary>
       <ul>${about.problems.map((text, n) => html`<li key=${n}><${Line} text=${text} /></li>`)}</ul></details>`}
     ${about.error && html`<p class="bad" role="alert"><${Line} text=${about.error} /></p>`}
     ${totals && html`<${Totals} totals=${totals} priced=${about.priced} />`}

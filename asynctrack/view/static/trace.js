@@ -58,7 +58,7 @@ export function Trace({ route, state }) {
       { text: answer.name || "trace" },
     ]} />
     <div class="bar title"><${Status} status=${answer.status} errors=${answer.errors} /><h1><${Line} text=${answer.name} /></h1>
-      <span class="facts"><b>${seconds(answer.duration)}</b> · ${number(answer.spans)} spans${answer.model_calls ? html` · ${short(answer.input_tokens)} → ${short(answer.output_tokens)} tokens` : ""}${
+      <span class="facts"><b>${seconds(answer.duration)}</b> · ${number(answer.spans)} ${answer.spans === 1 ? "span" : "spans"}${answer.model_calls ? html` · ${short(answer.input_tokens)} → ${short(answer.output_tokens)} tokens` : ""}${
         answer.cost === null ? "" : ` · ${dollars(answer.cost)}`}${answer.errors ? html` · <span class="bad">${number(answer.errors)} with an error</span>` : ""} · ${when(answer.start)}</span>
       <span class="grow"></span>
       ${beside("older") ? html`<a class="button" href=${beside("older")} title="The trace that started before this one  [">← older</a>` : ""}
@@ -92,7 +92,7 @@ const DEEP = 12;
 
 function Waterfall({ hash, rows, all, loaded, length, place, folded, fold, choose, load, live }) {
   const whole = length || 1e-9;
-  const marks = [0, 0.25, 0.5, 0.75, 1];
+  const marks = length > 0 ? [0, 0.25, 0.5, 0.75, 1] : [0];
   return html`<section class="card waterfall" aria-label="Spans" data-shown=${hash}>
     <div class="wf-head"><span>span</span><span class="wf-axis">${marks.map((share) => html`<i key=${share} style=${{ left: `${share * 100}%` }}>${seconds(share * whole)}</i>`)}</span><span class="number">tokens</span><span class="number">time</span></div>
     <div class="wf-rows" role="tree" aria-label="Waterfall of spans">${rows.map((row) => {
