@@ -96,7 +96,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "overhead": _overhead,
     "garbage": _garbage,
     "lag": _lag,
-    "scale": lambda servers, quick, folder: scale.run(servers, largest=5 if quick else 6),
+    "scale": lambda servers, quick, folder: scale.run(servers, largest=5 if quick else 7),
 }
 QUICK = ("import_time", "stages", "callbacks", "anatomy", "tokens", "overhead", "lag", "scale")
 

@@ -1,4 +1,4 @@
-"""Events 10^3 to 10^6 (10^7 with ``--largest 7``): ``python -m benchmarks.scale``.
+"""Events 10^3 to 10^7 (``--largest 6``: fewer): ``python -m benchmarks.scale``.
 
 Events of ~350 bytes go straight into the handler, as fast as it takes them, and from there into a
 real S3: cost and memory for each event must stay flat, requests must stay few. Requests are
@@ -252,7 +252,7 @@ def one_core_rate() -> dict[str, float]:
     return {"bare": bare, "own": own, "event_bytes": sum(map(len, bodies)) / len(bodies)}
 
 
-def run(servers: Servers, *, largest: int = 6, processes: int = 2) -> dict[str, Any]:
+def run(servers: Servers, *, largest: int = 7, processes: int = 2) -> dict[str, Any]:
     """Measure all sizes, the memory bound, and several processes into one Run."""
 
     def track(
@@ -333,7 +333,7 @@ def cost_of_a_million(measured: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Run from the command line, or as the measuring process."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--largest", type=int, default=6, help="power of ten of the largest run")
+    parser.add_argument("--largest", type=int, default=7, help="power of ten of the largest run")
     arguments = parser.parse_args()
     if not sys.stdin.isatty() and (text := sys.stdin.read()):
         spec = json.loads(text)
