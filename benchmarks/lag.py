@@ -107,7 +107,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
         sampler = asyncio.ensure_future(sample())
         await asyncio.sleep(0.05)
         if spec["tracked"]:
-            options = {"close_timeout": 3.0 if spec["s3"] == "hang" else 5.0}
+            options = {"close_timeout": spec["close"]}
             if spec["s3"] != "ok":
                 options["max_delay"] = 0.5  # so that it is tried, and fails, all the time
             async with tracker(run, **options, **_spool(spec)) as handler:
@@ -170,8 +170,17 @@ def _percentile(values: list[float], share: float) -> float:
     return values[min(len(values) - 1, int(share * len(values)))] * 1e3
 
 
-def run(servers: Servers, *, samples: int = 5, seconds: float = 4.0) -> dict[str, Any]:
-    """Measure all situations, in turns."""
+def run(
+    servers: Servers, *, samples: int = 5, seconds: float = 4.0, close: float = 3.0
+) -> dict[str, Any]:
+    """Measure all situations, in turns.
+
+    Args:
+        servers: What is tracked into.
+        samples: Fresh processes for each situation.
+        seconds: How long each works.
+        close: ``close_timeout``: how long closing takes where S3 does not answer.
+    """
     answers: dict[str, list[dict[str, Any]]] = {situation.name: [] for situation in SITUATIONS}
     for _ in range(samples):
         for situation in SITUATIONS:
@@ -182,6 +191,7 @@ def run(servers: Servers, *, samples: int = 5, seconds: float = 4.0) -> dict[str
                 "beside": situation.beside,
                 "announce": False,
                 "seconds": seconds,
+                "close": close,
                 "servers": dict(servers),
             }
             answers[situation.name].append(_measure.fresh_process("benchmarks.lag", spec))

@@ -51,8 +51,8 @@ def _overhead(servers: Servers, quick: bool, folder: Path) -> dict[str, Any]:
 
 
 def _lag(servers: Servers, quick: bool, folder: Path) -> dict[str, Any]:
-    quickly = {"samples": 1, "seconds": 1.0}
-    result = lag.run(servers, **quickly) if quick else lag.run(servers, samples=3, seconds=3.0)
+    quickly = {"samples": 1, "seconds": 1.0, "close": 1.0}
+    result = lag.run(servers, **quickly) if quick else lag.run(servers, samples=5, seconds=3.0)
     print("\n".join(lag.lines(result)), flush=True)
     return result
 
@@ -81,11 +81,12 @@ def _callbacks(servers: Servers, quick: bool, folder: Path) -> dict[str, Any]:
 
 
 def _anatomy(servers: Servers, quick: bool, folder: Path) -> dict[str, Any]:
-    result = anatomy.run(processes=1, rounds=4) if quick else anatomy.run()
+    result = anatomy.run(processes=1, rounds=3, invocations=200) if quick else anatomy.run()
     print(anatomy.text(result), flush=True)
     return result
 
 
+POWERS = (3, 4, 5, 6, 7)
 BENCHMARKS: dict[str, Benchmark] = {
     "import_time": lambda servers, quick, folder: import_time.run(repetitions=2 if quick else 15),
     "stages": _stages,
@@ -96,7 +97,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "overhead": _overhead,
     "garbage": _garbage,
     "lag": _lag,
-    "scale": lambda servers, quick, folder: scale.run(servers, largest=5 if quick else 7),
+    "scale": lambda servers, quick, folder: scale.run(
+        servers, powers=(4, 5) if quick else (3, 4, 5, 6, 7)
+    ),
 }
 QUICK = ("import_time", "stages", "callbacks", "anatomy", "tokens", "overhead", "lag", "scale")
 

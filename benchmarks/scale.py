@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -252,8 +253,16 @@ def one_core_rate() -> dict[str, float]:
     return {"bare": bare, "own": own, "event_bytes": sum(map(len, bodies)) / len(bodies)}
 
 
-def run(servers: Servers, *, largest: int = 7, processes: int = 2) -> dict[str, Any]:
-    """Measure all sizes, the memory bound, and several processes into one Run."""
+def run(
+    servers: Servers, *, powers: Sequence[int] = (3, 4, 5, 6, 7), processes: int = 2
+) -> dict[str, Any]:
+    """Measure all sizes, the memory bound, and several processes into one Run.
+
+    Args:
+        servers: Where to.
+        powers: Of ten: how many events.
+        processes: How many into one Run.
+    """
 
     def track(
         events: int, options: dict[str, Any], s3: str = "ok", experiment: str | None = None
@@ -268,8 +277,8 @@ def run(servers: Servers, *, largest: int = 7, processes: int = 2) -> dict[str, 
         answer: dict[str, Any] = _measure.fresh_process("benchmarks.scale", spec)
         return answer
 
-    sizes = [track(10**power, {}) for power in range(3, largest + 1)]
-    flood = 10 ** min(largest, 5) * 4
+    sizes = [track(10**power, {}) for power in powers]
+    flood = 10 ** min(powers[-1], 5) * 4
     down = {
         "overflow=drop_newest": track(
             flood, {**_memory(), "overflow": "drop_newest", "close_timeout": 1.0}, "hang"
@@ -277,7 +286,7 @@ def run(servers: Servers, *, largest: int = 7, processes: int = 2) -> dict[str, 
         "default": track(flood, {"close_timeout": 1.0}, "hang"),
     }
     ceiling = _measure.fresh_process("benchmarks.scale", {"ceiling": True})
-    events = 10 ** min(largest, 5)
+    events = 10 ** min(powers[-1], 5)
     experiment = f"together-{secrets.token_hex(4)}"
     track(10, {}, experiment=experiment)  # makes the Run that all of them then track into
     started = time.perf_counter()
@@ -340,7 +349,7 @@ def main() -> None:
         print(json.dumps(one_core_rate() if spec.get("ceiling") else measure(spec)))
         return
     with all_servers() as servers:
-        result = run(servers, largest=arguments.largest)
+        result = run(servers, powers=range(3, arguments.largest + 1))
     for row in result["sizes"]:
         row.pop("memory")
     for row in result["s3_down"].values():
