@@ -20,11 +20,18 @@ _COLUMNS: Final[dict[str, tuple[_tables.Column, ...]]] = {
     table: tuple((name, kind, itemgetter(n)) for n, (name, kind) in enumerate(columns))
     for table, columns in _TABLES.items()
 }
-# Nothing in the database outlives the viewer, so nothing has to be safe when the power fails; it
-# may grow larger than memory, and two threads leave a core to the page.
+_PACKED: Final = {"payload": " USING COMPRESSION zstd"}
+"""What DuckDB would keep as it is, and is most of all there is."""
 SEARCHES: Final = 16
 """Searches whose results are kept; those that pages still read are among the latest."""
-_SETTINGS: Final = {"memory_limit": "2GB", "threads": 2, "checkpoint_threshold": "256MB"}
+# Nothing in the database outlives the viewer, so nothing has to be safe when the power fails, and
+# no older DuckDB has to read it; it may grow larger than memory.
+_SETTINGS: Final = {
+    "memory_limit": "1GB",
+    "threads": 2,
+    "checkpoint_threshold": "64MB",
+    "storage_compatibility_version": "latest",
+}
 
 
 class Index:
@@ -44,7 +51,10 @@ class Index:
         settings = {**CONFIG, **_SETTINGS, "temp_directory": str(self.path / "tmp")}
         self._connection = duckdb.connect(str(self.path / "index.duckdb"), config=settings)
         for table, columns in _TABLES.items():
-            fields = ", ".join(f'"{name}" {_tables.SQL_TYPES[kind]}' for name, kind in columns)
+            fields = ", ".join(
+                f'"{name}" {_tables.SQL_TYPES[kind]}{_PACKED.get(name, "")}'
+                for name, kind in columns
+            )
             self._connection.execute(f"CREATE TABLE {table} ({fields})")
         self._reading: set[Any] = set()
         self._lock = threading.Lock()
