@@ -56,6 +56,8 @@ class Index:
                 for name, kind in columns
             )
             self._connection.execute(f"CREATE TABLE {table} ({fields})")
+        # Searches change nothing in the file: no question waits until it is tidied up.
+        self._connection.execute("ATTACH ':memory:' AS found")
         self._reading: set[Any] = set()
         self._lock = threading.Lock()
         self._closed = False
@@ -100,6 +102,16 @@ class Index:
         finally:
             cursor.close()
 
+    def tidy(self) -> None:
+        """Pack what was written last, now rather than while somebody waits. Blocks."""
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute("CHECKPOINT")
+        except self._duckdb.TransactionException:
+            pass  # somebody reads: it is done later
+        finally:
+            cursor.close()
+
     def matches(self, run: int, version: int, text: str, sql: str, values: dict[str, Any]) -> str:
         """Return a table with the numbers of a Run's traces that a text is in. Blocks.
 
@@ -116,7 +128,7 @@ class Index:
         key = (run, version, text)
         with self._searching:
             if key not in self._matches:
-                name = f"matches_{next(self._numbers)}"
+                name = f"found.matches_{next(self._numbers)}"
                 self.query(f"CREATE TABLE {name} AS {sql}", values)
                 self._matches[key] = name
             while len(self._matches) > SEARCHES:

@@ -83,6 +83,7 @@ class Pages:
     def warm(self, run: RunState) -> None:
         """Prepare what the page of a large Run shows first."""
         if run.traces >= LARGE:
+            self._index.tidy()
             self._totals_of([run])
             self._facets(run)
             self._models(run)
