@@ -32,6 +32,9 @@ INTERACTION: Final = 0.2
 REPEATED: Final = 20
 """Each interaction is measured so often, after one that does not count."""
 LIVE: Final = 20
+UNHURRIED: Final = "--disable-ipc-flooding-protection"
+"""Without it Chromium ignores changes of the address after 200 in ten seconds: on an idle machine
+this is quicker than that."""
 TYPING: Final = 120
 """Milliseconds from one key to the next of somebody who types fast."""
 PRIORITY: Final = -10
@@ -147,7 +150,7 @@ def measure(root: Path, events: int, *, priority: bool) -> dict[str, Any]:
             asked is how long they take, not how busy the machine is.
     """
     began = time.perf_counter()
-    with viewer(root, "--no-spool") as served, chromium(1280, 900) as driver:
+    with viewer(root, "--no-spool") as served, chromium(1280, 900, UNHURRIED) as driver:
         raised = prefer(served.process.pid, driver.service.process.pid) if priority else 0
         page = Page(driver, served.url)
         page.wait(lambda: page.run("return document.querySelector('.runs')") is not None, "runs")

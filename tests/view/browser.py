@@ -46,13 +46,16 @@ def missing_browser() -> str | None:
 
 
 @contextmanager
-def chromium(width: int = 1280, height: int = 860, *, dark: bool = False) -> Iterator[Chrome]:
+def chromium(
+    width: int = 1280, height: int = 860, *more: str, dark: bool = False
+) -> Iterator[Chrome]:
     """A browser with a profile of its own, which notes everything it asks the network for."""
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         options = ChromeOptions()
         options.binary_location = next(path for name in _BROWSERS if (path := shutil.which(name)))
         for argument in (
             *_ARGUMENTS,
+            *more,
             f"--user-data-dir={profile}",
             f"--window-size={width},{height}",
         ):

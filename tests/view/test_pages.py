@@ -275,6 +275,24 @@ def test_keyboard(page: Page) -> None:
     assert {"v1-baseline", "checkbox", "search", "p95"} <= reached
 
 
+def test_a_key_that_is_held_down(page: Page) -> None:
+    """Where the browser ignores too many changes of the address, the last one is made in the end."""
+    open_run(page)
+    page.shows(".traces td.name a").click()
+    page.shows(".span h2")
+    rows = len(page.all(".wf-row"))
+    page.run(
+        "for (let n = 0; n < 400; n += 1) document.body.dispatchEvent("
+        "new KeyboardEvent('keydown', { key: n % 2 ? 'Home' : 'End', bubbles: true }));"
+        "document.body.dispatchEvent(new KeyboardEvent('keydown', { key: 'End', bubbles: true }))"
+    )
+    last = f"span={rows - 1}"
+    page.wait(lambda: last in page.hash, "the last one", 25)
+    page.wait(lambda: page.all(".wf-row")[-1].get_attribute("aria-selected") == "true", "shown")
+    said = console(page.driver)
+    assert all("Throttling navigation" in line for line in said), said
+
+
 def test_ranges_are_chosen_by_keyboard(page: Page) -> None:
     """Times and latencies are chosen, and given up again, without a mouse."""
     open_run(page)

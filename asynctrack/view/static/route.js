@@ -7,7 +7,19 @@ export function here(path, parameters = {}) {
   return `#/${path.map(encodeURIComponent).join("/")}${text ? `?${text}` : ""}`;
 }
 
+const AGAIN = 250;
+let latest = 0;
+
+// Chromium ignores changes of the address after 200 in ten seconds (a key that is held down makes
+// more): the last one is made as soon as it is let.
 export function go(address, { replace = false } = {}) {
+  const number = ++latest;
+  const before = location.hash;
+  change(address, replace);
+  if (location.hash === before && before !== address) setTimeout(() => number === latest && location.hash === before && go(address, { replace }), AGAIN);
+}
+
+function change(address, replace) {
   if (replace) {
     history.replaceState(null, "", address);
     window.dispatchEvent(new HashChangeEvent("hashchange"));
