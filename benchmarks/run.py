@@ -1,9 +1,9 @@
 """All of it: ``python -m benchmarks.run [--quick] [--only NAME ...]``.
 
 Writes ``results/<name>.json`` with versions, machine and git revision, then ``report.md`` and the
-plots from what lies there. Both measure every goal of issue 4. A full run takes about a quarter
-of an hour on two cores that have nothing else to do; a quick one takes a minute and a half, its results go
-to a folder of their own, and are no figures to quote.
+plots from what lies there. Both measure every goal of issue 4. A full run takes 18 minutes on two
+cores that have nothing else to do; a quick one a minute and a half: its results go to a folder of
+their own, and are no figures to quote.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ QUICK = ("import_time", "stages", "callbacks", "anatomy", "tokens", "overhead", 
 def main() -> int:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a minute and a half: every goal, roughly")
+    parser.add_argument("--quick", action="store_true", help="every goal, roughly")
     parser.add_argument("--only", nargs="*", choices=sorted(BENCHMARKS), help="some of them")
     parser.add_argument("--results", type=Path, help="where they go")
     parser.add_argument("--report", action="store_true", help="only write the report anew")
