@@ -2,7 +2,7 @@
 
 Writes ``results/<name>.json`` with versions, machine and git revision, then ``report.md`` and the
 plots from what lies there. Both measure every goal of issue 4. A full run takes 18 minutes on two
-cores that have nothing else to do; a quick one a minute and a half: its results go to a folder of
+cores that have nothing else to do; a quick one less than two: its results go to a folder of
 their own, and are no figures to quote.
 """
 
