@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import re
 import string
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from asynctrack import _payload
@@ -53,9 +53,7 @@ class Redactor:
             Exception: Whatever the user's function raises; the caller stores no payload then.
         """
         if self._probed(body):
-            suspected = suspects(body)
-            if suspected:
-                body = _cut_known(body, suspected)
+            body = _cut(body, suspects(body))
             if BINARY in body:
                 body = _BASE64.sub(_cut_binary, body)
         if self._custom is not None:
@@ -69,7 +67,8 @@ class Redactor:
     def text(self, text: str) -> str:
         """Return one string without secrets; it fails closed."""
         try:
-            text = _payload.decode(_cut_known(_payload.encode({"": _payload.clean(text)})))[""]
+            body = _payload.encode({"": _payload.clean(text)})
+            text = _payload.decode(_cut(body, suspects(body)))[""]
             return text if self._custom is None else str(self._custom(text))
         except Exception:
             return REDACTED
@@ -94,13 +93,13 @@ class Redactor:
 _IDENTITY_FIELDS = frozenset({"span_id", "parent_span_id", "trace_id", "event"})
 
 
-def _cut_known(
-    body: bytes, suspected: Iterable[Rule] | None = None, *, structures: bool = True
-) -> bytes:
-    """Cut what the suspected rules find, or all rules."""
+def _cut(body: bytes, rules: Sequence[Rule], *, structures: bool = True) -> bytes:
+    """Cut what the rules find."""
+    if not rules:
+        return body
     lowered = body.lower()
     cuts: list[tuple[int, int, bytes]] = []
-    for probe, pattern in rules() if suspected is None else suspected:
+    for probe, pattern in rules:
         at = lowered.find(probe)
         while at >= 0:
             match = pattern.match(body, at)
@@ -180,7 +179,7 @@ def _cut_structure(body: bytes, start: int, kind: str) -> tuple[int, int, bytes]
         try:
             text = whole if kind == "json" else _payload.decode(b'"%b"' % whole).encode()
             cut = _encoded(_without_leaves(_payload.decode(text)))
-            cut = _cut_known(cut, suspects(cut), structures=False)
+            cut = _cut(cut, suspects(cut), structures=False)
             cut = cut if kind == "json" else _encoded(cut.decode())[1:-1]
             return None if cut == whole else (start, end, cut)
         except ValueError:
@@ -217,4 +216,4 @@ def _cut_binary(match: re.Match[bytes]) -> bytes:
     """Bytes that are no text are stored as base64, which hides a secret in them from the rules."""
     text = base64.b64decode(match[1]).decode("latin-1")
     body = _payload.encode({"": text})
-    return match[0] if _cut_known(body) == body else b'"base64":"%b"' % REDACTED.encode()
+    return match[0] if _cut(body, suspects(body)) == body else b'"base64":"%b"' % REDACTED.encode()

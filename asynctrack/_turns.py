@@ -4,9 +4,9 @@ A thread that wants the interpreter waits until the one that has it blocks, or f
 interval, 5 ms by default (``sys.setswitchinterval``). The worker computes for 20 ms at a time when
 it makes its clients, and for 2 ms around each upload. Each time the user's event loop wakes up
 meanwhile, it would be late by as much. So the interval is shorter as long as one of our threads
-computes, and what it was whenever they wait, which is nearly always. In one comparison the largest
-lag of an event loop fell from 11.7 to 5.3 ms with it (3.7 without a tracker), and the 99th
-percentile from 1.3 to 1.0 times that of no tracker.
+computes, and what it was while the worker's loop waits, which is nearly always; a call in another
+thread of ours counts until it returns. The largest lag of an event loop fell from 1.9 to 1.1 times
+that of no tracker (``benchmarks/results/lag.json``, before and after).
 """
 
 from __future__ import annotations
