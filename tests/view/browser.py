@@ -14,6 +14,20 @@ from typing import Any
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
+# How many times slower than it can a page runs, answers come and a new address is noticed: a test
+# that looks at a page before the page is there fails then each time, not once in a thousand.
+# `BROWSER_SLOWER=10 pytest -n0 tests/view` finds such tests.
+SLOWER = float(os.environ.get("BROWSER_SLOWER", "1"))
+LATENCY = 0.03
+_LATE = """
+window.addEventListener("hashchange", (event) => {
+    if (event.late) return;
+    event.stopImmediatePropagation();
+    const again = new HashChangeEvent("hashchange");
+    again.late = true;
+    setTimeout(() => window.dispatchEvent(again), %d);
+}, true);
+"""
 INSTALL = "apt-get update && apt-get install --yes chromium chromium-driver"
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _ARGUMENTS = (
@@ -67,12 +81,30 @@ def chromium(
         try:
             driver.set_script_timeout(20)
             resize(driver, width, height)
+            if SLOWER > 1:
+                _slow_down(driver)
             if dark:
                 scheme = [{"name": "prefers-color-scheme", "value": "dark"}]
                 driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
             yield driver
         finally:
             driver.quit()
+
+
+def _slow_down(driver: Chrome) -> None:
+    milliseconds = 1e3 * LATENCY * SLOWER
+    driver.execute_cdp_cmd("Emulation.setCPUThrottlingRate", {"rate": SLOWER})
+    driver.execute_cdp_cmd(
+        "Network.emulateNetworkConditions",
+        {
+            "offline": False,
+            "latency": milliseconds,
+            "downloadThroughput": -1,
+            "uploadThroughput": -1,
+        },
+    )
+    late = {"source": _LATE % milliseconds}
+    driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", late)
 
 
 def resize(driver: Chrome, width: int, height: int) -> None:

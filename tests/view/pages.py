@@ -63,6 +63,20 @@ class Page:
         )
         return found
 
+    def first(self, selector: str) -> str:
+        """Return the text of the first one, empty where there is none."""
+        return next(iter(self.texts(selector)), "")
+
+    def attributes(self, selector: str, name: str) -> list[str]:
+        """Return an attribute of the elements of a selector, in one look at the page."""
+        found: list[str] = self.run(
+            "const [selector, name] = arguments;"
+            "return [...document.querySelectorAll(selector)].map((one) => one.getAttribute(name))",
+            selector,
+            name,
+        )
+        return found
+
     def text(self) -> str:
         """Return all text that is seen."""
         return str(self.run("return document.body.innerText"))
@@ -77,10 +91,52 @@ class Page:
         assert element is not None
         return element
 
+    def click(self, selector: str, text: str = "", number: int = 0) -> None:
+        """Click the element of a selector with a text in it, as soon as it is there."""
+
+        def clicked() -> bool:
+            found = [one for one in self.all(selector) if text in one.text][number : number + 1]
+            for one in found:
+                one.click()
+            return bool(found)
+
+        self.wait(clicked, f"no {selector} with {text!r} to click")
+
+    def follow(self, text: str) -> None:
+        """Click the link with exactly this text, as soon as it is there."""
+
+        def clicked() -> bool:
+            found = self.driver.find_elements(By.LINK_TEXT, text)[:1]
+            for one in found:
+                one.click()
+            return bool(found)
+
+        self.wait(clicked, f"no link {text!r} to click")
+
+    def choose(self, label: str, value: str) -> None:
+        """Choose a value of the list with a label, as soon as it is there."""
+
+        def chosen() -> bool:
+            found = self.all(f'select[aria-label="{label}"] option[value="{value}"]')[:1]
+            for one in found:
+                one.click()
+            return bool(found)
+
+        self.wait(chosen, f"no {value!r} to choose under {label!r}")
+
     def ready(self) -> None:
         """Wait until everything is read."""
         self.shows("main")
         self.wait(lambda: not self.all(".progress"), "it is still reading")
+
+    def settled(self) -> None:
+        """Wait until everything that is shown is the answer to what the address asks for."""
+        shown = (
+            "const shown = [...document.querySelectorAll('[data-shown]')];"
+            "return shown.length > 0 && !document.querySelector('.stale')"
+            " && shown.every((one) => one.dataset.shown === location.hash)"
+        )
+        self.wait(lambda: self.run(shown), "it has not answered")
 
     def span(self, number: int) -> None:
         """Choose a span in the waterfall, by its place in it."""

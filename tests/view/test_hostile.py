@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from selenium.webdriver import Chrome
-from selenium.webdriver.common.by import By
 
 from tests.view import hostile
 from tests.view.browser import console, network
@@ -158,12 +157,12 @@ def test_attributes_raw_json_and_case(page: Page) -> None:
     """Attributes and raw JSON hold the same; the test that is copied is Python with literals only."""
     open_trace(page)
     page.span(0)
-    page.shows("[role=tab]", "attributes").click()
+    page.click("[role=tab]", "attributes")
     page.shows(".field", "metadata")
-    page.shows("[role=tab]", "raw JSON").click()
+    page.click("[role=tab]", "raw JSON")
     page.shows(".logged.mono", '"inputs"')
     assert hostile.SCRIPT in page.wait(lambda: says(page, ".span .logged.mono"), "raw JSON")[0]
-    page.shows("button", "copy as pytest case").click()
+    page.click("button", "copy as pytest case")
     code = page.wait(lambda: says(page, ".case .logged"), "the case")[0]
     module = ast.parse(code)
     calls = [one for one in ast.walk(module) if isinstance(one, ast.Call)]
@@ -174,7 +173,7 @@ def test_attributes_raw_json_and_case(page: Page) -> None:
         "str",
     }
     assert not set(code) & set("\x1b\u202e\u200b\ufeff")
-    page.shows("[role=tab]", "content").click()
+    page.click("[role=tab]", "content")
 
 
 def test_ten_million_characters(page: Page) -> None:
@@ -203,6 +202,6 @@ def test_compare(page: Page) -> None:
     """The comparison shows names, parameters and answers as text, too."""
     for box in page.all(".runs input[type=checkbox]"):
         box.click()
-    page.driver.find_element(By.LINK_TEXT, "compare the two").click()
+    page.follow("compare the two")
     page.shows(".pairs-table td")
     assert "differs" in page.texts(".parameters td")

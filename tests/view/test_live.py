@@ -13,7 +13,6 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 from selenium.webdriver import Chrome
-from selenium.webdriver.common.by import By
 
 from asynctrack import tracker
 from tests.read.making import RunFolder, event
@@ -31,7 +30,7 @@ def chain(answer: str) -> Any:
 def open_live(page: Page) -> None:
     """Open the only run, while it is being written."""
     page.shows(".runs .badge", "live")
-    page.shows(".runs td.name a").click()
+    page.click(".runs td.name a")
     page.shows(".traces td")
 
 
@@ -46,13 +45,13 @@ def test_traces_appear_by_themselves(browser: Chrome, tmp_path: Path) -> None:
             open_live(page)
             page.shows(".preview", "first answer")
             chain("second answer").invoke({"word": "two"}, config={"callbacks": [handler]})
-            page.wait(lambda: "second answer" in page.texts(".traces .preview div")[0], "on top")
+            page.wait(lambda: "second answer" in page.first(".traces .preview div"), "on top")
             page.shows(".tile", "traces\n2")
 
             def slow(_: Any) -> str:
                 handler.flush()
                 page.wait(lambda: len(page.all(".status.unfinished")) == 1, "it runs")
-                page.all(".traces td.name a")[0].click()
+                page.click(".traces td.name a", number=0)
                 page.shows(".wf-row.unfinished", "slow")
                 page.driver.back()
                 page.shows(".traces td")
@@ -81,7 +80,7 @@ def test_spooled_events_are_seen_and_marked(
             assert "8 events are in this machine's spool" in page.text()
             handler.flush()
             page.wait(lambda: not page.all(".traces .badge"), "delivered")
-            assert "waiting answer" in page.texts(".traces .preview div")[0]
+            assert "waiting answer" in page.first(".traces .preview div")
             assert not page.all(".badge.spool")
 
 
@@ -112,5 +111,5 @@ def test_from_s3(browser: Chrome, tmp_path: Path, s3: S3Server) -> None:
         client.put_object(Bucket=s3.bucket, Key=key, Body=content)
         page.shows(".preview", "second")
         assert f"s3://{s3.bucket}/" in page.text()
-        page.driver.find_element(By.LINK_TEXT, "second").click()
+        page.follow("second")
         page.shows(".side", "done")

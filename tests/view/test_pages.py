@@ -9,9 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from selenium.webdriver import Chrome
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import Select
 
 from tests.view import demo
 from tests.view.browser import console, network, resize
@@ -41,13 +39,13 @@ def page(first: Page) -> Iterator[Page]:
 
 def open_run(page: Page, name: str = "v4-tools") -> None:
     """Open a run's page from the first one."""
-    page.driver.find_element(By.LINK_TEXT, name).click()
+    page.follow(name)
     page.shows(".traces td", "answer_question")
 
 
 def count(page: Page) -> str:
-    """What the heading over the traces says."""
-    return page.texts("main section.card h2")[0]
+    """What the heading over the traces says, as soon as there is one."""
+    return page.first("main section.card h2") or "0"
 
 
 def test_the_token_leaves_the_address(page: Page) -> None:
@@ -68,10 +66,10 @@ def test_experiment_page(page: Page) -> None:
 
 def test_runs_are_sorted_and_found(page: Page) -> None:
     """A click on a column sorts by it, again the other way; the search finds runs by name."""
-    page.driver.find_element(By.LINK_TEXT, "p95").click()
-    page.wait(lambda: page.texts(".runs td.name")[0] == "v4-tools", "slowest first")
-    page.driver.find_element(By.LINK_TEXT, "p95 ↓").click()
-    page.wait(lambda: page.texts(".runs td.name")[0] == "v2-short-prompt", "fastest first")
+    page.follow("p95")
+    page.wait(lambda: page.first(".runs td.name") == "v4-tools", "slowest first")
+    page.follow("p95 ↓")
+    page.wait(lambda: page.first(".runs td.name") == "v2-short-prompt", "fastest first")
     page.press("/", "short")
     page.wait(lambda: page.texts(".runs td.name") == ["v2-short-prompt"], "one is called so")
 
@@ -79,19 +77,20 @@ def test_runs_are_sorted_and_found(page: Page) -> None:
 def test_compare_two_runs(page: Page) -> None:
     """Two picked runs are shown side by side: numbers, parameters, components, answers."""
     for name in ("v1-baseline", "v2-short-prompt"):
-        page.driver.find_element(By.CSS_SELECTOR, f'[aria-label="compare {name}"]').click()
-    page.driver.find_element(By.LINK_TEXT, "compare the two").click()
+        page.click(f'[aria-label="compare {name}"]')
+    page.follow("compare the two")
     page.shows(".pairs-table td", "How do I reset my password?")
     text = page.text()
     assert "10 inputs are in both; 8 were answered differently" in text
-    assert page.texts(".parameters tr")[0].split() == ["prompt", "support@3", "support@4"]
+    assert page.first(".parameters tr").split() == ["prompt", "support@3", "support@4"]
     assert any("HelpCentre" in row for row in page.texts("main table.plain tr"))
-    assert "better" in {one.get_attribute("class").split()[-1] for one in page.all("td.better")}
+    assert "better" in {one.split()[-1] for one in page.attributes("td.better", "class")}
 
 
 def test_run_page(page: Page) -> None:
     """The run's totals, charts, parameters, metrics and models are there, its newest traces first."""
     open_run(page)
+    page.settled()
     tiles = dict(tuple(tile.split("\n", 1)) for tile in page.texts(".tile"))
     assert tiles["traces"] == "220" and tiles["cost"].startswith("$")
     times = page.texts(".traces tbody td.time")
@@ -106,20 +105,23 @@ def test_search_and_filters(page: Page) -> None:
     open_run(page, "v1-baseline")
     page.press("/", "webhooks order.paid")
     page.wait(lambda: count(page) == "21 matching traces", "both words: one of 22 failed")
+    page.settled()
     assert set(page.texts(".traces .prompt")) == {"Does the API support webhooks?"}
-    Select(page.all('[aria-label="any tag"]')[0]).select_by_value("us")
+    page.choose("any tag", "us")
     page.wait(lambda: count(page) == "8 matching traces", "a third of them")
-    page.driver.find_element(By.LINK_TEXT, "clear all filters").click()
+    page.follow("clear all filters")
     page.wait(lambda: count(page) == "220 traces", "all")
-    Select(page.all('[aria-label="outcome"]')[0]).select_by_value("error")
+    page.choose("outcome", "error")
     page.wait(lambda: count(page) == "3 matching traces", "those that failed")
+    page.settled()
     assert all("RateLimitError" in row for row in page.texts(".traces .preview"))
-    Select(page.all('[aria-label="outcome"]')[0]).select_by_value("")
-    Select(page.all('[aria-label="any name"]')[0]).select_by_value("look_up_order")
+    page.choose("outcome", "")
+    page.choose("any name", "look_up_order")
     page.wait(lambda: 50 <= int(count(page).split()[0]) < 60, "those that used the tool")
     slower, _, tokens = page.all('.filters input[type="number"]')
     slower.send_keys("2")
     page.wait(lambda: 0 < int(count(page).split()[0]) < 50, "slow ones with the tool")
+    page.settled()
     assert all(float(row.split()[0]) >= 2 for row in page.texts(".traces td.latency"))
     tokens.send_keys("100000")
     page.wait(lambda: count(page) == "0 matching traces", "none reads so much")
@@ -133,10 +135,10 @@ def test_search_by_id_and_exact_words(page: Page) -> None:
     page.wait(lambda: count(page) == "22 matching traces", "the words in a row")
     page.press(Keys.CONTROL, "a", Keys.NULL, '"arrived not has parcel"')
     page.wait(lambda: count(page) == "0 matching traces", "not in this row")
-    page.driver.find_element(By.LINK_TEXT, "clear all filters").click()
-    page.shows(".traces td.name a").click()
-    page.shows(".wf-row", "StrOutputParser").click()
-    page.shows("[role=tab]", "attributes").click()
+    page.follow("clear all filters")
+    page.click(".traces td.name a")
+    page.click(".wf-row", "StrOutputParser")
+    page.click("[role=tab]", "attributes")
     span = page.shows(".span .ids code").text
     page.press(Keys.ESCAPE)
     page.shows(".traces td")
@@ -147,12 +149,13 @@ def test_search_by_id_and_exact_words(page: Page) -> None:
 def test_histogram_chooses_a_range(page: Page) -> None:
     """A click on a bar of the histogram keeps the traces in it."""
     open_run(page)
-    bars = page.wait(
-        lambda: page.all('[aria-label="Latency histogram"] g > .bar:not(.failed)'), "bars"
-    )
-    tallest = max(bars, key=lambda bar: float(bar.get_attribute("height")))
-    wanted = int(tallest.find_element(By.XPATH, "..").find_element(By.TAG_NAME, "title").get_attribute("textContent").split(": ")[1].split()[0])  # fmt: skip
-    tallest.click()
+    page.settled()
+    bars = '[aria-label="Latency histogram"] g > .bar:not(.failed)'
+    heights = [float(height) for height in page.attributes(bars, "height")]
+    titles = page.run("return [...document.querySelectorAll(arguments[0])].map((one) => one.parentNode.querySelector('title').textContent)", bars)  # fmt: skip
+    tallest = heights.index(max(heights))
+    wanted = int(titles[tallest].split(": ")[1].split()[0])
+    page.click(bars, number=tallest)
     page.wait(lambda: count(page).split()[:2] == [str(wanted), "matching"], f"{wanted} traces")
 
 
@@ -162,10 +165,10 @@ def test_pages_of_traces(page: Page) -> None:
     seen: list[str] = []
     for number in range(1, 6):
         page.wait(lambda number=number: f"page {number} of 5" in page.text(), f"page {number}")  # type: ignore[misc]
-        page.wait(lambda: not page.all(".stale"), "its traces")
-        seen += [one.get_attribute("href") for one in page.all(".traces td.name a")]
+        page.settled()
+        seen += page.attributes(".traces td.name a", "href")
         if number < 5:
-            page.driver.find_element(By.LINK_TEXT, "next →").click()
+            page.follow("next →")
     traces = [link.partition("/trace/")[2].partition("?")[0] for link in seen]
     assert len(traces) == len(set(traces)) == 220
 
@@ -173,19 +176,19 @@ def test_pages_of_traces(page: Page) -> None:
 def test_trace_page(page: Page) -> None:
     """The waterfall shows every span; a click shows its prompt and answer, and when tokens came."""
     open_run(page)
-    page.shows(".traces td.name a").click()
+    page.click(".traces td.name a")
     page.shows(".wf-row", "StrOutputParser")
     names = page.texts(".wf-name bdi")
     assert names == ["answer_question", "HelpCentre", "ChatPromptTemplate", "agent", "ChatAnthropic",
                      "look_up_order", "ChatAnthropic", "StrOutputParser"]  # fmt: skip
-    page.all(".wf-row.kind-chat_model")[1].click()
+    page.click(".wf-row.kind-chat_model", number=1)
     page.shows(".stream figcaption", "tokens streamed")
     prompt, answer = page.texts(".side")
     assert [role for role in ("system", "human", "ai", "tool") if f"\n{role}" in prompt] == [
         "system", "human", "ai", "tool"]  # fmt: skip
     assert "calls look_up_order" in prompt and '"last": 3' in prompt
     assert "There is an incident" in answer
-    assert page.all(".chart.tokens .ticks")[0].get_attribute("d").count("M") > 10
+    assert page.attributes(".chart.tokens .ticks", "d")[0].count("M") > 10
 
 
 def test_markdown_is_text(page: Page) -> None:
@@ -194,41 +197,41 @@ def test_markdown_is_text(page: Page) -> None:
     page.press("/", '"choose *Reset"')
     asked = {"How do I reset my password?"}
     page.wait(lambda: set(page.texts(".traces .prompt")) == asked, "those with this answer")
-    page.shows(".traces td.name a").click()
-    page.shows(".wf-row").click()
+    page.click(".traces td.name a")
+    page.click(".wf-row")
     page.shows(".side", "Open **Settings → Security** and choose *Reset password*.")
 
 
 def test_failed_trace(page: Page) -> None:
     """A failed trace opens at the span that failed, with message, causes and traceback."""
     open_run(page)
-    Select(page.all('[aria-label="outcome"]')[0]).select_by_value("error")
+    page.choose("outcome", "error")
     page.wait(lambda: "matching" in count(page), "filtered")
-    page.wait(lambda: not page.all(".stale"), "its traces")
-    page.shows(".traces td.name a").click()
+    page.settled()
+    page.click(".traces td.name a")
     failure = page.shows(".failure", "openai.RateLimitError").text
     assert "Error code: 429" in failure and "httpx.HTTPStatusError" in failure
     assert "line 1594, in AsyncAPIClient.request" in failure
-    assert "error" in page.all(".wf-row[data-chosen]")[0].get_attribute("class")
+    assert "error" in page.attributes(".wf-row[data-chosen]", "class")[0]
 
 
 def test_raw_json_and_attributes(page: Page) -> None:
     """Attributes and the raw JSON of a span are there, and can be downloaded."""
     open_run(page)
-    page.shows(".traces td.name a").click()
-    page.shows("[role=tab]", "attributes").click()
+    page.click(".traces td.name a")
+    page.click("[role=tab]", "attributes")
     page.shows(".field", "gen_ai.request.model")
-    page.shows("[role=tab]", "raw JSON").click()
+    page.click("[role=tab]", "raw JSON")
     assert '"span_id"' in page.shows(".logged.mono", '"inputs"').text
-    assert "api/download?" in page.all(".span a[download]")[0].get_attribute("href")
+    assert "api/download?" in page.attributes(".span a[download]", "href")[0]
 
 
 def test_copy_as_pytest_case(page: Page) -> None:
     """The button copies a test that is Python, and shows it."""
     page.driver.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]})  # fmt: skip
     open_run(page)
-    page.shows(".traces td.name a").click()
-    page.shows("button", "copy as pytest case").click()
+    page.click(".traces td.name a")
+    page.click("button", "copy as pytest case")
     page.shows("[role=status]", "copied")
     code = page.run("return document.querySelector('.case .logged').textContent")
     names = [one.name for one in ast.parse(code).body if isinstance(one, ast.FunctionDef)]
@@ -278,7 +281,7 @@ def test_keyboard(page: Page) -> None:
 def test_a_key_that_is_held_down(page: Page) -> None:
     """Where the browser ignores too many changes of the address, the last one is made in the end."""
     open_run(page)
-    page.shows(".traces td.name a").click()
+    page.click(".traces td.name a")
     page.shows(".span h2")
     chosen = (
         "[...document.querySelectorAll('.wf-row')].findIndex((one) => one.ariaSelected === 'true')"
@@ -373,7 +376,7 @@ def test_nothing_is_wider_than_the_window(page: Page, width: int) -> None:
         open_run(page)
         page.wait(lambda: page.all(".chart .bar"), "charts")
         assert page.run(wide) <= width
-        page.shows(".traces td.name a").click()
+        page.click(".traces td.name a")
         page.shows(".side")
         assert page.run(wide) <= width
     finally:
