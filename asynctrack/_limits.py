@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
-from asynctrack import _payload
+from asynctrack import _marker, _payload
 from asynctrack._artifact import MetricPoint, ParameterValue
 
 _V = TypeVar("_V")
@@ -63,7 +63,7 @@ def parameter_value(value: Any) -> ParameterValue | None:
     if isinstance(value, (int, float)):
         if isinstance(value, float) or abs(value) <= _MAX_EXACT_INTEGER:
             return float(value) if math.isfinite(value) else str(float(value))
-        value = _payload.integer_text(int(value))
+        value = _marker.integer_text(int(value))
     elif isinstance(value, dict) and value.get("$type") in ("float", "int") and "value" in value:
         value = str(value["value"])  # NaN, infinity and huge integers, as they were captured
     if not isinstance(value, str):
@@ -132,7 +132,7 @@ def metric_name(name: str) -> str:
 
 def _one_line(text: str) -> str:
     # AWS's pattern ".*" takes no line break; the escape is the one Python and JSON show.
-    return _payload.clean(text).translate(_BREAKS)
+    return _marker.clean(text).translate(_BREAKS)
 
 
 _BREAKS: Final = str.maketrans(

@@ -16,7 +16,7 @@ import string
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from asynctrack import _payload
+from asynctrack import _marker, _payload
 from asynctrack._secrets import BINARY, Rule, fits, probes, rules, suspects
 
 REDACTED: Final = "[REDACTED]"
@@ -67,7 +67,7 @@ class Redactor:
     def text(self, text: str) -> str:
         """Return one string without secrets; it fails closed."""
         try:
-            body = _payload.encode({"": _payload.clean(text)})
+            body = _payload.encode({"": _marker.clean(text)})
             text = _payload.decode(_cut(body, suspects(body)))[""]
             return text if self._custom is None else str(self._custom(text))
         except Exception:

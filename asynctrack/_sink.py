@@ -11,7 +11,7 @@ from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import TimeoutError as ThreadTimeout
 from typing import Any, Final, Protocol
 
-from asynctrack import _payload
+from asynctrack import _careful, _marker, _payload
 from asynctrack._buffer import Buffer
 from asynctrack._capture import Capture
 from asynctrack._flush import Flush
@@ -164,8 +164,8 @@ class Sink:
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Store the user's parameters as an event and hand them over for the Run."""
         try:
-            values = {_payload.safe_str(name): value for name, value in parameters.items()}
-            body = self.capture.events.user_value("parameters", None, _payload.to_plain(values))
+            values = {_marker.safe_str(name): value for name, value in parameters.items()}
+            body = self.capture.events.user_value("parameters", None, _careful.to_plain(values))
         except Exception as error:
             self.capture_failed("log_parameters", error)
             return
@@ -177,7 +177,7 @@ class Sink:
 
     def log_metric(self, name: str, value: float, step: int | None) -> None:
         """Store a metric as an event and hand it over for the Run."""
-        text = _payload.safe_str(name)
+        text = _marker.safe_str(name)
         try:
             number = float(value)
             whole = None if step is None else int(step)
@@ -186,7 +186,7 @@ class Sink:
             self._drop(
                 "invalid_metric",
                 "log_metric takes a number and a whole step, not"
-                f" {_payload.type_name(value)} and {_payload.type_name(step)}.",
+                f" {_marker.type_name(value)} and {_marker.type_name(step)}.",
             )
             return
         now = time.time_ns()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 from uuid import UUID
 
-from asynctrack import _payload
+from asynctrack import _marker
 
 MAX_OPEN_STREAMS: Final = 10_000
 """Of more streams than this, the text of the oldest is not kept."""
@@ -146,4 +146,4 @@ def _text_of(token: Any) -> str:
             if isinstance(token.get(field), str):
                 return str(token[field])
         return ""
-    return "" if token is None else _payload.safe_str(token)
+    return "" if token is None else _marker.safe_str(token)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from asynctrack import _payload
+from asynctrack import _marker
 
 MAX_FRAMES: Final = 60
 """Frames kept of one traceback: the first third and the last two thirds of these."""
@@ -54,8 +54,8 @@ def describe_error(error: BaseException) -> dict[str, Any]:
 
 def _describe(error: BaseException) -> dict[str, Any]:
     return {
-        "type": _payload.type_name(error),
-        "message": _payload.safe_str(error, MAX_MESSAGE),
+        "type": _marker.type_name(error),
+        "message": _marker.safe_str(error, MAX_MESSAGE),
         "traceback": _frames(error),
     }
 

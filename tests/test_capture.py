@@ -43,7 +43,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from asynctrack import tracker
-from asynctrack._payload import to_plain
+from asynctrack._careful import to_plain
 from tests.e2e.chains import joke_chain, model
 from tests.support.auditor import assert_exactly_once, audit_folder, events_in_folder
 

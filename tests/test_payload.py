@@ -32,7 +32,7 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.prompt_values import ChatPromptValue, StringPromptValue
 from langchain_core.runnables import RunnableLambda
 
-from asynctrack import _payload
+from asynctrack import _careful, _convert, _marker, _payload
 from tests.property.strategies import (
     Colour,
     RaisingClass,
@@ -232,7 +232,7 @@ def marked(value: Any, /, **kept: Any) -> dict[str, Any]:
             marked(Raises, message=f"<str() of {HERE}.Raises raised RuntimeError>"),
         ),
     ],
-    ids=lambda value: _payload.type_name(value) if not isinstance(value, (dict, list)) else "",
+    ids=lambda value: _marker.type_name(value) if not isinstance(value, (dict, list)) else "",
 )
 @pytest.mark.parametrize("path", ["fast", "careful"])
 def test_each_kind(value: Any, expected: Any, path: str) -> None:
@@ -307,7 +307,7 @@ def test_numpy(value: Any, expected: Any) -> None:
 def test_numpy_is_left_alone() -> None:
     """Encoding an object of unknown type does not import numpy."""
     code = (
-        "import sys; from asynctrack import _payload; "
+        "import sys; from asynctrack import _careful, _convert, _marker, _payload; "
         "print(_payload.encode({'x': object(), 'y': 1j}).decode()[:13], 'numpy' in sys.modules)"
     )
     shown = subprocess.run(
@@ -373,7 +373,7 @@ def test_empty_content_is_kept() -> None:
         collections.UserList([float("nan")]),
         enum.Enum("Level", {"UNKNOWN": float("nan")})["UNKNOWN"],
     ],
-    ids=_payload.type_name,
+    ids=_marker.type_name,
 )
 def test_not_a_number_anywhere(value: Any) -> None:
     """NaN is told from null wherever it is."""
@@ -412,7 +412,7 @@ OPENAI_ANSWER = LLMResult(
         {"kind": Colour.NONE, "when": date(2026, 1, 1), "share": np.float64(0.5)},
         np.array([0.5, 1.5]),
     ],
-    ids=_payload.type_name,
+    ids=_marker.type_name,
 )
 def test_null_alone_does_not_lead_to_the_careful_path(
     value: Any, monkeypatch: pytest.MonkeyPatch
@@ -635,7 +635,8 @@ def nested(width: int, depth: int, wrap: Any) -> Any:
 )
 def test_billion_laughs(wrap: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lists that each hold the next one ten times do not fill the memory: they are cut."""
-    monkeypatch.setattr(_payload, "MAX_NODES", 20_000)  # as it is, two million, takes seconds
+    for module in (_payload, _careful, _convert):
+        monkeypatch.setattr(module, "MAX_NODES", 20_000)  # as it is, two million, takes seconds
     bomb = nested(10, 12, wrap)
     tracemalloc.start()
     try:
@@ -676,7 +677,7 @@ def test_snapshot() -> None:
 def test_plain_snapshot() -> None:
     """What the careful path returns shares nothing with the value."""
     value: Any = {"a": [1, {"b": 2}]}
-    plain = _payload.to_plain(value)
+    plain = _careful.to_plain(value)
     value["a"][1]["b"] = 3
     value["a"].append(4)
     assert plain == {"a": [1, {"b": 2}]}
@@ -684,9 +685,9 @@ def test_plain_snapshot() -> None:
 
 def test_safe_str_cuts_and_cleans() -> None:
     """A text is cut to its limit and made valid."""
-    assert _payload.safe_str("abcdef", 3) == "abc"
-    assert _payload.safe_str("a\ud800") == "a\\ud800"
-    assert _payload.safe_str(RaisingStr("x")) == (
+    assert _marker.safe_str("abcdef", 3) == "abc"
+    assert _marker.safe_str("a\ud800") == "a\\ud800"
+    assert _marker.safe_str(RaisingStr("x")) == (
         "<str() of tests.property.strategies.RaisingStr raised RuntimeError>"
     )
 
@@ -698,19 +699,21 @@ def test_repr_is_cut() -> None:
         def __repr__(self) -> str:
             return "x" * 100_000
 
-    assert len(stored(Long())["repr"]) == _payload.MAX_REPR
+    assert len(stored(Long())["repr"]) == _convert.MAX_REPR
 
 
 def test_run_time_classes_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Classes made at run time do not fill the table of converters."""
-    monkeypatch.setattr(_payload, "_CONVERTERS", {})
-    for number in range(_payload.MAX_TYPES + 50):
+    found: dict[type, Any] = {}
+    for module in (_payload, _convert):
+        monkeypatch.setattr(module, "CONVERTERS", found)
+    for number in range(_convert.MAX_TYPES + 50):
         _payload.encode({"x": type(f"C{number}", (), {"__repr__": lambda self: "c"})()})
-    assert len(_payload._CONVERTERS) == _payload.MAX_TYPES
+    assert len(found) == _convert.MAX_TYPES
     monkeypatch.setattr(_payload, "_FINITE", set())
-    for number in range(_payload.MAX_TYPES + 50):
+    for number in range(_convert.MAX_TYPES + 50):
         _payload.encode({"x": [type(f"C{number}", (str,), {})("a"), None]})
-    assert len(_payload._FINITE) == _payload.MAX_TYPES
+    assert len(_payload._FINITE) == _convert.MAX_TYPES
     assert stored(Model(name="n"))["name"] == "n"
 
 

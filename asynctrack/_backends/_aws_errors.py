@@ -11,7 +11,7 @@ import time
 from typing import Any, Final
 
 from asynctrack._errors import BackendError, PausingError, PermanentError, TransientError
-from asynctrack._payload import safe_str
+from asynctrack._marker import safe_str
 from asynctrack._retry import parse_retry_after
 
 PAUSING_CODES: Final = frozenset(

@@ -1,0 +1,51 @@
+"""What stands for a value that JSON cannot hold, and texts that UTF-8 can.
+
+A *marker* is an object with ``$type`` and what could be kept of the value. Nothing here lets an
+exception of a logged object out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def type_name(value: Any) -> str:
+    """Return a value's type as ``module.Class``, builtins without their module."""
+    kind = type(value)
+    try:
+        module, name = kind.__module__, kind.__qualname__
+        return clean(name if module == "builtins" else f"{module}.{name}")
+    except Exception:  # a metaclass may do anything
+        return clean(type.__getattribute__(kind, "__name__"))
+
+
+def marker(value: Any, /, **kept: Any) -> dict[str, Any]:
+    """Return what stands for a value that JSON cannot hold."""
+    return {"$type": type_name(value), **kept}
+
+
+def safe_str(value: Any, limit: int | None = None) -> str:
+    """Return ``str(value)`` as valid Unicode; a note where that raises."""
+    try:
+        text = str(value)
+    except Exception as error:
+        return f"<str() of {type_name(value)} raised {type(error).__name__}>"
+    return clean(text if limit is None else text[:limit])
+
+
+def clean(text: str) -> str:
+    """Return a text that UTF-8 can hold: lone surrogates become ``\\udXXX`` escapes."""
+    text = str.__str__(text)  # a subclass may override anything
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+    return text
+
+
+def integer_text(value: int) -> str:
+    """Return an integer of any size as text."""
+    try:
+        return str(value)
+    except ValueError:  # more digits than the interpreter converts to decimal
+        return hex(value)
