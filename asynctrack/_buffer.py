@@ -312,14 +312,13 @@ class Buffer:
 
     def _accept(self, body: bytes) -> bool:
         """Give the event its number and its place; tell whether the worker has to know."""
-        store = self._store
-        first = store.empty
+        first = self._oldest is None
         if first:
             self._oldest = self._monotonic()
         ledger = self._ledger
         ledger.accepted = seq = ledger.accepted + 1
         line = number_line(self._prefix, seq, body)
-        rolled = store.append(seq, line)
+        rolled = self._store.append(seq, line)
         ledger.waiting_bytes += len(line)
         # When the delay of a batch starts and when a batch is full; never for each event.
         return first or rolled

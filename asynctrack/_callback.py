@@ -8,9 +8,8 @@ awaits room when the buffer is full; the synchronous one costs a plain call and 
 from __future__ import annotations
 
 import asyncio
-import functools
-import sys
 from collections.abc import Callable, Mapping
+from sys import _getframe
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from uuid import UUID
@@ -184,10 +183,6 @@ class AsyncHandler(_Handler, AsyncCallbackHandler):
 
     _bind = staticmethod(_await_in)
 
-    def __init__(self, sink: Sink) -> None:
-        super().__init__(sink)
-        self._asks_wrongly: frozenset[int] | None = None
-
     @property
     def run_inline(self) -> bool:  # type: ignore[override]  # a plain attribute in langchain-core
         """Whether LangChain awaits the callbacks in the caller's task instead of a new one.
@@ -197,12 +192,11 @@ class AsyncHandler(_Handler, AsyncCallbackHandler):
         told that we are not, unless another handler is: then we have to be as well, to be called.
         What it calls next asks again, and hears that we are.
         """
-        frame: FrameType | None = sys._getframe(1)
-        assert frame is not None
-        if self._asks_wrongly is None:  # not before: it is imported by whoever asks
-            self._asks_wrongly = _codes_of_on_llm_start()
-        if id(frame.f_code) not in self._asks_wrongly:  # nearly always: asked at each callback
+        caller = _getframe(1)
+        # Nearly always not one of them, and LangChain asks twice at each callback.
+        if id(caller.f_code) not in (_asking_wrongly or _codes_of_on_llm_start()):
             return True
+        frame: FrameType | None = caller
         while frame is not None and "self" not in frame.f_locals:
             frame = frame.f_back  # a comprehension has a frame of its own until Python 3.11
         handlers = getattr(frame and frame.f_locals.get("self"), "handlers", ())
@@ -288,11 +282,17 @@ class SyncHandler(_Handler, BaseCallbackHandler):
     on_custom_event: Any = _calling("on_custom_event")
 
 
-@functools.cache
+_asking_wrongly: frozenset[int] = frozenset()
+"""The ids of the code that asks for ``run_inline`` wrongly, once it is known."""
+
+
 def _codes_of_on_llm_start() -> frozenset[int]:
     """Return the ids of the code of ``AsyncCallbackManager.on_llm_start`` and what is in it."""
+    global _asking_wrongly
+    # Not before: it is imported by whoever asks.
     from langchain_core.callbacks.manager import AsyncCallbackManager
 
     code = AsyncCallbackManager.on_llm_start.__code__
     inner = [one for one in code.co_consts if isinstance(one, CodeType)]
-    return frozenset(map(id, (code, *inner)))
+    _asking_wrongly = frozenset(map(id, (code, *inner)))
+    return _asking_wrongly

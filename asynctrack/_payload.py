@@ -32,7 +32,7 @@ from asynctrack._convert import (
     converter_of,
 )
 from asynctrack._marker import marker, type_name
-from asynctrack._search import LONG, question
+from asynctrack._search import question
 
 # Dataclasses go through the converters, so that both paths store the same of them.
 _PLAIN = orjson.OPT_PASSTHROUGH_DATACLASS
@@ -55,13 +55,13 @@ def encode(record: dict[str, Any], values: Iterable[Any] | None = None) -> bytes
     try:
         for value in record.values() if values is None else values:
             # Tells nearly all small values apart without a look inside.
-            if type(value) in BOXES and is_tracked(value) and _size(value) > MAX_NODES:
+            if type(value) in BOXES and value and is_tracked(value) and _size(value) > MAX_NODES:
                 return orjson.dumps(to_plain(record))
         line = orjson.dumps(record, _budgeted(), option)
     except (TypeError, ValueError, RecursionError):
         return orjson.dumps(to_plain(record))
     # orjson writes NaN and infinity as null, which would pass for None.
-    null = b"null" in line if len(line) < LONG else question("null")(line)
+    null = question("null")(line)
     if null and _may_hold_nonfinite(record):
         return orjson.dumps(to_plain(record))
     return line
