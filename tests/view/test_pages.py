@@ -128,6 +128,33 @@ def test_search_and_filters(page: Page) -> None:
     assert "no trace matches" in page.text()
 
 
+@pytest.mark.parametrize("field", ["tokens", "slower", "text", "find a run"])
+def test_what_is_typed_stays(page: Page, field: str) -> None:
+    """What is drawn for one key, after the next one was pressed, takes nothing away from it."""
+    if field == "find a run":
+        selector, name = 'input[aria-label="Find a run by its name"]', "text"
+    else:
+        open_run(page)
+        page.settled()
+        selector = "input[type=search]" if field == "text" else f"input[name={field}]"
+        name = field
+    page.run(
+        "const field = document.querySelector(arguments[0]);"
+        "field.focus(); field.value = '1'; field.dispatchEvent(new Event('input', { bubbles: true }));"
+        "field.value = '12';",  # the next key: its event comes when the first one is drawn
+        selector,
+    )
+    page.wait(lambda: f"{name}=1" in page.hash, "asked for")
+    page.settled()
+    assert page.run("return document.querySelector(arguments[0]).value", selector) == "12"
+    page.press("3")
+    page.wait(lambda: f"{name}=123" in page.hash, "and so is the rest")
+    page.follow("asynctrack")
+    page.wait(lambda: page.first(".runs td.name") == "v4-tools", "the first page")
+    shown = page.run("return document.querySelector('input[type=search]').value")
+    assert shown == "", "what the address does not say is in no field that nobody types in"
+
+
 def test_search_by_id_and_exact_words(page: Page) -> None:
     """An id finds its trace, also a span's; words in quotes must stand in a row."""
     open_run(page)

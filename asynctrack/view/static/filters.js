@@ -2,6 +2,7 @@
 // second way to choose a range, with the pointer.
 import { html, useEffect, useRef } from "./lib.js";
 import { date, number, time } from "./format.js";
+import { Field } from "./parts.js";
 import { plainly } from "./text.js";
 
 export const FILTERS = ["text", "name", "tag", "model", "status", "slower", "faster", "tokens", "since", "until"];
@@ -12,7 +13,6 @@ const cut = (text) => (text.length > 48 ? `${text.slice(0, 47)}…` : text);
 
 export function Filters({ asked, facets, set }) {
   const timers = useRef({});
-  const search = useRef(null);
   // What is typed is asked for at once; of keys in quick succession the last one is.
   const typed = (name) => (event) => {
     const { value, validity } = event.target;
@@ -24,17 +24,14 @@ export function Filters({ asked, facets, set }) {
     timers.current[name] = { at: event.timeStamp, timer: quick ? setTimeout(found, PAUSE) : null };
     if (!quick) found();
   };
-  useEffect(() => {
-    if (search.current && search.current !== document.activeElement) search.current.value = asked.text ?? "";
-  }, [asked.text]);
   const choice = (name, title, values) => values.length > 0 && html`<select aria-label=${title} class=${asked[name] ? "set" : ""} value=${asked[name] ?? ""}
       onChange=${(event) => set({ [name]: event.target.value || null })}>
     <option value="">${title}</option>
     ${asked[name] && !values.some((one) => one.value === asked[name]) && html`<option value=${asked[name]}>${plainly(asked[name]).slice(0, 60)}</option>`}
     ${values.map((one) => html`<option key=${one.value} value=${one.value}>${cut(plainly(one.value))} (${number(one.traces)})</option>`)}</select>`;
-  const amount = (name, before, after, step) => html`<label class=${asked[name] ? "set" : ""}>${before} <input type="number" name=${name} min="0" step=${step} value=${asked[name] ?? ""} onInput=${typed(name)} /> ${after}</label>`;
+  const amount = (name, before, after, step) => html`<label class=${asked[name] ? "set" : ""}>${before} <${Field} type="number" name=${name} min="0" step=${step} value=${asked[name]} onInput=${typed(name)} /> ${after}</label>`;
   return html`<form class="filters card" role="search" onSubmit=${(event) => event.preventDefault()}>
-    <input ref=${search} type="search" aria-label="Search" autocomplete="off" spellcheck=${false} onInput=${typed("text")}
+    <${Field} type="search" aria-label="Search" autocomplete="off" spellcheck=${false} value=${asked.text} onInput=${typed("text")}
       placeholder='search prompts, answers, errors, metadata; "words in a row"; an id   /'
       title="All words must occur in a trace. Of one value the first 65,536 characters are searched, of one trace the first million." />
     <select aria-label="outcome" class=${asked.status ? "set" : ""} value=${asked.status ?? ""} onChange=${(event) => set({ status: event.target.value || null })}>

@@ -4,7 +4,7 @@ import { html, useState } from "./lib.js";
 import { useAnswer } from "./api.js";
 import { Lines } from "./charts.js";
 import { date, dollars, number, percent, seconds, short, time, when } from "./format.js";
-import { Crumbs, Failed, Pager, State, useChoice } from "./parts.js";
+import { Crumbs, Failed, Field, Pager, State, useChoice } from "./parts.js";
 import { go, here } from "./route.js";
 import { Line, plainly } from "./text.js";
 
@@ -40,7 +40,7 @@ export function Home({ route, state }) {
     <section class="card" data-shown=${fresh ? route.hash : ""}>
       <div class="bar">
         <h2>${number(answer.count)} ${answer.count === 1 ? "run" : "runs"}</h2>
-        <input type="search" placeholder="find a run by its name   /" aria-label="Find a run by its name" value=${asked.text ?? ""}
+        <${Field} type="search" placeholder="find a run by its name   /" aria-label="Find a run by its name" value=${asked.text}
           onInput=${(event) => go(link({ text: event.target.value, page: null }), { replace: true })} />
         <span class="grow"></span>
         ${picked.length === 2

@@ -18,6 +18,16 @@ export function Crumbs({ parts }) {
   return null;
 }
 
+// A field that is typed into. What the address says reaches it only while nobody types: what is
+// drawn for one key may come after the next, and would take that away again.
+export function Field({ value, ...rest }) {
+  const field = useRef(null);
+  useEffect(() => {
+    if (field.current !== document.activeElement) field.current.value = value ?? "";
+  }, [value]);
+  return html`<input ref=${field} ...${rest} />`;
+}
+
 export function Failed({ error }) {
   return html`<p class="bad" role="alert">${error.message}</p>`;
 }
