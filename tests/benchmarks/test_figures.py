@@ -1,0 +1,142 @@
+"""The figures in the README and in the reports are those of the committed results."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import _measure, _scoreboard_table, report
+from benchmarks._report_format import Results, overhead_of
+from benchmarks.lag import SITUATIONS
+from benchmarks.tracers import EMPTY, OURS
+
+README = _measure.ROOT / "README.md"
+PEERS = ("LangSmith", "Langfuse", "OpenInference + OTel batch")
+
+
+def committed(name: str) -> dict[str, Any]:
+    found = _measure.load(name, _measure.RESULTS)
+    assert found is not None, name
+    return found
+
+
+def tables(text: str) -> set[str]:
+    """The lines of tables."""
+    return {line for line in text.splitlines() if line.startswith("| ")}
+
+
+def prose() -> str:
+    """The README in one line: a figure may stand at the end of one."""
+    return re.sub(r"\s+", " ", README.read_text(encoding="utf-8"))
+
+
+def test_the_report_is_made_of_the_results_beside_it(tmp_path: Path) -> None:
+    """report.md is what the committed JSON files give, to the letter; plots apart."""
+    for path in _measure.RESULTS.glob("*.json"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    made = report.write(tmp_path).read_text(encoding="utf-8")
+    there = (_measure.RESULTS / "report.md").read_text(encoding="utf-8")
+
+    def words(text: str) -> list[str]:
+        return [line for line in text.splitlines() if line and not line.startswith("![")]
+
+    assert words(made) == words(there)
+
+
+def test_the_scoreboard_is_the_committed_one() -> None:
+    """scoreboard.md is what scoreboard.json gives, and the README has its lines."""
+    board = (_measure.RESULTS / "scoreboard.md").read_text(encoding="utf-8")
+    assert _scoreboard_table.markdown(committed("scoreboard")).strip() == board.strip()
+    lines = tables(board)
+    assert len(lines) == 9
+    assert lines <= tables(README.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ["readback", "readback-1m"])
+def test_reading_back_is_the_committed_one(name: str) -> None:
+    """The README's table of how fast a Run is read has what was measured."""
+    result = committed(name)
+    lines = tables(README.read_text(encoding="utf-8"))
+    for asked in result["questions"].values():
+        # Dask's work is done in other processes than the one that was measured.
+        workers = "Dask" in asked["title"]
+        per_cpu = "" if workers else f"{result['events'] / asked['cpu_seconds']:,.0f}"
+        line = (
+            f"| {asked['title']} | {result['events']:,} | {asked['rows_per_second']:,}"
+            f" | {per_cpu} | {asked['peak_bytes'] / 1e6:,.0f} MB |"
+        )
+        assert line in lines, line
+
+
+def test_what_it_costs_is_the_committed_one() -> None:
+    """Each figure of the README's first screen is one of overhead, tokens, lag and scale."""
+    results: Results = {name: committed(name) for name in ("overhead", "tokens", "lag", "scale")}
+    core = overhead_of(results, "lcel-100", "core")
+    frozen = overhead_of(results, "lcel-100", "frozen")
+    peers = overhead_of(results, "lcel-100", "peers")
+    many = overhead_of(results, "lcel-10000", "core")
+    assert core and frozen and peers and many
+    ours = core["tracers"][OURS]
+    over = ours["thread_over_empty"]
+    lags = [
+        row["p99_ratio"]["value"]
+        for row in results["lag"]["rows"]
+        if row["situation"] in {one.name for one in SITUATIONS if one.tracked and one.warm}
+    ]  # fmt: skip
+    app, process = (
+        [peers["tracers"][name][part]["value"] for name in PEERS]
+        for part in ("thread_us", "process_us")
+    )
+    beside = peers["tracers"][OURS]
+    said = prose()
+    for figure in (
+        f"{core['invocations']:,} `ainvoke` of an LCEL chain, {core['callbacks']} callbacks each",
+        f"adds {core['tracers'][EMPTY]['thread_us']['value']:.1f} µs of CPU a callback",
+        f"**{ours['thread_us']['value']:.1f} µs**, **{over['value']:.2f} ×** (95 % interval"
+        f" {over['low']:.2f}–{over['high']:.2f})",
+        f"down to S3 {ours['process_over_empty']['value']:.2f} ×",
+        f"10,000 at a time {many['tracers'][OURS]['thread_over_empty']['value']:.2f} ×",
+        f"({frozen['tracers'][EMPTY]['thread_us']['value']:.0f} against"
+        f" {frozen['tracers'][OURS]['thread_us']['value']:.0f} µs)",
+        f"add {min(app):.0f}–{max(app):.0f} µs to the application and"
+        f" {min(process):.0f}–{max(process):.0f} µs to the process",
+        f"(asynctrack {beside['thread_us']['value']:.0f} and {beside['process_us']['value']:.0f})",
+        f"costs {results['tokens']['ratio']['value']:.2f} × an empty inline handler",
+        f"a million events {results['scale']['million']['requests_total']:g} requests",
+        f"p99 lag is {min(lags):.2f}–{max(lags):.2f} × that of no handler",
+    ):
+        assert figure in said, figure
+
+
+def test_what_durability_costs_is_the_committed_one() -> None:
+    """The three levels' costs are those of one run of the variants."""
+    variants = overhead_of({"overhead": committed("overhead")}, "lcel-100", "variants")
+    assert variants
+    said = README.read_text(encoding="utf-8")
+    for level in ("process", "power", "memory"):
+        name = f"{OURS} durability={level}"
+        [line] = [one for one in said.splitlines() if one.startswith(f'`"{level}"`')]
+        cost = f"{variants['tracers'][name]['thread_us']['value']:.1f} µs"
+        assert cost in line.rpartition("|")[2], (level, cost)
+
+
+def test_the_viewers_figures_are_the_committed_ones() -> None:
+    """First paint, interactions, live and the index are those of view.json."""
+    result = committed("view")
+    said = prose()
+    times = result["interactions_seconds"]
+    medians = [one["median"] * 1e3 for one in times.values()]
+    for figure in (
+        f"first paint {result['first_paint_seconds']['median']:.2f} s",
+        f"with the runs in it {result['first_paint_with_runs_seconds']['median']:.2f} s",
+        f"{len(times)} interactions, 20 times each",
+        f"medians {min(medians):.0f}–{max(medians):.0f} ms",
+        f"slowest of all {max(one['max'] for one in times.values()) * 1e3:.0f} ms",
+        f"{result['live_seconds']['median']:.2f} s after its delivery",
+        f"The index takes {result['index_seconds']:.0f} s",
+        f"the viewer {result['server_memory_bytes'] / 1e6:.0f} MB of memory",
+    ):
+        assert figure in said, figure
