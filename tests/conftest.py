@@ -64,6 +64,18 @@ def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def patient_closing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who leaves a tracker waits as long as it takes, here and in child processes.
+
+    The waits between two attempts are drawn by chance and grow with an outage: on a machine that
+    does other things too, the four seconds that are the default may be too few to deliver. A test
+    of what is left behind says how long it waits.
+    """
+    monkeypatch.setenv("ASYNCTRACK_CLOSE_TIMEOUT", "120")
+    monkeypatch.setenv("ASYNCTRACK_CLOSE_PATIENCE", "120")
+
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real S3 server, one for the whole run of pytest."""
