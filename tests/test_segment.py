@@ -209,7 +209,10 @@ def test_every_bit_flipped(tmp_path: Path, which: str, trim: bool) -> None:
         assert len(content.lines) + len(content.damaged) == len(LINES)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(data=st.data(), sector=st.sampled_from([512, 4096]))
 def test_torn_writes(tmp_path: Path, data: st.DataObject, sector: int) -> None:
     """Power loss: of what was written since the last sync, any subset of sectors is on disk.

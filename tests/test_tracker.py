@@ -207,7 +207,7 @@ def test_both_handlers_from_threads_and_loops_at_once(tmp_path: Path) -> None:
         jobs = [pool.submit(synchronous, handler) for _ in range(threads)]
         jobs += [pool.submit(asynchronous, inline) for _ in range(threads)]
         for job in jobs:
-            job.result(60)
+            job.result(240)
     expected = 2 * threads * rounds * CHAIN_EVENTS
     statistics = handler.statistics()
     assert statistics.accepted == statistics.delivered == expected
@@ -599,7 +599,7 @@ def test_flush_of_the_sync_handler(wall: Wall) -> None:
         flush = handler.flush_tracker()
         assert not flush.done()
         wall.mend()
-        assert flush.result(30) is True
+        assert flush.result(120) is True
         assert handler.statistics().delivered == 1
 
 
@@ -611,7 +611,7 @@ def test_a_flush_that_its_loop_did_not_wait_for(
         end(handler)
         assert asyncio.run(AsyncHandler(handler._sink).flush(0.05)) is False
         wall.mend()
-        assert handler.flush(30) is True
+        assert handler.flush(120) is True
     assert [record for record in caplog.records if record.name != "asynctrack"] == []
 
 
@@ -697,7 +697,7 @@ class Stuck(logging.Handler):
     def handle(self, record: logging.LogRecord) -> bool:  # not emit: that is called with a lock
         if threading.current_thread().name == "asynctrack":
             self.reached.set()
-            self.let_go.wait(60)
+            self.let_go.wait(240)
         return True
 
 
@@ -709,7 +709,7 @@ def test_a_worker_that_hangs_is_left_behind(wall: Wall) -> None:
     try:
         with tracker(wall.folder, close_timeout=0.1, **MEMORY) as handler:
             end(handler)
-            assert stuck.reached.wait(30)  # it tells that it cannot write
+            assert stuck.reached.wait(120)  # it tells that it cannot write
         end(handler)
         assert handler.statistics().dropped == {"close_timeout": 1}
         assert handler.statistics().accepted == 1
@@ -1186,7 +1186,7 @@ def test_a_folder_that_cannot_be_written_disturbs_no_chain(
     wall: Wall, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A chain whose folder cannot be written runs as if nothing were, and one warning tells."""
-    with tracker(wall.folder, close_timeout=0.2) as handler:
+    with tracker(wall.folder, close_patience=0.2) as handler:
         answer = joke_chain().invoke({"topic": "x"}, {"callbacks": [handler]})
         until_in_thread(lambda: any("cannot reach" in r.getMessage() for r in caplog.records))
     assert answer == "a fish walks in"

@@ -346,7 +346,7 @@ def test_other_programs_reach_it_through_the_environment(
         "TrialComponentName=sys.argv[1], Parameters={'from': {'StringValue': 'outside'}})"
     )
     environment = {**os.environ, **aws.environment()}
-    subprocess.run([sys.executable, "-c", program, name], env=environment, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program, name], env=environment, check=True, timeout=240)
     assert describe(sagemaker_session, name)["Parameters"] == {"from": {"StringValue": "outside"}}
 
 
@@ -361,12 +361,12 @@ def test_the_server_ignores_ctrl_c_and_ends_with_its_parent(module: str) -> None
         server.send_signal(signal.SIGINT)
         for _ in range(10):
             # An interrupted server would be gone after the first of them at the latest.
-            connection = http.client.HTTPConnection(address, timeout=30)
+            connection = http.client.HTTPConnection(address, timeout=120)
             connection.request("GET", "/v1/models")
             assert connection.getresponse().read()
             connection.close()
         server.stdin.close()
-        assert server.wait(30) == 0
+        assert server.wait(120) == 0
     finally:
         server.kill()
         server.wait()

@@ -126,7 +126,7 @@ def test_a_tracker_is_followed_to_its_end(tmp_path: Path) -> None:
     found: list[Event] = []
     with asynctrack.tracker(tmp_path / "runs", max_batch_events=7, max_delay=0.05) as handler:
         handler.log_metric("n", 0)
-        until_in_thread((tmp_path / "runs").exists)
+        until_in_thread(lambda: any(tmp_path.glob("runs/asynctrack/v1/*/run=*")))
         located = Found(open_run(tmp_path / "runs").locations)
         follower = Follower(located, default_spool_dir())
         for number in range(1, 200):
