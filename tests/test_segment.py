@@ -24,6 +24,7 @@ from asynctrack._segment_format import (
     SegmentError,
     read_segment,
 )
+from tests.support.descriptors import open_below
 
 WRITER = "01a20473057a41aa9a3d6d1a"
 FIRST = 7
@@ -338,7 +339,6 @@ def test_a_sync_reaches_both_files(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_no_file_stays_open(tmp_path: Path) -> None:
     """Neither a segment that was let go nor one that could not be made keeps a descriptor."""
-    before = len(os.listdir("/proc/self/fd"))
     for number in range(5):
         segment = Segment(tmp_path, number, 4096, 40)
         segment.begin(WRITER, 1)
@@ -346,7 +346,7 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
         with pytest.raises(FileExistsError):
             Segment(tmp_path, number, 4096, 40)
         segment.remove()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_below(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
 

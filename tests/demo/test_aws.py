@@ -20,6 +20,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from asynctrack.demo._aws import EmbeddedAWS
+from asynctrack.demo._aws_search import BadSearch, search
 from asynctrack.demo._process import ServerNotStarted, server_process
 
 
@@ -319,6 +320,13 @@ def test_search_refuses_what_aws_refuses(sagemaker_session: Any, broken: dict[st
     """A search that AWS would refuse is a ValidationException."""
     with pytest.raises(ClientError, match="ValidationException"):
         sagemaker_session.sagemaker_client.search(Resource="ExperimentTrialComponent", **broken)
+
+
+def test_an_unknown_property_is_refused_where_there_is_nothing_yet() -> None:
+    """An account without any component is no reason to let a mistake pass."""
+    expression = {"Filters": [{"Name": "Nope", "Operator": "Exists"}]}
+    with pytest.raises(BadSearch, match="Nope"):
+        search([], expression, properties=frozenset({"Tags"}))
 
 
 def test_files_go_to_the_default_bucket(
