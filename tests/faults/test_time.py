@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from asynctrack import tracker
+from asynctrack._backends._clock import ServerClock
+from asynctrack._capture import Capture
 from tests.e2e.waiting import Wall, until_in_thread
 from tests.faults.ground import Ground, end, outputs
 from tests.support.auditor import audit_folder, events_in_folder
@@ -24,8 +26,16 @@ class WallClock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.offset = 0.0
         time_ns, now = time.time_ns, time.time
-        monkeypatch.setattr(time, "time_ns", lambda: time_ns() + int(self.offset * 1e9))
+
+        def shown_ns() -> int:
+            return time_ns() + int(self.offset * 1e9)
+
+        monkeypatch.setattr(time, "time_ns", shown_ns)
         monkeypatch.setattr(time, "time", lambda: now() + self.offset)
+        # What captures took hold of it when it was imported: here, and not by whichever test is
+        # the first to track, for good and with that test's offset.
+        monkeypatch.setitem(Capture.__init__.__kwdefaults__, "time_ns", shown_ns)
+        monkeypatch.setattr(ServerClock.__init__, "__defaults__", (time.time,))
 
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR, YEAR, -YEAR])
