@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.blocking import BlockingCalls, no_blocking_calls
 from tests.support.environment import isolate
 from tests.support.proxy import FaultProxy, fault_proxy
 from tests.support.s3 import S3Server, rclone_s3
+from tests.support.scale import SCALE
 
 if TYPE_CHECKING:
     from asynctrack.demo._aws import EmbeddedAWS
@@ -31,6 +33,15 @@ def pytest_configure(config: pytest.Config) -> None:
     # the tests that send it to them.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # No deadline for an example, on a machine that does other things too; and the same examples
+    # each time: a new one that fails is for whoever looks for it (see ``python -m tests.faults``).
+    settings.register_profile(
+        "asynctrack",
+        deadline=None,
+        derandomize=not SCALE,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    settings.load_profile("asynctrack")
     config.addinivalue_line(
         "markers",
         "may_block(reason): blocking calls in the event loop of this test are let through",
@@ -62,6 +73,18 @@ def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "state"
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def patient_closing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who leaves a tracker waits as long as it takes, here and in child processes.
+
+    The waits between two attempts are drawn by chance and grow with an outage: on a machine that
+    does other things too, the four seconds that are the default may be too few to deliver. A test
+    of what is left behind says how long it waits.
+    """
+    monkeypatch.setenv("ASYNCTRACK_CLOSE_TIMEOUT", "120")
+    monkeypatch.setenv("ASYNCTRACK_CLOSE_PATIENCE", "120")
 
 
 @pytest.fixture(scope="session")

@@ -449,7 +449,7 @@ while (piece := buffer.take()) is not None:
 assert buffer.counts().delivered == put + fired
 assert buffer.counts().waiting_bytes == 0
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=280)
 
 
 def test_threads_that_hammer_it() -> None:
@@ -468,7 +468,7 @@ def test_threads_that_hammer_it() -> None:
             if not buffer.put_nowait(body):
                 waiter = ThreadWaiter(body)
                 assert buffer.enqueue(waiter) is None
-                assert waiter.outcome.result(60)
+                assert waiter.outcome.result(240)
 
     def deliver() -> None:
         while not (done.is_set() and buffer.counts().pending == 0):
@@ -493,10 +493,10 @@ def test_threads_that_hammer_it() -> None:
         for thread in producers:
             thread.start()
         for thread in producers:
-            thread.join(120)
+            thread.join(240)
         done.set()
         wakeup.set()
-        worker.join(120)
+        worker.join(240)
     finally:
         sys.setswitchinterval(interval)
     assert not worker.is_alive()
@@ -524,7 +524,7 @@ async def test_async_waiters_are_resolved_in_their_loop() -> None:
     maker = threading.Thread(target=drain, args=(buffer,))
     maker.start()
     outcomes: list[Any] = await asyncio.wait_for(
-        asyncio.gather(*(waiter.outcome for waiter in waiters)), 30
+        asyncio.gather(*(waiter.outcome for waiter in waiters)), 240
     )
     await asyncio.to_thread(maker.join)
     assert outcomes == [True, True]

@@ -96,7 +96,7 @@ def test_it_ends_with_the_interpreter(tmp_path: Path) -> None:
         [sys.executable, "-W", "error::ResourceWarning", "-c", textwrap.dedent(code)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert (child.returncode, child.stderr) == (0, "")

@@ -45,7 +45,7 @@ def test_a_fork_waits_for_imports(tmp_path: object) -> None:
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(FORKS), str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert (done.stdout, done.returncode) == ("0\n", 0), done.stderr

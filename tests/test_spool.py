@@ -22,6 +22,7 @@ from asynctrack._spool_layout import (
     writer_folder,
     writers,
 )
+from tests.support.descriptors import open_below
 from tests.test_segment import WRITER, line
 
 OTHER = "0" * 24
@@ -229,10 +230,9 @@ def test_a_file_system_without_locks_is_no_living_writer(
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError, match="No locks available"):
         WriterFolder(writer_folder(tmp_path, WRITER))
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_below(tmp_path) == []
 
 
 def test_dead_letters_keep_lines_and_reason(tmp_path: Path) -> None:

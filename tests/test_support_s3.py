@@ -70,7 +70,7 @@ def wait_for_each_connection_to_be_closed(host: str, port: int) -> None:
     # More than one: a dying process may close a connection before it closes the listening socket.
     for _ in range(100):
         with (
-            socket.create_connection((host, port), timeout=30) as connection,
+            socket.create_connection((host, port), timeout=120) as connection,
             suppress(ConnectionResetError),
         ):
             assert connection.recv(1) == b""

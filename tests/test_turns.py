@@ -82,7 +82,7 @@ def test_an_event_loop_takes_short_turns_unless_it_waits() -> None:
         await asyncio.sleep(0)
 
         def wake() -> None:
-            waiting.wait(10)
+            waiting.wait(60)
             while interval() != USUAL:  # until it really waits
                 pass
             seen.append(interval())

@@ -40,7 +40,7 @@ def manifest(folder: Path) -> dict[str, Any]:
 @durabilities
 def test_a_small_run_is_one_object(durability: str, tmp_path: Path) -> None:
     """A run that is over before the first batch is due lands in one object."""
-    with tracker(tmp_path / "out", durability=durability) as handler:
+    with tracker(tmp_path / "out", max_delay=600, durability=durability) as handler:
         for _ in range(10):
             joke_chain().invoke({"topic": "x"}, {"callbacks": [handler]})
     assert ranges(tmp_path / "out") == [(1, 10 * CHAIN_EVENTS)]
@@ -90,14 +90,14 @@ def test_batches_by_age(tmp_path: Path) -> None:
         began = time.monotonic()
         log(handler, 1, 5)
         until_in_thread(lambda: handler.statistics().delivered == 5)
-        assert 0.25 <= time.monotonic() - began < 5
+        assert time.monotonic() - began >= 0.25
 
 
 @pytest.mark.parametrize("compression", ["zstd", "gzip", "none"])
 def test_compressions(compression: str, tmp_path: Path) -> None:
     """Each compression is read back by tools that know nothing of us."""
     out = tmp_path / "out"
-    with tracker(out, compression=compression) as handler:
+    with tracker(out, compression=compression, max_delay=600) as handler:
         log(handler, 1, 200, "the same again and again")
     suffix = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}[compression]
     (found,) = audit_folder(out).objects
@@ -164,7 +164,7 @@ def test_a_flush_waits_for_what_came_before_it_only(wall: Wall) -> None:
         flush = handler.flush_tracker()
         log(handler, 6, 9)
         wall.mend()
-        assert flush.result(30) is True
+        assert flush.result(120) is True
         assert handler.statistics().delivered >= 5
     assert numbers(wall.folder) == list(range(1, 10))
 

@@ -36,6 +36,7 @@ def search(
     Raises:
         BadSearch: A property does not exist, or an operator does not fit its value.
     """
+    _matches({}, expression or {}, properties)  # refused also where there is nothing to look in
     found = [record for record in records if _matches(record, expression or {}, properties)]
     key = sort_by or "LastModifiedTime"
     _known(key, properties)

@@ -31,7 +31,8 @@ def test_measurement_of_a_small_round_arrives_in_the_report(tmp_path: Path) -> N
 def test_scale_run_counts_requests_and_loses_nothing() -> None:
     """A thousand events arrive in a handful of requests, counted where they leave."""
     with all_servers() as servers:
-        spec = {"events": 1000, "servers": dict(servers), "options": {}, "s3": "ok"}
+        options = {"max_delay": 600.0}
+        spec = {"events": 1000, "servers": dict(servers), "options": options, "s3": "ok"}
         measured = _measure.fresh_process("benchmarks.scale", spec)
     assert measured["accepted"] == measured["delivered"] == 1000
     assert 0 < measured["requests_at_end"]["PUT S3"] <= 4

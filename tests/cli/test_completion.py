@@ -118,7 +118,7 @@ def test_zsh(tmp_path: Path) -> None:
 
 def _read_until(terminal: int, pattern: str) -> str:
     shown = ""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not re.search(pattern, shown):
         ready, _, _ = select.select([terminal], [], [], 1)
         assert time.monotonic() < deadline, shown

@@ -79,7 +79,7 @@ def test_a_reader_that_goes_away_is_no_error(folder: RunFolder) -> None:
     process.stdout.close()
     assert process.stderr is not None
     assert process.stderr.read() == b""
-    assert process.wait(30) == 141
+    assert process.wait(240) == 141
     process.stderr.close()
 
 

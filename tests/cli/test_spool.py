@@ -340,7 +340,7 @@ def test_a_progress_bar_on_a_terminal(dead: Dead, spool: Path) -> None:
             break
         shown += chunk
     os.close(terminal)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=240)
     assert process.returncode == 0
     assert b"delivering" in shown and b"2 of 2 segments" in shown
     assert out.startswith(b"7 events delivered")
@@ -358,7 +358,7 @@ def test_ctrl_c_keeps_what_is_left(spool: Path, tmp_path: Path) -> None:
             "-c",
             "import socket; s = socket.create_server(('127.0.0.1', 0));"
             " print(s.getsockname()[1], flush=True); c = s.accept(); print('here', flush=True);"
-            " import time; time.sleep(60)",
+            " import time; time.sleep(600)",
         ],
         stdout=subprocess.PIPE,
         text=True,
@@ -377,7 +377,7 @@ def test_ctrl_c_keeps_what_is_left(spool: Path, tmp_path: Path) -> None:
         assert silent.stdout.readline() == "here\n", "the request hangs"
         process.send_signal(signal.SIGINT)
         silent.kill()  # the thread of the request ends with its answer only
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=240)
     finally:
         process.kill()
         silent.kill()
@@ -409,7 +409,7 @@ def test_export_to_standard_output(dead: Dead, spool: Path) -> None:
     finished = subprocess.run(
         [*COMMAND, "export", "--spool-dir", str(spool), "--output", "-"],
         capture_output=True,
-        timeout=60,
+        timeout=240,
     )
     assert finished.returncode == 0
     assert [json.loads(line)["seq"] for line in finished.stdout.splitlines()] == [*range(1, 8)]

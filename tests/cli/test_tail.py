@@ -161,6 +161,7 @@ def test_the_spool_is_followed_while_s3_is_away(
     spool.append(segment, event(2))
     follower.until(lambda lines: len(lines) == 2)
     assert seqs(follower) == [1, 2]
+    until_in_thread(lambda: follower.errors)
     code, err = follower.end(signal.SIGINT)
     assert code == 130 and err.count("tried again") == 1
 

@@ -43,7 +43,7 @@ def track(request: dict[str, Any], report: int) -> None:
     os.write(report, b"writer %s\n" % here.writer_id.encode())
     with here as handler:
         config: Any = {"callbacks": [handler]}
-        deadline = time.monotonic() + 60.0  # the driver has died: nobody is left to kill this one
+        deadline = time.monotonic() + 240.0  # the driver has died: nobody is left to kill this one
         number = 0
         while number != request.get("chains") and time.monotonic() < deadline:
             number += 1

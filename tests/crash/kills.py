@@ -24,10 +24,11 @@ SMALL: Mapping[str, Any] = {
     "max_batch_bytes": 16_384,
     "max_batch_events": 40,
     "max_delay": 0.05,
-    "close_timeout": 20.0,
+    "close_timeout": 120.0,
+    "close_patience": 120.0,
 }
 """So that pieces fill, are sealed, uploaded and deleted all the time."""
-LARGE: Mapping[str, Any] = {"max_delay": 0.05, "close_timeout": 20.0}
+LARGE: Mapping[str, Any] = {"max_delay": 0.05, "close_timeout": 120.0, "close_patience": 120.0}
 """Pieces as large as by default."""
 
 

@@ -119,7 +119,7 @@ def nursery(*, aws: bool = False) -> Iterator[Nursery]:
         yield Nursery(mine)
     finally:
         mine.close()
-        process.wait(timeout=60)
+        process.wait(timeout=240)
 
 
 def _serve(channel: socket.socket) -> None:

@@ -33,7 +33,9 @@ def test_nothing_is_lost_however_a_process_ends(
     spool, out = tmp_path / "spool", tmp_path / "out"
     if sink == "gone":
         out.write_text("in the way of the folder of this name")
-    options = {**(SMALL if sink == "fine" else LARGE), "close_timeout": 0.3}
+    # Short where nothing can be delivered, once all of it is on disk.
+    options = {**(SMALL if sink == "fine" else LARGE), "close_timeout": 120.0}
+    options["close_patience"] = 120.0 if sink == "fine" else 0.3
     child = nest.birth(
         {
             "out": str(out),
@@ -64,7 +66,8 @@ from langchain_core.runnables import RunnableLambda
 from asynctrack import tracker
 
 wall = Path(sys.argv[1])
-here = tracker(wall / "x", spool_dir=sys.argv[2], close_timeout=0.3, run_name="r")
+patience = float(sys.argv[3])
+here = tracker(wall / "x", spool_dir=sys.argv[2], close_patience=patience, run_name="r")
 handler = here.__enter__()
 for number in range(20):
     RunnableLambda(lambda value: value).invoke(number, {"callbacks": [handler]})
@@ -79,10 +82,13 @@ def test_an_interpreter_that_ends_without_closing(tmp_path: Path, sink: str) -> 
     if sink == "gone":
         out.write_text("in the way of the folder of this name")
     ended = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM), str(out), str(spool)],
+        [
+            *(sys.executable, "-c", textwrap.dedent(PROGRAM)),
+            *(str(out), str(spool), "120" if sink == "fine" else "0.3"),
+        ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert (ended.returncode, ended.stdout) == (0, "40\n"), ended.stderr
     assert "Traceback" not in ended.stderr

@@ -20,6 +20,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from asynctrack.demo._aws import EmbeddedAWS
+from asynctrack.demo._aws_search import BadSearch, search
 from asynctrack.demo._process import ServerNotStarted, server_process
 
 
@@ -321,6 +322,13 @@ def test_search_refuses_what_aws_refuses(sagemaker_session: Any, broken: dict[st
         sagemaker_session.sagemaker_client.search(Resource="ExperimentTrialComponent", **broken)
 
 
+def test_an_unknown_property_is_refused_where_there_is_nothing_yet() -> None:
+    """An account without any component is no reason to let a mistake pass."""
+    expression = {"Filters": [{"Name": "Nope", "Operator": "Exists"}]}
+    with pytest.raises(BadSearch, match="Nope"):
+        search([], expression, properties=frozenset({"Tags"}))
+
+
 def test_files_go_to_the_default_bucket(
     sagemaker_session: Any, experiment: str, tmp_path: Path
 ) -> None:
@@ -346,7 +354,7 @@ def test_other_programs_reach_it_through_the_environment(
         "TrialComponentName=sys.argv[1], Parameters={'from': {'StringValue': 'outside'}})"
     )
     environment = {**os.environ, **aws.environment()}
-    subprocess.run([sys.executable, "-c", program, name], env=environment, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program, name], env=environment, check=True, timeout=240)
     assert describe(sagemaker_session, name)["Parameters"] == {"from": {"StringValue": "outside"}}
 
 
@@ -361,12 +369,12 @@ def test_the_server_ignores_ctrl_c_and_ends_with_its_parent(module: str) -> None
         server.send_signal(signal.SIGINT)
         for _ in range(10):
             # An interrupted server would be gone after the first of them at the latest.
-            connection = http.client.HTTPConnection(address, timeout=30)
+            connection = http.client.HTTPConnection(address, timeout=120)
             connection.request("GET", "/v1/models")
             assert connection.getresponse().read()
             connection.close()
         server.stdin.close()
-        assert server.wait(30) == 0
+        assert server.wait(120) == 0
     finally:
         server.kill()
         server.wait()

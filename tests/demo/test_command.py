@@ -16,6 +16,7 @@ import pytest
 from asynctrack.cli import main
 from asynctrack.cli._screen import Screen, printable
 from asynctrack.demo._models import model_server
+from tests.e2e.waiting import until_in_thread
 
 COMMAND = [sys.executable, "-m", "asynctrack.cli"]
 
@@ -63,7 +64,7 @@ def test_everything_is_delivered(document: Any) -> None:
         keys = document["keys"][outcome["run"]]
         assert all(key.startswith(row["asynctrack.events"]) for key in keys)
         artifacts = [key for key in keys if "/dt=" in key and key.endswith(".jsonl.zst")]
-        assert len(artifacts) == statistics["artifacts"] <= 3
+        assert len(artifacts) == statistics["artifacts"] < statistics["accepted"]
         assert len(keys) == len(artifacts) + 1
 
 
@@ -93,7 +94,7 @@ def test_the_overhead_was_measured(document: Any) -> None:
     base, nothing, tracked = overhead["measured"]
     assert base["ratio"] == 1.0 and base["added_us"] == 0.0
     assert nothing["seconds"] > 0 and tracked["seconds"] > 0
-    assert tracked["flush_seconds"] > base["flush_seconds"] < 0.001
+    assert tracked["flush_seconds"] > base["flush_seconds"]
 
 
 @pytest.mark.timeout(300)
@@ -127,15 +128,22 @@ def test_ctrl_c_ends_it_quietly_and_takes_the_servers_along() -> None:
         os.killpg(process.pid, signal.SIGINT)
         while piece := _read_terminal(controller):
             said += piece
-        assert process.wait(60) == 130
+        assert process.wait(240) == 130
     finally:
         process.kill()
         process.wait()
         os.close(controller)
     assert said.decode().rstrip().endswith("Interrupted.")
     assert b"Traceback" not in said
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+    until_in_thread(lambda: not _any_left(process.pid))
+
+
+def _any_left(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _read_terminal(controller: int) -> bytes:

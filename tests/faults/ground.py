@@ -111,7 +111,7 @@ def start_child(
     )
 
 
-def finish(child: subprocess.Popen[str], timeout: float = 30.0) -> tuple[str, str]:
+def finish(child: subprocess.Popen[str], timeout: float = 120.0) -> tuple[str, str]:
     """Wait for a child; kill it where it does not end."""
     try:
         return child.communicate(timeout=timeout)

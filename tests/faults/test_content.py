@@ -14,7 +14,7 @@ import pytest
 import zstandard
 
 from asynctrack import tracker
-from tests.e2e.waiting import Wall
+from tests.e2e.waiting import Wall, until_in_thread
 from tests.faults.ground import Ground, end, outputs
 from tests.support.auditor import events_in_folder
 
@@ -124,6 +124,7 @@ def test_no_secret_anywhere(
             for text, secret in canaries():
                 planted.append(secret)
                 _plant(handler, text)
+        until_in_thread(lambda: handler.statistics().pending == 0)  # all of it is on disk
         spooled = _everything(state_home)
         assert spooled.count(b'"event":"chain_start"') == 100, "the spool was looked at"
         wall.mend()

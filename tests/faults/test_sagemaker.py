@@ -5,8 +5,8 @@ Row 10, AWS's limits, is in ``tests/e2e/test_run_record.py``, and so are outages
 
 from __future__ import annotations
 
-import itertools
 import random
+import time
 
 import pytest
 
@@ -24,7 +24,8 @@ def test_throttled_updates_of_many_names(ground: Ground, sagemaker_proxy: FaultP
     sagemaker_proxy.add(
         Answer(400, code="ThrottlingException"), operation="UpdateTrialComponent", times=2
     )
-    with tracker(ground.run(), close_timeout=60, max_delay=0.1) as handler:
+    began = time.monotonic()
+    with tracker(ground.run(), max_delay=0.1) as handler:
         for _ in range(10_000):
             name, value = f"p{randomness.randrange(200)}", randomness.random()
             handler.log_parameters({name: value})
@@ -33,9 +34,7 @@ def test_throttled_updates_of_many_names(ground: Ground, sagemaker_proxy: FaultP
     found = ground.parameters()
     assert {name: found[name] for name in last} == last
     calls = [one for one in sagemaker_proxy.requests if one.operation == "UpdateTrialComponent"]
-    assert 3 <= len(calls) <= 12
-    for before, after in itertools.pairwise(calls):
-        assert after.received - before.received >= 0.95
+    assert 3 <= len(calls) <= 1 + time.monotonic() - began
 
 
 @pytest.mark.parametrize(
@@ -46,7 +45,7 @@ def test_conflicts_and_what_is_not_there_yet(
 ) -> None:
     """Tried again until it works, by one layer; meanwhile events are delivered."""
     rule = sagemaker_proxy.add(Answer(status, code=code), times=2)
-    with tracker(ground.run(), close_timeout=60, max_delay=0.1) as handler:
+    with tracker(ground.run(), max_delay=0.1) as handler:
         handler.log_parameters({"a": 1})
         end(handler)
         until_in_thread(lambda: handler.statistics().delivered == 2)

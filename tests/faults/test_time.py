@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from asynctrack import tracker
+from asynctrack._backends._clock import ServerClock
+from asynctrack._capture import Capture
 from tests.e2e.waiting import Wall, until_in_thread
 from tests.faults.ground import Ground, end, outputs
 from tests.support.auditor import audit_folder, events_in_folder
@@ -24,8 +26,16 @@ class WallClock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.offset = 0.0
         time_ns, now = time.time_ns, time.time
-        monkeypatch.setattr(time, "time_ns", lambda: time_ns() + int(self.offset * 1e9))
+
+        def shown_ns() -> int:
+            return time_ns() + int(self.offset * 1e9)
+
+        monkeypatch.setattr(time, "time_ns", shown_ns)
         monkeypatch.setattr(time, "time", lambda: now() + self.offset)
+        # What captures took hold of it when it was imported: here, and not by whichever test is
+        # the first to track, for good and with that test's offset.
+        monkeypatch.setitem(Capture.__init__.__kwdefaults__, "time_ns", shown_ns)
+        monkeypatch.setattr(ServerClock.__init__, "__defaults__", (time.time,))
 
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR, YEAR, -YEAR])
@@ -34,17 +44,16 @@ def test_timers_do_not_follow_the_wall_clock(
 ) -> None:
     """The clock is set while events wait: they are cut after max_delay, the close is in time."""
     clock = WallClock(monkeypatch)
+    # A timer that followed it would go off in an hour, or in a year.
     with tracker(tmp_path, max_delay=0.2) as handler:
         end(handler, 0)
         clock.offset = jump
         end(handler, 1)
-        began = time.monotonic()
         until_in_thread(lambda: handler.statistics().delivered == 2)
-        assert time.monotonic() - began < 10
         clock.offset = -jump
         end(handler, 2)
         began = time.monotonic()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60, "the close_timeout is two minutes"
     assert outputs(events_in_folder(tmp_path)) == [0, 1, 2]
     assert audit_folder(tmp_path).events == 3
 
@@ -75,7 +84,7 @@ def test_midnight_and_a_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     wall = Wall(tmp_path)
     seconds_left = 86_400 - time.time() % 86_400
     clock.offset = seconds_left - 30  # before midnight, UTC, whatever holds the test up
-    with tracker(wall.folder, run_name="r", close_timeout=0.3) as handler:
+    with tracker(wall.folder, run_name="r", close_patience=0.3) as handler:
         end(handler, "before")
         day = time.gmtime(time.time())
         clock.offset += 60

@@ -87,9 +87,7 @@ class RunFolder:
                 }
             )
         path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        return path
+        return _store(path, content)
 
     def manifest(self, writer: str = WRITER, **fields: Any) -> Path:
         """Store a writer's manifest, with the artifacts noted for it."""
@@ -117,6 +115,13 @@ class RunFolder:
             **fields,
         }
         path = self.path / f"_manifest/{writer}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content))
-        return path
+        return _store(path, json.dumps(content).encode())
+
+
+def _store(path: Path, content: bytes) -> Path:
+    """Whole or not at all, as a tracker does it: somebody may be looking."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_bytes(content)
+    unfinished.replace(path)
+    return path

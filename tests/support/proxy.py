@@ -32,7 +32,9 @@ from tests.support.rules import Board, Condition, Match, Rule
 from tests.support.seen import Request
 
 _T = TypeVar("_T")
-_STEER_TIMEOUT = 10.0
+_STEER_TIMEOUT = 60.0
+PATIENCE = 60.0
+"""Seconds after which requests that were waited for are taken to never come."""
 
 
 class FaultProxy:
@@ -110,7 +112,7 @@ class FaultProxy:
         """Refuse connections and reset the open ones until `heal`, as when the server is down."""
         self._in_proxy_loop(self._stop_listening)
 
-    def wait_for(self, condition: Condition, timeout: float = 10.0) -> tuple[Request, ...]:
+    def wait_for(self, condition: Condition, timeout: float = PATIENCE) -> tuple[Request, ...]:
         """Wait until the requests seen fulfil the condition, and return them.
 
         Raises:
@@ -118,7 +120,7 @@ class FaultProxy:
         """
         return self._board.wait_for(condition, timeout)
 
-    async def seen(self, condition: Condition, timeout: float = 10.0) -> tuple[Request, ...]:
+    async def seen(self, condition: Condition, timeout: float = PATIENCE) -> tuple[Request, ...]:
         """`wait_for`, to be awaited in an event loop."""
         return await anyio.to_thread.run_sync(self._board.wait_for, condition, timeout)
 

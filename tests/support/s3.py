@@ -27,7 +27,7 @@ import boto3
 from botocore.config import Config
 
 REGION = "us-east-1"
-START_TIMEOUT = 30.0
+START_TIMEOUT = 120.0
 
 _clients_lock = threading.Lock()
 """Sessions of boto3 must not create clients in two threads at a time."""
@@ -74,7 +74,7 @@ class S3Server:
             region_name=REGION,
         )
 
-    def boto_client(self, *, endpoint_url: str | None = None, timeout: float = 5.0) -> Any:
+    def boto_client(self, *, endpoint_url: str | None = None, timeout: float = 20.0) -> Any:
         """A boto3 S3 client that does not retry and gives up after `timeout` seconds.
 
         Args:
