@@ -20,7 +20,7 @@ from asynctrack._backends._s3_read import S3Store
 from asynctrack._errors import OptionError
 from asynctrack._format import ArtifactName
 from asynctrack._reading._listing import Listing, StoredArtifact
-from asynctrack._reading._manifests import Problem, WriterManifest
+from asynctrack._reading._manifests import Problem
 from asynctrack._reading._ranges import SeqRange, union
 from asynctrack._reading._segment_reader import SegmentReader
 from asynctrack._reading._sources import GoneError, Location, Store, StoredObject
@@ -190,49 +190,6 @@ def waiting_ranges(writer: SpoolWriter) -> list[SeqRange]:
             continue  # delivered, or not to be read: asynctrack spool verify says so
         found += (SeqRange(first, last, (str(path),)) for first, last in union(numbers))
     return found
-
-
-def dead_letter_ranges(writer: SpoolWriter) -> list[SeqRange]:
-    """Return the sequence numbers of the dead letters, by the names of their files. Blocks."""
-    found = []
-    for path in writer.dead_letters():
-        first, _, last = path.stem.partition("-")
-        if first.isdecimal() and last.isdecimal() and int(first) <= int(last):
-            found.append(SeqRange(int(first), int(last), (str(path),)))
-    return found
-
-
-def dead_letters_of(spool_dir: Path | None, locations: Iterable[Location]) -> list[SeqRange]:
-    """Return what this machine has of a Run that the backend refused for good: sequence numbers,
-    by the names of their files. Blocks."""
-    return [
-        one
-        for location in locations
-        for writer in writers_of(spool_dir, location)
-        if is_same_s3(writer, location.store)
-        for one in dead_letter_ranges(writer)
-    ]
-
-
-def refused_events(writers: Iterable[WriterManifest], dead_letters: Iterable[SeqRange]) -> int:
-    """Return how many events were refused for good, as far as manifests and dead letters say."""
-    known: dict[str, list[tuple[int, int]]] = {}
-    for writer in writers:
-        known.setdefault(writer.writer_id, []).extend(writer.refused_ranges)
-    for one in dead_letters:
-        for path in one.objects:
-            known.setdefault(Path(path).parent.name, []).append((one.first_seq, one.last_seq))
-    return sum(last - first + 1 for some in known.values() for first, last in union(some))
-
-
-def dead_letter_problems(dead_letters: Iterable[SeqRange]) -> list[Problem]:
-    """Return dead letters as those who read the Run are told of them: they are not read."""
-    reason = "dead letters, not read: events {} to {}, refused for good; why is in the .reason file"
-    return [
-        Problem(path, reason.format(one.first_seq, one.last_seq))
-        for one in dead_letters
-        for path in one.objects
-    ]
 
 
 def with_waiting(
