@@ -204,7 +204,7 @@ class Pipeline:
         options = self._options
         folder = Path(options.spool_dir) if options.spool_dir else default_spool_dir()
         return Keeper(
-            spool_dir=folder,
+            spool_dir=folder.absolute(),
             writer_id=self.writer_id,
             info=self._spool_info,
             buffer=self.buffer,

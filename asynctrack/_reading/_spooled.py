@@ -117,8 +117,9 @@ def spooled_runs(spool_dir: Path | None, store: Store, prefix: str) -> list[str]
     below = store.uri(prefix)
     found = {}
     for writer in spool_writers(spool_dir):
-        if writer.uri.startswith(below) and is_same_s3(writer, store):
-            found[prefix + writer.uri[len(below) :]] = bool(waiting_segments(writer.path))
+        inside = _inside(writer.uri, below)
+        if inside and is_same_s3(writer, store):
+            found[prefix + inside] = bool(waiting_segments(writer.path))
     return [key for key, waits in found.items() if waits]
 
 
@@ -261,6 +262,14 @@ def _writer(path: Path) -> SpoolWriter:
         uri,
         endpoint if isinstance(endpoint, str) else "",
     )
+
+
+def _inside(uri: str, below: str) -> str:
+    """Return the rest of an address below another one; empty where it does not lie there."""
+    if not uri.startswith(below) and uri and not (uri + below).count("s3://"):
+        # The same folders by other paths, through links or "..".
+        uri, below = (f"{os.path.realpath(one).rstrip('/')}/" for one in (uri, below))
+    return uri[len(below) :] if uri.startswith(below) else ""
 
 
 def _same_place(uri: str, location: Location) -> bool:
