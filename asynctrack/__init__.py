@@ -39,6 +39,7 @@ from asynctrack._statistics import Statistics
 
 if TYPE_CHECKING:
     from asynctrack._callback import AsyncHandler, SyncHandler
+    from asynctrack._reading._dead_letters import DeadLetter
     from asynctrack._reading._decode import Event
     from asynctrack._reading._experiment import (
         RecordedExperiment,
@@ -55,6 +56,7 @@ __all__ = [
     "AsynctrackError",
     "BackendError",
     "ChecksumError",
+    "DeadLetter",
     "Event",
     "MissingExtraError",
     "NotFoundError",
@@ -108,6 +110,7 @@ def tracker(run: Any, **options: Any) -> Tracker:
 _LAZY = {
     # Loaded when they are asked for: they need more than `import asynctrack` may.
     "AsyncHandler": "_callback",
+    "DeadLetter": "_reading._dead_letters",
     "Event": "_reading._decode",
     "RecordedExperiment": "_reading._experiment",
     "RecordedRun": "_reading._read",

@@ -35,7 +35,7 @@ def backend_maker(run: Any, given: Mapping[str, Any], options: Options) -> Calla
         RunError: ``run`` is neither a Run nor a folder.
     """
     if isinstance(run, (str, os.PathLike)):
-        return _local_backend(run, options)
+        return _local_backend(run, given, options)
     if not looks_like_run(run):
         raise RunError(f"tracker() takes a SageMaker Run or a folder, not {type(run).__qualname__}")
     for option in ("experiment_name", "run_name"):
@@ -58,23 +58,31 @@ def backend_maker(run: Any, given: Mapping[str, Any], options: Options) -> Calla
     return make_backend
 
 
-def _local_backend(given: str | os.PathLike[str], options: Options) -> Callable[[], LocalBackend]:
-    folder = Path(given)
-    if _SCHEME.match(os.fspath(given)):
+def _local_backend(
+    place: str | os.PathLike[str], given: Mapping[str, Any], options: Options
+) -> Callable[[], LocalBackend]:
+    name = os.fspath(place)
+    if not name or _SCHEME.match(name):
         raise OptionError(
             "run",
-            os.fspath(given),
-            "a SageMaker Run, or the plain path of a folder; for S3 pass a Run",
+            name,
+            "a SageMaker Run, or the plain path of a folder ('.' for this one); for S3 pass a Run",
         )
-    if options.bucket is not None:
+    # Now and for good: a forked child that has changed its directory tracks into the same folder.
+    try:
+        folder = Path(place).expanduser().absolute()
+    except RuntimeError as error:  # ~nobody
+        raise OptionError("run", name, f"the path of a folder ({error})") from None
+    # One in the environment is meant for Runs, as are names there for folders.
+    if given.get("bucket") is not None:
         raise OptionError("bucket", options.bucket, "left out when tracking into a folder")
     now = datetime.now(tz=timezone.utc)
-    name = options.run_name or f"run-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    run_name = options.run_name or f"run-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     experiment = options.experiment_name or "default"
 
     def make_backend() -> LocalBackend:
         from asynctrack._backends._local import LocalBackend
 
-        return LocalBackend(folder, options.prefix or "", experiment, name)
+        return LocalBackend(folder, options.prefix or "", experiment, run_name)
 
     return make_backend

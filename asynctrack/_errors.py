@@ -110,7 +110,7 @@ class ChecksumError(ReadError):
         super().__init__(
             f"{object} is damaged: its manifest lists the SHA-256 {listed}, what is stored there"
             f" has {found}. Restore it from a copy or an older version, or read without it:"
-            " open_run(..., damaged='set_aside')."
+            " open_run(..., damaged='set_aside'), or --set-aside on the command line."
         )
 
 

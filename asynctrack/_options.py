@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Final, Literal, Union
 
 from asynctrack._errors import OptionError
@@ -121,6 +122,15 @@ class Options:
                 raise OptionError("overflow", "spool", "'block' or 'drop_newest' with no spool")
         if self.spool_dir is not None and not isinstance(self.spool_dir, (str, os.PathLike)):
             raise OptionError("spool_dir", self.spool_dir, "the path of a folder")
+        if self.spool_dir:
+            # Now and for good, as a forked child may change its directory.
+            try:
+                spool_dir = Path(self.spool_dir).expanduser().absolute()
+            except RuntimeError as error:  # ~nobody
+                raise OptionError(
+                    "spool_dir", self.spool_dir, f"the path of a folder ({error})"
+                ) from None
+            object.__setattr__(self, "spool_dir", os.fspath(spool_dir))
         _integer(self, "max_spool_bytes", 16 * MIB, 1024 * GIB)
         _choice(self, "compression", tuple(SUFFIXES))
         _choice(self, "tokens", ("stream", "each", "none"))

@@ -30,7 +30,7 @@ from asynctrack._observe import Observations
 from asynctrack._options import Options, compile_redact
 from asynctrack._record import Recorder
 from asynctrack._redact import Redactor
-from asynctrack._retry import RetryPolicy
+from asynctrack._retry import RetryBudget, RetryPolicy
 from asynctrack._share import run_share
 from asynctrack._sink import Sink
 from asynctrack._spool_layout import default_spool_dir
@@ -94,8 +94,9 @@ class Pipeline:
             uniform=uniform,
         )
         gate = Gate(Flow(options.upload_concurrency), monotonic=monotonic, uniform=uniform)
+        replay_budget = RetryBudget()
 
-        def make_uploader(store: ObjectStore) -> Uploader:
+        def make_uploader(store: ObjectStore, gate: Gate) -> Uploader:
             return Uploader(
                 store=store,
                 media_type=MEDIA_TYPE,
@@ -105,10 +106,14 @@ class Pipeline:
                 uniform=uniform,
             )
 
+        def make_replay_uploader(store: ObjectStore) -> Uploader:
+            own = Gate(Flow(1), budget=replay_budget, monotonic=monotonic, uniform=uniform)
+            return make_uploader(store, own)
+
         self.delivery = Delivery(
             writer_id=self.writer_id,
             buffer=self.buffer,
-            uploader=make_uploader(backend),
+            uploader=make_uploader(backend, gate),
             recorder=self.recorder,
             keeper=self.keeper,
             notices=notices,
@@ -122,7 +127,7 @@ class Pipeline:
                 spool_dir=self.keeper.spool_dir,
                 writer_id=self.writer_id,
                 backend=backend,
-                make_uploader=make_uploader,
+                make_uploader=make_replay_uploader,
                 notices=notices,
             )
         self.stages = Stages(
@@ -199,7 +204,7 @@ class Pipeline:
         options = self._options
         folder = Path(options.spool_dir) if options.spool_dir else default_spool_dir()
         return Keeper(
-            spool_dir=folder.expanduser().absolute(),
+            spool_dir=folder.absolute(),
             writer_id=self.writer_id,
             info=self._spool_info,
             buffer=self.buffer,

@@ -14,8 +14,6 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import anyio
-
 from asynctrack._artifact import Receipt, Written
 from asynctrack._backends._protocol import Backend
 from asynctrack._errors import BackendError, PermanentError
@@ -84,7 +82,8 @@ class Recorder:
         self._notices = notices
         self._monotonic = monotonic
         self._uniform = uniform
-        self._lock = anyio.Lock()
+        # Not anyio's, which belongs to the library of whoever makes it: trio, in a trio program.
+        self._lock = asyncio.Lock()
         self._polling = False
         self._closed = False
         self._window_taken = monotonic()

@@ -164,6 +164,13 @@ class Sink:
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Store the user's parameters as an event and hand them over for the Run."""
         try:
+            if not hasattr(parameters, "items"):
+                self._drop(
+                    "invalid_parameters",
+                    "log_parameters takes a mapping of names to values, not"
+                    f" {_marker.type_name(parameters)}.",
+                )
+                return
             values = {_marker.safe_str(name): value for name, value in parameters.items()}
             body = self.capture.events.user_value("parameters", None, _careful.to_plain(values))
         except Exception as error:
@@ -276,6 +283,7 @@ _WHY = {
     "close_timeout": "It waited for room in the buffer when the tracker's close_timeout was over.",
     "worker_failed": "The worker has ended because of an error that was logged before.",
     "invalid_metric": "",
+    "invalid_parameters": "",
 }
 
 

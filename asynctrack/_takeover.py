@@ -16,12 +16,13 @@ from asynctrack._notices import Notices
 from asynctrack._offload import offload
 from asynctrack._replay import SegmentOutcome, numbers, replay_folder
 from asynctrack._spool import WriterFolder, orphans
-from asynctrack._upload import Uploader
+from asynctrack._upload import DeferredError, Uploader
 
 logger = logging.getLogger("asynctrack")
 
+ATTEMPTS: Final = 3
 PATIENCE: Final = 60.0
-"""Seconds that one artifact may hold up those of other writers."""
+"""Attempts at one artifact, and seconds, that may hold up those of other writers."""
 AGAIN: Final = 10.0
 MAX_AGAIN: Final = 600.0
 """Seconds until what could not be delivered is tried again: the first time, and at the most."""
@@ -34,7 +35,8 @@ class Replayer:
         spool_dir: The spool.
         writer_id: The tracker's own writer, to be left alone.
         backend: Reaches where the events belong.
-        make_uploader: Returns an uploader for a store.
+        make_uploader: Returns an uploader for a store: one that no other waits for, so that a
+            destination in trouble holds up neither the tracker's own nor another one.
         notices: Rate-limited warnings.
         sleep: Waits, in seconds.
     """
@@ -85,8 +87,11 @@ class Replayer:
             uploader = self._make_uploader(store)
 
             async def upload(artifact: Artifact) -> Receipt:
-                with anyio.move_on_after(PATIENCE):
-                    return await uploader.upload(artifact)
+                try:
+                    with anyio.move_on_after(PATIENCE):
+                        return await uploader.upload(artifact, attempts=ATTEMPTS, deferrable=True)
+                except DeferredError:
+                    raise TransientError("Busy", "retries are used up for now") from None
                 raise TransientError("Timeout", f"not delivered within {PATIENCE:g} seconds")
 
             await replay_folder(
@@ -98,14 +103,17 @@ class Replayer:
             )
         except (BackendError, OSError) as error:
             self._left = True
-            self._warn(folder, str(error), "it is tried again")
+            # One warning for all that fail alike: there may be many of them.
+            kind = error.code if isinstance(error, BackendError) else str(error.errno)
+            self._warn(kind, folder, str(error), "it is tried again")
         except Exception as error:
             logger.debug("replay of %s", folder.path, exc_info=True)
-            self._warn(folder, f"{type(error).__name__}: {error}", "please report this")
+            why = f"{type(error).__name__}: {error}"
+            self._warn(folder.path.name, folder, why, "please report this")
 
-    def _warn(self, folder: WriterFolder, why: str, next_step: str) -> None:
+    def _warn(self, kind: str, folder: WriterFolder, why: str, next_step: str) -> None:
         self._notices.warn(
-            f"replay:{folder.path.name}",
+            f"replay:{kind}",
             f"asynctrack could not replay all of {folder.path} ({why}). What is left stays there;"
             f" {next_step}, and `asynctrack spool replay` does it by hand.",
         )

@@ -76,6 +76,13 @@ class Tracker:
         return self._built
 
     async def __aenter__(self) -> AsyncHandler:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise StateError(
+                "'async with tracker(...)' needs asyncio, and no loop of it runs here (trio?):"
+                " use 'with tracker(...)', whose handler may be called from anywhere"
+            ) from None
         self._claim()
         try:
             await prepare_to_await()

@@ -68,7 +68,12 @@ class Uploader:
         self.retries = 0
 
     async def upload(
-        self, artifact: Artifact, *, failures: int = 0, deferrable: bool = False
+        self,
+        artifact: Artifact,
+        *,
+        failures: int = 0,
+        deferrable: bool = False,
+        attempts: int | None = None,
     ) -> Receipt:
         """Upload an artifact; the same key and bytes in every attempt.
 
@@ -76,9 +81,13 @@ class Uploader:
             artifact: What to upload.
             failures: Attempts that have failed before.
             deferrable: Whether to raise ``DeferredError`` rather than wait for the retry budget.
+            attempts: After so many the error is raised, for the caller to come back later; one
+                that waits for somebody to mend it, at once. None goes on without end.
 
         Raises:
             PermanentError: The backend refuses this very object.
+            TransientError: It failed, as often as ``attempts`` says.
+            PausingError: It failed, with ``attempts``.
             DeferredError: Retries are used up for now: let others go first.
         """
         while True:
@@ -94,6 +103,10 @@ class Uploader:
                 self._gate.failed(error.retry_after)
                 failures += 1
                 self.retries += 1
+                if attempts is not None and (
+                    failures >= attempts or isinstance(error, PausingError)
+                ):
+                    raise
                 self._tell(error, failures)
                 wait = self._policy.wait(failures, self._uniform(), error.retry_after)
             except BaseException:

@@ -643,3 +643,17 @@ def test_each_request_gets_its_own_attributes(tmp_path: Path) -> None:
     nan = {"$type": "float", "value": "nan"}
     expected = [0.5, 1, True, 1.0, None, nan, "1", 0.5, None, ["a"], 0, 1]
     assert list(map(repr, found)) == list(map(repr, expected))
+
+
+def test_parameters_that_are_no_mapping_are_the_callers_mistake(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said what is taken, and nobody is asked to report it."""
+    with tracker(tmp_path) as handler:
+        for wrong in (None, [("a", 1)]):
+            handler.log_parameters(wrong)  # type: ignore[arg-type]  # on purpose
+        handler.log_parameters({"a": 1})
+    assert handler.statistics().dropped == {"invalid_parameters": 2}
+    assert len(events_in_folder(tmp_path)) == 1
+    assert "takes a mapping of names to values, not NoneType" in caplog.text
+    assert "report" not in caplog.text

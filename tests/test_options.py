@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -248,11 +249,29 @@ def test_two_variables_that_contradict() -> None:
         Options.resolve({"max_buffer_bytes": MIB}, {"ASYNCTRACK_MAX_BATCH_BYTES": "2MiB"})
 
 
-@pytest.mark.parametrize("place", ["s3://b/x", "file:///tmp/x", "gs://b", "file:/tmp/x"])
+@pytest.mark.parametrize("place", ["", "s3://b/x", "file:///tmp/x", "gs://b", "file:/tmp/x"])
 def test_addresses_are_no_folders(place: str) -> None:
     """An address in the place of a Run is refused as it was written, with what to do."""
     with pytest.raises(OptionError, match="run='" + re.escape(place) + "'.*the plain path"):
         tracker(place)
+
+
+def test_a_home_that_is_not_there() -> None:
+    """The folder of a user who does not exist is refused, and named."""
+    with pytest.raises(OptionError, match="run='~no such user/x'"):
+        tracker("~no such user/x")
+    with pytest.raises(OptionError, match="spool_dir='~no such user/x'"):
+        Options(spool_dir="~no such user/x")
+
+
+def test_a_bucket_in_the_environment_does_not_forbid_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is meant for Runs; given in the call, with a folder, it is a mistake."""
+    monkeypatch.setenv("ASYNCTRACK_BUCKET", "my-bucket")
+    assert repr(tracker(tmp_path, run_name="one")).startswith("<asynctrack.Tracker default/one")
+    with pytest.raises(OptionError, match="bucket='my-bucket'"):
+        tracker(tmp_path, bucket="my-bucket")
 
 
 def test_the_process_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -287,7 +287,6 @@ async def test_one_writers_trouble_holds_up_no_other(
     dead: Dead, bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bucket that is gone is left for later, again and again, less and less often."""
-    monkeypatch.setattr(_takeover, "PATIENCE", 0.05)
     dead.segment(2)
     other = Dead(bench.spool, dead.out.with_name("out2"), "b" * 24)
     other.segment(3)
@@ -301,7 +300,9 @@ async def test_one_writers_trouble_holds_up_no_other(
     await bench.replayer.run()
     assert_exactly_once(audit_folder(other.out), {other.writer: 3})
     assert bench.replayer.events == 3
-    assert "not delivered within 0.05 seconds" in caplog.text and str(dead.path) in caplog.text
+    assert [WRITER in name for name in bench.puts].count(True) == 1, "nobody mends it meanwhile"
+    assert f"could not replay all of {dead.path} (NoSuchBucket: gone)" in caplog.text
+    assert "cannot upload at the moment" not in caplog.text, "the tracker's own is not meant"
 
     async def mend(seconds: float) -> None:
         nonlocal gone
@@ -313,6 +314,44 @@ async def test_one_writers_trouble_holds_up_no_other(
     assert bench.slept == [10.0, 20.0, 40.0]
     assert_exactly_once(audit_folder(dead.out), {WRITER: 2})
     assert writers(bench.spool) == []
+
+
+async def test_a_hiccup_is_tried_again_at_once_and_an_outage_left_for_later(
+    dead: Dead, bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two failures are got over; a service that is away takes three attempts of each round."""
+    dead.segment(2)
+    failures = 2
+
+    def fault(name: str, content: bytes) -> BackendError | None:
+        nonlocal failures
+        failures -= 1
+        return TransientError("SlowDown", "busy") if failures >= 0 else None
+
+    bench.fault = fault
+    await bench.replayer.run()
+    assert_exactly_once(audit_folder(dead.out), {WRITER: 2})
+    assert caplog.text == ""
+    again = Dead(bench.spool, dead.out.with_name("out2"), "b" * 24)
+    again.segment(2)
+    failures, bench.puts = 1000, []
+    await bench.replayer.run()
+    assert len(bench.puts) == 3 and "SlowDown: busy" in caplog.text
+
+
+async def test_an_upload_that_hangs_is_left_for_later(
+    dead: Dead, bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that never answers holds the others up for a bounded time."""
+    monkeypatch.setattr(_takeover, "PATIENCE", 0.05)
+    dead.segment(2)
+
+    async def hang(*arguments: Any, **keywords: Any) -> None:
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(_Watched, "put", hang)
+    await bench.replayer.run()
+    assert "not delivered within 0.05 seconds" in caplog.text and str(dead.path) in caplog.text
 
 
 async def test_a_folder_that_cannot_be_changed_holds_up_no_other(

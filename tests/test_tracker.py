@@ -1195,3 +1195,45 @@ def test_a_folder_that_cannot_be_written_disturbs_no_chain(
     assert len(told) == 1
     assert "Events wait" in told[0]
     assert all(record.levelno == logging.WARNING for record in caplog.records)
+
+
+@pytest.mark.may_block("no event loop of asyncio in here")
+def test_in_a_trio_program(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The synchronous tracker works there, manifest and all; the other one says what to do."""
+    trio = pytest.importorskip("trio")
+
+    async def main() -> None:
+        with tracker(tmp_path, run_name="one") as handler:
+            joke_chain().invoke({"topic": "fish"}, config={"callbacks": [handler]})
+        assert handler.statistics().delivered == CHAIN_EVENTS
+        with pytest.raises(StateError, match="use 'with tracker"):
+            async with tracker(tmp_path):
+                pass
+
+    trio.run(main)
+    assert len(list(tmp_path.rglob("_manifest/*.json"))) == 1
+    assert caplog.text == ""
+
+
+@pytest.mark.may_block("no event loop in here")
+def test_a_relative_folder_is_the_one_of_the_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the program, or a child of it, changes its directory: folder and spool."""
+    monkeypatch.chdir(tmp_path)
+    made = tracker("runs", run_name="one", spool_dir="spool")
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    with made as handler:
+        end(handler)
+        pid = os.fork()
+        if pid == 0:
+            os.chdir("/")
+            end(handler, 1)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        assert len(list((tmp_path / "spool/v1").iterdir())) == 2
+    with tracker(tmp_path / "runs", run_name="two", spool_dir=tmp_path / "spool"):
+        pass  # delivers what the child has left
+    assert sorted(outputs(tmp_path / "runs")) == [0, 1]
+    assert list((tmp_path / "sub").iterdir()) == []

@@ -25,7 +25,7 @@ class LocalBackend:
     """Stores below ``<folder>/<prefix>/asynctrack/v1/experiment=…/run=…/``.
 
     Args:
-        folder: Any folder; made when it is missing.
+        folder: Any folder, by its whole path; made when it is missing.
         prefix: Key prefix below it.
         experiment: The experiment's name.
         run: The Run's name.
@@ -34,7 +34,7 @@ class LocalBackend:
     def __init__(self, folder: Path, prefix: str, experiment: str, run: str) -> None:
         self.experiment = experiment
         self.run = run
-        self._root = folder.expanduser().absolute() / run_prefix(prefix, experiment, run)
+        self._root = folder / run_prefix(prefix, experiment, run)
 
     @property
     def target(self) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from asynctrack._format import ArtifactName, parse_artifact_name, parse_line_start
+from asynctrack._reading._dead_letters import dead_letter_problems, dead_letter_ranges
 from asynctrack._reading._decode import Damage, Event, read_events
 from asynctrack._reading._listing import StoredArtifact, list_run
 from asynctrack._reading._manifests import Problem, read_manifests
@@ -50,6 +51,7 @@ class Follower:
         self._segments: dict[Path, SegmentReader] = {}
         self._drained: set[Path] = set()
         self._known: set[tuple[str, str]] = set()
+        self._dead: set[str] = set()
         self._problems: list[Problem] = []
 
     def close(self) -> None:
@@ -136,12 +138,15 @@ class Follower:
     def from_spool(self) -> Iterator[Event]:
         """Yield what has come into this machine's spool. Blocks.
 
-        Segments of a writer come in order, those of several writers one after the other.
+        Segments of a writer come in order, those of several writers one after the other. Dead
+        letters are not among it: each of their files is a problem, once.
         """
+        writers = [writer for _, writer in self._writers()]
+        self._note_dead_letters(writers)
         waiting = {
             # Named by its number, however it is called in the meantime.
             path.with_suffix(""): path
-            for _, writer in self._writers()
+            for writer in writers
             for path in waiting_segments(writer.path)
         }
         gone = [stem for stem in self._segments if stem not in waiting]
@@ -237,6 +242,12 @@ class Follower:
             for writer in writers_of(self._spool_dir, location):
                 if writer.writer_id in self._seen or is_same_s3(writer, location.store):
                     yield location, writer
+
+    def _note_dead_letters(self, writers: Iterable[SpoolWriter]) -> None:
+        found = [one for writer in writers for one in dead_letter_ranges(writer)]
+        fresh = [one for one in found if not self._dead.issuperset(one.objects)]
+        self._dead.update(path for one in fresh for path in one.objects)
+        self._problems += dead_letter_problems(fresh)
 
     def _open(self, path: Path) -> SegmentReader | None:
         try:

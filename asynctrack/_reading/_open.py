@@ -25,6 +25,7 @@ from asynctrack._reading._sources import (
     bullets,
     find_runs,
     nothing_at,
+    nothing_yet,
     only_run,
     run_at,
 )
@@ -57,6 +58,8 @@ def locate_run(
 ) -> Found:
     """Find the one Run that is meant. Blocks.
 
+    A Run's folder on this machine counts, also where nothing is in it yet.
+
     Args:
         source: What the user names.
         root: Where names are looked for.
@@ -79,7 +82,10 @@ def locate_run(
             return found[0]
         if next(iter(location.store.objects(location.prefix)), None) is not None:
             return found[0]
-    raise nothing_at(found[0].locations[0].uri)
+        # A folder is made when its tracker begins; S3 knows of nothing before the first object.
+        if isinstance(location.store, LocalStore) and Path(location.uri).is_dir():
+            return found[0]
+    raise nothing_yet(found[0].locations[0].uri)
 
 
 def locate_runs(

@@ -12,6 +12,7 @@ from asynctrack._artifact import Receipt
 from asynctrack._errors import PausingError
 from asynctrack._format import parse_artifact_name
 from asynctrack._reading._compacted import read_compacted
+from asynctrack._reading._dead_letters import dead_letters_of, refused_events
 from asynctrack._reading._listing import list_run
 from asynctrack._reading._manifests import (
     Metric,
@@ -25,9 +26,7 @@ from asynctrack._reading._open import Found
 from asynctrack._reading._prices import MILLION, Prices
 from asynctrack._reading._sources import Location
 from asynctrack._reading._spooled import (
-    dead_letters_of,
     is_same_s3,
-    refused_events,
     waiting_artifacts,
     writers_of,
 )

@@ -17,6 +17,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from asynctrack._backends._s3_read import Access
 from asynctrack._errors import NotFoundError, OptionError
+from asynctrack._reading._dead_letters import (
+    DeadLetter,
+    dead_letter_problems,
+    dead_letters_of,
+    read_dead_letters,
+)
 from asynctrack._reading._decode import Event
 from asynctrack._reading._listing import Listing, StoredArtifact, list_run
 from asynctrack._reading._manifests import (
@@ -35,8 +41,6 @@ from asynctrack._reading._span import Trace
 from asynctrack._reading._spooled import (
     GivenSpool,
     SpoolWriter,
-    dead_letter_problems,
-    dead_letters_of,
     is_same_s3,
     spool_folder,
     spooled_parameters,
@@ -154,8 +158,23 @@ class RecordedRun:
     @property
     def dead_letters(self) -> tuple[SeqRange, ...]:
         """What lies on this machine and is not read: events that the backend refused for good, by
-        their numbers, with their files; the ``.reason`` beside each says why. Blocks."""
+        their numbers, with their files; ``dead_letter_events`` reads them. Blocks."""
         return tuple(dead_letters_of(self._spool_dir, self._found.locations))
+
+    def dead_letter_events(self) -> Iterator[DeadLetter]:
+        """Yield the events that the backend refused for good and that lie on this machine, each
+        once, with the reason. ``events`` has none of them. What cannot be read is in ``problems``.
+        Blocks."""
+        return read_dead_letters(self.dead_letters, self._report)
+
+    async def adead_letter_events(self) -> AsyncIterator[DeadLetter]:
+        """Yield what ``dead_letter_events`` does, from async code: all work is done in threads."""
+
+        def read() -> Generator[DeadLetter, None, None]:
+            yield from self.dead_letter_events()
+
+        async for letter in from_thread(read(), CHUNK):
+            yield letter
 
     @property
     def locations(self) -> tuple[Location, ...]:

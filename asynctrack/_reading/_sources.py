@@ -24,8 +24,11 @@ MAX_LISTINGS: Final = 2_000
 """Folders that are looked into before the search is given up as started too high."""
 
 _ROOT: Final = f"asynctrack/v{SCHEMA_VERSION}/"
-_RUN = re.compile(rf"(?:.*/)?{_ROOT}experiment=(?P<experiment>[^/]+)/run=(?P<run>[^/]+)/")
-_EXPERIMENT = re.compile(rf"(?:.*/)?{_ROOT}experiment=[^/]+/")
+# Folders above may have any name, line breaks in it too.
+_RUN = re.compile(
+    rf"(?:.*/)?{_ROOT}experiment=(?P<experiment>[^/]+)/run=(?P<run>[^/]+)/", re.DOTALL
+)
+_EXPERIMENT = re.compile(rf"(?:.*/)?{_ROOT}experiment=[^/]+/", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +277,16 @@ def nothing_at(place: str) -> NotFoundError:
         f"there is no Run at {place}: no folder below it is called"
         f" {_ROOT}experiment=<name>/run=<name>/. handler.statistics() tells whether anything was"
         " delivered, the Run's parameter asynctrack.events where to."
+    )
+
+
+def nothing_yet(uri: str) -> NotFoundError:
+    """Return the error for a Run's own place in which nothing is stored."""
+    return NotFoundError(
+        f"there is no Run at {uri}: nothing is stored there, and nothing of it waits in this"
+        " machine's spool. A tracker delivers its first events after max_delay (5 seconds);"
+        " asynctrack tail --wait waits for them. handler.statistics() tells whether anything was"
+        " delivered."
     )
 
 

@@ -20,7 +20,7 @@ from asynctrack._backends._s3_read import S3Store
 from asynctrack._errors import OptionError
 from asynctrack._format import ArtifactName
 from asynctrack._reading._listing import Listing, StoredArtifact
-from asynctrack._reading._manifests import Problem, WriterManifest
+from asynctrack._reading._manifests import Problem
 from asynctrack._reading._ranges import SeqRange, union
 from asynctrack._reading._segment_reader import SegmentReader
 from asynctrack._reading._sources import GoneError, Location, Store, StoredObject
@@ -117,8 +117,9 @@ def spooled_runs(spool_dir: Path | None, store: Store, prefix: str) -> list[str]
     below = store.uri(prefix)
     found = {}
     for writer in spool_writers(spool_dir):
-        if writer.uri.startswith(below) and is_same_s3(writer, store):
-            found[prefix + writer.uri[len(below) :]] = bool(waiting_segments(writer.path))
+        inside = _inside(writer.uri, below)
+        if inside and is_same_s3(writer, store):
+            found[prefix + inside] = bool(waiting_segments(writer.path))
     return [key for key, waits in found.items() if waits]
 
 
@@ -192,49 +193,6 @@ def waiting_ranges(writer: SpoolWriter) -> list[SeqRange]:
     return found
 
 
-def dead_letter_ranges(writer: SpoolWriter) -> list[SeqRange]:
-    """Return the sequence numbers of the dead letters, by the names of their files. Blocks."""
-    found = []
-    for path in writer.dead_letters():
-        first, _, last = path.stem.partition("-")
-        if first.isdecimal() and last.isdecimal() and int(first) <= int(last):
-            found.append(SeqRange(int(first), int(last), (str(path),)))
-    return found
-
-
-def dead_letters_of(spool_dir: Path | None, locations: Iterable[Location]) -> list[SeqRange]:
-    """Return what this machine has of a Run that the backend refused for good: sequence numbers,
-    by the names of their files. Blocks."""
-    return [
-        one
-        for location in locations
-        for writer in writers_of(spool_dir, location)
-        if is_same_s3(writer, location.store)
-        for one in dead_letter_ranges(writer)
-    ]
-
-
-def refused_events(writers: Iterable[WriterManifest], dead_letters: Iterable[SeqRange]) -> int:
-    """Return how many events were refused for good, as far as manifests and dead letters say."""
-    known: dict[str, list[tuple[int, int]]] = {}
-    for writer in writers:
-        known.setdefault(writer.writer_id, []).extend(writer.refused_ranges)
-    for one in dead_letters:
-        for path in one.objects:
-            known.setdefault(Path(path).parent.name, []).append((one.first_seq, one.last_seq))
-    return sum(last - first + 1 for some in known.values() for first, last in union(some))
-
-
-def dead_letter_problems(dead_letters: Iterable[SeqRange]) -> list[Problem]:
-    """Return dead letters as those who read the Run are told of them: they are not read."""
-    reason = "dead letters, not read: events {} to {}, refused for good; why is in the .reason file"
-    return [
-        Problem(path, reason.format(one.first_seq, one.last_seq))
-        for one in dead_letters
-        for path in one.objects
-    ]
-
-
 def with_waiting(
     listing: Listing, waiting: Iterable[tuple[SpoolWriter, list[StoredArtifact]]]
 ) -> Listing:
@@ -304,6 +262,14 @@ def _writer(path: Path) -> SpoolWriter:
         uri,
         endpoint if isinstance(endpoint, str) else "",
     )
+
+
+def _inside(uri: str, below: str) -> str:
+    """Return the rest of an address below another one; empty where it does not lie there."""
+    if not uri.startswith(below) and uri and not (uri + below).count("s3://"):
+        # The same folders by other paths, through links or "..".
+        uri, below = (f"{os.path.realpath(one).rstrip('/')}/" for one in (uri, below))
+    return uri[len(below) :] if uri.startswith(below) else ""
 
 
 def _same_place(uri: str, location: Location) -> bool:

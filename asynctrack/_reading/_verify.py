@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from asynctrack._backends._s3_read import Access
+from asynctrack._errors import NotFoundError
+from asynctrack._reading._dead_letters import dead_letter_ranges
 from asynctrack._reading._listing import Listing, StoredArtifact, list_run
 from asynctrack._reading._manifests import Problem, WriterManifest
 from asynctrack._reading._merge import AHEAD, Fetched, Fetcher, open_artifact
@@ -20,7 +22,6 @@ from asynctrack._reading._sources import Store, bullets, nothing_at
 from asynctrack._reading._spooled import (
     GivenSpool,
     SpoolWriter,
-    dead_letter_ranges,
     is_same_s3,
     spool_folder,
     waiting_ranges,
@@ -218,6 +219,11 @@ def verify_found(
     finally:
         fetcher.close()
     if not writers and not problems:
+        if found:
+            raise NotFoundError(
+                f"there is nothing to verify at {describe(source, root)}: nothing was delivered, no"
+                " manifest is there, and nothing waits in this machine's spool"
+            )
         raise nothing_at(describe(source, root))
     uris = tuple(location.uri for run in found for location in run.locations)
     return Report(uris, tuple(writers), tuple(problems))

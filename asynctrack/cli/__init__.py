@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from asynctrack import __version__
 
 from ._common import CLOSED, CODES, FAILED, INTERRUPTED, USAGE, Missing
+from ._notes import notes
 from ._screen import printable
 
 COMMANDS = (
@@ -65,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    if sys.stdout is None:  # closed by the shell: >&-
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # for good
     parser = make_parser()
     code = FAILED
     try:
@@ -73,7 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.print_help()
             code = 0
         else:
-            code = int(options.run(options))
+            with notes(problems=not options.lists_problems):
+                code = int(options.run(options))
         sys.stdout.flush()  # a reader that went away is noticed here, not while Python ends
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)

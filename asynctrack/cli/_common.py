@@ -55,6 +55,7 @@ def add_command(
     *,
     description: str = "",
     codes: str = CODES,
+    lists_problems: bool = False,
 ) -> argparse.ArgumentParser:
     """Add a command's parser.
 
@@ -65,12 +66,13 @@ def add_command(
         run: Runs it; returns the exit code.
         description: More for its own help, after that line.
         codes: Its exit codes in words.
+        lists_problems: Whether it prints by itself what could not be read.
     """
     text = f"{help[0].upper()}{help[1:]}.{f' {description}' if description else ''}"
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=help, description=text, epilog=codes
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, lists_problems=lists_problems)
     return parser
 
 

@@ -39,7 +39,7 @@ def add_parser(commands: Any) -> None:
     """Add the command to the parser."""
     parser = add_command(
         commands, "export", "write one Run to a file for other programs", _export,
-        description=_DESCRIPTION,
+        description=_DESCRIPTION, lists_problems=True,
     )  # fmt: skip
     parser.add_argument("run_name", metavar="RUN", help=RUN_HELP)
     parser.add_argument("--format", required=True, choices=FORMATS, help="what to write")

@@ -192,7 +192,7 @@ def _show(
     if any(one.spooled for one in runs):
         screen.line("spooled: events on this machine that are not delivered yet.")
     if any(one.refused for one in runs):
-        screen.line("refused: dead letters, refused for good; asynctrack verify names their files.")
+        screen.line("refused: dead letters, refused for good; asynctrack show RUN --dead-letters.")
     if prices is None:
         screen.line("Cost: give --prices FILE; no price is built in.")
     elif any(one.cost is None for one in runs):

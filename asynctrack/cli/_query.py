@@ -40,8 +40,9 @@ _DESCRIPTION = (
 def add_parser(commands: Any) -> None:
     """Add the command to the parser."""
     parser = add_command(
-        commands, "query", "ask Runs a question in SQL (DuckDB)", _query, description=_DESCRIPTION
-    )
+        commands, "query", "ask Runs a question in SQL (DuckDB)", _query,
+        description=_DESCRIPTION, lists_problems=True,
+    )  # fmt: skip
     parser.add_argument("place", metavar="PLACE", help=PLACE_HELP)
     parser.add_argument("sql", metavar="SQL", help="one statement; - reads it from standard input")
     form = parser.add_mutually_exclusive_group()

@@ -148,7 +148,7 @@ def add_parser(commands: Any) -> None:
     """Add the command to the parser."""
     parser = add_command(
         commands, "show", "show one Run: numbers, percentiles, slowest and failed traces", run,
-        description="It reads all events of the Run, once.",
+        description="It reads all events of the Run, once.", lists_problems=True,
     )  # fmt: skip
     parser.add_argument("run_name", metavar="RUN", help=RUN_HELP)
     parser.add_argument(
@@ -157,6 +157,12 @@ def add_parser(commands: Any) -> None:
         default=5,
         metavar="N",
         help="how many traces of each; default: 5",
+    )
+    parser.add_argument(
+        "--dead-letters",
+        action="store_true",
+        help="show the events instead that S3 refused for good and that lie on this machine, with"
+        " the reason",
     )
     add_prices_option(parser)
     add_json_option(parser)
@@ -175,9 +181,21 @@ def run(options: argparse.Namespace) -> int:
 
     prices = read_prices(options.prices)
     recorded = open_named_run(options.run_name, options, damaged="set_aside")
+    if options.dead_letters:
+        from ._dead_letters import print_dead_letters, print_dead_letters_json
+
+        (print_dead_letters_json if options.json else print_dead_letters)(recorded)
+        return 0
     remarkable = Remarkable(options.top)
+    events = 0
     with progress("reading", expected_events(recorded)) as advance:
-        traces = remarkable.watch(traces_with_progress(recorded, advance))
+
+        def count(more: int) -> None:
+            nonlocal events
+            events += more
+            advance(more)
+
+        traces = remarkable.watch(traces_with_progress(recorded, count))
         summary = summarize(recorded, traces=traces, prices=prices)
     slowest = [line for _, _, line in sorted(remarkable.slowest, reverse=True)]
     if options.json:
@@ -186,6 +204,7 @@ def run(options: argparse.Namespace) -> int:
         print_json(
             {
                 **_plain.summary(summary),
+                "events": events,
                 "slowest_traces": [asdict(line) for line in slowest],
                 "failed_traces": [asdict(line) for line in remarkable.failed],
                 "unfinished_traces": [asdict(line) for line in remarkable.unfinished],
@@ -195,7 +214,7 @@ def run(options: argparse.Namespace) -> int:
         )
         return 0
     screen = Screen()
-    _show(recorded, summary, screen, priced=prices is not None)
+    _show(recorded, summary, screen, empty=not events, priced=prices is not None)
     _show_traces(f"Slowest of {summary.traces:,} traces", slowest, screen)
     if remarkable.failed:
         title = f"Failed: {summary.failed:,}"
@@ -214,8 +233,10 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _show(recorded: RecordedRun, summary: RunSummary, screen: Screen, *, priced: bool) -> None:
-    from asynctrack._reading._spooled import refused_events
+def _show(
+    recorded: RecordedRun, summary: RunSummary, screen: Screen, *, empty: bool, priced: bool
+) -> None:
+    from asynctrack._reading._dead_letters import refused_events
 
     from . import _words as words
 
@@ -226,7 +247,9 @@ def _show(recorded: RecordedRun, summary: RunSummary, screen: Screen, *, priced:
     dropped = sum(manifest.dropped.values())
     refused = refused_events(manifest.writers, recorded.dead_letters)
     state = "no manifest yet"
-    if summary.writers:
+    if empty and not summary.writers:
+        state = "empty: nothing is delivered yet, and nothing waits in this machine's spool"
+    elif summary.writers:
         several = "" if summary.writers == 1 else "s"
         state = f"{'closed' if summary.closed else 'open'}, {summary.writers} writer{several}"
     facts = {
@@ -243,7 +266,7 @@ def _show(recorded: RecordedRun, summary: RunSummary, screen: Screen, *, priced:
         "spooled": f"{summary.spooled:,} spans, not delivered yet: on this machine"
         if summary.spooled
         else "",
-        "refused": f"{refused:,} events, refused for good: asynctrack verify names them"
+        "refused": f"{refused:,} events, refused for good: --dead-letters shows them"
         if refused
         else "",
         "dropped": f"{dropped:,} events that were never accepted" if dropped else "",

@@ -108,7 +108,10 @@ def _hints(writer: WriterReport) -> list[str]:
             f" asynctrack spool replay {writer.writer_id}"
         )
     if writer.dead_letters or writer.refused:
-        hints.append("The .reason beside each file of dead letters says why S3 refused it.")
+        hints.append(
+            "Refused for good: asynctrack show RUN --dead-letters shows them and why, on the"
+            " machine that logged them."
+        )
     if writer.undelivered and writer.state == "open":
         hints.append(
             "It has not closed: they may still come, or wait in the spool of the machine it ran on."

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from asynctrack._reading._dead_letters import dead_letter_problems, dead_letters_of
 from asynctrack._reading._decode import Event
 from asynctrack._reading._listing import Listing, StoredArtifact, list_run
 from asynctrack._reading._manifests import Metric, Problem, Report, merge_metrics, merge_parameters
@@ -19,8 +20,6 @@ from asynctrack._reading._merge import AHEAD, Fetcher, merged_events
 from asynctrack._reading._open import Found
 from asynctrack._reading._ranges import Ranges, SeqSet, subtract, union
 from asynctrack._reading._spooled import (
-    dead_letter_problems,
-    dead_letters_of,
     waiting_artifacts,
     with_waiting,
     writers_of,

@@ -9,6 +9,7 @@ import pytest
 
 from tests.cli.conftest import Command
 from tests.cli.runs import HOSTILE, make_run, prices, trace_id
+from tests.read.making import RunFolder, event
 from tests.read.spooling import SpoolFolder, folder_of
 
 pytestmark = pytest.mark.may_block("no event loop in here")
@@ -102,15 +103,67 @@ def test_dead_letters_are_counted_and_named(command: Command, tmp_path: Path) ->
     where = ("--root", folder.root, "--spool-dir", tmp_path / "spool")
     shown = command("show", "jokes/one", *where)
     assert shown.code == 0
-    assert "refused  4 events, refused for good: asynctrack verify names them" in shown.out
+    assert "refused  4 events, refused for good: --dead-letters shows them" in shown.out
     assert f"{dead}: dead letters, not read: events 26 to 28" in shown.out.replace("\n", "")
     told = command("show", "jokes/one", *where, "--json").document
     assert told["dead_letters"] == [
         {"first_seq": 26, "last_seq": 28, "objects": [str(dead)]},
     ]
+    assert told["problem_list"][0]["object"] == str(dead) and shown.err == ""
     listed = command("ls", *where)
     assert "refused: dead letters" in listed.out
     (experiment,) = command("ls", *where, "--json").document["experiments"]
     assert experiment["refused"] == experiment["runs"][0]["refused"] == 4
     elsewhere = command("ls", "--root", folder.root, "--no-spool", "--json").document
     assert elsewhere["experiments"][0]["refused"] == 3, "as the manifest says"
+
+
+def test_dead_letters_are_shown_with_the_reason(command: Command, tmp_path: Path) -> None:
+    """--dead-letters shows the events that lie on this machine and why; what is elsewhere, too."""
+    folder = make_run(tmp_path / "runs")
+    where = ("jokes/one", "--root", folder.root, "--spool-dir", tmp_path / "spool")
+    none = command("show", *where, "--dead-letters")
+    assert none.code == 0 and "Nothing was refused" in none.out
+    assert command("show", *where, "--dead-letters", "--json").document["dead_letters"] == []
+    folder.manifest(refused_ranges=[[24, 28]], accepted=28)
+    spool = SpoolFolder(tmp_path / "spool", folder_of(folder.path))
+    dead = spool.dead_letters([event(26, inputs=HOSTILE), event(27)], "EntityTooLarge: \x1b[31mno")
+    spool.die()
+    shown = command("show", *where, "--dead-letters")
+    assert (shown.code, shown.err) == (0, "")
+    assert str(dead) in shown.out.replace("\n", "")
+    assert "refused for good: EntityTooLarge: \\x1b[31mno" in shown.out
+    assert "\x1b" not in shown.out and "2 events on this machine only" in shown.out
+    assert "5 events were refused for good, 3 of them are not here" in shown.out
+    told = command("show", *where, "--dead-letters", "--json").document
+    assert [one["event"]["seq"] for one in told["dead_letters"]] == [26, 27]
+    assert told["dead_letters"][0]["event"]["inputs"] == HOSTILE
+    assert {one["reason"] for one in told["dead_letters"]} == {"EntityTooLarge: \x1b[31mno"}
+    assert (told["refused"], told["problem_list"]) == (5, [])
+    dead.write_bytes(b"{}\n{}\n")
+    broken = command("show", *where, "--dead-letters")
+    assert f"could not be read: {dead}, line 1" in broken.out
+
+
+def test_a_run_without_events_is_shown(command: Command, tmp_path: Path) -> None:
+    """A tracker that has just begun has made a folder: that is a Run, and said to be empty."""
+    RunFolder(tmp_path).path.mkdir(parents=True)
+    shown = command("show", tmp_path)
+    assert (shown.code, shown.err) == (0, "")
+    assert "empty: nothing is delivered yet" in shown.out
+    assert command("show", tmp_path, "--json").document["events"] == 0
+    for name in ("ls", "diff"):
+        assert command(name, *[tmp_path] * (1 + (name == "diff"))).code == 0
+    verified = command("verify", tmp_path)
+    assert verified.code == 2 and "there is nothing to verify" in verified.err
+
+
+def test_warnings_of_the_logger_reach_a_terminal_as_text(command: Command, tmp_path: Path) -> None:
+    """What could not be read is named once, with nothing in it that a terminal would obey."""
+    folder = make_run(tmp_path)
+    (folder.path / "dt=2026-01-01" / "\x1b[31m.txt").write_text("?")
+    for arguments in (("ls", "--exact"), ("show",), ("show", "--json"), ("diff", tmp_path)):
+        printed = command(arguments[0], tmp_path, *arguments[1:])
+        assert printed.code == 0 and "\x1b" not in printed.out + printed.err, arguments
+        named = (printed.out + printed.err).count("not the key of an artifact")
+        assert named == (2 if arguments[0] == "diff" else 1), arguments

@@ -229,3 +229,23 @@ def test_a_folder_is_followed_as_it_grows(tmp_path: Path, tail: Callable[..., Ta
     assert seqs(follower) == list(range(4, 13))
     follower.end(signal.SIGINT)
     spool.die()
+
+
+def test_dead_letters_are_named(tmp_path: Path, tail: Callable[..., Tail]) -> None:
+    """What was refused for good is named once, also what is refused while one looks on."""
+    folder = make_run(tmp_path / "runs")
+    spool = SpoolFolder(tmp_path / "spool", folder_of(folder.path))
+    first = spool.dead_letters([event(26), event(27)], "EntityTooLarge: \x1b[31mno")
+    running = tail(folder.path, "--spool-dir", tmp_path / "spool", "-n", "1")
+    running.until(lambda _: any(str(first) in line for line in running.errors))
+    second = spool.dead_letters([event(28)], "no")
+    running.until(lambda _: any(str(second) in line for line in running.errors))
+    spool.segment([event(29, inputs="the end")])
+    running.until(lambda lines: any("the end" in line for line in lines))
+    code, errors = running.end(signal.SIGINT)
+    spool.die()
+    assert code == 130 and "\x1b" not in errors
+    for path in (first, second):
+        assert errors.count(str(path)) == 1
+    assert "events 26 to 27, refused for good (EntityTooLarge: \\x1b[31mno)" in errors
+    assert len(running.lines) == 2, "and none of them is shown as one of the Run's"

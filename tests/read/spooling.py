@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,13 @@ class SpoolFolder:
             segment.seal()
             segment.trim()
         return segment
+
+    def dead_letters(self, events: Sequence[Mapping[str, Any]], reason: str) -> Path:
+        """Leave events that were refused for good; returns their file."""
+        path = self.path / f"{events[0]['seq']:012d}-{events[-1]['seq']:012d}.dead"
+        path.write_bytes(b"".join(json.dumps(one).encode() + b"\n" for one in events))
+        path.with_suffix(".reason").write_text(reason)
+        return path
 
     def append(self, segment: Segment, one: Mapping[str, Any]) -> None:
         """Add an event to a segment."""

@@ -59,11 +59,22 @@ def test_nothing_there_is_an_error(tmp_path: Path) -> None:
         open_run(tmp_path)
     with pytest.raises(NotFoundError, match="there is no folder"):
         open_run(tmp_path / "absent")
+    with pytest.raises(NotFoundError, match=r"there is no Run at .*run=one/: nothing is stored"):
+        open_run(RunFolder(tmp_path).path)
     RunFolder(tmp_path).path.mkdir(parents=True)
-    with pytest.raises(NotFoundError, match=r"there is no Run at .*run=one/"):
-        open_run(tmp_path)
     with pytest.raises(NotFoundError, match=r"there is no Run at .*jokes/other"):
         open_run(("jokes", "other"), root=tmp_path)
+
+
+def test_a_run_without_events_is_one(tmp_path: Path) -> None:
+    """Its folder is made when its tracker begins: it is opened, and there is nothing in it."""
+    folder = RunFolder(tmp_path / "a\nb")
+    folder.path.mkdir(parents=True)
+    for place in (folder.root, folder.path):
+        run = open_run(place)
+        assert (run.experiment, run.name) == ("jokes", "one")
+        assert (list(run.events()), list(run.traces())) == ([], [])
+        assert (run.parameters, run.metrics, run.problems) == ({}, {}, ())
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,8 @@ def test_nothing_there_and_no_access_are_errors(s3: S3Server) -> None:
     """An empty prefix, a bucket that is not there, wrong credentials and a wrong profile say so."""
     with pytest.raises(NotFoundError, match="there is no Run at"):
         open_run(f"s3://{s3.bucket}/x", **access(s3))
+    with pytest.raises(NotFoundError, match=r"nothing is stored there.* tail --wait"):
+        open_run(f"s3://{s3.bucket}/asynctrack/v1/experiment=e/run=r/", **access(s3))
     with pytest.raises(NotFoundError, match="no address in S3"):
         open_run(f"s3://{s3.bucket}/a//b", **access(s3))
     with pytest.raises(BackendError, match="NoSuchBucket"):

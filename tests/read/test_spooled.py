@@ -104,6 +104,24 @@ def test_events_of_other_runs_stay_out(folder: RunFolder, spool: SpoolFolder) ->
     assert seen(open_run(folder.path)) == [("a", 1, False)]
 
 
+def test_it_is_found_by_other_paths_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through a link, from below, or tracked through a link: it is the same folder."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "other").mkdir()
+    for tracked in ("real", "link"):
+        folder = RunFolder(tmp_path / tracked)
+        spool = SpoolFolder(tmp_path / f"spool-{tracked}", folder_of(folder.path))
+        spool.segment(numbers(1, 2))
+        monkeypatch.chdir(tmp_path / "other")
+        for place in (tmp_path / "real", tmp_path / "link", "../real", "../link", "..", "../real/"):
+            run = open_run(place, spool_dir=spool.spool_dir)
+            assert seen(run) == [("a", 1, True), ("a", 2, True)], (tracked, place)
+        with pytest.raises(NotFoundError):
+            open_run(".", spool_dir=spool.spool_dir)
+        spool.die()
+
+
 def test_a_run_of_which_nothing_is_delivered_is_found(
     folder: RunFolder, spool: SpoolFolder
 ) -> None:
