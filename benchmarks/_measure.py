@@ -24,6 +24,8 @@ import numpy as np
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = Path(__file__).with_name("results")
+ASKED: Final = "--asked"
+"""What a script is started with whose work comes on its standard input."""
 RESAMPLES: Final = 2_000
 SEED: Final = 20_26
 
@@ -160,7 +162,7 @@ def fresh_process(module: str, spec: Mapping[str, Any], *, timeout: float = 1800
         RuntimeError: It failed; the message ends with what it wrote.
     """
     done = subprocess.run(
-        [sys.executable, "-m", module],
+        [sys.executable, "-m", module, ASKED],
         input=json.dumps(spec).encode(),
         capture_output=True,
         cwd=ROOT,
@@ -173,6 +175,14 @@ def fresh_process(module: str, spec: Mapping[str, Any], *, timeout: float = 1800
             f"{module} failed with exit code {done.returncode}:\n{done.stderr.decode()[-4000:]}"
         )
     return json.loads(lines[-1])
+
+
+def asked() -> dict[str, Any] | None:
+    """Return what ``fresh_process`` wants of this process; None where a person started it."""
+    if sys.argv[1:] != [ASKED]:
+        return None
+    spec: dict[str, Any] = json.load(sys.stdin)
+    return spec
 
 
 def clean_environment() -> dict[str, str]:

@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import gc
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -175,13 +174,13 @@ def text(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Run from the command line, or as the measuring process."""
+    if (spec := _measure.asked()) is not None:
+        print(json.dumps(measure(spec)))
+        return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=30)
     arguments = parser.parse_args()
-    if not sys.stdin.isatty() and (spec := sys.stdin.read()):
-        print(json.dumps(measure(json.loads(spec))))
-        return
     print(text(run(processes=arguments.processes, rounds=arguments.rounds)))
 
 

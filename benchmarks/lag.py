@@ -142,7 +142,7 @@ def _beside(spec: dict[str, Any]) -> Iterator[None]:
         return
     other = {**spec, "beside": False, "tracked": True, "announce": True}
     with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.lag"],
+        [sys.executable, "-m", "benchmarks.lag", _measure.ASKED],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -226,13 +226,13 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
 
 def main() -> None:
     """Run from the command line, or as the measuring process."""
+    if (spec := _measure.asked()) is not None:
+        print(json.dumps(measure(spec)))
+        return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0)
     arguments = parser.parse_args()
-    if not sys.stdin.isatty() and (spec := sys.stdin.read()):
-        print(json.dumps(measure(json.loads(spec))))
-        return
     with all_servers() as servers:
         result = run(servers, samples=arguments.samples, seconds=arguments.seconds)
     print("\n".join(lines(result)))

@@ -16,7 +16,6 @@ import json
 import os
 import resource
 import secrets
-import sys
 import tempfile
 import threading
 import time
@@ -341,13 +340,12 @@ def cost_of_a_million(measured: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Run from the command line, or as the measuring process."""
+    if (spec := _measure.asked()) is not None:
+        print(json.dumps(one_core_rate() if spec.get("ceiling") else measure(spec)))
+        return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--largest", type=int, default=7, help="power of ten of the largest run")
     arguments = parser.parse_args()
-    if not sys.stdin.isatty() and (text := sys.stdin.read()):
-        spec = json.loads(text)
-        print(json.dumps(one_core_rate() if spec.get("ceiling") else measure(spec)))
-        return
     with all_servers() as servers:
         result = run(servers, powers=range(3, arguments.largest + 1))
     for row in result["sizes"]:

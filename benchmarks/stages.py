@@ -16,7 +16,6 @@ import gc
 import json
 import mmap
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -519,6 +518,9 @@ def run(*, processes: int = 3, repetitions: int = 40) -> dict[str, Any]:
 
 def main() -> None:
     """Run from the command line, or as the measuring process."""
+    if (spec := _measure.asked()) is not None:
+        print(json.dumps(measure(spec)))
+        return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--callgrind", action="store_true", help="count instructions instead")
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
@@ -528,8 +530,6 @@ def main() -> None:
     elif arguments.callgrind:
         for row in callgrind():
             print(f"{row['stage']:20}{row['ours']:>10,}{row['floor']:>10,}{row['ratio']:>8.2f}")
-    elif not sys.stdin.isatty() and (spec := sys.stdin.read()):
-        print(json.dumps(measure(json.loads(spec))))
     else:
         for row in run()["rows"]:
             print(

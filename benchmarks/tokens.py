@@ -12,7 +12,6 @@ import asyncio
 import gc
 import json
 import random
-import sys
 import time
 import uuid
 from typing import Any, Final
@@ -104,13 +103,13 @@ def text(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Run from the command line, or as the measuring process."""
+    if (spec := _measure.asked()) is not None:
+        print(json.dumps(measure(spec)))
+        return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=40)
     arguments = parser.parse_args()
-    if not sys.stdin.isatty() and (spec := sys.stdin.read()):
-        print(json.dumps(measure(json.loads(spec))))
-        return
     print(text(run(processes=arguments.processes, rounds=arguments.rounds)))
 
 
