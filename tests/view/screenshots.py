@@ -13,12 +13,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from selenium.webdriver import Chrome
-from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.support.s3 import REGION, rclone_s3
 from tests.view import demo
 from tests.view.browser import chromium, resize, save
+from tests.view.pages import Page
 from tests.view.serving import viewer
 
 FOLDER = Path(__file__).parent / "screenshots"
@@ -49,46 +48,39 @@ def main(folder: Path = FOLDER) -> None:
 
 
 def _pages(driver: Chrome, url: str, folder: Path, suffix: str) -> None:
-    def shown(selector: str, text: str = "") -> None:
-        WebDriverWait(driver, 30).until(
-            lambda _: any(
-                text in one.text for one in driver.find_elements(By.CSS_SELECTOR, selector)
-            )
-        )
+    page = Page(driver, url)
 
     def picture(name: str, height: int) -> None:
+        page.settled()
         resize(driver, WIDTH, height)
         driver.execute_async_script(
             "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))"
         )
         save(driver, folder / f"{name}{suffix}.png")
 
-    driver.get(url)
-    shown(".runs .badge", "closed")
-    WebDriverWait(driver, 30).until(
-        lambda _: not driver.find_elements(By.CSS_SELECTOR, ".progress")
-    )
-    shown(".runs td", "claude-sonnet-4")
+    page.shows(".runs .badge", "closed")
+    page.ready()
+    page.shows(".runs td", "claude-sonnet-4")
     picture("experiment", 560)
-    driver.find_element(By.LINK_TEXT, "v4-tools").click()
-    shown(".traces td", "answer_question")
+    page.follow("v4-tools")
+    page.shows(".traces td", "answer_question")
     picture("run", 800)
-    search = driver.find_element(By.CSS_SELECTOR, "input[type=search]")
-    search.send_keys("webhooks")
-    shown(".card h2", "matching")
-    driver.find_elements(By.CSS_SELECTOR, ".traces td.name a")[1].click()
-    shown(".side .message")
-    for row in driver.find_elements(By.CSS_SELECTOR, ".wf-row.kind-chat_model")[-1:]:
-        row.click()
-    shown(".stream figcaption", "tokens streamed")
+    page.press("/", "webhooks")
+    page.shows(".card h2", "matching")
+    page.settled()
+    page.click(".traces td.name a", number=1)
+    page.shows(".side .message")
+    page.click(".wf-row.kind-chat_model", number=len(page.all(".wf-row.kind-chat_model")) - 1)
+    page.shows(".stream figcaption", "tokens streamed")
     picture("trace", 1080)
-    driver.get(url.partition("?")[0] + "#/")
-    shown(".runs td", "claude-sonnet-4")
+    page.go("")
+    page.shows(".runs td", "claude-sonnet-4")
     for name in ("v1-baseline", "v2-short-prompt"):
-        driver.find_element(By.CSS_SELECTOR, f'input[aria-label="compare {name}"]').click()
-    driver.find_element(By.LINK_TEXT, "compare the two").click()
-    shown(".pairs-table td")
-    picture("compare", 1100)
+        page.click(f'input[aria-label="compare {name}"]')
+    page.follow("compare the two")
+    page.shows(".pairs-table td")
+    resize(driver, WIDTH, 1100)
+    save(driver, folder / f"compare{suffix}.png")
 
 
 if __name__ == "__main__":
