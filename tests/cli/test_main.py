@@ -21,6 +21,8 @@ from asynctrack.cli._common import Missing, plain, source_of
 from asynctrack.cli._progress import progress
 from tests.cli.conftest import Command
 from tests.cli.runs import HOSTILE, make_run, trace_id
+from tests.e2e.waiting import until_in_thread
+from tests.support.processes import is_asleep
 from tests.test_imports import HEAVY, modules_after, packages
 
 pytestmark = pytest.mark.may_block("no event loop in here")
@@ -131,6 +133,7 @@ def test_ctrl_c_does_not_wait_for_a_server_that_hangs(tmp_path: Path) -> None:
         connection, _ = server.accept()
         connection.settimeout(240)
         connection.recv(100)
+        until_in_thread(lambda: is_asleep(process.pid))
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=240)
         connection.close()

@@ -20,7 +20,9 @@ from asynctrack._spool import WriterFolder
 from asynctrack._spool_layout import default_spool_dir, is_alive, writer_folder, writers
 from asynctrack.cli import main
 from asynctrack.cli._spool import address
+from tests.e2e.waiting import until_in_thread
 from tests.support.auditor import assert_exactly_once, audit_folder, audit_s3
+from tests.support.processes import is_asleep
 from tests.support.s3 import REGION, S3Server
 from tests.test_replay import Dead, event
 from tests.test_segment import WRITER
@@ -375,6 +377,7 @@ def test_ctrl_c_keeps_what_is_left(spool: Path, tmp_path: Path) -> None:
     )
     try:
         assert silent.stdout.readline() == "here\n", "the request hangs"
+        until_in_thread(lambda: is_asleep(process.pid))
         process.send_signal(signal.SIGINT)
         silent.kill()  # the thread of the request ends with its answer only
         _, err = process.communicate(timeout=240)

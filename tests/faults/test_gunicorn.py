@@ -23,6 +23,7 @@ from asynctrack import tracker, verify
 from tests.e2e.waiting import until_in_thread
 from tests.faults.ground import outputs
 from tests.support.auditor import audit_folder, events_in_folder
+from tests.support.processes import state_of
 from tests.support.scale import at_scale
 
 pytest.importorskip("gunicorn", reason="gunicorn runs on POSIX only")
@@ -98,14 +99,6 @@ def stop(server: Server, how: signal.Signals = signal.SIGTERM) -> None:
     """End it as an operator does, and wait."""
     server.process.send_signal(how)
     server.process.wait(240)
-
-
-def state_of(pid: int) -> str:
-    """Return the letter for what a process does now (Linux), empty when there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return ""
 
 
 def settle(folder: Path) -> None:
