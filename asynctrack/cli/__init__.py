@@ -76,7 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.print_help()
             code = 0
         else:
-            with notes(problems=not options.lists_problems):
+            # Commands with a parser of their own making (demo, spool) say nothing of it.
+            with notes(problems=not getattr(options, "lists_problems", False)):
                 code = int(options.run(options))
         sys.stdout.flush()  # a reader that went away is noticed here, not while Python ends
     except KeyboardInterrupt:
