@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from sys import _getframe
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, TypeVar
 from uuid import UUID
 
 from langchain_core.callbacks.base import AsyncCallbackHandler, BaseCallbackHandler
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from asynctrack._flush import Flush
     from asynctrack._sink import Sink
     from asynctrack._statistics import Statistics
+
+_H = TypeVar("_H", bound="_Handler")
 
 
 def _await_in(sink: Sink, name: str) -> Callable[..., Any]:
@@ -128,6 +130,26 @@ class _Handler:
             # What a subclass defines itself stays in the first place.
             if getattr(getattr(type(self), name), "__qualname__", None) == f"Handler.{name}":
                 self.__dict__[name] = callback
+
+    def __copy__(self: _H) -> _H:
+        """Return the handler itself, as LangChain's own tracers do: a copied model or config goes
+        on to be tracked."""
+        return self
+
+    def __deepcopy__(self: _H, memo: object) -> _H:
+        """Return the handler itself."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled.
+
+        Raises:
+            TypeError: Always; it says what to do instead.
+        """
+        raise TypeError(
+            "a handler of asynctrack cannot be pickled: it belongs to the tracker of its process."
+            " Call tracker(...) in the other process, and hand over what that takes"
+        )
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Log hyperparameters: into the Run's parameters and as an event. Never blocks.

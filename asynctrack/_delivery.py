@@ -141,7 +141,9 @@ class Delivery:
         return []
 
     def _tell_refused(self, part: Batch, error: PermanentError) -> None:
-        where = "They are lost." if self._keeper is None else f"They are in {self._keeper.path}."
+        where = "They are lost."
+        if self._keeper is not None:
+            where = f"They are in {self._keeper.path}; asynctrack show --dead-letters reads them."
         self._notices.warn(
             f"refused:{error.code}",
             f"asynctrack could not upload {_events(part)} events (seq {part.first_seq} to"

@@ -226,7 +226,12 @@ class Keeper:
                 errno.ENOSPC, f"less than {KEEP_FREE} bytes would be left free on the disk"
             )
         if used_bytes(self.spool_dir) + capacity > self._max_spool_bytes:
-            raise OSError(errno.EDQUOT, f"the spool holds max_spool_bytes={self._max_spool_bytes}")
+            raise OSError(
+                errno.EDQUOT,
+                f"the spool holds max_spool_bytes={self._max_spool_bytes}; each open tracker takes"
+                f" two segments of {capacity} bytes of it: with many at a time make"
+                " max_batch_bytes smaller",
+            )
         segment = self._folder.new_segment(capacity, max_events)
         if self._power:
             try:

@@ -86,6 +86,7 @@ class Recorder:
         self._lock = asyncio.Lock()
         self._polling = False
         self._closed = False
+        self._finished = False
         self._window_taken = monotonic()
         self._metrics = MetricLog()
         self._points = PointQueue(backend.put_metrics, notices)
@@ -139,7 +140,9 @@ class Recorder:
 
     def end(self) -> None:
         """Write nothing more: count what is left."""
-        self._collect(everything=True, last=True)
+        # What is seen after the last write belongs to events that came too late: they are told of.
+        if not self._finished:
+            self._collect(everything=True, last=True)
         self._points.give_up()
         for part in self._parts:
             if part.task is not None:
@@ -161,6 +164,7 @@ class Recorder:
                 return NOT_OPEN
             wait = await self._write(everything, closed)
             self._polling = wait is not None
+            self._finished = self._finished or (closed and wait is None)
             return wait
 
     async def _write(self, everything: bool, closed: bool) -> float | None:

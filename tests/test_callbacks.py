@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
+import pickle
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -22,6 +24,7 @@ from hypothesis import strategies as st
 from langchain_core.agents import AgentAction, AgentFinish
 from langchain_core.callbacks.base import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.documents import Document
+from langchain_core.language_models import FakeListLLM
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation, LLMResult
 
@@ -657,3 +660,20 @@ def test_parameters_that_are_no_mapping_are_the_callers_mistake(
     assert len(events_in_folder(tmp_path)) == 1
     assert "takes a mapping of names to values, not NoneType" in caplog.text
     assert "report" not in caplog.text
+
+
+def test_a_copied_handler_is_the_handler(tmp_path: Path) -> None:
+    """As with LangChain's own tracers: a copied model or config goes on to be tracked."""
+    with tracker(tmp_path) as handler:
+        assert copy.copy(handler) is handler
+        assert copy.deepcopy({"callbacks": [handler]})["callbacks"][0] is handler
+        FakeListLLM(responses=["a"], callbacks=[handler]).model_copy(deep=True).invoke("b")
+        with pytest.raises(TypeError, match=r"Call tracker\(\.\.\.\) in the other process"):
+            pickle.dumps(handler)
+    assert [one["event"] for one in events_in_folder(tmp_path)] == ["llm_start", "llm_end"]
+
+
+async def test_a_copied_asynchronous_handler_is_the_handler(tmp_path: Path) -> None:
+    """The same."""
+    async with tracker(tmp_path) as handler:
+        assert copy.copy(handler) is handler and copy.deepcopy(handler) is handler

@@ -1237,3 +1237,30 @@ def test_a_relative_folder_is_the_one_of_the_call(
         pass  # delivers what the child has left
     assert sorted(outputs(tmp_path / "runs")) == [0, 1]
     assert list((tmp_path / "sub").iterdir()) == []
+
+
+async def test_a_chain_that_nobody_awaited_is_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its events come too late; that its parameters are in no Run is no other trouble."""
+    begin = asyncio.Event()
+
+    async def late(handler: AsyncHandler) -> None:
+        await begin.wait()
+        await joke_chain().ainvoke({"topic": "fish"}, config={"callbacks": [handler]})
+
+    made = tracker(tmp_path)
+    async with made as handler:
+        task = asyncio.create_task(late(handler))
+        loop, recorder = asyncio.get_running_loop(), made._pipeline.recorder
+        end_recorder = recorder.end
+
+        def end() -> None:  # in the worker's thread, after the last write
+            loop.call_soon_threadsafe(begin.set)
+            until_in_thread(task.done)
+            end_recorder()
+
+        recorder.end = end  # type: ignore[method-assign]
+    await task
+    (told,) = [one.getMessage() for one in caplog.records]
+    assert "after the tracker was closed" in told

@@ -392,7 +392,9 @@ def open_run(
         root: With names: the ``s3://`` address or the folder to look below; None asks SageMaker.
         writer: Read the events of this writer only.
         damaged: What happens when an object is not what its manifest lists: ``"raise"``, or
-            ``"set_aside"``, which reads on without it and names it in ``run.problems``.
+            ``"set_aside"``, which reads on without it and names it in ``run.problems``. One that
+            is gone is never raised, as old ones may have been deleted on purpose: it is a warning,
+            and in ``run.problems``.
         concurrency: How many objects are fetched at a time, 1 to 64.
         spool_dir: The spool of this machine, whose events of this Run are read too and marked
             (``Event.spooled``): True for the one that trackers use by default

@@ -108,6 +108,17 @@ class Screen:
                 parts.append(room + cell if number else cell + room)
             self._write("  ".join(parts).rstrip())
 
+    def fits(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+        """Tell whether a table fits as it is: no cell broken; headings may be, between words."""
+        if not self._rich:
+            return True
+        names = [max(column.split(" "), key=len) for column in columns]
+        widths = [
+            max(_width(printable(row[n], lines=False)) for row in (names, *rows))
+            for n in range(len(columns))
+        ]
+        return sum(widths) + 2 * len(widths) + 1 <= self._console().width
+
     def _rich_table(self, cells: list[list[str]], numbers: list[bool], kept: list[bool]) -> None:
         from rich import box
         from rich.table import Table

@@ -322,23 +322,25 @@ def _show_traces(title: str, lines: list[TraceLine], screen: Screen) -> None:
         return
     screen.heading(title)
     columns = ["trace", "name", "took", "spans", "tokens in", "tokens out", "began"]
-    screen.table(
-        columns,
+    rows = [
         [
-            [
-                line.trace_id,
-                line.name,
-                words.seconds(line.duration) or "–",
-                words.count(line.spans),
-                words.count(line.input_tokens),
-                words.count(line.output_tokens),
-                words.minute(line.start_unix_nano),
-            ]
-            for line in lines
-        ],
-        right={"took", "spans", "tokens in", "tokens out"},
-        whole={"trace", "began"},
-    )
+            line.trace_id,
+            line.name,
+            words.seconds(line.duration) or "–",
+            words.count(line.spans),
+            words.count(line.input_tokens),
+            words.count(line.output_tokens),
+            words.minute(line.start_unix_nano),
+        ]
+        for line in lines
+    ]
+    if screen.fits(columns, rows):
+        right = {"took", "spans", "tokens in", "tokens out"}
+        screen.table(columns, rows, right=right, whole={"trace", "began"})
+        return
+    for trace_id, name, took, spans, tokens_in, tokens_out, began in rows:
+        screen.parts((trace_id, ""), (f"  {name}", "bold"))
+        screen.line(f"  {took}  {spans} spans  {tokens_in} → {tokens_out} tokens  {began}")
 
 
 def _show_failed(title: str, lines: list[TraceLine], screen: Screen) -> None:

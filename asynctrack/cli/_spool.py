@@ -208,6 +208,8 @@ def _ls(options: argparse.Namespace) -> int:
             "The next tracker that uses this spool delivers what the dead ones left, or:"
             " asynctrack spool replay",
         )
+    if any(one.dead_letters for one in found):
+        say(screen, "Dead letters, refused for good, and why: asynctrack show RUN --dead-letters")
     return 0
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -305,3 +306,52 @@ def test_what_an_option_may_be_is_told(
         main(arguments)
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ("show", "trace", "diff", "tail"))
+def test_a_terminal_that_is_not_utf8(name: str, tmp_path: Path) -> None:
+    """What it has no character for is a question mark, and never an error."""
+    import pty
+
+    make_run(tmp_path, "one", [{"answer": "日本 – ü"}])
+    more = {
+        "show": [], "trace": [trace_id(1)], "diff": [str(tmp_path)], "tail": ["--until-closed"],
+    }[name]  # fmt: skip
+    terminal, tty = pty.openpty()
+    process = subprocess.Popen(
+        [*CLI, name, str(tmp_path), *more], stdout=tty, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "TERM": "xterm", "COLUMNS": "80"},
+    )  # fmt: skip
+    os.close(tty)
+    shown = read_terminal(terminal)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, b"")
+    assert shown.isascii() and (b"?" in shown or name == "diff")
+
+
+def test_traces_on_a_narrow_terminal_are_lines(tmp_path: Path) -> None:
+    """Where the table does not fit, no name is broken into columns of two letters."""
+    import pty
+
+    make_run(tmp_path, "one", [{}])
+    shown = {}
+    for columns in ("80", "140"):
+        terminal, tty = pty.openpty()
+        process = subprocess.Popen(
+            [*CLI, "show", str(tmp_path)], stdout=tty, stderr=subprocess.DEVNULL,
+            env={**os.environ, "TERM": "xterm", "NO_COLOR": "1", "COLUMNS": columns},
+        )  # fmt: skip
+        os.close(tty)
+        text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", read_terminal(terminal).decode())
+        shown[columns] = text.replace("\r", "")
+        assert process.wait(timeout=30) == 0
+    assert re.search(rf"^{trace_id(1)}  joke\n  .* 2 spans  10 → 20 tokens", shown["80"], re.M)
+    assert re.search(rf"{trace_id(1)}  joke .* 2 ", shown["140"])
+
+
+def test_output_that_is_closed(tmp_path: Path) -> None:
+    """A shell's ``>&-`` leaves no stream at all: there is nothing to write, and nothing fails."""
+    make_run(tmp_path, "one")
+    command = f"{shlex.join([*CLI, 'show', str(tmp_path)])} >&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")

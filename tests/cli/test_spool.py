@@ -114,6 +114,16 @@ def test_a_folder_that_is_no_spool_is_a_wrong_call(
     assert run(capsys, "ls")[0] == 2
 
 
+def test_ls_says_how_to_read_dead_letters(
+    dead: Dead, spool: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are counted, and named is the command that shows them; nothing is said without any."""
+    assert "--dead-letters" not in run(capsys, "ls", "--spool-dir", spool)[1]
+    (dead.path / f"{1:012d}-{2:012d}.dead").write_bytes(b"{}\n")
+    _, out, _ = run(capsys, "ls", "--spool-dir", spool)
+    assert "1 files of dead letters" in out and "asynctrack show RUN --dead-letters" in out
+
+
 def test_the_environment_names_the_spool(
     dead: Dead, spool: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import asynctrack._backends._aws as aws_module
-from asynctrack import BackendError, tracker, verify
+from asynctrack import BackendError, open_run, tracker, verify
 from asynctrack._backends._clock import ServerClock
 from tests.e2e.waiting import until_in_thread
 from tests.faults.ground import (
@@ -448,6 +448,14 @@ def test_what_is_too_large_is_halved(
     assert "EntityTooLarge" in letter.with_suffix(".reason").read_text()
     assert stat.S_IMODE(letter.stat().st_mode) == 0o600
     assert str(letter.parent) in told[0]
+    run = open_run(
+        f"s3://{ground.s3.bucket}/{ground.place.prefix}",
+        endpoint_url=ground.proxy.endpoint_url,
+        session=ground.s3.boto_session(),
+    )
+    (one,) = run.dead_letter_events()
+    assert one.event.outputs == "y" * 90_000 and "EntityTooLarge" in one.reason
+    assert 21 not in [event.seq for event in run.events()]
 
 
 # -- options passed on ----------------------------------------------------------------------------
