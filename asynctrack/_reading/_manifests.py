@@ -228,8 +228,21 @@ def merge_parameters(writers: Iterable[WriterManifest]) -> dict[str, Any]:
     """Return the parameters of all writers; for one name, the writer that began last counts."""
     merged: dict[str, Any] = {}
     for writer in writers:
-        merged.update(writer.parameters)
+        merged.update(as_in_the_run(writer.parameters))
     return merged
+
+
+def as_in_the_run(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters with numbers that JSON lacks as text, as the Run has them: NaN, infinity,
+    integers that are too long."""
+    return {
+        name: str(value["value"])
+        if isinstance(value, dict)
+        and value.keys() == {"$type", "value"}
+        and value["$type"] in ("float", "int")
+        else value
+        for name, value in parameters.items()
+    }
 
 
 def merge_metrics(writers: Iterable[WriterManifest]) -> dict[str, Metric]:

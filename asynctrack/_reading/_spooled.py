@@ -20,7 +20,7 @@ from asynctrack._backends._s3_read import S3Store
 from asynctrack._errors import OptionError
 from asynctrack._format import ArtifactName
 from asynctrack._reading._listing import Listing, StoredArtifact
-from asynctrack._reading._manifests import Problem
+from asynctrack._reading._manifests import Problem, as_in_the_run
 from asynctrack._reading._ranges import SeqRange, union
 from asynctrack._reading._segment_reader import SegmentReader
 from asynctrack._reading._sources import GoneError, Location, Store, StoredObject
@@ -176,7 +176,7 @@ def spooled_parameters(writer: SpoolWriter) -> dict[str, Any]:
         for event in events:
             data = event.get("data") if isinstance(event, dict) else None
             if isinstance(data, dict) and event.get("event") == "parameters":
-                found.update(data)
+                found.update(as_in_the_run(data))
     return found
 
 

@@ -302,3 +302,17 @@ def test_a_run_is_whole_at_any_moment_while_it_is_written(tmp_path: Path) -> Non
         (seen_writer, seq, False)
         for seen_writer, seq in zip(found[0][0] * accepted, range(1, accepted + 1), strict=True)
     ]
+
+
+def test_numbers_that_json_lacks_are_text_as_in_the_run(tmp_path: Path) -> None:
+    """NaN, infinity and long integers: the same from the spool and from the manifest."""
+    logged = {"nan": float("nan"), "inf": float("-inf"), "long": 10**40, "list": [float("nan")]}
+    expected = {"nan": "nan", "inf": "-inf", "long": str(10**40)}
+    with asynctrack.tracker(tmp_path / "runs", run_name="one", max_delay=600) as handler:
+        handler.log_parameters(logged)
+        waiting = open_run(tmp_path / "runs").parameters
+    run = open_run(tmp_path / "runs")
+    assert run.manifest.writers[0].parameters["nan"] != "nan", "there it is as it was captured"
+    for parameters in (waiting, run.parameters):
+        assert {name: parameters[name] for name in expected} == expected
+        assert isinstance(parameters["list"], list), "and what is inside of a value stays"
