@@ -220,6 +220,8 @@ def _below(place: Place, access: Access, spool_dir: Path | None) -> list[Locatio
 
 def _store(place: Place, access: Access) -> tuple[Store, str]:
     text = os.fspath(place)
+    if not text:  # an unset variable is likelier than the current folder
+        raise OptionError("source", text, f"{_ALLOWED}; '.' is the current folder")
     if text.startswith("s3://"):
         bucket, prefix = split_uri(text)
         return S3Store(access.client("s3"), bucket), prefix

@@ -141,6 +141,8 @@ def source_of(text: str, options: argparse.Namespace) -> tuple[Source, str | Non
     """
     if text.startswith("s3://"):
         return text, None
+    if not text:
+        raise Missing("an empty text is no Run's name: is a variable of the shell not set?")
     path = Path(text).expanduser()
     # With --root a name is meant, also where a folder happens to be called so.
     if options.root is None and path.exists():

@@ -86,9 +86,10 @@ def test_what_is_not_there_is_said(tmp_path: Path, command: Command) -> None:
     make_run(tmp_path, "two")
     several = command("show", tmp_path)
     assert several.code == 2 and several.err.count("run=") == 2 + several.err.count("run=<")
-    for name in (tmp_path / "nowhere", "a/b/c"):
-        printed = command("show", name)
-        assert printed.code == 2 and printed.out == ""
+    for name in (tmp_path / "nowhere", "a/b/c", ""):
+        for one in ("show", "verify", "ls"):
+            printed = command(one, name)
+            assert printed.code == 2 and printed.out == ""
     assert "there is no Run" in command("show", "jokes/three", "--root", tmp_path).err
 
 

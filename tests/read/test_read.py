@@ -59,6 +59,8 @@ def test_nothing_there_is_an_error(tmp_path: Path) -> None:
         open_run(tmp_path)
     with pytest.raises(NotFoundError, match="there is no folder"):
         open_run(tmp_path / "absent")
+    with pytest.raises(OptionError, match=r"source=''.* '\.' is the current folder"):
+        open_run("")
     with pytest.raises(NotFoundError, match=r"there is no Run at .*run=one/: nothing is stored"):
         open_run(RunFolder(tmp_path).path)
     RunFolder(tmp_path).path.mkdir(parents=True)
