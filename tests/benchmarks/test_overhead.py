@@ -19,7 +19,8 @@ def test_measurement_of_a_small_round_arrives_in_the_report(tmp_path: Path) -> N
     assert result["callbacks"] == 8
     assert ours["delivered"] == 1.0
     assert ours["requests"] >= 2
-    assert ours["process_us"]["value"] > 0
+    # What it adds is a difference, which two small rounds on a busy machine may have below zero.
+    assert ours["process_us"]["low"] <= ours["process_us"]["value"] <= ours["process_us"]["high"]
     _measure.save("overhead", {"results": [result]}, tmp_path)
     assert json.loads((tmp_path / "overhead.json").read_text())["environment"]["git"]
     written = report.write(tmp_path).read_text()
