@@ -209,8 +209,12 @@ def _git() -> str:
         )
         return done.stdout.strip()
 
-    changed = ask("status", "--porcelain", "--untracked-files=no", "--", "asynctrack")
-    return ask("rev-parse", "--short", "HEAD") + (" with changes" if changed else "")
+    try:
+        revision = ask("rev-parse", "--short", "HEAD")
+        changed = ask("status", "--porcelain", "--untracked-files=no", "--", "asynctrack")
+    except OSError:  # there is no git
+        revision, changed = "", ""
+    return (revision or "unknown") + (" with changes" if changed else "")
 
 
 def _cpu() -> str:

@@ -324,7 +324,7 @@ def test_a_terminal_that_is_not_utf8(name: str, tmp_path: Path) -> None:
     )  # fmt: skip
     os.close(tty)
     shown = read_terminal(terminal)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=240)
     assert (process.returncode, err) == (0, b"")
     assert shown.isascii() and (b"?" in shown or name == "diff")
 
@@ -344,7 +344,7 @@ def test_traces_on_a_narrow_terminal_are_lines(tmp_path: Path) -> None:
         os.close(tty)
         text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", read_terminal(terminal).decode())
         shown[columns] = text.replace("\r", "")
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=240) == 0
     assert re.search(rf"^{trace_id(1)}  joke\n  .* 2 spans  10 → 20 tokens", shown["80"], re.M)
     assert re.search(rf"{trace_id(1)}  joke .* 2 ", shown["140"])
 
