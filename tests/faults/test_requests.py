@@ -180,7 +180,9 @@ def test_answers_lost(ground: Ground) -> None:
     assert_exactly_once(ground.audit(), 3 * count)
     assert len(ground.audit().objects) == count
     lost = [one for one in ground.puts() if one.outcome == "lost"]
-    assert len(lost) == retries > count / 5
+    assert len(lost) > count / 5
+    # Nobody else sends again; an attempt of ours may fail by itself as well on a busy machine.
+    assert max(len(lost), len(ground.puts()) - count) <= retries
     sent: dict[str, set[str]] = {}
     for request in ground.puts():
         sent.setdefault(request.path, set()).add(request.body_sha256)
