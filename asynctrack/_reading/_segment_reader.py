@@ -4,6 +4,10 @@ A writer copies a line, then its entry; nothing is locked. So the index is read 
 and an entry whose line does not match it yet stands for an event that is not there yet, as long
 as no sound one follows: a killed writer leaves such an end as well.
 
+Nor is a read of the index one moment: an entry may be written behind the place that it has come to,
+and the next one before it. So it is read twice: how far it goes, then what is in it up to there,
+which was all written before the first read had ended.
+
 The files stay open: they may be renamed, cut to size and deleted meanwhile, and are read all the
 same.
 """
@@ -127,11 +131,10 @@ class SegmentReader:
     def _entries(self, after: int) -> list[tuple[int, int, int]]:
         at = HEADER_BYTES + after * ENTRY.size
         size = max(0, _size(self._index) - at) // ENTRY.size * ENTRY.size
-        index = _read(self._index, at, size)
         # Room that was never written is all zeros; most of an index is that.
-        used = len(index.rstrip(b"\0"))
-        used = -(-used // ENTRY.size) * ENTRY.size
-        return list(ENTRY.iter_unpack(index[: min(used, len(index))]))
+        used = len(_read(self._index, at, size).rstrip(b"\0"))
+        index = _read(self._index, at, -(-used // ENTRY.size) * ENTRY.size)
+        return list(ENTRY.iter_unpack(index[: len(index) // ENTRY.size * ENTRY.size]))
 
     def _whose(self, number: int, line: bytes) -> tuple[str, int]:
         """Return writer and first sequence number: of the header, or of a sound line."""

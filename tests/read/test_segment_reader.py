@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
+from io import FileIO
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from asynctrack._reading import _segment_reader
 from asynctrack._reading._segment_reader import Extent, SegmentReader
 from asynctrack._segment import Segment
 from asynctrack._segment_format import ENTRY, HEADER_BYTES, SegmentError
@@ -86,6 +88,33 @@ def test_an_entry_before_its_line_is_not_there_yet(tmp_path: Path) -> None:
 def made_at(folder: Path, seqs: range) -> Segment:
     folder.mkdir()
     return made(folder, seqs)
+
+
+@pytest.mark.parametrize("behind", [0, 1, 2])
+def test_what_is_written_behind_a_read_of_the_index_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behind: int
+) -> None:
+    """A read of the index has passed an entry's place when that and the next one are written."""
+    segment = made(tmp_path, range(1, 5))
+    read = _segment_reader._read
+    reads: list[int] = []
+
+    def passing(file: FileIO, at: int, size: int) -> bytes:
+        content = read(file, at, size)
+        reads.append(at)
+        if len(reads) > 1:
+            return content
+        missed = behind * ENTRY.size
+        return content[:missed] + bytes(ENTRY.size) + content[missed + ENTRY.size :]
+
+    monkeypatch.setattr(_segment_reader, "_read", passing)
+    with SegmentReader(segment.path) as reader:
+        assert list(reader.more()) == [(seq, line(seq)) for seq in range(1, 5)]
+    reads.clear()
+    with SegmentReader(segment.path) as reader:
+        extent = reader.extent()
+        assert extent is not None and (extent.first_seq, extent.last_seq) == (1, 4)
+    segment.unmap()
 
 
 def test_a_damaged_line_is_told_from_one_that_is_not_there(tmp_path: Path) -> None:
