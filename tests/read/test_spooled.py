@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import asynctrack
+from asynctrack import _buffer
 from asynctrack._errors import NotFoundError, OptionError, SeveralRunsError
 from asynctrack._reading._experiment import open_experiment
 from asynctrack._reading._manifests import Problem
@@ -269,9 +270,13 @@ def test_in_s3_the_endpoint_tells_one_bucket_from_another(
     assert seen(run) == [("a", 1, True), ("b", 1, False), ("a", 2, True), ("b", 2, True)]
 
 
-def test_a_run_is_whole_at_any_moment_while_it_is_written(tmp_path: Path) -> None:
+def test_a_run_is_whole_at_any_moment_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Looked at again and again while a tracker delivers: events 1 to n, each once, never less
     than before, wherever they are at that moment; and nothing is called missing."""
+    # What waits longer for its segment is uploaded from memory, where nobody else can see it.
+    monkeypatch.setattr(_buffer, "SEGMENT_WAIT", 60.0)
     ended = threading.Event()
 
     def write() -> None:
