@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -171,19 +171,25 @@ def _percentile(values: list[float], share: float) -> float:
 
 
 def run(
-    servers: Servers, *, samples: int = 5, seconds: float = 4.0, close: float = 3.0
+    servers: Servers,
+    *,
+    samples: int = 5,
+    seconds: float = 4.0,
+    close: float = 3.0,
+    situations: Sequence[Situation] = SITUATIONS,
 ) -> dict[str, Any]:
-    """Measure all situations, in turns.
+    """Measure situations, in turns.
 
     Args:
         servers: What is tracked into.
         samples: Fresh processes for each situation.
         seconds: How long each works.
         close: ``close_timeout``: how long closing takes where S3 does not answer.
+        situations: Which; what they are compared with has to be one of them.
     """
-    answers: dict[str, list[dict[str, Any]]] = {situation.name: [] for situation in SITUATIONS}
+    answers: dict[str, list[dict[str, Any]]] = {situation.name: [] for situation in situations}
     for _ in range(samples):
-        for situation in SITUATIONS:
+        for situation in situations:
             spec = {
                 "tracked": situation.tracked,
                 "warm": situation.warm,
@@ -196,7 +202,7 @@ def run(
             }
             answers[situation.name].append(_measure.fresh_process("benchmarks.lag", spec))
     rows = []
-    for situation in SITUATIONS:
+    for situation in situations:
         base = answers["no handler, warm" if situation.warm else "no handler, cold"]
         mine = answers[situation.name]
         row: dict[str, Any] = {"situation": situation.name, "samples": mine[0]["samples"]}

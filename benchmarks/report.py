@@ -253,11 +253,12 @@ def _scale_section(scale: dict[str, Any] | None) -> Iterable[str]:
         ],
     )  # fmt: skip
     together, million = scale["together"], scale["million"]
-    yield (
-        f"{together['processes']} processes into one Run at the same time:"
-        f" {together['delivered']:,} of {together['events']:,} delivered,"
-        f" {together['rate']:,.0f} a second together."
-    )
+    if together is not None:
+        yield (
+            f"{together['processes']} processes into one Run at the same time:"
+            f" {together['delivered']:,} of {together['events']:,} delivered,"
+            f" {together['rate']:,.0f} a second together."
+        )
     yield (
         f"A million events: {million['requests_total']:g} requests"
         f" ({', '.join(f'{count:g} {name}' for name, count in million['requests'].items())}),"

@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -253,14 +253,19 @@ def one_core_rate() -> dict[str, float]:
 
 
 def run(
-    servers: Servers, *, powers: Sequence[int] = (3, 4, 5, 6, 7), processes: int = 2
+    servers: Servers,
+    *,
+    powers: Sequence[int] = (3, 4, 5, 6, 7),
+    processes: int = 2,
+    overflows: Sequence[str] = ("drop_newest", "default"),
 ) -> dict[str, Any]:
     """Measure all sizes, the memory bound, and several processes into one Run.
 
     Args:
         servers: Where to.
         powers: Of ten: how many events.
-        processes: How many into one Run.
+        processes: How many into one Run at the same time; 0 leaves that out.
+        overflows: With which memory is measured while S3 does not answer.
     """
 
     def track(
@@ -278,21 +283,14 @@ def run(
 
     sizes = [track(10**power, {}) for power in powers]
     flood = 10 ** min(powers[-1], 5) * 4
-    down = {
-        "overflow=drop_newest": track(
-            flood, {**_memory(), "overflow": "drop_newest", "close_timeout": 1.0}, "hang"
-        ),
-        "default": track(flood, {"close_timeout": 1.0}, "hang"),
-    }
-    ceiling = _measure.fresh_process("benchmarks.scale", {"ceiling": True})
-    events = 10 ** min(powers[-1], 5)
-    experiment = f"together-{secrets.token_hex(4)}"
-    track(10, {}, experiment=experiment)  # makes the Run that all of them then track into
-    started = time.perf_counter()
-    with concurrent.futures.ThreadPoolExecutor(processes) as pool:
-        together = list(
-            pool.map(lambda _: track(events, {}, experiment=experiment), range(processes))
+    down = {}
+    for overflow in overflows:
+        spooled = overflow == "default"
+        options = {} if spooled else {**_memory(), "overflow": overflow}
+        down[overflow if spooled else f"overflow={overflow}"] = track(
+            flood, {**options, "close_timeout": 1.0}, "hang"
         )
+    ceiling = _measure.fresh_process("benchmarks.scale", {"ceiling": True})
     largest_run = sizes[-1]
     return {
         "sizes": sizes,
@@ -300,16 +298,26 @@ def run(
         "one_core": ceiling,
         "rate_over_bare": largest_run["rate"] / ceiling["bare"],
         "rate_over_own": largest_run["rate"] / ceiling["own"],
-        "together": {
-            "processes": processes,
-            "events": events * processes,
-            "delivered": sum(one["delivered"] for one in together),
-            "seconds_with_start": time.perf_counter() - started,
-            "rate": sum(one["rate"] for one in together),
-        },
+        "together": _together(track, 10 ** min(powers[-1], 5), processes) if processes else None,
         "million": cost_of_a_million(largest_run),
         "prices": PRICES,
         "buffer_bytes": 64 * 1024 * 1024,
+    }
+
+
+def _together(track: Callable[..., dict[str, Any]], events: int, processes: int) -> dict[str, Any]:
+    """Let several processes track into one Run at the same time."""
+    experiment = f"together-{secrets.token_hex(4)}"
+    track(10, {}, experiment=experiment)  # makes the Run that all of them then track into
+    started = time.perf_counter()
+    with concurrent.futures.ThreadPoolExecutor(processes) as pool:
+        found = list(pool.map(lambda _: track(events, {}, experiment=experiment), range(processes)))
+    return {
+        "processes": processes,
+        "events": events * processes,
+        "delivered": sum(one["delivered"] for one in found),
+        "seconds_with_start": time.perf_counter() - started,
+        "rate": sum(one["rate"] for one in found),
     }
 
 
