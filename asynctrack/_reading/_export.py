@@ -163,7 +163,10 @@ class _Counter(io.RawIOBase):
         return self.bytes
 
     def flush(self) -> None:
-        self._out.flush()
+        # Python asks once more when it collects this, and by then the file may have been closed:
+        # from 3.13 on it would say so on standard error.
+        if not getattr(self._out, "closed", False):
+            self._out.flush()
 
 
 def _watched(events: Iterator[Event], progress: Progress) -> Iterator[Event]:

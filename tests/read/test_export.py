@@ -414,3 +414,12 @@ def test_options_are_checked(run: RecordedRun) -> None:
     ):
         with pytest.raises(OptionError, match=says):
             export_run(run, out=io.BytesIO(), **options)
+
+
+def test_what_counts_lets_go_of_a_file_that_is_closed(tmp_path: Path) -> None:
+    """After an error the file is closed first; what Python collects later says nothing of it."""
+    with (tmp_path / "x").open("wb") as file:
+        counter = _export._Counter(file)
+        counter.write(b"abc")
+    counter.close()
+    assert counter.bytes == 3
