@@ -7,12 +7,11 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from asynctrack._backends._run import looks_like_run, read_run
 from asynctrack._errors import OptionError, RunError
-from asynctrack._options import Options
+from asynctrack._options import Options, whole_path
 
 if TYPE_CHECKING:  # they import what no event loop may wait for
     from asynctrack._backends._aws import AwsBackend
@@ -68,11 +67,7 @@ def _local_backend(
             name,
             "a SageMaker Run, or the plain path of a folder ('.' for this one); for S3 pass a Run",
         )
-    # Now and for good: a forked child that has changed its directory tracks into the same folder.
-    try:
-        folder = Path(place).expanduser().absolute()
-    except RuntimeError as error:  # ~nobody
-        raise OptionError("run", name, f"the path of a folder ({error})") from None
+    folder = whole_path("run", place)
     # One in the environment is meant for Runs, as are names there for folders.
     if given.get("bucket") is not None:
         raise OptionError("bucket", options.bucket, "left out when tracking into a folder")

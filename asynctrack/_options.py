@@ -123,14 +123,8 @@ class Options:
         if self.spool_dir is not None and not isinstance(self.spool_dir, (str, os.PathLike)):
             raise OptionError("spool_dir", self.spool_dir, "the path of a folder")
         if self.spool_dir:
-            # Now and for good, as a forked child may change its directory.
-            try:
-                spool_dir = Path(self.spool_dir).expanduser().absolute()
-            except RuntimeError as error:  # ~nobody
-                raise OptionError(
-                    "spool_dir", self.spool_dir, f"the path of a folder ({error})"
-                ) from None
-            object.__setattr__(self, "spool_dir", os.fspath(spool_dir))
+            spool_dir = os.fspath(whole_path("spool_dir", self.spool_dir))
+            object.__setattr__(self, "spool_dir", spool_dir)
         _integer(self, "max_spool_bytes", 16 * MIB, 1024 * GIB)
         _choice(self, "compression", tuple(SUFFIXES))
         _choice(self, "tokens", ("stream", "each", "none"))
@@ -282,6 +276,19 @@ def _from_environment(name: str, text: str, default: object) -> object:
 def _choice(options: Options, name: str, allowed: tuple[str, ...]) -> None:
     if getattr(options, name) not in allowed:
         raise OptionError(name, getattr(options, name), " or ".join(map(repr, allowed)))
+
+
+def whole_path(option: str, given: str | os.PathLike[str]) -> Path:
+    """Return the whole path of a folder: a forked child that has changed its directory, or the
+    program itself, means the same one later on.
+
+    Raises:
+        OptionError: It is in the home of somebody who has none.
+    """
+    try:
+        return Path(given).expanduser().absolute()
+    except RuntimeError as error:  # ~nobody
+        raise OptionError(option, os.fspath(given), f"the path of a folder ({error})") from None
 
 
 def _integer(options: Options, name: str, low: int, high: int) -> None:

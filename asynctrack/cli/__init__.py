@@ -79,8 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.print_help()
             code = 0
         else:
-            # Commands with a parser of their own making (demo, spool) say nothing of it.
-            with notes(problems=not getattr(options, "lists_problems", False)):
+            with notes(problems=not options.lists_problems):
                 code = int(options.run(options))
         sys.stdout.flush()  # a reader that went away is noticed here, not while Python ends
     except KeyboardInterrupt:
@@ -104,6 +103,8 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"asynctrack {__version__}")
+    # For commands with a parser of their own making (demo, spool); `add_command` says it of others.
+    parser.set_defaults(lists_problems=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name in COMMANDS:
         importlib.import_module(f"{__name__}.{name}").add_parser(commands)

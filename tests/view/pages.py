@@ -93,36 +93,32 @@ class Page:
 
     def click(self, selector: str, text: str = "", number: int = 0) -> None:
         """Click the element of a selector with a text in it, as soon as it is there."""
-
-        def clicked() -> bool:
-            found = [one for one in self.all(selector) if text in one.text][number : number + 1]
-            for one in found:
-                one.click()
-            return bool(found)
-
-        self.wait(clicked, f"no {selector} with {text!r} to click")
+        self._click(
+            lambda: [one for one in self.all(selector) if text in one.text][number:],
+            f"no {selector} with {text!r} to click",
+        )
 
     def follow(self, text: str) -> None:
         """Click the link with exactly this text, as soon as it is there."""
-
-        def clicked() -> bool:
-            found = self.driver.find_elements(By.LINK_TEXT, text)[:1]
-            for one in found:
-                one.click()
-            return bool(found)
-
-        self.wait(clicked, f"no link {text!r} to click")
+        self._click(
+            lambda: self.driver.find_elements(By.LINK_TEXT, text), f"no link {text!r} to click"
+        )
 
     def choose(self, label: str, value: str) -> None:
         """Choose a value of the list with a label, as soon as it is there."""
+        self._click(
+            lambda: self.all(f'select[aria-label="{label}"] option[value="{value}"]'),
+            f"no {value!r} to choose under {label!r}",
+        )
 
-        def chosen() -> bool:
-            found = self.all(f'select[aria-label="{label}"] option[value="{value}"]')[:1]
-            for one in found:
-                one.click()
+    def _click(self, find: Callable[[], list[WebElement]], what: str) -> None:
+        def clicked() -> bool:
+            found = find()
+            if found:
+                found[0].click()
             return bool(found)
 
-        self.wait(chosen, f"no {value!r} to choose under {label!r}")
+        self.wait(clicked, what)
 
     def ready(self) -> None:
         """Wait until everything is read."""
