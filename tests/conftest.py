@@ -69,9 +69,13 @@ def blocking_calls(request: pytest.FixtureRequest) -> Iterator[BlockingCalls]:
 
 @pytest.fixture(autouse=True)
 def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test has a spool of its own: nobody replays what another test left behind."""
+    """Every test has a spool of its own: nobody replays what another test left behind, nor what
+    waits in the developer's home."""
     folder = tmp_path / "state"
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
     return folder
 
 
