@@ -95,6 +95,12 @@ class Keeper:
         self._power = power
         self._sleep = sleep
         self._folders: dict[Path, WriterFolder] = {}
+        self._used: dict[Path, None] = {}
+
+    @property
+    def where(self) -> str:
+        """The writer's folders that took segments, for a message."""
+        return " and ".join(map(str, self._used)) or str(self.path)
 
     async def supply(self) -> bool:
         """Make and hand over every segment that is wanted.
@@ -261,10 +267,11 @@ class Keeper:
                 segment = self._make_in(place, capacity, max_events)
             except OSError as error:
                 failed.append(f"{place.path} ({error.strerror or error})")
-                if isinstance(error, _SpoolFullError):
+                if isinstance(error, _SpoolFullError) or place.last:
                     break
                 continue
             self.path = segment.path.parent
+            self._used[self.path] = None
             if failed:
                 self._tell_of_move(f"{'; '.join(failed)}: events wait in {place.path}")
             return segment

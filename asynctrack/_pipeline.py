@@ -190,7 +190,7 @@ class Pipeline:
         return Leftovers(
             run=backend.run,
             statistics=self.statistics(),
-            spool=None if self.keeper is None else self.keeper.path,
+            spool=None if self.keeper is None else self.keeper.where,
             parameters=parameters,
             points=points,
             manifest=recorder.manifest.uri if backend.located else None,

@@ -55,6 +55,12 @@ class SpoolPlace:
     private: Path | None = None
     refused: str = ""
 
+    @property
+    def last(self) -> bool:
+        """Whether those after it are no better: they are other names for where others sit on this
+        one, and nobody does. Blocks."""
+        return self.private is not None and not (os.path.lexists(self.private) and self.why_not())
+
     def why_not(self, uid: int | None = None) -> str:
         """Return what speaks against using it as it is now; empty for nothing. Changes nothing.
 

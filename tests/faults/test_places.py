@@ -269,7 +269,8 @@ def test_no_place_at_all(land: Land) -> None:
     assert tracked.statistics[0]["delivered"] == 3
     (warning,) = tracked.warnings
     assert "/nonexistent/.local/state/asynctrack/spool (there is no folder /nonexistent)" in warning
-    assert f"/nonexistent/tmp/asynctrack-{UID}/spool (there is no folder" in warning
+    assert warning.count(f"/nonexistent/tmp/asynctrack-{UID}/spool (there is no folder") == 1
+    assert f"asynctrack-{UID}-1" not in warning
     assert "in memory only" in warning
     assert land.delivered() == [0, 1, 2]
 
@@ -390,6 +391,8 @@ def test_a_disk_that_fills_up_midway(land: Land, disk: Disk) -> None:
     assert first.statistics[0]["spooled"] == 100
     (warning,) = first.warnings
     assert str(state_of(disk.path)) in warning
+    (left,) = [line for line in first.errors.splitlines() if "could not deliver" in line]
+    assert f"{state_of(disk.path)}/v1/" in left and f" and {land.private()}/spool/v1/" in left
     assert land.waiting() == sorted([state_of(disk.path), land.private() / "spool"])
     land.mend()
     land.track(0, 0, home=disk.path, options=options)
