@@ -15,7 +15,7 @@ from asynctrack._reading._merge import AHEAD
 from asynctrack._reading._open import Found, Place, locate_experiment
 from asynctrack._reading._prices import GivenPrices, Prices, cost_of, read_prices
 from asynctrack._reading._read import Damaged, RecordedRun
-from asynctrack._reading._sources import bullets
+from asynctrack._reading._sources import bullets, spellings
 from asynctrack._reading._span import Trace
 from asynctrack._reading._spooled import GivenSpool, Spool, this_spool
 from asynctrack._reading._threads import in_thread
@@ -171,7 +171,9 @@ class RecordedExperiment:
         Raises:
             KeyError: There is none, or more than one; the text lists them.
         """
-        named = [run for run in self.runs if run.name == name]
+        named: list[RecordedRun] = []
+        for (one,) in spellings(name):
+            named = named or [run for run in self.runs if run.name == one]
         if len(named) != 1:
             there = bullets([run.uris[0] for run in named or self.runs])
             raise KeyError(f"{len(named)} runs are called {name!r}:{there}")
