@@ -11,8 +11,8 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -46,12 +46,15 @@ class Access:
         profile: Profile of the AWS configuration.
         region: AWS region.
         session: A ``boto3.Session`` to use instead of a new one.
+        s3_options: Further arguments of requests to S3, by AWS's names, as ``RequestPayer``: each
+            request takes those that it knows.
     """
 
     endpoint_url: str | None = None
     profile: str | None = None
     region: str | None = None
     session: Any = None
+    s3_options: Mapping[str, Any] = field(default_factory=dict)
 
     def client(self, service: str) -> Any:
         """Return a boto3 client. Blocks: reads files, and parses for a third of a second.
@@ -86,9 +89,16 @@ class Access:
             )
         except Exception as error:
             raise map_error(error) from error
+        if self.s3_options:
+            client.meta.events.register("provide-client-params.s3", self._add_options)
         # Last of all, as botocore's own handler asks for the checksum.
         client.meta.events.register_last("before-parameter-build", _expect_no_checksum_of_a_part)
         return client
+
+    def _add_options(self, params: dict[str, Any], model: Any, **_: Any) -> dict[str, Any]:
+        known = model.input_shape.members if model.input_shape is not None else {}
+        options = {name: value for name, value in self.s3_options.items() if name in known}
+        return {**options, **params}
 
 
 def _expect_no_checksum_of_a_part(params: dict[str, Any], **_: Any) -> None:
@@ -265,11 +275,12 @@ def ask_for_experiment(client: Any, experiment: str) -> list[str]:
         token = {"NextToken": page["NextToken"]}
 
 
-def read_state_of(run: Any) -> tuple[Any, RecordedRunState]:
+def read_state_of(run: Any, s3_options: Mapping[str, Any]) -> tuple[Any, RecordedRunState]:
     """Ask for a Run object's state, with its own session.
 
     Args:
         run: A ``Run`` of sagemaker 2.x or 3.x.
+        s3_options: As of ``Access``.
 
     Returns:
         A boto3 S3 client of the Run's session, and what SageMaker holds; its addresses are those
@@ -284,6 +295,7 @@ def read_state_of(run: Any) -> tuple[Any, RecordedRunState]:
         endpoint_url=target.s3_endpoint,
         region=target.region,
         session=target.session.boto_session,
+        s3_options=s3_options,
     )
     state = ask_for_run(target.session.sagemaker_client, target.trial_component)
     if not state.events:

@@ -99,7 +99,7 @@ def locate_runs(
         return _by_names(source, root, access, spool)
     if not looks_like_run(source):
         raise OptionError("source", source, _ALLOWED)
-    client, state = read_state_of(source)
+    client, state = read_state_of(source, access.s3_options)
     return [Found(_addresses(state.events, client), state.parameters)]
 
 

@@ -21,6 +21,7 @@ from asynctrack._backends._local import LocalBackend
 from asynctrack._backends._s3_read import Access, split_uri
 from asynctrack._errors import BackendError, TransientError
 from asynctrack._format import MEDIA_TYPE, run_prefix
+from asynctrack._reading._s3_options import resolve_s3_options
 from asynctrack._replay import SegmentOutcome, numbers, replay_folder
 from asynctrack._retry import RetryPolicy
 from asynctrack._spool import SpoolBusyError, WriterFolder
@@ -167,7 +168,8 @@ def _store_for(path: Path, options: argparse.Namespace, clients: dict[Any, Any])
         return _Patient(folder)
     key = (endpoint, options.profile, region)
     if key not in clients:
-        clients[key] = Access(endpoint, options.profile, region).client("s3")
+        access = Access(endpoint, options.profile, region, s3_options=resolve_s3_options())
+        clients[key] = access.client("s3")
     bucket, prefix = split_uri(place)
     return _Patient(_S3(clients[key], bucket, f"{prefix}/" if prefix else ""))
 
