@@ -1,6 +1,6 @@
 """The AWS backend: S3 for artifacts and manifests, SageMaker for parameters and metrics.
 
-The one owner of aioboto3. Its clients live in the worker's event loop and are made there: making
+The clients live in the worker's event loop and are made there: making
 one imports and parses for a second. botocore's retries are off; ``_retry`` is the only layer.
 """
 
@@ -17,6 +17,7 @@ import anyio
 
 from asynctrack._artifact import MetricPoint, NotTaken, ParameterValue, RunState, Written
 from asynctrack._backends._aws_errors import map_error
+from asynctrack._backends._library import client_session, prepare
 from asynctrack._backends._run import (
     RunTarget,
     local_parameter_names,
@@ -282,8 +283,7 @@ class AwsBackend:
 
     async def _make_clients(self, stack: AsyncExitStack) -> None:
         # In a thread: it takes seconds, in which the worker's loop has the spool to look after.
-        await offload(_import_libraries)
-        import aioboto3
+        await offload(prepare)
         from aiobotocore.config import AioConfig
         from aiobotocore.session import AioSession
 
@@ -294,9 +294,7 @@ class AwsBackend:
         botocore_session = AioSession()
         botocore_session.register_component("data_loader", self._loader())
         delegate_credentials(botocore_session, self._target.credentials)
-        session = aioboto3.Session(
-            botocore_session=botocore_session, region_name=self._target.region
-        )
+        session = client_session(botocore_session, self._target.region)
         shared: dict[str, Any] = {
             "connect_timeout": CONNECT_TIMEOUT,
             "read_timeout": READ_TIMEOUT,
@@ -329,11 +327,6 @@ class AwsBackend:
         self._clock = ServerClock()
         for client in (self._s3, self._sagemaker, self._metrics):
             self._clock.sign_for(client.meta.events)
-
-
-def _import_libraries() -> None:
-    import aioboto3  # noqa: F401  # for the time it takes
-    from aiobotocore.config import AioConfig  # noqa: F401
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from asynctrack._backends._aws_errors import map_error
+from asynctrack._backends._library import require_boto3
 from asynctrack._backends._run import read_run
 from asynctrack._errors import NotFoundError, PausingError, ReadError, TransientError
 from asynctrack._format import run_prefix
@@ -58,7 +59,9 @@ class Access:
 
         Raises:
             BackendError: The profile does not exist, or something else boto3 does not take.
+            MissingExtraError: boto3 is not installed.
         """
+        require_boto3()
         import boto3
         from botocore.config import Config
 
