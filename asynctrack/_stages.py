@@ -203,7 +203,10 @@ class Stages:
                 await self._wakeup.wait()
 
     async def _deliver(self, piece: MemoryPiece | SegmentPiece) -> None:
+        first = not self._delivery.artifacts
         await self._delivery.deliver(piece)
+        if first and self._delivery.artifacts and self._keeper is not None:
+            await self._keeper.describe()  # that its destination has been reached
         self.flushes.settled(piece.first_seq)
         self._look_at_flushes()
 

@@ -111,9 +111,9 @@ class S3Store:
         self._bucket = bucket
 
     @property
-    def endpoint_url(self) -> str:
-        """Where it is asked."""
-        return str(self._client.meta.endpoint_url)
+    def s3(self) -> str:
+        """What the bucket's name is unique in."""
+        return way_of(self._client).store
 
     def folders(self, prefix: str) -> list[str]:
         """Return the common prefixes right below a prefix."""

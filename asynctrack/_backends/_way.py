@@ -100,15 +100,29 @@ def store_of(endpoint_url: Any, region: Any) -> str:
         endpoint_url: The address that somebody chose, or None.
         region: AWS region, or None.
     """
-    if isinstance(endpoint_url, str) and endpoint_url and _chosen(endpoint_url):
-        return endpoint_url.rstrip("/").lower()
+    if isinstance(endpoint_url, str) and _chosen(endpoint_url):
+        return _host(endpoint_url)
     parts = str(region or "").split("-")
     return "aws" if len(parts) <= 3 and parts[0] != "cn" else f"aws-{'-'.join(parts[:-2])}"
 
 
+def _host(url: str) -> str:
+    """Return host and port, as one text for one place."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (80 if parts.scheme == "http" else 443)
+    except ValueError:
+        return url
+    host = parts.hostname or ""
+    return f"{'127.0.0.1' if host == 'localhost' else host}:{port}"
+
+
 def _chosen(address: str | None) -> str | None:
     """Return an address that is none of AWS's own."""
-    host = urlsplit(address or "").hostname or ""
+    try:
+        host = urlsplit(address or "").hostname or ""
+    except ValueError:
+        return address
     return None if host.endswith(_AWS) else address
 
 
