@@ -63,12 +63,12 @@ def way_of(client: Any) -> Way:
     """Read how a client of botocore's reaches its service. Asks no network, blocks for nothing.
 
     Args:
-        client: Any client of boto3's or botocore's.
+        client: Any client of boto3's or botocore's; of what else has an address, the address.
     """
-    config, rules = client.meta.config, _rules(client)
+    config, rules = getattr(client.meta, "config", None), _rules(client)
     options = {
         name: value
-        for name, usual in config.OPTION_DEFAULTS.items()
+        for name, usual in getattr(config, "OPTION_DEFAULTS", {}).items()
         if name not in _OURS and (value := getattr(config, name, usual)) not in (None, usual)
     }
     if options.get("signature_version") in _USUAL_SIGNATURES:
@@ -83,7 +83,7 @@ def way_of(client: Any) -> Way:
         if rules.get(rule):
             options[option] = True
     return Way(
-        region=client.meta.region_name,
+        region=getattr(client.meta, "region_name", None),
         endpoint_url=rules.get("SDK::Endpoint") if rules else _chosen(client.meta.endpoint_url),
         verify=_verified_by(client),
         options=options,
