@@ -94,6 +94,8 @@ def map_error(
     names = {kind.__name__ for kind in type(error).__mro__}
     name = type(error).__name__
     message = safe_str(error, 300)
+    if name == "ProxyConnectionError":  # botocore keeps to itself what the proxy said
+        message = f"{message} ({safe_str(_made_of(error), 150)})"
     if _is_about_a_certificate(error):
         return PausingError("CertificateError", message, advice=advice_for("CertificateError"))
     if recording and names & _REFUSED_TYPES:
@@ -165,15 +167,25 @@ def _is_json_of_aws(headers: Any) -> bool:
     return bool(headers.get("x-amzn-errortype")) or kind.startswith("application/x-amz-json")
 
 
-def _is_about_a_certificate(error: BaseException | None) -> bool:
+def _made_of(error: BaseException) -> Any:
+    """Return what an exception of botocore's was made of: another one, or a text, or None."""
+    given = getattr(error, "kwargs", None)
+    return given.get("error") if isinstance(given, dict) else None
+
+
+def _is_about_a_certificate(error: BaseException) -> bool:
+    look: list[Any] = [error]
     for _ in range(10):  # nobody raises deeper than that
-        if error is None:
+        if not look:
             break
-        names = {kind.__name__ for kind in type(error).__mro__}
-        text = safe_str(error).lower()
+        one = look.pop(0)
+        names = {kind.__name__ for kind in type(one).__mro__}
+        text = safe_str(one).lower()
         if "SSLCertVerificationError" in names or "certificate verify failed" in text:
             return True
         if "SSLError" in names and "certificate" in text:
             return True
-        error = error.__cause__ or error.__context__
+        if isinstance(one, BaseException):
+            below = (_made_of(one), one.__cause__ or one.__context__)
+            look += [other for other in below if other is not None]
     return False
