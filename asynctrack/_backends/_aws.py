@@ -6,7 +6,6 @@ one imports and parses for a second. botocore's retries are off; ``_retry`` is t
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timezone
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from asynctrack._artifact import MetricPoint, NotTaken, ParameterValue, RunState, Written
+from asynctrack._backends import _acknowledge
 from asynctrack._backends._aws_errors import map_error
 from asynctrack._backends._library import client_session, prepare
 from asynctrack._backends._run import (
@@ -149,23 +149,48 @@ class AwsBackend:
     async def put_at(
         self, bucket: str, key: str, content: bytes, crc32: int, media_type: str
     ) -> None:
-        """Store an object anywhere in S3."""
-        await self._call(
+        """Store an object anywhere in S3, by S3's own word."""
+        place: dict[str, Any] = {"Bucket": bucket, "Key": key}
+        checksum = _acknowledge.checksum_of(crc32)
+        put = await self._call(
             self._s3.put_object,
-            Bucket=bucket,
-            Key=key,
+            **place,
             Body=content,
             ContentType=media_type,
-            ChecksumCRC32=base64.b64encode(crc32.to_bytes(4, "big")).decode(),
+            ChecksumCRC32=checksum,
             **self._put_options,
+        )
+        if _acknowledge.is_acknowledged(put, checksum):
+            return
+        options = {
+            name: self._put_options[name]
+            for name in _acknowledge.HEAD_OPTIONS
+            if name in self._put_options
+        }
+        try:
+            head = await self._call(
+                self._s3.head_object, **place, ChecksumMode="ENABLED", **options
+            )
+        except BackendError as error:
+            raise _acknowledge.unacknowledged(
+                put, f"asked for the object itself: {error}"
+            ) from error
+        _acknowledge.require_stored(
+            put,
+            head,
+            size=len(content),
+            checksum=checksum,
+            md5=lambda: _acknowledge.md5_of(content),
         )
 
     async def state(self) -> RunState:
         """Return the Run's parameters and output artifacts."""
         answer = await self._call(
             self._sagemaker.describe_trial_component,
+            recording=True,
             TrialComponentName=self._target.trial_component,
         )
+        _acknowledge.require_field(answer, "TrialComponentArn")
         parameters = {
             key: value.get("NumberValue", value.get("StringValue", ""))
             for key, value in (answer.get("Parameters") or {}).items()
@@ -194,12 +219,14 @@ class AwsBackend:
             }
         if remove:
             request["ParametersToRemove"] = list(remove)
-        await self._call(self._sagemaker.update_trial_component, **request)
+        answer = await self._call(self._sagemaker.update_trial_component, recording=True, **request)
+        _acknowledge.require_field(answer, "TrialComponentArn")
 
     async def put_metrics(self, points: Sequence[MetricPoint]) -> NotTaken:
         """Send up to 10 points, AWS's limit for one request; return those it did not take."""
         answer = await self._call(
             self._metrics.batch_put_metrics,
+            recording=True,
             TrialComponentName=self._target.trial_component.lower(),
             MetricData=[
                 {
@@ -213,6 +240,7 @@ class AwsBackend:
                 for point in points
             ],
         )
+        _acknowledge.require_metrics_taken(answer)
         again, refused = [], []
         for failure in answer.get("Errors") or ():
             index = failure.get("MetricIndex")
@@ -241,7 +269,7 @@ class AwsBackend:
         """Bring what was written into the Run's local copy."""
         mirror_parameters(self._run, written)
 
-    async def _call(self, operation: Any, **request: Any) -> Any:
+    async def _call(self, operation: Any, *, recording: bool = False, **request: Any) -> Any:
         try:
             with anyio.fail_after(ATTEMPT_TIMEOUT):
                 signed_with = 0.0 if self._clock is None else self._clock.offset
@@ -260,7 +288,7 @@ class AwsBackend:
         except BackendError:
             raise
         except Exception as error:
-            mapped = map_error(error)
+            mapped = map_error(error, recording=recording)
             if self._credentials is not None:
                 self._credentials.refused(mapped.code)
             raise mapped from error

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from asynctrack._backends import _acknowledge
 from asynctrack._backends._aws_errors import map_error
 from asynctrack._backends._library import require_boto3
 from asynctrack._backends._run import read_run
+from asynctrack._backends._s3_put import put_object
 from asynctrack._backends._way import Way, way_of
 from asynctrack._errors import NotFoundError, PausingError, ReadError, TransientError
 from asynctrack._format import ACCESS_POINT, run_prefix
@@ -137,8 +139,7 @@ class S3Store:
         """
 
         def attempt() -> bytes:
-            body = self._client.get_object(Bucket=self._bucket, Key=key)["Body"]
-            with body:
+            with self._get(key) as body:
                 return bytes(body.read())
 
         return self._there(key, attempt)
@@ -147,10 +148,7 @@ class S3Store:
         """Return some of an object's bytes, with one ranged request; see ``read``."""
 
         def attempt() -> bytes:
-            body = self._client.get_object(
-                Bucket=self._bucket, Key=key, Range=f"bytes={start}-{end - 1}"
-            )["Body"]
-            with body:
+            with self._get(key, Range=f"bytes={start}-{end - 1}") as body:
                 content = bytes(body.read())
             if len(content) != end - start:
                 raise ReadError(f"{self.uri(key)} is shorter than {end} bytes")
@@ -161,14 +159,18 @@ class S3Store:
         return self._there(key, attempt)
 
     def write(self, key: str, content: Path | bytes) -> None:
-        """Store an object with one PutObject: bytes, or what is in a file."""
+        """Store an object with one PutObject: bytes, or what is in a file.
+
+        Raises:
+            BackendError: S3 said no, or did not say in several attempts that it is stored.
+        """
 
         def attempt() -> None:
             if isinstance(content, bytes):
-                self._client.put_object(Bucket=self._bucket, Key=key, Body=content)
+                put_object(self._client, self._bucket, key, content)
                 return
             with content.open("rb") as file:
-                self._client.put_object(Bucket=self._bucket, Key=key, Body=file)
+                put_object(self._client, self._bucket, key, file)
 
         _with_retries(attempt)
 
@@ -179,6 +181,15 @@ class S3Store:
     def uri(self, key: str) -> str:
         """Return an object's ``s3://`` address."""
         return f"s3://{self._bucket}/{key}"
+
+    def _get(self, key: str, **options: Any) -> Any:
+        answer = self._client.get_object(Bucket=self._bucket, Key=key, **options)
+        try:
+            _acknowledge.require_object(answer)
+        except TransientError:
+            answer["Body"].close()
+            raise
+        return answer["Body"]
 
     def _there(self, key: str, attempt: Callable[[], bytes]) -> bytes:
         try:
@@ -192,11 +203,16 @@ class S3Store:
         token: dict[str, str] = {}
         while True:
             arguments = {"Bucket": self._bucket, **request, **token}
-            page = _with_retries(lambda: self._client.list_objects_v2(**arguments))  # noqa: B023  # called at once
+            page = _with_retries(lambda: self._list(arguments))  # noqa: B023  # called at once
             yield page
             if not page.get("IsTruncated"):
                 return
             token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def _list(self, arguments: dict[str, str]) -> Any:
+        page = self._client.list_objects_v2(**arguments)
+        _acknowledge.require_listing(page)
+        return page
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +241,12 @@ def ask_for_run(client: Any, trial_component: str) -> RecordedRunState:
     """
     try:
         answer = _with_retries(
-            lambda: client.describe_trial_component(TrialComponentName=trial_component)
+            lambda: _asked(
+                client.describe_trial_component,
+                "TrialComponentArn",
+                TrialComponentName=trial_component,
+            ),
+            recording=True,
         )
     except PausingError as error:
         if error.code == "ResourceNotFound":
@@ -259,7 +280,10 @@ def ask_for_experiment(client: Any, experiment: str) -> list[str]:
     token: dict[str, str] = {}
     while True:
         arguments = {"ExperimentName": experiment, **token}
-        page = _with_retries(lambda: client.list_trial_components(**arguments))  # noqa: B023  # called at once
+        page = _with_retries(
+            lambda: _asked(client.list_trial_components, "TrialComponentSummaries", **arguments),  # noqa: B023  # called at once
+            recording=True,
+        )
         names += [item["TrialComponentName"] for item in page.get("TrialComponentSummaries", ())]
         if not page.get("NextToken"):
             return names
@@ -307,12 +331,19 @@ def split_uri(uri: str) -> tuple[str, str]:
     return bucket, prefix
 
 
-def _with_retries(attempt: Callable[[], _T]) -> _T:
+def _asked(operation: Callable[..., Any], field: str, **arguments: Any) -> Any:
+    """Return an answer of SageMaker's, which has this field."""
+    answer = operation(**arguments)
+    _acknowledge.require_field(answer, field)
+    return answer
+
+
+def _with_retries(attempt: Callable[[], _T], *, recording: bool = False) -> _T:
     for number in range(1, ATTEMPTS + 1):
         try:
             return attempt()
         except Exception as error:
-            mapped = map_error(error)
+            mapped = map_error(error, recording=recording)
             if not isinstance(mapped, TransientError) or number == ATTEMPTS:
                 raise mapped from error
             longest = min(MAX_BACKOFF, BACKOFF * 2 ** (number - 1))

@@ -26,6 +26,7 @@ from asynctrack._reading._segment_reader import SegmentReader
 from asynctrack._reading._sources import GoneError, Location, Store, StoredObject
 from asynctrack._segment_format import SegmentError
 from asynctrack._spool_layout import (
+    dead_letters_in,
     default_spool_dir,
     is_alive,
     read_description,
@@ -72,7 +73,7 @@ class SpoolWriter:
 
     def dead_letters(self) -> list[Path]:
         """Return the files of events that the backend refused for good. Blocks."""
-        return sorted(self.path.glob("*.dead"))
+        return dead_letters_in(self.path)
 
     def set_aside(self) -> list[Path]:
         """Return the damaged segments that a replay set aside. Blocks."""
