@@ -10,7 +10,6 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -33,7 +32,7 @@ from asynctrack._redact import Redactor
 from asynctrack._retry import RetryBudget, RetryPolicy
 from asynctrack._share import run_share
 from asynctrack._sink import Sink
-from asynctrack._spool_layout import default_spool_dir
+from asynctrack._spool_layout import SpoolPlace, spool_places
 from asynctrack._stages import Stages
 from asynctrack._statistics import Statistics
 from asynctrack._store import Store
@@ -124,7 +123,7 @@ class Pipeline:
         self.replayer: Replayer | None = None
         if self.keeper is not None:
             self.replayer = Replayer(
-                spool_dir=self.keeper.spool_dir,
+                places=self._spool_places,
                 writer_id=self.writer_id,
                 backend=backend,
                 make_uploader=make_replay_uploader,
@@ -191,7 +190,7 @@ class Pipeline:
         return Leftovers(
             run=backend.run,
             statistics=self.statistics(),
-            spool=None if self.keeper is None else self.keeper.path,
+            spool=None if self.keeper is None else self.keeper.where,
             parameters=parameters,
             points=points,
             manifest=recorder.manifest.uri if backend.located else None,
@@ -202,9 +201,8 @@ class Pipeline:
 
     def _make_keeper(self, notices: Notices) -> Keeper:
         options = self._options
-        folder = Path(options.spool_dir) if options.spool_dir else default_spool_dir()
         return Keeper(
-            spool_dir=folder.absolute(),
+            places=self._spool_places,
             writer_id=self.writer_id,
             info=self._spool_info,
             buffer=self.buffer,
@@ -212,6 +210,9 @@ class Pipeline:
             max_spool_bytes=options.max_spool_bytes,
             power=options.durability == "power",
         )
+
+    def _spool_places(self) -> tuple[SpoolPlace, ...]:
+        return spool_places(self._options.spool_dir)
 
     def _spool_info(self) -> Mapping[str, Any]:
         return {

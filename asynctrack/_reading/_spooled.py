@@ -26,10 +26,12 @@ from asynctrack._reading._segment_reader import SegmentReader
 from asynctrack._reading._sources import GoneError, Location, Store, StoredObject
 from asynctrack._segment_format import SegmentError
 from asynctrack._spool_layout import (
+    SpoolPlace,
     dead_letters_in,
-    default_spool_dir,
     is_alive,
     read_description,
+    spool_places,
+    usable_spools,
     waiting_segments,
     writers,
 )
@@ -41,6 +43,8 @@ _HEAD: Final = 300
 GivenSpool = Union[str, "os.PathLike[str]", bool, None]
 """Where the spool is, as users say it: a folder, True for the default one, False or None for none.
 """
+Spool = tuple[SpoolPlace, ...]
+"""Every place where events may wait on this machine; none of them means that nobody looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,44 +84,45 @@ class SpoolWriter:
         return sorted(self.path.glob("*.damaged"))
 
 
-def spool_folder(given: GivenSpool = True) -> Path | None:
-    """Return the spool that is meant; None for none.
+def this_spool(given: GivenSpool = True) -> Spool:
+    """Return the spool that is meant: where trackers would look, or the one folder that is named.
 
     Raises:
         OptionError: It is no folder's name.
     """
     if given is True:
-        given = os.environ.get(VARIABLE) or default_spool_dir()
+        return spool_places(os.environ.get(VARIABLE))
     if given is None or given is False:
-        return None
+        return ()
     if not isinstance(given, (str, os.PathLike)):
         raise OptionError("spool_dir", given, "a folder, True for this machine's own, or False")
-    return Path(given).expanduser().absolute()
+    return spool_places(Path(given))
 
 
-def spool_writers(spool_dir: Path | None) -> list[SpoolWriter]:
+def spool_writers(spool: Spool) -> list[SpoolWriter]:
     """Return all writers in the spool, oldest first. Blocks."""
-    return [] if spool_dir is None else [_writer(path) for path in writers(spool_dir)]
+    found = [path for folder in usable_spools(spool) for path in writers(folder)]
+    return [_writer(path) for path in sorted(found, key=lambda path: path.name)]
 
 
-def writers_of(spool_dir: Path | None, location: Location) -> list[SpoolWriter]:
+def writers_of(spool: Spool, location: Location) -> list[SpoolWriter]:
     """Return the writers in the spool that say that their events belong to a Run. Blocks.
 
     Whether it is one S3 is asked of ``is_same_s3``: buckets of two servers may have one name.
     """
     return [
         writer
-        for writer in spool_writers(spool_dir)
+        for writer in spool_writers(spool)
         if writer.uri and _same_place(writer.uri, location)
     ]
 
 
-def spooled_runs(spool_dir: Path | None, store: Store, prefix: str) -> list[str]:
+def spooled_runs(spool: Spool, store: Store, prefix: str) -> list[str]:
     """Return the keys of Runs below a prefix that have segments in the spool. Blocks."""
     prefix = prefix if prefix.endswith("/") or not prefix else f"{prefix}/"
     below = store.uri(prefix)
     found = {}
-    for writer in spool_writers(spool_dir):
+    for writer in spool_writers(spool):
         inside = _inside(writer.uri, below)
         if inside and is_same_s3(writer, store):
             found[prefix + inside] = bool(waiting_segments(writer.path))

@@ -43,7 +43,7 @@ def refused_by_theirs(run: Any) -> bool:
     """Whether the Run's own client refuses whoever answers."""
     uploader = run._artifact_uploader
     try:
-        uploader._s3_client.put_object(Bucket=uploader.artifact_bucket, Key="probe", Body=b"")
+        uploader._s3_client.list_objects_v2(Bucket=uploader.artifact_bucket)
     except SSLError:
         return True
     return False
