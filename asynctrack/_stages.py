@@ -52,7 +52,8 @@ class Stages:
         notices: Rate-limited warnings.
         policy: When a batch is cut.
         delivery: Delivers pieces.
-        close_patience: Seconds without any delivery after which closing ends, where all is on disk.
+        close_patience: Seconds after which closing ends where nothing moves and no event is in
+            memory only.
         keeper: The spool, or None where there is none.
         replayer: Delivers what others left in it, or None.
         monotonic: The clock, in seconds.
