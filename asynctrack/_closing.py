@@ -128,6 +128,18 @@ class Closing:
         self._buffer.close("close_timeout")
         self._recorder.end()
 
+    def without_worker(self) -> None:
+        """Close where there is no worker: as far as the disk takes it, there; else lost. Blocks."""
+        self.begun = True
+        if self._buffer.closed_reason is None:
+            self.abandon_open()
+        if self._keeper is not None:
+            self._keeper.supply_now()
+        self._buffer.close("closed")
+        if self._keeper is not None:
+            self._keeper.close()
+        self._recorder.end()
+
     async def _deliver_rest(self) -> None:
         await self._settle_all()
         while not self.abandon_open():
