@@ -12,6 +12,7 @@ import threading
 from typing import Protocol
 
 from asynctrack._importing import gate
+from asynctrack._notices import warn
 
 
 class _Closable(Protocol):
@@ -81,14 +82,11 @@ def _goes_on(thread: threading.Thread) -> bool:
 
 
 def _close_all() -> None:
-    failed: Exception | None = None
     for tracker in list(_open):
         try:
             tracker.close_at_exit()
-        except Exception as error:  # a ResourceWarning made an error: the others come first
-            failed = error
-    if failed is not None:
-        raise failed
+        except ResourceWarning as error:
+            warn("%s", error)  # made an error by -W: nothing is left here that it could stop
 
 
 def _after_fork() -> None:

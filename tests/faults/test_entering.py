@@ -177,3 +177,113 @@ def test_descriptors_that_are_to_be_had_again(use: str, tmp_path: Path) -> None:
     found = run(tmp_path, "descriptors", use, "prepared", "returns")
     assert (found["delivered"], found["pending"], found["dropped"]) == (found["accepted"], 0, {})
     assert audit_folder(tmp_path / "out").events == found["accepted"]
+
+
+ANOTHER_USER = """
+    import json, os, resource, sys, uuid
+    from asynctrack import tracker
+    folder = sys.argv[1]
+    with tracker(folder, run_name="first", durability="memory"):
+        pass  # what is imported is: another user may not read it
+    if os.getuid() == 0:
+        os.setgid(54321)
+        os.setuid(54321)
+    resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+    with tracker(folder, run_name="r") as handler:
+        for number in range(10):
+            handler.on_chain_end(number, run_id=uuid.uuid4())
+    statistics = handler.statistics()
+    assert statistics.balanced
+    print(statistics.accepted, statistics.spooled)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads as processes")
+def test_a_limit_of_processes_that_is_reached() -> None:
+    """`ulimit -u` refuses the worker's thread: events go to disk."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o777)  # unlike pytest's, for a user without rights as well
+        spool = Path(name) / "spool"
+        child = start_child(ANOTHER_USER, f"{name}/out", ASYNCTRACK_SPOOL_DIR=str(spool))
+        printed, errors = finish(child)
+        assert (child.returncode, printed) == (0, "10 10\n"), errors
+        assert "can't start new thread" in errors and str(spool) in errors
+
+
+INSIDE_ANOTHER_LOOP = """
+    import asyncio, sys, threading, uuid
+    from asynctrack import tracker
+
+    begun = threading.Thread.start
+
+    def start(self):  # as gevent's and eventlet's: a thread that shares the one of its starter
+        if self.name != "asynctrack":
+            return begun(self)
+        self._started.set()
+        self.run()
+
+    threading.Thread.start = start
+
+    async def main():
+        if sys.argv[2] == "async":
+            async with tracker(sys.argv[1], run_name="r") as handler:
+                for number in range(10):
+                    await handler.on_chain_end(number, run_id=uuid.uuid4())
+        else:
+            with tracker(sys.argv[1], run_name="r") as handler:
+                for number in range(10):
+                    handler.on_chain_end(number, run_id=uuid.uuid4())
+        return handler.statistics()
+
+    statistics = asyncio.run(main())
+    assert statistics.balanced
+    print(statistics.accepted, statistics.spooled)
+"""
+
+
+@uses
+def test_a_thread_with_the_loop_of_a_stranger(use: str, tmp_path: Path) -> None:
+    """Where threads are none, the worker's loop would run inside of another: events go to disk."""
+    child = start_child(
+        INSIDE_ANOTHER_LOOP, str(tmp_path / "out"), use, flags=("-X", "dev", "-W", "error")
+    )
+    printed, errors = finish(child)
+    assert (child.returncode, printed) == (0, "10 10\n"), errors
+    assert "another event loop runs" in errors
+    assert not [noise for noise in NOISE if noise in errors], errors
+    deliver(tmp_path, 10)
+
+
+BROKEN = """
+    import sys, uuid
+    from asynctrack import _stages, tracker
+
+    async def fail(*args):
+        raise RuntimeError("a fault of ours")
+
+    with tracker(sys.argv[1], run_name="r", durability=sys.argv[2], max_delay=0.05) as handler:
+        _stages.Stages._deliver = fail
+        handler.on_chain_end(0, run_id=uuid.uuid4())
+        assert handler.flush(60) is False
+        for number in range(1, 10):
+            handler.on_chain_end(number, run_id=uuid.uuid4())
+        assert handler.flush(60) is False
+    statistics = handler.statistics()
+    assert statistics.balanced
+    print(statistics.accepted, statistics.spooled, statistics.pending, dict(statistics.dropped))
+"""
+
+
+@pytest.mark.parametrize(
+    ("durability", "counted"),
+    [("process", "10 10 0 {}"), ("memory", "1 0 1 {'worker_failed': 9}")],
+)
+def test_a_worker_that_dies(durability: str, counted: str, tmp_path: Path) -> None:
+    """A fault of ours ends the worker: it is told, and events go on to disk where there is one."""
+    child = start_child(BROKEN, str(tmp_path / "out"), durability)
+    printed, errors = finish(child)
+    assert (child.returncode, printed) == (0, f"{counted}\n"), errors
+    assert errors.count("asynctrack's worker has ended") == 1
+    assert "has no worker" not in errors, "it is told once"
+    if durability == "process":
+        deliver(tmp_path, 10)
