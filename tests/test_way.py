@@ -64,4 +64,6 @@ def test_what_older_versions_left_has_reached_its_store() -> None:
     """A description that does not say so is taken for one of a store that works."""
     theirs = {name: value for name, value in OURS.items() if name != "reached"}
     assert not belongs({**theirs, "endpoint_url": MINIO}, OURS)
-    assert belongs({**theirs, "endpoint_url": "https://s3.eu-west-1.amazonaws.com"}, OURS)
+    for bucket in ("b", None):
+        there = {"endpoint_url": "https://s3.eu-west-1.amazonaws.com", "bucket": bucket}
+        assert belongs({**theirs, **there}, OURS)

@@ -372,9 +372,9 @@ def belongs(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
     """
     if theirs.get("kind") != "s3":
         return False
-    if not theirs.get("bucket"):  # it died before it had asked for the default one: as ours
-        return all(theirs.get(name) == ours[name] for name in ("region", "endpoint_url"))
     there, here = (store_of(one.get("endpoint_url"), one.get("region")) for one in (theirs, ours))
+    if not theirs.get("bucket"):  # it died before it had asked for the default one: as ours
+        return there == here and theirs.get("region") == ours["region"]
     same_run = all(theirs.get(name) == ours[name] for name in ("run", "bucket", "root"))
     return there == here or (same_run and theirs.get("reached") is False)
 
