@@ -112,7 +112,7 @@ class Keeper:
             try:
                 segment = await offload(self._make, *wanted)
             except OSError as error:
-                self._tell(error)
+                self.tell(error)
                 self._buffer.disk_answered(False)
                 return False
             self._buffer.disk_answered(True)
@@ -122,16 +122,29 @@ class Keeper:
             await self.unmap_waiting()  # in here too: in a burst one is always wanted
         return True
 
-    def supply_now(self) -> None:
-        """Make and hand over the first segment in this thread. Blocks for a millisecond."""
-        wanted = self._buffer.segment_wanted()
-        if wanted is not None:
-            try:
-                self._buffer.supply(self._make(*wanted))
-            except OSError as error:
-                self._tell(error)
+    def supply_now(self) -> OSError | None:
+        """Do the same in this thread, where there is no worker. Blocks for a millisecond each.
 
-    def _tell(self, error: OSError) -> None:
+        Returns:
+            What the disk says where it refuses, for who calls this to ``tell``; else None.
+        """
+        while (wanted := self._buffer.segment_wanted()) is not None:
+            try:
+                segment = self._make(*wanted)
+            except OSError as error:
+                self._buffer.disk_answered(False)
+                return error
+            self._buffer.disk_answered(True)
+            back = self._buffer.supply(segment)
+            if back is not None:
+                _discard(back)
+        for segment in self._buffer.segments()[MAPPED_PIECES:-1]:
+            if segment.mapped:
+                self._unmap(segment)
+        return None
+
+    def tell(self, error: OSError) -> None:
+        """Warn of a disk that refuses."""
         self._notices.warn(
             "spool",
             f"asynctrack cannot write to its spool {error.strerror}: events wait in"

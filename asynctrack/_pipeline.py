@@ -34,6 +34,7 @@ from asynctrack._share import run_share
 from asynctrack._sink import Sink
 from asynctrack._spool_layout import SpoolPlace, spool_places
 from asynctrack._stages import Stages
+from asynctrack._standby import Standby, cause_of
 from asynctrack._statistics import Statistics
 from asynctrack._store import Store
 from asynctrack._takeover import Replayer
@@ -142,7 +143,15 @@ class Pipeline:
             monotonic=monotonic,
             uniform=uniform,
         )
-        self.worker = Worker(stages=self.stages, buffer=self.buffer, monotonic=monotonic)
+        self._standby = Standby(
+            buffer=self.buffer,
+            keeper=self.keeper,
+            closing=self.stages.closing,
+            monotonic=monotonic,
+        )
+        self.worker = Worker(
+            stages=self.stages, standby=self._standby, buffer=self.buffer, monotonic=monotonic
+        )
         self.sink = Sink(
             capture=Capture(
                 tokens=options.tokens, redactor=redactor, observations=self._observations
@@ -183,9 +192,11 @@ class Pipeline:
     def leftovers(self) -> Leftovers:
         """Return what is not delivered or written; to be asked when the worker has ended."""
         options, backend, recorder = self._options, self.backend, self.recorder
-        limit = ("close_timeout", options.close_timeout)
-        if self.stages.closing.gave_up:
-            limit = ("close_patience", options.close_patience)
+        limit = f"within close_timeout={options.close_timeout:g} seconds"
+        if self._standby.cause is not None:
+            limit = f"without a worker ({cause_of(self._standby.cause)})"
+        elif self.stages.closing.gave_up:
+            limit = f"within close_patience={options.close_patience:g} seconds"
         parameters, points = recorder.unwritten
         return Leftovers(
             run=backend.run,
@@ -196,7 +207,6 @@ class Pipeline:
             manifest=recorder.manifest.uri if backend.located else None,
             manifest_complete=recorder.manifest.complete,
             limit=limit,
-            close_timeout=options.close_timeout,
         )
 
     def _make_keeper(self, notices: Notices) -> Keeper:

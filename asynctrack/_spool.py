@@ -199,14 +199,23 @@ def used_bytes(spool_dir: Path) -> int:
     return total
 
 
-def bury(folder: Path, batch: Batch, reason: str) -> None:
+def bury(folder: Path, batch: Batch, reason: str) -> Path:
     """Write events that are refused for good to a file of dead letters, and why beside it.
 
-    Both are on the disk when this returns: the segment they come from is deleted next.
+    Both are on the disk when this returns: the segment they come from is deleted next. The file is
+    there whole or not at all: it may be sent again at any time.
+
+    Returns:
+        The file.
     """
     path = folder / f"{batch.first_seq:012d}-{batch.last_seq:012d}.dead"
     _write(path.with_suffix(".reason"), reason.encode("utf-8", "backslashreplace"), sync=True)
-    _write(path, batch.raw, sync=True)
+    unfinished = path.with_suffix(".tmp")
+    _write(unfinished, batch.raw, sync=True)
+    unfinished.replace(path)
+    if sys.platform != "win32":  # which opens no folders
+        sync_folder(folder)
+    return path
 
 
 def set_aside(path: Path, ending: str) -> Path:

@@ -178,6 +178,11 @@ def waiting_segments(folder: Path) -> list[Path]:
     return sorted((*folder.glob("*.open"), *folder.glob("*.sealed")))
 
 
+def dead_letters_in(folder: Path) -> list[Path]:
+    """Return a writer's files of events that were refused for good, oldest first."""
+    return sorted(folder.glob("*.dead"))
+
+
 def read_description(folder: Path) -> dict[str, Any]:
     """Return what a writer says about itself; empty where that is missing or damaged."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 import anyio
@@ -13,7 +14,8 @@ from asynctrack._backends._protocol import Backend, Store
 from asynctrack._errors import BackendError, TransientError
 from asynctrack._notices import Notices
 from asynctrack._offload import offload
-from asynctrack._replay import SegmentOutcome, numbers, replay_folder
+from asynctrack._replay import SegmentOutcome, replay_folder
+from asynctrack._replay_plan import numbers
 from asynctrack._spool import WriterFolder, orphans
 from asynctrack._spool_layout import SpoolPlace, usable_spools
 from asynctrack._upload import DeferredError, Uploader
@@ -58,6 +60,7 @@ class Replayer:
         self._notices = notices
         self._sleep = sleep
         self._left = False
+        self._failed: set[Path] = set()
         self.events = 0
 
     async def run(self) -> None:
@@ -101,22 +104,27 @@ class Replayer:
                 upload=upload,
                 replayed_by=self._writer_id,
                 report=self._report,
+                failed=self._failed,
             )
-        except (BackendError, OSError) as error:
+        except BackendError as error:
             self._left = True
             # One warning for all that fail alike: there may be many of them.
-            kind = error.code if isinstance(error, BackendError) else str(error.errno)
-            self._warn(kind, folder, str(error), "it is tried again")
+            self._warn(error.code, folder, str(error), "it is tried again", error.advice)
+        except OSError as error:
+            self._left = True
+            self._warn(str(error.errno), folder, str(error), "it is tried again")
         except Exception as error:
             logger.debug("replay of %s", folder.path, exc_info=True)
             why = f"{type(error).__name__}: {error}"
             self._warn(folder.path.name, folder, why, "please report this")
 
-    def _warn(self, kind: str, folder: WriterFolder, why: str, next_step: str) -> None:
+    def _warn(
+        self, kind: str, folder: WriterFolder, why: str, next_step: str, advice: str = ""
+    ) -> None:
         self._notices.warn(
             f"replay:{kind}",
             f"asynctrack could not replay all of {folder.path} ({why}). What is left stays there;"
-            f" {next_step}, and `asynctrack spool replay` does it by hand.",
+            f" {next_step}, and `asynctrack spool replay` does it by hand. {advice}".rstrip(),
         )
 
     def _report(self, outcome: SegmentOutcome) -> None:
@@ -140,7 +148,8 @@ class Replayer:
                 f"refused:{path}",
                 f"asynctrack could not replay the events {batch.first_seq} to {batch.last_seq} of"
                 f" {path}: the backend refuses them for good ({reason}). They are kept beside it"
-                " in a file that ends in .dead.",
+                " in a file that ends in .dead; asynctrack spool replay --dead-letters sends them"
+                " again.",
             )
 
     def _store_for(self, folder: WriterFolder) -> Store | None:

@@ -63,7 +63,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, Any]]:
-    """Async tests run on asyncio only: aioboto3 knows no other."""
+    """Async tests run on asyncio only: the worker, and those who wait for it, know no other."""
     return "asyncio", {}
 
 

@@ -19,7 +19,8 @@ from asynctrack._errors import BackendError, PausingError, PermanentError, Trans
 from asynctrack._format import MEDIA_TYPE
 from asynctrack._gate import Flow, Gate
 from asynctrack._notices import Notices
-from asynctrack._replay import SegmentOutcome, plan_segment, replay_folder
+from asynctrack._replay import SegmentOutcome, replay_folder
+from asynctrack._replay_plan import plan_segment
 from asynctrack._retry import RetryPolicy
 from asynctrack._spool import WriterFolder
 from asynctrack._spool_layout import spool_places, writer_folder, writers

@@ -14,7 +14,7 @@ from typing import Final
 from asynctrack._format import ArtifactName
 from asynctrack._reading._decode import Damage, Event, read_events
 from asynctrack._reading._manifests import Problem, WriterManifest
-from asynctrack._reading._ranges import SeqRange, SeqSet, union
+from asynctrack._reading._ranges import SeqRange, SeqSet, subtract, union
 from asynctrack._reading._sources import Location
 from asynctrack._reading._spooled import Spool, SpoolWriter, is_same_s3, writers_of
 
@@ -81,14 +81,26 @@ def read_dead_letters(
 
 
 def refused_events(writers: Iterable[WriterManifest], dead_letters: Iterable[SeqRange]) -> int:
-    """Return how many events were refused for good, as far as manifests and dead letters say."""
+    """Return how many events were refused for good, as far as manifests and dead letters say.
+
+    Those that were sent again and are listed as delivered since are none of them.
+    """
     known: dict[str, list[tuple[int, int]]] = {}
+    delivered: dict[str, list[tuple[int, int]]] = {}
     for writer in writers:
         known.setdefault(writer.writer_id, []).extend(writer.refused_ranges)
+        delivered.setdefault(writer.writer_id, []).extend(
+            (receipt.first_seq, receipt.last_seq) for receipt in writer.artifacts
+        )
     for one in dead_letters:
         for path in one.objects:
             known.setdefault(Path(path).parent.name, []).append((one.first_seq, one.last_seq))
-    return sum(last - first + 1 for some in known.values() for first, last in union(some))
+    return sum(
+        last - first + 1
+        for writer_id, some in known.items()
+        if some
+        for first, last in subtract(union(some), union(delivered.get(writer_id, ())))
+    )
 
 
 def dead_letter_problems(dead_letters: Iterable[SeqRange]) -> list[Problem]:

@@ -250,7 +250,9 @@ def open_experiment(
     """
     if damaged not in ("raise", "set_aside"):
         raise OptionError("damaged", damaged, "'raise' or 'set_aside'")
-    access = Access(endpoint_url, profile, region, session, resolve_s3_options(s3_options))
+    access = Access(
+        endpoint_url, profile, region, session, s3_options=resolve_s3_options(s3_options)
+    )
     spool = this_spool(spool_dir)
     known_prices = read_prices(prices)
     name, found = locate_experiment(source, root, access, spool)

@@ -424,7 +424,9 @@ def open_run(
         raise OptionError("damaged", damaged, "'raise' or 'set_aside'")
     if type(concurrency) is not int or not 1 <= concurrency <= 64:
         raise OptionError("concurrency", concurrency, "a whole number from 1 to 64")
-    access = Access(endpoint_url, profile, region, session, resolve_s3_options(s3_options))
+    access = Access(
+        endpoint_url, profile, region, session, s3_options=resolve_s3_options(s3_options)
+    )
     spool = this_spool(spool_dir)
     known_prices = read_prices(prices)
     found = locate_run(source, root, access, spool)

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final, Union
-from urllib.parse import urlsplit
 
 from asynctrack import _payload
 from asynctrack._backends._s3_read import S3Store
+from asynctrack._backends._way import store_of
 from asynctrack._errors import OptionError
 from asynctrack._format import ArtifactName
 from asynctrack._reading._listing import Listing, StoredArtifact
@@ -27,6 +27,7 @@ from asynctrack._reading._sources import GoneError, Location, Store, StoredObjec
 from asynctrack._segment_format import SegmentError
 from asynctrack._spool_layout import (
     SpoolPlace,
+    dead_letters_in,
     is_alive,
     read_description,
     spool_places,
@@ -55,14 +56,14 @@ class SpoolWriter:
         experiment: The experiment's name, as far as it says so.
         run: The Run's name, as far as it says so.
         uri: Where its events belong, ending in a slash; empty where it does not know yet.
-        endpoint_url: Of its S3; empty for a folder, or where it does not say.
+        s3: What its bucket's name is unique in; empty for a folder, or where it does not say.
     """
 
     path: Path
     experiment: str
     run: str
     uri: str
-    endpoint_url: str
+    s3: str
 
     @property
     def writer_id(self) -> str:
@@ -76,7 +77,7 @@ class SpoolWriter:
 
     def dead_letters(self) -> list[Path]:
         """Return the files of events that the backend refused for good. Blocks."""
-        return sorted(self.path.glob("*.dead"))
+        return dead_letters_in(self.path)
 
     def set_aside(self) -> list[Path]:
         """Return the damaged segments that a replay set aside. Blocks."""
@@ -130,10 +131,10 @@ def spooled_runs(spool: Spool, store: Store, prefix: str) -> list[str]:
 
 def is_same_s3(writer: SpoolWriter, store: Store) -> bool:
     """Tell whether a writer delivers to the S3 that a store is of, as far as it says so."""
-    if not isinstance(store, S3Store) or not writer.endpoint_url:
+    if not isinstance(store, S3Store) or not writer.s3:
         return True
-    there, here = _host(writer.endpoint_url), _host(store.endpoint_url)
-    return there == here or (_is_aws(there) and _is_aws(here))
+    # Who reads may not have named a region, which is what tells AWS's partitions apart.
+    return writer.s3 == store.s3 or (writer.s3.startswith("aws") and store.s3.startswith("aws"))
 
 
 def waiting_artifacts(
@@ -258,14 +259,14 @@ def _writer(path: Path) -> SpoolWriter:
             uri = f"{root.rstrip('/')}/"
         elif destination.get("kind") == "s3" and isinstance(bucket, str) and bucket:
             uri = f"s3://{bucket}/{root.rstrip('/')}/"
-    endpoint = destination.get("endpoint_url")
+    says = destination.get("kind") == "s3" and "endpoint_url" in destination
     experiment, run = info.get("experiment"), info.get("run")
     return SpoolWriter(
         path,
         experiment if isinstance(experiment, str) else "",
         run if isinstance(run, str) else "",
         uri,
-        endpoint if isinstance(endpoint, str) else "",
+        store_of(destination["endpoint_url"], destination.get("region")) if says else "",
     )
 
 
@@ -284,17 +285,3 @@ def _same_place(uri: str, location: Location) -> bool:
         return False
     # The same folder by another path, through a link.
     return os.path.realpath(uri) == os.path.realpath(location.uri)
-
-
-def _host(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        port = parts.port or (80 if parts.scheme == "http" else 443)
-    except ValueError:
-        return url
-    host = parts.hostname or ""
-    return f"{'127.0.0.1' if host == 'localhost' else host}:{port}"
-
-
-def _is_aws(host: str) -> bool:
-    return ".amazonaws." in host

@@ -188,7 +188,7 @@ def verify(
     return verify_found(
         source,
         root,
-        Access(endpoint_url, profile, region, session, resolve_s3_options(s3_options)),
+        Access(endpoint_url, profile, region, session, s3_options=resolve_s3_options(s3_options)),
         this_spool(spool_dir),
         concurrency=concurrency,
     )
@@ -311,7 +311,10 @@ def _writer(
     manifest = max(manifests, key=lambda one: one.updated_unix_nano, default=None)
     waits = [one for left in leftovers for one in left.waiting]
     buried = [one for left in leftovers for one in left.dead_letters]
-    refused = union(one for manifest in manifests for one in manifest.refused_ranges)
+    # What was sent again since, as dead letters, is there.
+    refused = subtract(
+        union(one for manifest in manifests for one in manifest.refused_ranges), covered
+    )
     listed = [receipt for one in manifests for receipt in one.artifacts]
     promised = union(
         [

@@ -17,6 +17,7 @@ from typing import Any
 
 from asynctrack._spool_layout import (
     DIRECTORY_VERSION,
+    dead_letters_in,
     default_spool_dir,
     is_alive,
     read_description,
@@ -122,6 +123,12 @@ def _add_replay_options(parser: argparse.ArgumentParser) -> None:
         " for writers that died before they knew. A place that ends in experiment=…/run=… is taken"
         " as it is, else these are added",
     )
+    parser.add_argument(
+        "--dead-letters",
+        action="store_true",
+        help="send again what S3 refused for good, instead of what waits; also of writers that"
+        " live. What it refuses again stays, with the new reason",
+    )
     parser.add_argument("--endpoint-url", help="S3's address, instead of the one in the spool")
     parser.add_argument("--profile", help="profile of the AWS configuration")
     parser.add_argument("--region", help="AWS region, instead of the one in the spool")
@@ -133,7 +140,7 @@ def states(spool_dir: Path) -> list[WriterState]:
 
 
 def _state(folder: Path) -> WriterState:
-    from asynctrack._replay import numbers, plan_segment  # only here: it loads the encoders
+    from asynctrack._replay_plan import numbers, plan_segment  # only here: few commands need it
 
     alive = is_alive(folder)
     info = read_description(folder)
@@ -167,7 +174,7 @@ def _state(folder: Path) -> WriterState:
         bytes=size,
         damaged=damaged,
         unreadable=unreadable,
-        dead_letters=len(list(folder.glob("*.dead"))),
+        dead_letters=len(dead_letters_in(folder)),
         problems=tuple(problems),
     )
 
@@ -215,6 +222,7 @@ def _ls(options: argparse.Namespace) -> int:
         )
     if any(one.dead_letters for one in found):
         say(screen, "Dead letters, refused for good, and why: asynctrack show RUN --dead-letters")
+        say(screen, "To send them again: asynctrack spool replay --dead-letters")
     return 0
 
 
@@ -273,7 +281,7 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from asynctrack._replay import numbers, plan_segment
+    from asynctrack._replay_plan import numbers, plan_segment
 
     spools = find_spools(options.spool_dir)
     events = 0

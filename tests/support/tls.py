@@ -36,6 +36,7 @@ class TlsProxy:
     Attributes:
         asked: What ``CONNECT`` named, ``host:port`` each, in the order of arrival.
         refusals: Why a handshake failed, in the words of OpenSSL: one for each that did.
+        shown: Certificates that clients showed, where they were asked for one.
     """
 
     def __init__(self, upstream: str, shows: str | None = None) -> None:
@@ -53,6 +54,8 @@ class TlsProxy:
         self._errors: list[BaseException] = []
         self.asked: list[str] = []
         self.refusals: list[str] = []
+        self.shown: list[bytes] = []
+        self._asks = False
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
         self._port: int = self._socket.getsockname()[1]
         self._closed = False
@@ -90,6 +93,20 @@ class TlsProxy:
         path = folder / f"authority-{self._port}.pem"
         self._authority.cert_pem.write_to_path(path)
         return str(path)
+
+    def client_certificate(self, folder: Path) -> tuple[str, str]:
+        """Write a certificate for a client, and its key; return the two paths."""
+        leaf = self._authority.issue_cert("client.example.com")
+        certificate, key = folder / "client.pem", folder / "client.key"
+        leaf.cert_chain_pems[0].write_to_path(certificate)
+        leaf.private_key_pem.write_to_path(key)
+        return str(certificate), str(key)
+
+    def ask_for_certificates(self) -> None:
+        """Ask clients for a certificate from now on."""
+        with self._changed:
+            self._asks = True
+            self._contexts.clear()
 
     def wait_for_refusal(self, count: int = 1, timeout: float = _PATIENCE) -> None:
         """Wait until so many handshakes have failed.
@@ -175,6 +192,8 @@ class TlsProxy:
             return
         with self._changed:
             self._handshakes += 1
+            if self._asks:
+                self.shown.append(secure.getpeercert(binary_form=True) or b"")
             self._open.add(secure)
         try:
             with secure, socket.create_connection(self._upstream) as server:
@@ -203,6 +222,9 @@ class TlsProxy:
             if host not in self._contexts:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
                 self._authority.issue_cert(host).configure_cert(context)
+                if self._asks:
+                    self._authority.configure_trust(context)
+                    context.verify_mode = ssl.CERT_OPTIONAL
                 self._contexts[host] = context
             return self._contexts[host]
 
