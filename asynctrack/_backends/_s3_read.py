@@ -21,7 +21,13 @@ from asynctrack._backends._library import require_boto3
 from asynctrack._backends._run import read_run
 from asynctrack._backends._s3_put import put_object
 from asynctrack._backends._way import Way, way_of
-from asynctrack._errors import NotFoundError, PausingError, ReadError, TransientError
+from asynctrack._errors import (
+    BackendError,
+    NotFoundError,
+    PausingError,
+    ReadError,
+    TransientError,
+)
 from asynctrack._format import ACCESS_POINT, run_prefix
 from asynctrack._reading._sources import GoneError, StoredObject
 
@@ -37,6 +43,14 @@ CONNECTIONS: Final = 16
 _T = TypeVar("_T")
 
 _EVENTS = re.compile(r"asynctrack\.events(?:\.\d+)?")
+_TOLD: Final = frozenset(
+    {"AccessDenied", "CertificateError", "NotS3", "NotSageMaker", "ProxyConnectionError"}
+)
+_ACCESS: Final = (
+    "Reading takes s3:GetObject and s3:ListBucket (see the README, IAM permissions), and of a"
+    " bucket whose reader pays s3_options={'RequestPayer': 'requester'}, or --request-payer"
+    " requester."
+)
 _GONE = frozenset({"NoSuchKey", "404", "NotFound"})
 
 
@@ -351,6 +365,14 @@ def _asked(operation: Callable[..., Any], field: str, **arguments: Any) -> Any:
     return answer
 
 
+def _advised(error: BackendError) -> BackendError:
+    """Return an error that says what a reader can change; what is about writing is left out."""
+    advice = _ACCESS if error.code == "AccessDenied" else error.advice
+    if error.code in _TOLD:
+        error.args = (f"{str(error).rstrip('.')}. {advice}",)
+    return error
+
+
 def _with_retries(attempt: Callable[[], _T], *, recording: bool = False) -> _T:
     for number in range(1, ATTEMPTS + 1):
         try:
@@ -358,7 +380,7 @@ def _with_retries(attempt: Callable[[], _T], *, recording: bool = False) -> _T:
         except Exception as error:
             mapped = map_error(error, recording=recording)
             if not isinstance(mapped, TransientError) or number == ATTEMPTS:
-                raise mapped from error
+                raise _advised(mapped) from error
             longest = min(MAX_BACKOFF, BACKOFF * 2 ** (number - 1))
             wait = random.uniform(0, longest)  # noqa: S311  # jitter, no secret
             time.sleep(max(wait, min(mapped.retry_after or 0.0, 30.0)))
