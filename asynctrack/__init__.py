@@ -38,6 +38,7 @@ from asynctrack._errors import (
 from asynctrack._statistics import Statistics
 
 if TYPE_CHECKING:
+    from asynctrack._backends._s3fs import storage_options
     from asynctrack._callback import AsyncHandler, SyncHandler
     from asynctrack._reading._dead_letters import DeadLetter
     from asynctrack._reading._decode import Event
@@ -81,6 +82,7 @@ __all__ = [
     "averify",
     "open_experiment",
     "open_run",
+    "storage_options",
     "tracker",
     "verify",
 ]
@@ -126,6 +128,7 @@ _LAZY = {
     "averify": "_reading._verify",
     "open_experiment": "_reading._experiment",
     "open_run": "_reading._read",
+    "storage_options": "_backends._s3fs",
     "verify": "_reading._verify",
 }
 

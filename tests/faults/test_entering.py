@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
