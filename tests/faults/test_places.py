@@ -238,6 +238,20 @@ def test_a_state_home_that_cannot_be_used(land: Land) -> None:
 
 
 @as_root
+def test_a_service_that_runs_as_another_user_now(land: Land) -> None:
+    """What it left as the one before is delivered, where it may be read; its own goes elsewhere,
+    as the other one could not deliver it."""
+    assert land.track(0, 3).statistics[0]["spooled"] == 3
+    second = land.track(3, 5, uid=0)
+    (warning,) = second.warnings
+    assert f"{state_of(land.home)} (it belongs to another user)" in warning
+    land.mend()
+    assert land.track(5, 6, uid=0).statistics[0]["replayed"] == 5
+    assert land.delivered() == [0, 1, 2, 3, 4, 5]
+    assert land.waiting() == []
+
+
+@as_root
 @pytest.mark.parametrize("taken", ["link", "folder", "file", "open"])
 def test_somebody_sits_on_the_private_folder(land: Land, taken: str) -> None:
     """A link, or a folder that is not ours alone, is neither written to nor followed: the next
