@@ -98,6 +98,16 @@ class FlipBit:
 
 
 @dataclass(frozen=True)
+class Rewrite:
+    """Forward, and change headers of the answer: another text, or None to take one out.
+
+    Names in lower case.
+    """
+
+    headers: Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
 class Answer:
     """Answer in the server's place, with an error body in the shape of the service it was sent to.
 
@@ -164,6 +174,7 @@ Fault: TypeAlias = (
     | Delay
     | Throttle
     | FlipBit
+    | Rewrite
     | Answer
 )
 
