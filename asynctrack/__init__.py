@@ -99,6 +99,8 @@ def tracker(run: Any, **options: Any) -> Tracker:
         The tracker; entering it gives the handler, leaving it delivers everything.
 
     Raises:
+        MissingExtraError: ``run`` is a Run, and no library is installed that sends to AWS; the text
+            names the extra that brings one.
         OptionError: An option is not allowed; the text names it, its value and what is.
         RunError: ``run`` does not offer what tracking into it needs.
     """

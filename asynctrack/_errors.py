@@ -16,8 +16,9 @@
         ├── PausingError                       works once somebody acts: kept, probed slowly
         └── PermanentError                     this request can never work, by the service's word
 
-None of the last four ever reaches a chain: the worker handles them. ``OptionError``, ``RunError``
-and ``StateError`` are raised by ``tracker(...)`` and by entering it, before a chain runs.
+None of the last four ever reaches a chain: the worker handles them. ``OptionError``, ``RunError``,
+``MissingExtraError`` and ``StateError`` are raised by ``tracker(...)`` and by entering it, before a
+chain runs.
 ``ReadError``, ``MissingExtraError`` and ``BackendError`` are raised by ``open_run(...)``,
 ``open_experiment(...)`` and ``verify(...)``, and by what they return.
 """
@@ -122,11 +123,12 @@ class MissingExtraError(AsynctrackError, ImportError):
         extra: The extra that brings it.
     """
 
-    def __init__(self, what: str, package: str, extra: str) -> None:
+    def __init__(self, what: str, package: str, extra: str, note: str = "") -> None:
         self.package = package
         self.extra = extra
         super().__init__(
             f"{what} needs {package}, which is not installed: pip install 'asynctrack[{extra}]'"
+            + (f" ({note})" if note else "")
         )
 
 

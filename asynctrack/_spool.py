@@ -7,6 +7,7 @@ a process ends.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -19,7 +20,14 @@ from typing import Any, Final
 from asynctrack._artifact import Batch
 from asynctrack._segment import Segment, remove_files
 from asynctrack._segment_format import FORMAT_VERSION
-from asynctrack._spool_layout import INFO, LOCKED, read_description, waiting_segments, writers
+from asynctrack._spool_layout import (
+    INFO,
+    LOCKED,
+    SpoolPlace,
+    read_description,
+    waiting_segments,
+    writers,
+)
 
 if sys.platform == "win32":
     import msvcrt
@@ -53,7 +61,12 @@ class WriterFolder:
         if make:
             for folder in (*reversed(path.parents[:2]), path):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _lock(path / "lock")
+        try:
+            self._lock = _lock(path / "lock")
+        except OSError:
+            if make:  # a file system without locks: nobody is to find the folder of no writer
+                _remove_empty(path)
+            raise
         if self._lock is None:
             raise SpoolBusyError(f"{path} is in use by a living process")
         _owned.add(self)
@@ -139,6 +152,21 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_abandon_all)
 
 
+def make_place(place: SpoolPlace) -> None:
+    """Make ready what a place needs that is not the spool's own. Blocks.
+
+    Raises:
+        OSError: It cannot be used; the text says why.
+    """
+    if place.private is not None and not place.why_not():
+        try:
+            place.private.mkdir(mode=0o700)
+        except FileExistsError:
+            pass  # ours, or it is refused now
+    if why := place.why_not():
+        raise OSError(errno.EACCES, why)
+
+
 def orphans(spool_dir: Path, skip: str = "") -> Iterator[WriterFolder]:
     """Take over the folders of writers that have died, one after the other.
 
@@ -218,6 +246,14 @@ def _write(path: Path, content: bytes, *, sync: bool) -> None:
         file.flush()
         if sync:
             os.fsync(file.fileno())
+
+
+def _remove_empty(path: Path) -> None:
+    try:
+        (path / "lock").unlink(missing_ok=True)
+        path.rmdir()
+    except OSError:
+        pass  # it does no harm, or other files are in it
 
 
 def _ordinal(path: Path) -> int:

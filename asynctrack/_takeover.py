@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,7 @@ from asynctrack._offload import offload
 from asynctrack._replay import SegmentOutcome, replay_folder
 from asynctrack._replay_plan import numbers
 from asynctrack._spool import WriterFolder, orphans
+from asynctrack._spool_layout import SpoolPlace, usable_spools
 from asynctrack._upload import DeferredError, Uploader
 
 logger = logging.getLogger("asynctrack")
@@ -33,7 +34,7 @@ class Replayer:
     """Takes over what dead writers left behind, in the background of a tracker.
 
     Args:
-        spool_dir: The spool.
+        places: Returns where the spool may be: what waits in any of them is delivered.
         writer_id: The tracker's own writer, to be left alone.
         backend: Reaches where the events belong.
         make_uploader: Returns an uploader for a store: one that no other waits for, so that a
@@ -45,14 +46,14 @@ class Replayer:
     def __init__(
         self,
         *,
-        spool_dir: Path,
+        places: Callable[[], Sequence[SpoolPlace]],
         writer_id: str,
         backend: Backend,
         make_uploader: Callable[[Store], Uploader],
         notices: Notices,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
-        self._spool_dir = spool_dir
+        self._places = places
         self._writer_id = writer_id
         self._backend = backend
         self._make_uploader = make_uploader
@@ -68,10 +69,11 @@ class Replayer:
         What cannot be delivered now holds nothing else up; it is left to ``keep_trying``.
         """
         self._left = False
-        found = orphans(self._spool_dir, self._writer_id)
-        while (folder := await offload(next, found, None)) is not None:
-            with folder:
-                await self._replay(folder)
+        for spool_dir in await offload(lambda: usable_spools(self._places())):
+            found = orphans(spool_dir, self._writer_id)
+            while (folder := await offload(next, found, None)) is not None:
+                with folder:
+                    await self._replay(folder)
 
     async def keep_trying(self) -> None:
         """Try again what ``run`` had to leave, less and less often, until nothing is left."""

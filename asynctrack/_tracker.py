@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 import warnings
 import weakref
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from asynctrack import _exit
 from asynctrack._destination import backend_maker
 from asynctrack._errors import StateError
+from asynctrack._notices import warn
 from asynctrack._options import Options
 from asynctrack._prepare import prepare, prepare_to_await
 from asynctrack._progress import progress
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from asynctrack._flush import Flush
     from asynctrack._pipeline import Pipeline
     from asynctrack._sink import Sink
-
-logger = logging.getLogger("asynctrack")
 
 SPOOL_READY: Final = 1.0
 """Seconds that entering waits for the spool at the most, so that the first event is on disk too;
@@ -145,6 +143,9 @@ class Tracker:
         """
         if not self._begin_close():
             return
+        if self._pipeline.worker.ended.done():  # there was none
+            self._end_close()
+            return
         import anyio
 
         cancelled: asyncio.CancelledError | None = None
@@ -250,7 +251,7 @@ class Tracker:
             self._termination.uninstall()
         self._pipeline.buffer.close("close_timeout")
         self._pipeline.backend.mirror(self._pipeline.recorder.outdated())
-        self._pipeline.leftovers().tell(logger.warning)
+        self._pipeline.leftovers().tell(warn)
 
     def after_fork(self) -> None:
         """Be another writer: in the child of a fork, where the parent's worker is not.
@@ -267,9 +268,6 @@ class Tracker:
         self._built = None
         self._pipeline.sink.capture.events.spans.inherit(old.sink.capture.events.spans)
         self._pipeline.worker.start_when_needed()
-        if self._pipeline.keeper is not None:
-            # Now, and not by a thread later: the child's first event is on disk as well.
-            self._pipeline.keeper.supply_now()
         self._unattended = True  # the child of multiprocessing never leaves the 'with' block
         for handler in self._handlers:
             handler._sink = self._pipeline.sink
@@ -286,6 +284,7 @@ def make_tracker(run: Any, given: Mapping[str, Any]) -> Tracker:
     """Make a tracker for a Run or a folder; see ``asynctrack.tracker``.
 
     Raises:
+        MissingExtraError: ``run`` is a Run, and no library is installed that sends to AWS.
         OptionError: An option is not allowed.
         RunError: ``run`` is neither a Run nor a folder.
     """

@@ -7,7 +7,6 @@ retry layer is ours.
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import time
@@ -18,10 +17,12 @@ from typing import Any, Final, TypeVar
 
 from asynctrack._backends import _acknowledge
 from asynctrack._backends._aws_errors import map_error
+from asynctrack._backends._library import require_boto3
 from asynctrack._backends._run import read_run
 from asynctrack._backends._s3_put import put_object
+from asynctrack._backends._way import Way, way_of
 from asynctrack._errors import NotFoundError, PausingError, ReadError, TransientError
-from asynctrack._format import run_prefix
+from asynctrack._format import ACCESS_POINT, run_prefix
 from asynctrack._reading._sources import GoneError, StoredObject
 
 CONNECT_TIMEOUT: Final = 5.0
@@ -48,43 +49,43 @@ class Access:
         profile: Profile of the AWS configuration.
         region: AWS region.
         session: A ``boto3.Session`` to use instead of a new one.
+        way: How a client of that session's reaches S3, to reach it alike; instead of the others.
     """
 
     endpoint_url: str | None = None
     profile: str | None = None
     region: str | None = None
     session: Any = None
+    way: Way | None = None
 
     def client(self, service: str) -> Any:
         """Return a boto3 client. Blocks: reads files, and parses for a third of a second.
 
         Raises:
             BackendError: The profile does not exist, or something else boto3 does not take.
+            MissingExtraError: boto3 is not installed.
         """
+        require_boto3()
         import boto3
         from botocore.config import Config
 
-        endpoint = self.endpoint_url or os.environ.get(
-            "AWS_ENDPOINT_URL_S3", os.environ.get("AWS_ENDPOINT_URL", "")
-        )
-        # Servers that are not AWS rarely answer for bucket.host.
-        foreign = service == "s3" and endpoint and ".amazonaws." not in endpoint
-        config = Config(
-            connect_timeout=CONNECT_TIMEOUT,
-            read_timeout=READ_TIMEOUT,
-            retries={"total_max_attempts": 1, "mode": "standard"},
-            max_pool_connections=CONNECTIONS,
-            s3={"addressing_style": "path"} if foreign else {},
-        )
+        options: dict[str, Any] = {
+            "connect_timeout": CONNECT_TIMEOUT,
+            "read_timeout": READ_TIMEOUT,
+            "retries": {"total_max_attempts": 1, "mode": "standard"},
+            "max_pool_connections": CONNECTIONS,
+        }
+        way = self.way or Way(self.region, self.endpoint_url, None)
         try:
             session = self.session or boto3.Session(
                 profile_name=self.profile, region_name=self.region
             )
             client = session.client(
                 service,
-                endpoint_url=self.endpoint_url,
-                region_name=self.region,
-                config=config,
+                endpoint_url=way.endpoint_url,
+                region_name=way.region,
+                verify=way.verify,
+                config=Config(**(options if self.way is None else way.config(**options))),
             )
         except Exception as error:
             raise map_error(error) from error
@@ -112,9 +113,9 @@ class S3Store:
         self._bucket = bucket
 
     @property
-    def endpoint_url(self) -> str:
-        """Where it is asked."""
-        return str(self._client.meta.endpoint_url)
+    def s3(self) -> str:
+        """What the bucket's name is unique in."""
+        return way_of(self._client).store
 
     def folders(self, prefix: str) -> list[str]:
         """Return the common prefixes right below a prefix."""
@@ -306,12 +307,8 @@ def read_state_of(run: Any) -> tuple[Any, RecordedRunState]:
         BackendError: SageMaker said no.
     """
     target = read_run(run)
-    access = Access(
-        endpoint_url=target.s3_endpoint,
-        region=target.region,
-        session=target.session.boto_session,
-    )
-    state = ask_for_run(target.session.sagemaker_client, target.trial_component)
+    access = Access(session=target.session.boto_session, way=way_of(target.s3_client()))
+    state = ask_for_run(target.sagemaker, target.trial_component)
     if not state.events:
         bucket, prefix = target.bucket, target.prefix
         if bucket is None:
@@ -327,8 +324,10 @@ def split_uri(uri: str) -> tuple[str, str]:
     Raises:
         NotFoundError: It names no bucket, or no object can have that key.
     """
-    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    prefix = prefix.rstrip("/")
+    address = uri.removeprefix("s3://")
+    point = ACCESS_POINT.match(address)  # it may have slashes of its own
+    bucket = point[0] if point else address.partition("/")[0]
+    prefix = address[len(bucket) :].removeprefix("/").rstrip("/")
     if not bucket or "//" in f"/{prefix}":
         raise NotFoundError(f"{uri!r} is no address in S3: s3://bucket/prefix without '//' in it")
     return bucket, prefix

@@ -16,7 +16,7 @@ from asynctrack._reading._decode import Damage, Event, read_events
 from asynctrack._reading._manifests import Problem, WriterManifest
 from asynctrack._reading._ranges import SeqRange, SeqSet, subtract, union
 from asynctrack._reading._sources import Location
-from asynctrack._reading._spooled import SpoolWriter, is_same_s3, writers_of
+from asynctrack._reading._spooled import Spool, SpoolWriter, is_same_s3, writers_of
 
 _REASON: Final = 2_000
 """Characters of a reason that are read."""
@@ -49,13 +49,13 @@ def dead_letter_ranges(writer: SpoolWriter) -> list[SeqRange]:
     return found
 
 
-def dead_letters_of(spool_dir: Path | None, locations: Iterable[Location]) -> list[SeqRange]:
+def dead_letters_of(spool: Spool, locations: Iterable[Location]) -> list[SeqRange]:
     """Return what this machine has of a Run that the backend refused for good: sequence numbers,
     by the names of their files. Blocks."""
     return [
         one
         for location in locations
-        for writer in writers_of(spool_dir, location)
+        for writer in writers_of(spool, location)
         if is_same_s3(writer, location.store)
         for one in dead_letter_ranges(writer)
     ]

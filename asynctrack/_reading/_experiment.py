@@ -6,7 +6,6 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Final
 
 from asynctrack._backends._s3_read import Access
@@ -18,7 +17,7 @@ from asynctrack._reading._prices import GivenPrices, Prices, cost_of, read_price
 from asynctrack._reading._read import Damaged, RecordedRun
 from asynctrack._reading._sources import bullets
 from asynctrack._reading._span import Trace
-from asynctrack._reading._spooled import GivenSpool, spool_folder
+from asynctrack._reading._spooled import GivenSpool, Spool, this_spool
 from asynctrack._reading._threads import in_thread
 
 MODEL_KINDS: Final = frozenset({"llm", "chat_model"})
@@ -131,7 +130,7 @@ class RecordedExperiment:
         found: Its Runs.
         damaged: As for ``open_run``.
         concurrency: As for ``open_run``.
-        spool_dir: This machine's spool; None reads delivered events only.
+        spool: This machine's spool; empty reads delivered events only.
         prices: What models cost.
     """
 
@@ -142,7 +141,7 @@ class RecordedExperiment:
         *,
         damaged: Damaged = "raise",
         concurrency: int = AHEAD,
-        spool_dir: Path | None = None,
+        spool: Spool = (),
         prices: Prices | None = None,
     ) -> None:
         self.name = name
@@ -151,7 +150,7 @@ class RecordedExperiment:
                 one,
                 damaged=damaged,
                 concurrency=concurrency,
-                spool_dir=spool_dir,
+                spool=spool,
                 prices=prices,
             )
             for one in found
@@ -247,7 +246,7 @@ def open_experiment(
     if damaged not in ("raise", "set_aside"):
         raise OptionError("damaged", damaged, "'raise' or 'set_aside'")
     access = Access(endpoint_url, profile, region, session)
-    spool = spool_folder(spool_dir)
+    spool = this_spool(spool_dir)
     known_prices = read_prices(prices)
     name, found = locate_experiment(source, root, access, spool)
     return RecordedExperiment(
@@ -255,7 +254,7 @@ def open_experiment(
         found,
         damaged=damaged,
         concurrency=concurrency,
-        spool_dir=spool,
+        spool=spool,
         prices=known_prices,
     )
 

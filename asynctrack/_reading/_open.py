@@ -29,7 +29,7 @@ from asynctrack._reading._sources import (
     only_run,
     run_at,
 )
-from asynctrack._reading._spooled import spool_writers, spooled_runs, writers_of
+from asynctrack._reading._spooled import Spool, spool_writers, spooled_runs, writers_of
 
 Place = Union[str, "os.PathLike[str]"]
 Source = Union[Place, "tuple[str, str]", Any]
@@ -53,9 +53,7 @@ class Found:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-def locate_run(
-    source: Source, root: Place | None, access: Access, spool_dir: Path | None = None
-) -> Found:
+def locate_run(source: Source, root: Place | None, access: Access, spool: Spool = ()) -> Found:
     """Find the one Run that is meant. Blocks.
 
     A Run's folder on this machine counts, also where nothing is in it yet.
@@ -64,7 +62,7 @@ def locate_run(
         source: What the user names.
         root: Where names are looked for.
         access: How AWS is reached.
-        spool_dir: The spool, where a Run may be of which nothing is delivered yet.
+        spool: The spool, where a Run may be of which nothing is delivered yet.
 
     Raises:
         NotFoundError: There is none.
@@ -73,12 +71,12 @@ def locate_run(
         ReadError: A folder cannot be read.
         BackendError: AWS said no.
     """
-    found = locate_runs(source, root, access, spool_dir)
+    found = locate_runs(source, root, access, spool)
     if len(found) != 1:
         only_run([one.locations[0] for one in found], describe(source, root))
     for location in found[0].locations:
         # The spool first: what is there can be followed while S3 is away.
-        if writers_of(spool_dir, location):
+        if writers_of(spool, location):
             return found[0]
         if next(iter(location.store.objects(location.prefix)), None) is not None:
             return found[0]
@@ -89,15 +87,15 @@ def locate_run(
 
 
 def locate_runs(
-    source: Source, root: Place | None, access: Access, spool_dir: Path | None = None
+    source: Source, root: Place | None, access: Access, spool: Spool = ()
 ) -> list[Found]:
     """Find all Runs that are meant; see ``locate_run``."""
     if isinstance(source, (str, os.PathLike)):
         if root is not None:
             raise OptionError("root", str(root), "left out with an address or a folder")
-        return [Found((location,)) for location in _below(source, access, spool_dir)]
+        return [Found((location,)) for location in _below(source, access, spool)]
     if isinstance(source, tuple):
-        return _by_names(source, root, access, spool_dir)
+        return _by_names(source, root, access, spool)
     if not looks_like_run(source):
         raise OptionError("source", source, _ALLOWED)
     client, state = read_state_of(source)
@@ -105,7 +103,7 @@ def locate_runs(
 
 
 def locate_experiment(
-    source: Place, root: Place | None, access: Access, spool_dir: Path | None = None
+    source: Place, root: Place | None, access: Access, spool: Spool = ()
 ) -> tuple[str, list[Found]]:
     """Find an experiment by its name or its place. Blocks.
 
@@ -123,12 +121,12 @@ def locate_experiment(
         raise OptionError("source", source, "an experiment's name, an s3:// address or a folder")
     name = os.fspath(source)
     if root is not None:
-        runs = [run for run in _below(root, access, spool_dir) if run.experiment == name]
+        runs = [run for run in _below(root, access, spool) if run.experiment == name]
         found = [Found((run,)) for run in runs]
     elif isinstance(source, str) and _is_name(source):
         found = _of_experiment(source, access)
     else:
-        found = [Found((run,)) for run in _below(source, access, spool_dir)]
+        found = [Found((run,)) for run in _below(source, access, spool)]
     if not found:
         raise nothing_at(describe(source, root))
     names = sorted({run.locations[0].experiment for run in found})
@@ -148,7 +146,7 @@ def describe(source: Source, root: Place | None) -> str:
 
 
 def _by_names(
-    names: tuple[Any, ...], root: Place | None, access: Access, spool_dir: Path | None
+    names: tuple[Any, ...], root: Place | None, access: Access, spool: Spool
 ) -> list[Found]:
     if len(names) != 2 or not all(isinstance(name, str) for name in names):
         raise OptionError("source", names, _ALLOWED)
@@ -156,7 +154,7 @@ def _by_names(
     if root is not None:
         return [
             Found((location,))
-            for location in _below(root, access, spool_dir)
+            for location in _below(root, access, spool)
             if (location.experiment, location.run) == (experiment, run)
         ]
     # The SDK's name for the trial component of a Run.
@@ -164,7 +162,7 @@ def _by_names(
     # The address is written with the first delivery; the spool knows it before that.
     waiting = (
         writer.uri
-        for writer in spool_writers(spool_dir)
+        for writer in spool_writers(spool)
         if (writer.experiment, writer.run) == names and writer.uri.startswith("s3://")
     )
     events = state.events or tuple(dict.fromkeys(waiting))
@@ -204,10 +202,10 @@ def _addresses(uris: Sequence[str], client: Any) -> tuple[Location, ...]:
     return tuple(locations)
 
 
-def _below(place: Place, access: Access, spool_dir: Path | None) -> list[Location]:
+def _below(place: Place, access: Access, spool: Spool) -> list[Location]:
     store, prefix = _store(place, access)
     found = {location.prefix: location for location in find_runs(store, prefix)}
-    for key in spooled_runs(spool_dir, store, prefix):
+    for key in spooled_runs(spool, store, prefix):
         waiting = run_at(store, key)
         if waiting is not None:
             found.setdefault(waiting.prefix, waiting)

@@ -21,9 +21,10 @@ from asynctrack._reading._ranges import Ranges, SeqRange, subtract, sweep, union
 from asynctrack._reading._sources import Store, bullets, nothing_at
 from asynctrack._reading._spooled import (
     GivenSpool,
+    Spool,
     SpoolWriter,
     is_same_s3,
-    spool_folder,
+    this_spool,
     waiting_ranges,
     writers_of,
 )
@@ -185,7 +186,7 @@ def verify(
         source,
         root,
         Access(endpoint_url, profile, region, session),
-        spool_folder(spool_dir),
+        this_spool(spool_dir),
         concurrency=concurrency,
     )
 
@@ -199,20 +200,20 @@ def verify_found(
     source: Source,
     root: Place | None,
     access: Access,
-    spool_dir: Path | None,
+    spool: Spool,
     *,
     concurrency: int = AHEAD,
     checked: Callable[[StoredArtifact], None] = lambda _: None,
 ) -> Report:
     """Do as ``verify`` does, and tell of every object that was checked. Blocks."""
-    found = locate_runs(source, root, access, spool_dir)
+    found = locate_runs(source, root, access, spool)
     writers: list[WriterReport] = []
     problems: list[Problem] = []
     fetcher = Fetcher(concurrency)
     try:
         for run in found:
             # Before the listing: what is delivered meanwhile is seen there.
-            leftovers = _leftovers(run, spool_dir)
+            leftovers = _leftovers(run, spool)
             listing = list_run(run.locations)
             problems += listing.problems
             writers += _writers(run, listing, leftovers, fetcher, checked)
@@ -240,7 +241,7 @@ class _Leftovers:
     set_aside: list[Path]
 
 
-def _leftovers(run: Found, spool_dir: Path | None) -> list[_Leftovers]:
+def _leftovers(run: Found, spool: Spool) -> list[_Leftovers]:
     return [
         _Leftovers(
             writer,
@@ -250,7 +251,7 @@ def _leftovers(run: Found, spool_dir: Path | None) -> list[_Leftovers]:
             writer.set_aside(),
         )
         for location in run.locations
-        for writer in writers_of(spool_dir, location)
+        for writer in writers_of(spool, location)
     ]
 
 

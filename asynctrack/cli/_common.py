@@ -230,10 +230,10 @@ def find_named_runs(text: str | None, options: argparse.Namespace) -> list[Found
     from asynctrack._backends._s3_read import Access
     from asynctrack._reading._open import describe, locate_experiment, locate_runs
     from asynctrack._reading._sources import nothing_at
-    from asynctrack._reading._spooled import spool_folder
+    from asynctrack._reading._spooled import this_spool
 
     access = Access(**access_of(options))
-    spool_dir = spool_folder(spool_of(options))
+    spool = this_spool(spool_of(options))
     place, root = text, None
     if text is None:
         place = root_of(options)
@@ -245,11 +245,11 @@ def find_named_runs(text: str | None, options: argparse.Namespace) -> list[Found
     assert place is not None
     name = not place.startswith("s3://") and "/" not in place and place not in (".", "..")
     if name and (options.root is not None or not Path(place).expanduser().exists()):
-        return locate_experiment(place, text and root_of(options), access, spool_dir)[1]
+        return locate_experiment(place, text and root_of(options), access, spool)[1]
     source: Source = place
     if text is not None:
         source, root = source_of(place, options)
-    found = locate_runs(source, root, access, spool_dir)
+    found = locate_runs(source, root, access, spool)
     if not found:
         raise nothing_at(describe(source, root))
     return found

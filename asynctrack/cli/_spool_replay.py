@@ -55,16 +55,17 @@ class _Total:
     problems: list[str] = field(default_factory=list)
 
 
-def replay(spool_dir: Path, options: argparse.Namespace) -> int:
+def replay(spools: list[Path], options: argparse.Namespace) -> int:
     """Deliver what dead writers left, or dead letters again; returns the exit code.
 
     Raises:
         Missing: A writer is named that is not there, or credentials are missing.
     """
-    found = writers(spool_dir)
+    found = [path for spool_dir in spools for path in writers(spool_dir)]
     unknown = set(options.writers) - {path.name for path in found}
     if unknown:
-        raise Missing(f"no such writer in {spool_dir}: {', '.join(sorted(unknown))}")
+        places = ", ".join(map(str, spools))
+        raise Missing(f"no such writer in {places}: {', '.join(sorted(unknown))}")
     if options.writers:
         found = [path for path in found if path.name in options.writers]
     total = _Total()
@@ -76,7 +77,7 @@ def replay(spool_dir: Path, options: argparse.Namespace) -> int:
             anyio.run(_all, found, options, total, advance)
         except asyncio.CancelledError:  # what Ctrl-C becomes there until Python 3.11
             raise KeyboardInterrupt from None
-    _report(spool_dir, total, kind, as_json=options.json)
+    _report(spools, total, kind, as_json=options.json)
     return 1 if total.problems else 0
 
 
@@ -263,10 +264,10 @@ class _Patient:
                 return
 
 
-def _report(spool_dir: Path, total: _Total, kind: str, *, as_json: bool) -> None:
+def _report(spools: list[Path], total: _Total, kind: str, *, as_json: bool) -> None:
     if as_json:
         document = {
-            "spool_dir": str(spool_dir),
+            "spool_dirs": [*map(str, spools)],
             "delivered": total.delivered,
             "segments": total.segments,
             "living": total.living,

@@ -14,6 +14,7 @@ import boto3
 import botocore.session
 
 from asynctrack.demo._aws import EmbeddedAWS
+from asynctrack.demo._sagemaker import sagemaker_sdk
 from tests.support.s3 import REGION, S3Server
 
 
@@ -143,22 +144,20 @@ class RunFactory:
         self._open.clear()
 
     def _entered(self, session: Any, experiment: str, name: str) -> Any:
-        from sagemaker.experiments.run import Run
-        from sagemaker.session import Session
-
-        sdk_session = Session(
+        sdk = sagemaker_sdk()
+        sdk_session = sdk.Session(
             boto_session=session,
             sagemaker_client=session.client("sagemaker"),
             sagemaker_metrics_client=session.client("sagemaker-metrics"),
             default_bucket=self._s3.bucket,
         )
-        run = Run(
+        run = sdk.Run(
             experiment_name=experiment,
             run_name=name,
             sagemaker_session=sdk_session,
             artifact_bucket=self._s3.bucket,
         )
-        run.__enter__()  # type: ignore[no-untyped-call]  # the SDK has no types there
+        run.__enter__()
         return run
 
 

@@ -15,6 +15,7 @@ from asynctrack._reading._experiment import open_experiment
 from asynctrack._reading._read import open_run
 from asynctrack._reading._verify import verify
 from asynctrack.demo._aws import EmbeddedAWS
+from asynctrack.demo._sagemaker import sagemaker_sdk
 from tests.e2e.runs import RunFactory, Site
 from tests.support.s3 import S3Server
 
@@ -24,7 +25,7 @@ def sdk() -> None:
     """The SDK, imported: it warns about itself while it is."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import sagemaker.experiments.run  # noqa: F401  # for the time and the warnings it takes
+        sagemaker_sdk()
 
 
 @pytest.fixture
