@@ -81,7 +81,7 @@ def test_records_that_are_handed_on_to_a_loop(ground: Ground) -> None:
 
 @pytest.mark.parametrize("overflow", ["drop_newest", "block"])
 def test_our_own_warnings_become_no_events(overflow: str, ground: Ground) -> None:
-    """A warning that an event was dropped leads to none; nobody waits with a handler's lock held."""
+    """A warning of a dropped event leads to none; nobody waits while a handler's lock is held."""
     options = {"durability": "memory", "overflow": overflow, "max_buffer_events": 10}
     found = run(ground, "event", **options)
     assert "asynctrack" in found["seen"]
