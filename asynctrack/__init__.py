@@ -17,6 +17,7 @@ show what it reads.
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401  # refused once the interpreter ends
 import importlib
 from typing import TYPE_CHECKING, Any, cast
 
