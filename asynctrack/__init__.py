@@ -17,8 +17,9 @@ show what it reads.
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401  # refused once the interpreter ends
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from asynctrack._errors import (
     AsynctrackError,
@@ -36,6 +37,7 @@ from asynctrack._errors import (
     TransientError,
 )
 from asynctrack._statistics import Statistics
+from asynctrack._unloaded import Unloaded, is_environments
 
 if TYPE_CHECKING:
     from asynctrack._backends._s3fs import storage_options
@@ -106,8 +108,12 @@ def tracker(run: Any, **options: Any) -> Tracker:
         OptionError: An option is not allowed; the text names it, its value and what is.
         RunError: ``run`` does not offer what tracking into it needs.
     """
-    from asynctrack._tracker import make_tracker
-
+    try:
+        from asynctrack._tracker import make_tracker
+    except Exception as error:
+        if not is_environments(error):
+            raise
+        return cast("Tracker", Unloaded(error))
     return make_tracker(run, options)
 
 

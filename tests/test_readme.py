@@ -12,6 +12,7 @@ from botocore.exceptions import SSLError
 from langchain_core.runnables import RunnableLambda
 
 from asynctrack import tracker
+from asynctrack.demo._sagemaker import sagemaker_sdk
 from tests.e2e.chains import CHAIN_EVENTS, joke_chain
 from tests.e2e.conftest import heavy_imports, make_run
 from tests.e2e.runs import RunFactory, Site
@@ -33,6 +34,15 @@ def block(name: str) -> str:
     if found is None:
         pytest.fail(f"README has no block that is marked with read-back: {name}")
     return found[1]
+
+
+def for_this_sdk(code: str) -> str:
+    """Return code that imports from where README says that this SDK has it."""
+    used = sagemaker_sdk().ExperimentAnalytics.__module__
+    pattern = r"from (\S+) import ExperimentAnalytics +# sagemaker 3: (\S+)"
+    places = re.search(pattern, code)
+    assert places is not None and used in places.groups()
+    return code.replace(f"from {places[1]} ", f"from {used} ")
 
 
 @pytest.fixture
@@ -112,7 +122,7 @@ def read_with_s3fs(runs: dict[str, Site]) -> None:
 
 
 def read_with_pandas(runs: dict[str, Site]) -> None:
-    code = block("pandas")
+    code = for_this_sdk(block("pandas"))
     session = runs["scenario-1"].run._artifact_uploader.sagemaker_session
     # As a user's: the environment says where S3 is.
     session.boto_session = runs["scenario-1"].s3.boto_session()

@@ -163,7 +163,8 @@ class S3Store:
         """
 
         def attempt() -> bytes:
-            with self._get(key) as body:
+            body = self._get(key)
+            with body:  # not "as": that is the stream below, which compares no checksum
                 return bytes(body.read())
 
         return self._there(key, attempt)
@@ -172,7 +173,8 @@ class S3Store:
         """Return some of an object's bytes, with one ranged request; see ``read``."""
 
         def attempt() -> bytes:
-            with self._get(key, Range=f"bytes={start}-{end - 1}") as body:
+            body = self._get(key, Range=f"bytes={start}-{end - 1}")
+            with body:
                 content = bytes(body.read())
             if len(content) != end - start:
                 raise ReadError(f"{self.uri(key)} is shorter than {end} bytes")
