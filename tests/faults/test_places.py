@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from asynctrack._spool_layout import waiting_segments
 from tests.crash.test_disk import Disk
 from tests.faults.ground import finish, outputs
 from tests.support.auditor import events_in_folder
@@ -149,8 +150,8 @@ class Land:
 
     def waiting(self) -> list[Path]:
         """The spools in which lines wait."""
-        found = {path.parents[2] for path in self.root.glob("**/spool/v1/*/*.idx")}
-        return sorted(found)
+        folders = self.root.glob("**/spool/v1/*")
+        return sorted({folder.parents[1] for folder in folders if waiting_segments(folder)})
 
     def delivered(self) -> list[int]:
         """The numbers that arrived, in order."""
