@@ -1,17 +1,19 @@
 """One piece on its way: batch, artifact, receipt; and what is told and kept where one is refused.
 
 What is too large is halved until it passes. What the backend refuses for good is buried in the
-spool, with the reason, and counted.
+spool, with the reason, and counted. Where others have cut a file of the spool short, what is left
+of it is delivered, and the rest counted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import Final
 
 from asynctrack._artifact import Batch
 from asynctrack._buffer import Buffer
-from asynctrack._encode import encode_batch, split_batch
+from asynctrack._encode import encode_batch, runs, split_batch
 from asynctrack._errors import PermanentError
 from asynctrack._gate import Gate
 from asynctrack._keeper import Keeper
@@ -22,6 +24,12 @@ from asynctrack._upload import DeferredError, Uploader
 
 TOO_LARGE: Final = frozenset({"EntityTooLarge", "RequestEntityTooLarge", "413"})
 """What S3 says of an object that is too large: its halves may pass."""
+_USED_UP: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""How the system says that it has no descriptor or memory at the moment."""
+AGAIN: Final = 0.5
+"""Seconds until it is asked again."""
+_TOLD: Final = 10
+"""Ranges of lost events that are named in a message."""
 
 
 class Delivery:
@@ -89,34 +97,64 @@ class Delivery:
     async def _attempt(self, piece: MemoryPiece | SegmentPiece, failures: int) -> int:
         """Deliver a piece; where it has to wait for a retry, return how often it has failed."""
         last_seq = piece.first_seq + piece.events - 1
+        lost = 0
         try:
-            batch = Batch(self._writer_id, piece.first_seq, last_seq, piece.raw())
+            batch = Batch(self._writer_id, piece.first_seq, last_seq, await self._raw(piece))
         except OSError as error:
-            self._notices.warn(
-                "lost",
-                f"asynctrack's spool was removed or damaged by others ({error}): {piece.events}"
-                f" events (seq {piece.first_seq} to {last_seq}) are lost. They are counted as"
-                " dead_lettered.",
-            )
-            self._recorder.refused(piece.first_seq, last_seq)
-            lost = piece.events
+            refused, lost = await self._deliver_left(piece, error)
         else:
-            if isinstance(piece, SegmentPiece) and self._keeper is not None:
-                await self._keeper.unmap(piece)
             try:
                 refused = await self._upload(batch, failures, deferrable=True)
             except DeferredError as deferred:
+                if isinstance(piece, SegmentPiece) and self._keeper is not None:
+                    await self._keeper.let_go(piece)
                 return deferred.failures
-            if isinstance(piece, SegmentPiece) and self._keeper is not None:
-                buried = [await self._keeper.bury(part, str(why)) for part, why in refused]
-                if all(buried):
-                    await self._keeper.settled(piece)
-            for part, why in refused:
-                self._recorder.refused(part.first_seq, part.last_seq)
-                self._tell_refused(part, why)
-            lost = sum(_events(part) for part, _ in refused)
-        self._buffer.settle(piece, refused=lost)
+        if isinstance(piece, SegmentPiece) and self._keeper is not None:
+            buried = [await self._keeper.bury(part, str(why)) for part, why in refused]
+            if all(buried):
+                await self._keeper.settled(piece)
+        for part, why in refused:
+            self._recorder.refused(part.first_seq, part.last_seq)
+            self._tell_refused(part, why)
+        self._buffer.settle(piece, refused=lost + sum(_events(part) for part, _ in refused))
         return 0
+
+    async def _raw(self, piece: MemoryPiece | SegmentPiece) -> bytes:
+        while True:
+            try:
+                return piece.raw()
+            except OSError as error:
+                if error.errno not in _USED_UP:
+                    raise
+                await asyncio.sleep(AGAIN)  # nothing is lost: it is there, and is read later
+
+    async def _deliver_left(
+        self, piece: MemoryPiece | SegmentPiece, error: OSError
+    ) -> tuple[list[tuple[Batch, PermanentError]], int]:
+        """Deliver what is left of a piece; return what is refused, and how many events are lost."""
+        batches = list(runs(self._writer_id, piece.left()))
+        at = piece.first_seq
+        gone = []
+        for batch in batches:
+            gone.append((at, batch.first_seq - 1))
+            at = batch.last_seq + 1
+        gone.append((at, piece.first_seq + piece.events - 1))
+        gone = [(first, last) for first, last in gone if first <= last]
+        lost = sum(last - first + 1 for first, last in gone)
+        for first, last in gone:
+            self._recorder.refused(first, last)
+        if lost:
+            seqs = ", ".join(f"{first} to {last}" for first, last in gone[:_TOLD])
+            self._notices.warn(
+                "lost",
+                f"asynctrack's spool was cut short, removed or damaged by others ({error}): {lost}"
+                f" events (seq {seqs}{', …' if len(gone) > _TOLD else ''}) are lost. They are"
+                " counted as dead_lettered.",
+            )
+        refused = []
+        for batch in batches:
+            refused += await self._upload(batch)
+        return refused, lost
 
     async def _upload(
         self, batch: Batch, failures: int = 0, *, deferrable: bool = False

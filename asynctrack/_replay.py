@@ -9,7 +9,7 @@ nothing out.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -17,11 +17,12 @@ from typing import Any, Final
 from asynctrack import _payload
 from asynctrack._artifact import Artifact, Batch, Receipt
 from asynctrack._backends._protocol import Store
-from asynctrack._encode import encode_batch, split_batch
+from asynctrack._encode import encode_batch, runs, split_batch
 from asynctrack._errors import BackendError, PermanentError
 from asynctrack._format import SCHEMA_VERSION, SUFFIXES, replay_name
 from asynctrack._offload import offload
-from asynctrack._segment_format import SegmentContent, SegmentError, read_segment
+from asynctrack._segment_content import read_segment
+from asynctrack._segment_format import SegmentError
 from asynctrack._spool import WriterFolder, bury, forget, set_aside
 
 TOO_LARGE: Final = frozenset({"EntityTooLarge", "RequestEntityTooLarge", "413"})
@@ -74,7 +75,9 @@ def plan_segment(path: Path) -> SegmentPlan:
         content = read_segment(path)
     except (SegmentError, OSError) as error:
         return SegmentPlan(path, problem=str(error))
-    return SegmentPlan(path, tuple(_batches(content)), len(content.lines), content.damaged)
+    return SegmentPlan(
+        path, tuple(runs(content.writer_id, content.lines)), len(content.lines), content.damaged
+    )
 
 
 async def replay_folder(
@@ -204,18 +207,3 @@ def _settle(folder: Path, plan: SegmentPlan, delivery: _Delivery) -> None:
         set_aside(plan.path, ".damaged")
     else:
         forget(plan.path)
-
-
-def _batches(content: SegmentContent) -> Iterator[Batch]:
-    run: list[bytes] = []
-    first = last = 0
-    for seq, line in content.lines:
-        if run and seq != last + 1:
-            yield Batch(content.writer_id, first, last, b"".join(run))
-            run = []
-        if not run:
-            first = seq
-        run.append(line)
-        last = seq
-    if run:
-        yield Batch(content.writer_id, first, last, b"".join(run))

@@ -214,7 +214,7 @@ class Stages:
             supplied = await keeper.supply()
             if not self.ready.done():
                 self.ready.set_result(None)
-            await keeper.unmap_waiting()
+            await keeper.let_go_waiting()
             with anyio.move_on_after(None if supplied else RETRY):
                 await self._supply_request.wait()
 
