@@ -31,7 +31,7 @@ KEEP_FREE: Final = 512 * 1024 * 1024
 """Bytes of the disk that the spool leaves to others."""
 COMMIT_INTERVAL: Final = 0.01
 """Seconds between two commits to the disk with ``durability="power"``: one for all events."""
-HELD_PIECES: Final = 8
+HELD_PIECES: Final = 4
 """Full segments whose files stay open while they wait, so that they are read also where somebody
 removes them. Further ones are opened again: descriptors are the program's."""
 _BUSY_TRIES: Final = 50
@@ -323,6 +323,8 @@ class Keeper:
 
     def _let_go(self, segment: Segment) -> None:
         try:
+            if not segment.path.exists():
+                segment.save_again()  # somebody removed it
             if self._power:
                 segment.sync()
         except OSError:

@@ -176,6 +176,29 @@ def test_a_disk_that_fills_while_tracking(
     assert len(warnings(caplog, "dropped an event")) == 1
 
 
+def test_a_file_cut_by_others_on_a_disk_that_they_fill(
+    disk: Disk, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Writing on needs room that was taken from it: events wait in memory, none kills anybody."""
+    wall = Wall(tmp_path)
+    with tracker(wall.folder, spool_dir=str(disk.path / "spool"), **SMALL) as handler:
+        put(handler, 20, 10 * KIB)
+        until_in_thread(lambda: handler.statistics().spooled == 20)
+        for file in (disk.path / "spool").rglob("0*.open"):
+            os.truncate(file, 0)
+        disk.fill()
+        put(handler, 20, 10 * KIB)
+        until_in_thread(lambda: warnings(caplog, "could not go on writing"))
+        assert handler.statistics().pending >= 19
+        disk.free()
+        until_in_thread(lambda: handler.statistics().pending == 0)
+        wall.mend()
+        until_in_thread(settled(handler, 40))
+    assert handler.statistics().dead_lettered == 20
+    assert audit_folder(tmp_path / "wall").events == 20
+    assert len(warnings(caplog, "are lost")) == 1
+
+
 def test_a_read_only_disk(disk: Disk, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Said once; delivered from memory; on disk again when it can be written."""
     disk.mode("ro")
