@@ -3,7 +3,7 @@
 A program may close the descriptors that it does not know: a daemon does. What the loop waits with
 is gone then, and what it has open has the numbers of files that the program opens next. So each
 socket is known by device and inode, as a new one at its number has another inode. It is looked at
-before the loop waits: connections whose descriptors are gone count as lost, which their owners
+after each wait: connections whose descriptors are gone count as lost, which their owners
 know how to deal with, and the loop makes itself the pair anew that wakes it. It waits with
 ``poll``, which needs no descriptor of its own. In the child of a fork all of them are closed.
 """
@@ -62,9 +62,12 @@ class OwnSelector(Waits):
         return [key for key in self.get_map().values() if key.fd in gone] if gone else []
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if self.loop is not None:
-            self.loop.look()
-        return super().select(LOOK if timeout is None else min(timeout, LOOK))
+        events = super().select(LOOK if timeout is None else min(timeout, LOOK))
+        # After the wait: what has been closed is ready at once, or when it is looked at again.
+        if self.loop is not None and self.loop.look():
+            known = self.get_map()
+            events = [one for one in events if known.get(one[0].fd) is one[0]]
+        return events
 
 
 class OwnLoop(asyncio.SelectorEventLoop):
@@ -87,10 +90,14 @@ class OwnLoop(asyncio.SelectorEventLoop):
         selector.loop = self
         _loops.add(self)
 
-    def look(self) -> None:
-        """Count connections as lost whose descriptors others have closed. In its thread."""
+    def look(self) -> bool:
+        """Count connections as lost whose descriptors others have closed. In its thread.
+
+        Returns:
+            Whether there were some.
+        """
         if self._ssock is None:
-            return
+            return False
         taken = self._waits.taken()
         pair = _identity(self._csock.fileno()) != self._woken_by
         for key in taken:
@@ -100,12 +107,14 @@ class OwnLoop(asyncio.SelectorEventLoop):
         if pair:
             self._forget_pair()
             self._make_self_pipe()
+        return pair or bool(taken)
 
     def close(self) -> None:
         """Close what it has open."""
         if not self.is_closed() and not self.is_running():
             self.look()
         super().close()
+        _loops.discard(self)
 
     def leave(self) -> None:
         """Close the descriptors, and nothing else: in the child of a fork, at once."""

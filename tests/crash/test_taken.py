@@ -127,3 +127,76 @@ def test_a_spool_that_others_cut_or_remove(
     assert writer.duplicates == {}
     with tracker(tmp_path / "next", spool_dir=str(running.spool)):
         until_in_thread(lambda: len(writers(running.spool)) == 1)
+
+
+CLOSING = """
+    import json, os, sys, uuid
+    from asynctrack import tracker
+    folder, spool, own, how, first = sys.argv[1:]
+
+    def close_and_open():
+        # As a daemon does: it knows none of the descriptors that it has.
+        os.closerange(3, 1024)
+        return [open(f"{own}-{number}", "w") for number in range(30)]
+
+    def track(handler, value, count):
+        for number in range(count):
+            handler.on_chain_end([value, number], run_id=uuid.uuid4())
+            assert handler.statistics().balanced
+
+    def check(files):
+        for number, file in enumerate(files):
+            file.write(f"second {number}")
+            file.close()
+            with open(file.name) as again:
+                assert again.read() == f"first {number} second {number}", file.name
+
+    with tracker(folder, spool_dir=spool, max_batch_events=10, max_delay=0.05) as handler:
+        track(handler, "before", int(first))
+        child = os.fork() if how == "daemon" else 0
+        if child:
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            track(handler, "parent", 25)
+        else:
+            if how == "daemon":
+                os.setsid()
+                track(handler, "child", 0 if first == "0" else 1)
+            files = close_and_open()
+            for number, file in enumerate(files):
+                file.write(f"first {number} ")
+                file.flush()
+            track(handler, "after", 25)
+            if how == "daemon":
+                assert handler.flush(60)
+                check(files)
+                sys.exit()
+    if not child:
+        check(files)
+    end = handler.statistics()
+    print(json.dumps([end.accepted, end.delivered, end.dead_lettered]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("first", [0, 5, 10], ids=["no event before", "open", "full"])
+@pytest.mark.parametrize("how", ["daemon", "the same process"])
+def test_descriptors_that_others_close(how: str, first: int, tmp_path: Path) -> None:
+    """The program\'s own files get the numbers: they keep their content, and all is delivered."""
+    child = start_child(
+        CLOSING,
+        str(tmp_path / "out"),
+        str(tmp_path / "spool"),
+        str(tmp_path / "own"),
+        how,
+        str(first),
+        ASYNCTRACK_CLOSE_TIMEOUT="30",
+    )
+    out, errors = finish(child)
+    assert child.returncode == 0, errors
+    assert "Traceback" not in errors and "Error" not in errors.replace("OSError", ""), errors
+    accepted = first + 25
+    assert json.loads(out) == [accepted, accepted, 0]
+    audit = audit_folder(tmp_path / "out")
+    assert audit.events == accepted + (25 + (first > 0) if how == "daemon" else 0)
+    assert all(writer.duplicates == {} for writer in audit.writers.values())
+    assert [text for text in audit.problems if "the span " not in text] == []
