@@ -1,4 +1,4 @@
-"""The worker's event loop: others close its descriptors; it lives on, and touches none of theirs."""
+"""The worker's event loop: others close its descriptors; it lives on and touches none of theirs."""
 
 from __future__ import annotations
 
