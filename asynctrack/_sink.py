@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import TimeoutError as ThreadTimeout
+from types import FrameType
 from typing import Any, Final, Protocol
 
 from asynctrack import _careful, _marker, _payload
@@ -17,6 +19,7 @@ from asynctrack._capture import Capture
 from asynctrack._flush import Flush
 from asynctrack._notices import Notices
 from asynctrack._observe import Observations
+from asynctrack._own import is_own
 from asynctrack._spans import OpenSpan
 from asynctrack._statistics import Statistics
 from asynctrack._waiters import AsyncWaiter, ThreadWaiter
@@ -32,6 +35,11 @@ class WorkerView(Protocol):
     def request_flush(self) -> ThreadFuture[bool]: ...
 
     def runs_here(self) -> bool: ...
+
+    def wake(self) -> None: ...
+
+    @property
+    def absent(self) -> bool: ...
 
 
 class Sink:
@@ -114,7 +122,7 @@ class Sink:
         if _ends(cause):
             self._put_last(body)
             return
-        if not self._may_wait(len(body)):
+        if not self._may_wait(len(body)) or _handles_a_record():
             self._drop_newest(body, sheddable)
             return
         waiter = ThreadWaiter(body)
@@ -135,6 +143,9 @@ class Sink:
         """Whether a callback waits: for delivery, or for a disk that has not refused to take it."""
         if self._worker.runs_here():
             return False
+        if self._worker.absent:
+            self._worker.wake()  # it may be had now, or the disk takes something in this thread
+            return False
         return self._block or self._buffer.disk_may_help(length)
 
     @property
@@ -151,6 +162,10 @@ class Sink:
             if not self._block:
                 self._buffer.disk_answered(False)  # it hangs: the next ones do not wait as well
 
+    def leave_out(self) -> None:
+        """Count what our own work would have led to. No warning: it would come here again."""
+        self._buffer.drop("own_record")
+
     def capture_failed(self, callback: str, error: Exception) -> None:
         """Count an event whose capture raised; the chain goes on."""
         self._buffer.drop("capture_failed")
@@ -163,6 +178,9 @@ class Sink:
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Store the user's parameters as an event and hand them over for the Run."""
+        if is_own():
+            self.leave_out()
+            return
         try:
             if not hasattr(parameters, "items"):
                 self._drop(
@@ -184,6 +202,9 @@ class Sink:
 
     def log_metric(self, name: str, value: float, step: int | None) -> None:
         """Store a metric as an event and hand it over for the Run."""
+        if is_own():
+            self.leave_out()
+            return
         text = _marker.safe_str(name)
         try:
             number = float(value)
@@ -253,7 +274,7 @@ class Sink:
 
     def _drop_newest(self, body: bytes, sheddable: bool) -> None:
         reason = self._buffer.closed_reason
-        if reason is None and sheddable and self._buffer.put_nowait(body, sheddable=True):
+        if reason is None and self.put_nowait(body, sheddable):
             return  # room was made meanwhile
         self._drop(reason or "buffer_full")
 
@@ -290,6 +311,21 @@ _WHY = {
 def _ends(cause: object) -> bool:
     """Tell of a cancellation, a Ctrl-C or an exit, which must not wait for anything."""
     return isinstance(cause, BaseException) and not isinstance(cause, Exception)
+
+
+def _handles_a_record() -> bool:
+    """Tell whether a log record is being handled in this thread.
+
+    Its handler's lock is held then, and the worker needs that for what its libraries log: whoever
+    waited for the worker here would wait for ever.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not _HANDLE:
+        frame = frame.f_back
+    return frame is not None
+
+
+_HANDLE: Final = logging.Handler.handle.__code__
 
 
 def _task_is_cancelled() -> bool:

@@ -7,6 +7,7 @@ a process ends.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -19,7 +20,14 @@ from asynctrack._artifact import Batch
 from asynctrack._descriptor import Descriptor
 from asynctrack._segment import Segment, remove_files
 from asynctrack._segment_format import FORMAT_VERSION
-from asynctrack._spool_layout import INFO, LOCKED, read_description, waiting_segments, writers
+from asynctrack._spool_layout import (
+    INFO,
+    LOCKED,
+    SpoolPlace,
+    read_description,
+    waiting_segments,
+    writers,
+)
 
 if sys.platform == "win32":
     import msvcrt
@@ -53,7 +61,12 @@ class WriterFolder:
         if make:
             for folder in (*reversed(path.parents[:2]), path):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = _lock(path / "lock")
+        try:
+            lock = _lock(path / "lock")
+        except OSError:
+            if make:  # a file system without locks: nobody is to find the folder of no writer
+                _remove_empty(path)
+            raise
         if lock is None:
             raise SpoolBusyError(f"{path} is in use by a living process")
         self._lock = lock
@@ -127,6 +140,21 @@ class WriterFolder:
         self._lock.close()
 
 
+def make_place(place: SpoolPlace) -> None:
+    """Make ready what a place needs that is not the spool's own. Blocks.
+
+    Raises:
+        OSError: It cannot be used; the text says why.
+    """
+    if place.private is not None and not place.why_not():
+        try:
+            place.private.mkdir(mode=0o700)
+        except FileExistsError:
+            pass  # ours, or it is refused now
+    if why := place.why_not():
+        raise OSError(errno.EACCES, why)
+
+
 def orphans(spool_dir: Path, skip: str = "") -> Iterator[WriterFolder]:
     """Take over the folders of writers that have died, one after the other.
 
@@ -159,14 +187,23 @@ def used_bytes(spool_dir: Path) -> int:
     return total
 
 
-def bury(folder: Path, batch: Batch, reason: str) -> None:
+def bury(folder: Path, batch: Batch, reason: str) -> Path:
     """Write events that are refused for good to a file of dead letters, and why beside it.
 
-    Both are on the disk when this returns: the segment they come from is deleted next.
+    Both are on the disk when this returns: the segment they come from is deleted next. The file is
+    there whole or not at all: it may be sent again at any time.
+
+    Returns:
+        The file.
     """
     path = folder / f"{batch.first_seq:012d}-{batch.last_seq:012d}.dead"
     _write(path.with_suffix(".reason"), reason.encode("utf-8", "backslashreplace"), sync=True)
-    _write(path, batch.raw, sync=True)
+    unfinished = path.with_suffix(".tmp")
+    _write(unfinished, batch.raw, sync=True)
+    unfinished.replace(path)
+    if sys.platform != "win32":  # which opens no folders
+        sync_folder(folder)
+    return path
 
 
 def set_aside(path: Path, ending: str) -> Path:
@@ -197,6 +234,14 @@ def _write(path: Path, content: bytes, *, sync: bool) -> None:
         file.flush()
         if sync:
             os.fsync(file.fileno())
+
+
+def _remove_empty(path: Path) -> None:
+    try:
+        (path / "lock").unlink(missing_ok=True)
+        path.rmdir()
+    except OSError:
+        pass  # it does no harm, or other files are in it
 
 
 def _ordinal(path: Path) -> int:

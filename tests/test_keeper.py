@@ -22,7 +22,12 @@ from asynctrack._offload import run_loop
 from asynctrack._segment import Segment
 from asynctrack._segment_content import read_segment
 from asynctrack._spool import WriterFolder
-from asynctrack._spool_layout import read_description, waiting_segments, writer_folder
+from asynctrack._spool_layout import (
+    read_description,
+    spool_places,
+    waiting_segments,
+    writer_folder,
+)
 from asynctrack._store import SegmentPiece, Store
 from tests.support.descriptors import open_below
 from tests.test_offload import no_threads as no_threads  # a fixture
@@ -50,7 +55,7 @@ class Parts:
             wake=lambda: None,
         )
         self.keeper = Keeper(
-            spool_dir=spool,
+            places=lambda: spool_places(spool),
             writer_id=WRITER,
             info=self.info,
             buffer=self.buffer,
@@ -158,18 +163,29 @@ async def test_free_space_is_left_to_others(
     parts: Parts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With less than 512 MiB free, nothing is written; it is tried again when asked again."""
-    usage = shutil.disk_usage(parts.spool)
+    usage = type(shutil.disk_usage(parts.spool))
     free = [_keeper.KEEP_FREE + PIECE_BYTES - 1]
-    monkeypatch.setattr(
-        "shutil.disk_usage", lambda path: type(usage)(usage.total, usage.used, free[0])
-    )
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(1 << 40, 0, free[0]))
     assert not await parts.keeper.supply()
     parts.put(2)
     assert parts.buffer.counts().pending == 2 and parts.seqs_on_disk() == []
-    assert "would be left free" in caplog.text and str(parts.keeper.path) in caplog.text
+    assert "would be left free" in caplog.text and str(parts.spool) in caplog.text
     free[0] += 2 * PIECE_BYTES
     assert await parts.keeper.supply()
     assert parts.seqs_on_disk() == [1, 2] and parts.buffer.counts().spooled == 2
+    parts.keeper.close()
+
+
+async def test_of_a_small_disk_an_eighth_is_left(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk of 512 MiB in all, as Lambda's, is used as well."""
+    usage = type(shutil.disk_usage(parts.spool))
+    free = [(64 << 20) + PIECE_BYTES - 1]
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(512 << 20, 0, free[0]))
+    assert not await parts.keeper.supply()
+    free[0] += 1
+    assert await parts.keeper.supply()
     parts.keeper.close()
 
 

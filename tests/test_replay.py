@@ -19,10 +19,11 @@ from asynctrack._errors import BackendError, PausingError, PermanentError, Trans
 from asynctrack._format import MEDIA_TYPE
 from asynctrack._gate import Flow, Gate
 from asynctrack._notices import Notices
-from asynctrack._replay import SegmentOutcome, plan_segment, replay_folder
+from asynctrack._replay import SegmentOutcome, replay_folder
+from asynctrack._replay_plan import plan_segment
 from asynctrack._retry import RetryPolicy
 from asynctrack._spool import WriterFolder
-from asynctrack._spool_layout import writer_folder, writers
+from asynctrack._spool_layout import spool_places, writer_folder, writers
 from asynctrack._takeover import Replayer
 from asynctrack._upload import Uploader
 from tests.support.auditor import assert_exactly_once, audit_folder
@@ -96,7 +97,7 @@ class Bench:
         self.puts: list[str] = []
         self.slept: list[float] = []
         self.replayer = Replayer(
-            spool_dir=self.spool,
+            places=lambda: spool_places(self.spool),
             writer_id=ME,
             backend=self,  # type: ignore[arg-type]  # the part of it that is needed
             make_uploader=self.uploader,

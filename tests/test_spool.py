@@ -16,7 +16,6 @@ import pytest
 from asynctrack._artifact import Batch
 from asynctrack._spool import SpoolBusyError, WriterFolder, bury, orphans, set_aside, used_bytes
 from asynctrack._spool_layout import (
-    default_spool_dir,
     read_description,
     waiting_segments,
     writer_folder,
@@ -35,35 +34,6 @@ def used_segment(folder: WriterFolder, text: str = "a") -> Path:
     segment.append(line(1, text))
     segment.let_go()
     return segment.path
-
-
-def test_the_folder_follows_the_standard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """State that should survive restarts has a place of its own, which users may move."""
-    assert default_spool_dir({"XDG_STATE_HOME": "/x"}) == Path("/x/asynctrack/spool")
-    monkeypatch.setenv("HOME", "/home/me")
-    expected = Path("/home/me/.local/state/asynctrack/spool")
-    assert default_spool_dir({}) == expected
-    assert default_spool_dir({"XDG_STATE_HOME": ""}) == expected
-    assert default_spool_dir({"XDG_STATE_HOME": "relative/is/ignored"}) == expected
-
-
-def test_a_user_without_a_home_gets_a_folder_all_the_same(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Containers run under ids that no password file knows: tracking works, and stays private."""
-
-    def nobody(self: Path) -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(Path, "expanduser", nobody)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    folder = default_spool_dir({})
-    assert folder == tmp_path / f"asynctrack-{os.getuid()}" / "asynctrack" / "spool"
-    assert default_spool_dir({}) == folder
-    (tmp_path / f"asynctrack-{os.getuid()}").chmod(0o755)
-    other = default_spool_dir({})
-    assert other != folder, "somebody else could have made it, to read along"
-    assert stat.S_IMODE(other.parent.parent.stat().st_mode) == 0o700
 
 
 def test_folders_and_files_are_private(tmp_path: Path) -> None:

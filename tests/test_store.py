@@ -19,7 +19,7 @@ from asynctrack._artifact import Batch
 from asynctrack._buffer import Buffer
 from asynctrack._encode import encode_batch
 from asynctrack._format import parse_artifact_name, parse_line_start
-from asynctrack._replay import plan_segment
+from asynctrack._replay_plan import plan_segment
 from asynctrack._segment import Segment
 from asynctrack._spool_layout import waiting_segments
 from asynctrack._store import MemoryPiece, SegmentPiece, Store

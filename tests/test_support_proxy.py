@@ -14,10 +14,10 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-import aioboto3
 import anyio
 import boto3
 import pytest
+from aiobotocore.session import AioSession
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -28,6 +28,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
+from asynctrack._backends._library import client_session
 from asynctrack.demo._aws import EmbeddedAWS
 from tests.support.faults import (
     Answer,
@@ -222,7 +223,7 @@ async def test_fault_is_seen_by_aiobotocore(case: Case, s3: S3Server, s3_proxy: 
     """aiobotocore fails as it must, and the object is there or not as it must."""
     rule = s3_proxy.add(case.fault, operation="PutObject")
     unread = case.fault == Hang("unread")
-    session = aioboto3.Session()
+    session = client_session(AioSession(), None)
 
     def client_with(patience: float) -> Any:
         config = Config(
@@ -488,7 +489,7 @@ async def test_many_requests_hang_and_are_released(s3: S3Server, s3_proxy: Fault
     config = Config(max_pool_connections=20, s3={"addressing_style": "path"})
     kwargs = {**s3.client_kwargs(), "endpoint_url": s3_proxy.endpoint_url}
     async with (
-        aioboto3.Session().client("s3", config=config, **kwargs) as client,
+        client_session(AioSession(), None).client("s3", config=config, **kwargs) as client,
         anyio.create_task_group() as group,
     ):
         for number in range(20):

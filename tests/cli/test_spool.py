@@ -17,7 +17,13 @@ from typing import Any
 import pytest
 
 from asynctrack._spool import WriterFolder
-from asynctrack._spool_layout import default_spool_dir, is_alive, writer_folder, writers
+from asynctrack._spool_layout import (
+    default_spool_dir,
+    is_alive,
+    spool_places,
+    writer_folder,
+    writers,
+)
 from asynctrack.cli import main
 from asynctrack.cli._spool import address
 from tests.e2e.waiting import until_in_thread
@@ -99,9 +105,37 @@ def test_an_empty_spool_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
     """A machine on which nothing ever waited: nothing waits, in either form."""
     code, out, _ = run(capsys, "ls")
     assert code == 0 and f"0 events wait in {default_spool_dir()}" in out
-    assert document(capsys, "ls") == (0, {"spool_dir": str(default_spool_dir()), "writers": []})
+    assert document(capsys, "ls") == (0, {"spool_dirs": [str(default_spool_dir())], "writers": []})
     assert run(capsys, "verify")[0] == run(capsys, "replay")[0] == 0
     assert not default_spool_dir().exists()
+
+
+def test_all_places_are_one_spool(
+    dead: Dead, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where trackers had to take their second choice, all commands look there as well."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    temporary = next(place for place in spool_places() if place.private is not None)
+    assert temporary.private is not None
+    temporary.private.mkdir(mode=0o700)
+    dead.path.parents[1].rename(temporary.path)
+    with WriterFolder(writer_folder(default_spool_dir(), OTHER)) as living:
+        living.new_segment(4096, 10).let_go()
+        code, out, _ = run(capsys, "ls")
+        assert code == 0
+        assert f"0 events wait in {default_spool_dir()}," in out
+        assert f"7 events wait in {temporary.path}," in out
+        _, shown = document(capsys, "ls")
+        assert shown["spool_dirs"] == [str(default_spool_dir()), str(temporary.path)]
+        assert [one["events"] for one in shown["writers"]] == [0, 7]
+    assert document(capsys, "verify")[1]["events"] == 7
+    exported = tmp_path / "exported"
+    assert run(capsys, "export", "--output", exported)[0] == 0
+    assert len(exported.read_bytes().splitlines()) == 7
+    code, _, errors = run(capsys, "replay", "x" * 24)
+    assert code == 2 and str(temporary.path) in errors
+    assert document(capsys, "replay", WRITER)[1]["delivered"] == 7
+    assert_exactly_once(audit_folder(tmp_path / "out"), 7)
 
 
 def test_a_folder_that_is_no_spool_is_a_wrong_call(

@@ -15,9 +15,10 @@ from asynctrack._reading._experiment import open_experiment
 from asynctrack._reading._manifests import Problem
 from asynctrack._reading._merge import Fetcher, merged_events
 from asynctrack._reading._read import RecordedRun, open_run
-from asynctrack._reading._spooled import waiting_artifacts, writers_of
+from asynctrack._reading._spooled import this_spool, waiting_artifacts, writers_of
 from asynctrack._reading._tables import COLUMNS
-from asynctrack._spool_layout import default_spool_dir
+from asynctrack._reading._verify import verify
+from asynctrack._spool_layout import default_spool_dir, spool_places
 from tests.e2e.waiting import until_in_thread
 from tests.read.making import OTHER, WRITER, RunFolder, event
 from tests.read.spooling import SpoolFolder, bucket_of, folder_of
@@ -75,6 +76,35 @@ def test_a_tracker_that_is_still_open_is_read_from_the_spool(tmp_path: Path) -> 
             (number, True) for number in range(5)
         ]
     assert [one.spooled for one in run.events("metric")] == [False] * 5
+
+
+def test_every_place_is_looked_into(
+    folder: RunFolder, spool: SpoolFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a tracker left in its second or third choice of a place is read like the rest, also of
+    one that had to move on the way; a private folder that others may look into is not."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    state, home, temporary, *_ = (place.path for place in spool_places())
+    assert state == spool.spool_dir
+    folder.artifact(numbers(1, 1))
+    spool.segment(numbers(2, 2), seal=True)
+    at_home = SpoolFolder(home, folder_of(folder.path))
+    at_home.segment(numbers(3, 4), seal=True)
+    other = SpoolFolder(home, folder_of(folder.path), writer=OTHER)
+    other.segment([event(1, writer=OTHER, kind="parameters", data={"a": 1})])
+    temporary.parent.mkdir(mode=0o700)
+    aside = SpoolFolder(temporary, folder_of(folder.path), writer=OTHER)
+    aside.segment([event(2, writer=OTHER, kind="parameters", data={"b": 2})])
+    aside.dead_letters([event(3, writer=OTHER)], "no")
+    run = open_run(folder.path)
+    mine = [("a", 1, False), *(("a", seq, True) for seq in (2, 3, 4))]
+    assert sorted(seen(run)) == [*mine, ("b", 1, True), ("b", 2, True)]
+    assert run.parameters == {"a": 1, "b": 2}
+    assert [one.reason for one in run.dead_letter_events()] == ["no"]
+    waiting = {one.writer_id: one.waiting for one in verify(folder.path).writers}
+    assert [(one.first_seq, one.last_seq) for one in waiting[WRITER]] == [(2, 4)]
+    temporary.parent.chmod(0o755)
+    assert sorted(seen(open_run(folder.path))) == [*mine, ("b", 1, True)]
 
 
 def test_it_can_be_left_out(
@@ -190,7 +220,7 @@ def test_a_segment_that_is_delivered_while_it_is_read(
     spool.segment(numbers(4, 5))
     (location,) = open_run(folder.path).locations
     problems: list[Problem] = []
-    (writer,) = writers_of(default_spool_dir(), location)
+    (writer,) = writers_of(this_spool(), location)
     waiting = waiting_artifacts(writer, location, problems)
     assert [(one.place.first_seq, one.place.last_seq) for one in waiting] == [(1, 3), (4, 5)]
     folder.artifact(numbers(1, 3))
