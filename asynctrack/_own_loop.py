@@ -75,6 +75,9 @@ class OwnLoop(asyncio.SelectorEventLoop):
 
     Args:
         selector: What it waits with.
+
+    Raises:
+        OSError: No descriptors are left.
     """
 
     # What asyncio calls itself in every version from 3.8 on, and says nothing of to others.
@@ -86,7 +89,11 @@ class OwnLoop(asyncio.SelectorEventLoop):
     def __init__(self, selector: OwnSelector) -> None:
         self._waits = selector
         self._woken_by: Identity | None = None
-        super().__init__(selector)
+        try:
+            super().__init__(selector)
+        except BaseException:  # no descriptor is left for the pair
+            self._closed = True  # else it is called an unclosed loop
+            raise
         selector.loop = self
         _loops.add(self)
 
