@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from asynctrack._artifact import Batch
+from asynctrack._encode import runs
 from asynctrack._format import parse_line_start
-from asynctrack._segment_format import SegmentContent, SegmentError, read_segment
+from asynctrack._segment_content import read_segment
+from asynctrack._segment_format import SegmentError
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ def plan_segment(path: Path) -> SegmentPlan:
         content = read_segment(path)
     except (SegmentError, OSError) as error:
         return SegmentPlan(path, problem=str(error))
-    return SegmentPlan(path, tuple(_batches(content)), len(content.lines), content.damaged)
+    batches = tuple(runs(content.writer_id, content.lines))
+    return SegmentPlan(path, batches, len(content.lines), content.damaged)
 
 
 def plan_dead_letter(path: Path) -> SegmentPlan:
@@ -62,18 +64,3 @@ def plan_dead_letter(path: Path) -> SegmentPlan:
 def numbers(seqs: tuple[int, ...]) -> str:
     """Return the first of these numbers, for a message."""
     return ", ".join(map(str, seqs[:10])) + ("…" if len(seqs) > 10 else "")
-
-
-def _batches(content: SegmentContent) -> Iterator[Batch]:
-    run: list[bytes] = []
-    first = last = 0
-    for seq, line in content.lines:
-        if run and seq != last + 1:
-            yield Batch(content.writer_id, first, last, b"".join(run))
-            run = []
-        if not run:
-            first = seq
-        run.append(line)
-        last = seq
-    if run:
-        yield Batch(content.writer_id, first, last, b"".join(run))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import struct
 import sys
 import threading
 import tracemalloc
@@ -21,7 +20,7 @@ from langchain_core.runnables import RunnableLambda
 from asynctrack import open_run, tracker
 from asynctrack._buffer import Buffer
 from asynctrack._keeper import Keeper
-from asynctrack._segment_format import FORMAT_VERSION
+from asynctrack._segment_format import FORMAT_VERSION, HEADER_BYTES
 from tests.e2e.waiting import Wall, until_in_thread
 from tests.faults.ground import elsewhere, end, finish, outputs, start_child
 from tests.support.auditor import audit_folder, events_in_folder
@@ -211,12 +210,9 @@ def test_a_newer_spool_is_refused_and_kept(
         with tracker(wall.folder, close_patience=0.2) as handler:
             end(handler, value)
         assert handler.statistics().spooled == 1
-    newer, ours = sorted(state_home.rglob("*.idx"))
-    header = bytearray(newer.read_bytes())
-    struct.pack_into("<H", header, 8, FORMAT_VERSION + 1)
-    size = struct.calcsize("<8sHHIQ32s")
-    struct.pack_into("<I", header, size, zlib.crc32(bytes(header[:size])))
-    newer.write_bytes(header)
+    newer, ours = sorted(state_home.rglob("0*.*"))
+    text = (b"ATSPOOL %d " % (FORMAT_VERSION + 1)).ljust(HEADER_BYTES - 9)
+    newer.write_bytes(text + b"%08x\n" % zlib.crc32(text) + newer.read_bytes()[HEADER_BYTES:])
     before = {path.name: path.read_bytes() for path in newer.parent.iterdir()}
     wall.mend()
     with tracker(tmp_path / "next") as handler:
