@@ -122,6 +122,7 @@ ENDS = """
             happens()
 
     async def awaited(leaves=True):
+        asyncio.get_running_loop().slow_callback_duration = 600  # its own: the machine is busy
         here = tracker(where, **options)
         handler = await here.__aenter__()
         try:
