@@ -145,7 +145,7 @@ class Delivery:
             if deferred is not None and work.todo[0].failures:
                 return deferred
             try:
-                await self._upload(batch, work)
+                await self._upload(piece, batch, work)
             except DeferredError as error:
                 deferred = error
         if isinstance(piece, SegmentPiece) and self._keeper is not None:
@@ -160,7 +160,7 @@ class Delivery:
         self._buffer.settle(piece, refused=sum(part.events for part, _ in work.refused))
         return None
 
-    async def _upload(self, batch: Batch, work: _Work) -> None:
+    async def _upload(self, piece: MemoryPiece | SegmentPiece, batch: Batch, work: _Work) -> None:
         """Upload the next part; in halves where it is too large.
 
         Raises:
@@ -179,6 +179,8 @@ class Delivery:
             work.todo.popleft()
             if error.too_large and part.events > 1:
                 middle = part.first_seq + part.events // 2
+                if isinstance(piece, SegmentPiece) and self._keeper is not None:
+                    await self._keeper.divide(piece, middle)
                 work.todo.appendleft(_Part(middle, part.last_seq))
                 work.todo.appendleft(_Part(part.first_seq, middle - 1))
             elif isinstance(error, PermanentError):

@@ -9,6 +9,7 @@ from pathlib import Path
 from asynctrack._artifact import Batch
 from asynctrack._format import parse_line_start
 from asynctrack._segment_format import SegmentContent, SegmentError, read_segment
+from asynctrack._spool_layout import division
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +18,9 @@ class SegmentPlan:
 
     Attributes:
         path: The file of lines.
-        batches: What it becomes: one, or one for each unbroken run of numbers where lines are
-            damaged, so that it never takes the key of an object that has them all.
+        batches: What it becomes: one; or one for each unbroken run of numbers where lines are
+            damaged, so that it never takes the key of an object that has them all; or the parts
+            that its writer had to make of it.
         events: Good lines in it.
         damaged: Sequence numbers that are lost in it.
         problem: Why it cannot be read at all; empty where it can.
@@ -37,7 +39,9 @@ def plan_segment(path: Path) -> SegmentPlan:
         content = read_segment(path)
     except (SegmentError, OSError) as error:
         return SegmentPlan(path, problem=str(error))
-    return SegmentPlan(path, tuple(_batches(content)), len(content.lines), content.damaged)
+    return SegmentPlan(
+        path, tuple(_batches(content, division(path))), len(content.lines), content.damaged
+    )
 
 
 def plan_dead_letter(path: Path) -> SegmentPlan:
@@ -55,8 +59,9 @@ def plan_dead_letter(path: Path) -> SegmentPlan:
     wanted = range(int(first), int(last) + 1) if (first + last).isdecimal() else range(0)
     if len(writers) != 1 or [place and place[1] for place in places] != [*wanted]:
         return SegmentPlan(path, problem=f"{path}: not the events that its name says")
-    batch = Batch(writers.pop(), wanted[0], wanted[-1], raw)
-    return SegmentPlan(path, (batch,), len(places))
+    lines = tuple(zip(wanted, raw.splitlines(keepends=True), strict=True))
+    content = SegmentContent(writers.pop(), wanted[0], lines, ())
+    return SegmentPlan(path, tuple(_batches(content, division(path))), len(places))
 
 
 def numbers(seqs: tuple[int, ...]) -> str:
@@ -64,11 +69,11 @@ def numbers(seqs: tuple[int, ...]) -> str:
     return ", ".join(map(str, seqs[:10])) + ("…" if len(seqs) > 10 else "")
 
 
-def _batches(content: SegmentContent) -> Iterator[Batch]:
+def _batches(content: SegmentContent, cuts: set[int]) -> Iterator[Batch]:
     run: list[bytes] = []
     first = last = 0
     for seq, line in content.lines:
-        if run and seq != last + 1:
+        if run and (seq != last + 1 or seq in cuts):
             yield Batch(content.writer_id, first, last, b"".join(run))
             run = []
         if not run:

@@ -22,6 +22,9 @@ REQUEST_IDS: Final = frozenset({"x-amz-request-id", "x-amz-id-2", "x-amzn-reques
 MinIO, Ceph, rclone and moto send one as well."""
 HEAD_OPTIONS: Final = ("ExpectedBucketOwner", "RequestPayer")
 """Arguments of PutObject that HeadObject wants as well."""
+UNREADABLE: Final = "UnreadableAnswer"
+"""Code of the error for an answer in which botocore finds nothing that it can read. Something was
+answered: a store with words of its own perhaps, which is asked for the object as well."""
 _SHOWN: Final = 60
 """Characters of a header that are told."""
 
@@ -93,7 +96,7 @@ def require_stored(
     """Believe a store that does not answer as S3 does when it shows the very object.
 
     Args:
-        put: Its answer to PutObject.
+        put: Its answer to PutObject; empty where it cannot be read.
         head: Its answer to HeadObject.
         size: The object's size, in bytes.
         checksum: Its CRC32, as S3 writes it.
@@ -108,19 +111,21 @@ def require_stored(
         else str(head.get("ETag") or "").strip('"') == md5()
     )
     if not there:
-        raise unacknowledged(put, "asked for the object itself, it does not have it")
+        why = f"asked for the object itself, it does not show it ({who_answered(head)})"
+        raise unacknowledged(put, why)
 
 
 def unacknowledged(put: Mapping[str, Any], why: str) -> TransientError:
     """Return the error for an answer to PutObject that nobody can vouch for.
 
     Args:
-        put: The answer.
+        put: The answer; empty where it cannot be read.
         why: What came of asking for the object itself.
     """
+    what = f"{who_answered(put)}, without S3's request id and ETag" if put else "it cannot be read"
     return TransientError(
         "Unacknowledged",
-        f"what answered is not S3: {who_answered(put)}, without S3's request id and ETag; {why}",
+        f"what answered is not S3: {what}; {why}",
         advice=BETWEEN,
         answered=True,
     )

@@ -152,14 +152,19 @@ class AwsBackend:
         """Store an object anywhere in S3, by S3's own word."""
         place: dict[str, Any] = {"Bucket": bucket, "Key": key}
         checksum = _acknowledge.checksum_of(crc32)
-        put = await self._call(
-            self._s3.put_object,
-            **place,
-            Body=content,
-            ContentType=media_type,
-            ChecksumCRC32=checksum,
-            **self._put_options,
-        )
+        put: Mapping[str, Any] = {}
+        try:
+            put = await self._call(
+                self._s3.put_object,
+                **place,
+                Body=content,
+                ContentType=media_type,
+                ChecksumCRC32=checksum,
+                **self._put_options,
+            )
+        except TransientError as error:
+            if error.code != _acknowledge.UNREADABLE:
+                raise
         if _acknowledge.is_acknowledged(put, checksum):
             return
         options = {

@@ -14,8 +14,14 @@ import re
 import time
 from typing import Any, Final
 
-from asynctrack._backends._acknowledge import has_request_id, headers_of, not_aws, who_answered
-from asynctrack._backends._advice import advice_for
+from asynctrack._backends._acknowledge import (
+    UNREADABLE,
+    has_request_id,
+    headers_of,
+    not_aws,
+    who_answered,
+)
+from asynctrack._backends._advice import BETWEEN, advice_for
 from asynctrack._errors import BackendError, PausingError, PermanentError, TransientError
 from asynctrack._marker import safe_str
 from asynctrack._retry import parse_retry_after
@@ -68,6 +74,7 @@ _SETTINGS_TYPES: Final = frozenset(
     }
 )  # fmt: skip
 _REFUSED_TYPES: Final = frozenset({"ParamValidationError", "UnknownParameterError"})
+_NO_ANSWERS: Final = frozenset({"ResponseParserError"})
 _CODE: Final = re.compile(r"[A-Za-z][\w.-]{0,99}", re.ASCII)
 """How AWS names an error; botocore gives the status as text where a body names none."""
 
@@ -96,6 +103,12 @@ def map_error(
     message = safe_str(error, 300)
     if name == "ProxyConnectionError":  # botocore keeps to itself what the proxy said
         message = f"{message} ({safe_str(_made_of(error), 150)})"
+    if names & _NO_ANSWERS or ("HTTPClientError" in names and _is_no_http(_made_of(error))):
+        # Their texts quote what was answered, which is nobody's business.
+        what = f"what answered is not {'SageMaker' if recording else 'S3'}"
+        return TransientError(
+            UNREADABLE, f"{what}: it cannot be read", advice=BETWEEN, answered=True
+        )
     if _is_about_a_certificate(error):
         return PausingError("CertificateError", message, advice=advice_for("CertificateError"))
     if recording and names & _REFUSED_TYPES:
@@ -171,6 +184,11 @@ def _made_of(error: BaseException) -> Any:
     """Return what an exception of botocore's was made of: another one, or a text, or None."""
     given = getattr(error, "kwargs", None)
     return given.get("error") if isinstance(given, dict) else None
+
+
+def _is_no_http(cause: Any) -> bool:
+    """Tell whether aiohttp found something else than HTTP in an answer."""
+    return type(cause).__name__ == "ClientResponseError"
 
 
 def _is_about_a_certificate(error: BaseException) -> bool:
