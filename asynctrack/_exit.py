@@ -12,7 +12,7 @@ import threading
 from typing import Protocol
 
 from asynctrack._importing import gate
-from asynctrack._notices import warn
+from asynctrack._notices import hush_closed_streams, warn
 
 
 class _Closable(Protocol):
@@ -71,6 +71,7 @@ def _close_after_the_threads() -> None:
 def _close_when_alone() -> None:
     """Wait for the threads that Python runs to their end anyway, then close."""
     try:
+        hush_closed_streams()
         while _open and (others := [one for one in threading.enumerate() if _goes_on(one)]):
             others[0].join()
     finally:
@@ -82,6 +83,7 @@ def _goes_on(thread: threading.Thread) -> bool:
 
 
 def _close_all() -> None:
+    hush_closed_streams()
     for tracker in list(_open):
         try:
             tracker.close_at_exit()

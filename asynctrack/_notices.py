@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from asynctrack._own import own_work
+from asynctrack._own import is_own, own_work
 
 logger = logging.getLogger("asynctrack")
 
@@ -97,6 +97,23 @@ def _log(level: int, text: str, args: tuple[object, ...], error: BaseException |
                     handler.handle(record)
         except Exception:
             pass  # a handler's own: whoever logs is told by it, and goes on
+
+
+def hush_closed_streams() -> None:
+    """Keep what the libraries below us log on our behalf from handlers that cannot write any more.
+
+    For the interpreter's end, when the program hears nothing of it but a traceback for each record.
+    What the program itself logs is left alone.
+    """
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    for one in loggers:
+        for handler in one.handlers if isinstance(one, logging.Logger) else ():
+            if _is_closed(handler):
+                handler.addFilter(_is_not_ours)
+
+
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    return not is_own()
 
 
 def _handlers() -> list[logging.Handler]:

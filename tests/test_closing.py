@@ -38,7 +38,7 @@ def test_never_while_an_event_would_be_lost(left: BufferCounts) -> None:
 
 
 def test_what_only_the_run_lacks_is_given_up() -> None:
-    """With all events delivered, what does not get into the Run is waited for as long, no longer."""
+    """With all events delivered, what does not get into the Run is waited for no longer."""
     patience = Patience(4.0)
     assert not patience.lost(100.0, (1, 0), 0, counts(0))
     assert patience.lost(104.0, (1, 0), 0, counts(0))

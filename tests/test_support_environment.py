@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
 
 import blockbuster
 import boto3
 import pytest
 
+from asynctrack.demo._aws import EmbeddedAWS
 from tests.support.blocking import BlockingCalls, no_blocking_calls
 from tests.support.environment import isolate
+from tests.support.foreign import watched
 
 OWN_GUARD = pytest.mark.may_block("the test sets up the check itself")
 
@@ -126,6 +131,42 @@ def test_nothing_of_this_machine_leaks_in() -> None:
     assert environment["LANGSMITH_TRACING"] == "false"
     assert not {"AWS_PROFILE", "ASYNCTRACK_OVERFLOW", "LANGCHAIN_API_KEY"} & environment.keys()
     assert not {"OPENAI_API_KEY", "SERPAPI_API_KEY"} & environment.keys()
+
+
+MAKE_A_RUN = """
+import warnings
+warnings.simplefilter("ignore")  # the SDK's own
+import socket
+from asynctrack.demo._sagemaker import sagemaker_sdk
+sdk = sagemaker_sdk()
+with sdk.Run(
+    "telemetry", run_name="r", sagemaker_session=sdk.Session(default_bucket="b")
+) as run:
+    run.log_parameter("a", 1)
+try:
+    socket.getaddrinfo("name.invalid", 80)
+except OSError:
+    pass
+"""
+
+
+def test_the_telemetry_of_the_sdk_is_off(aws: EmbeddedAWS, tmp_path: Path) -> None:
+    """A Run that is made in the surroundings of a test asks for no address beyond this machine."""
+    environment = {
+        **os.environ,
+        **aws.environment(),
+        "SAGEMAKER_USER_CONFIG_OVERRIDE": os.environ["SAGEMAKER_USER_CONFIG_OVERRIDE"],
+    }
+    file = tmp_path / "addresses"
+    shown = subprocess.run(
+        [sys.executable, "-c", MAKE_A_RUN],
+        env=watched(environment, file),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert file.read_text().split() == ["name.invalid"], "the last is the one that must be seen"
 
 
 def test_boto_finds_no_account() -> None:

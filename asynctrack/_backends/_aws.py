@@ -133,7 +133,7 @@ class AwsBackend:
         self, destination: Mapping[str, Any], experiment: str, run: str
     ) -> _Elsewhere | None:
         """Return a store for another Run's folder, where this S3 is the one it belongs to."""
-        if self._way is None or not _belongs(destination, self.destination(), self._way.store):
+        if self._way is None or not belongs(destination, self.destination()):
             return None
         bucket, root = destination.get("bucket"), destination.get("root")
         if not bucket or not root:
@@ -365,21 +365,23 @@ def _as(way: Way, connections: int) -> dict[str, Any]:
     }
 
 
-def _belongs(theirs: Mapping[str, Any], ours: Mapping[str, Any], store: str) -> bool:
+def belongs(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
     """Tell whether what another writer left may be sent to our S3: to its own, and no other.
 
     A writer that never got anything anywhere may have had the wrong address: its events go where
     the same Run goes now.
+
+    Args:
+        theirs: Its ``destination()``.
+        ours: Our own.
     """
     if theirs.get("kind") != "s3":
         return False
-    if theirs.get("bucket") and store_of(theirs.get("endpoint_url"), theirs.get("region")) == store:
-        return True
-    names = ("region", "endpoint_url")
-    if not theirs.get("bucket"):
-        return all(theirs.get(name) == ours[name] for name in names)
-    same = all(theirs.get(name) == ours[name] for name in ("run", "bucket", "root"))
-    return same and theirs.get("reached") is False
+    there, here = (store_of(one.get("endpoint_url"), one.get("region")) for one in (theirs, ours))
+    if not theirs.get("bucket"):  # it died before it had asked for the default one: as ours
+        return there == here and theirs.get("region") == ours["region"]
+    same_run = all(theirs.get(name) == ours[name] for name in ("run", "bucket", "root"))
+    return there == here or (same_run and theirs.get("reached") is False)
 
 
 class _Elsewhere:

@@ -201,7 +201,8 @@ def _is_about_a_certificate(error: BaseException) -> bool:
         text = safe_str(one).lower()
         if "SSLCertVerificationError" in names or "certificate verify failed" in text:
             return True
-        if "SSLError" in names and "certificate" in text:
+        # The second is urllib3's: a certificate, and for another name.
+        if "SSLError" in names and ("certificate" in text or "doesn't match" in text):
             return True
         if isinstance(one, BaseException):
             below = (_made_of(one), one.__cause__ or one.__context__)

@@ -16,14 +16,8 @@ from urllib.parse import urlsplit
 from aiobotocore.httpsession import AIOHTTPSession
 
 
-class OneAttemptSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
-    """aiobotocore's HTTP session; each request is sent once, and to whom it is meant for."""
-
-    async def _get_session(self, proxy_url: str | None) -> _Straight:
-        session = await super()._get_session(proxy_url)
-        # No public switch as of aiohttp 3.14; a test counts the requests that arrive.
-        session._retry_connection = False
-        return _Straight(session)
+class VerifiedSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
+    """aiobotocore's HTTP session, that speaks to nobody but whom it is meant for."""
 
     def _get_ssl_context(self) -> ssl.SSLContext:
         context: ssl.SSLContext = super()._get_ssl_context()
@@ -38,6 +32,16 @@ class OneAttemptSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore ha
         if urlsplit(proxy_url).scheme == "https":
             context = super()._setup_proxy_ssl_context(proxy_url)
         return context or self._get_ssl_context()
+
+
+class OneAttemptSession(VerifiedSession):
+    """The same, and each request is sent once."""
+
+    async def _get_session(self, proxy_url: str | None) -> _Straight:
+        session = await super()._get_session(proxy_url)
+        # No public switch as of aiohttp 3.14; a test counts the requests that arrive.
+        session._retry_connection = False
+        return _Straight(session)
 
 
 class _Straight:

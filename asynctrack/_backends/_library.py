@@ -109,11 +109,11 @@ def _has_aioboto3() -> bool:
 
 
 def _is_installed(package: str) -> bool:
-    if package in sys.modules:
+    if sys.modules.get(package) is not None:
         return True
     try:
         return importlib.util.find_spec(package) is not None
-    except (ImportError, ValueError):  # an entry of None in sys.modules, or one half made
+    except (ImportError, ValueError):  # whoever finds modules here has refused
         return False
 
 

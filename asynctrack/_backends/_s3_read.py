@@ -10,8 +10,8 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -21,7 +21,13 @@ from asynctrack._backends._library import require_boto3
 from asynctrack._backends._run import read_run
 from asynctrack._backends._s3_put import put_object
 from asynctrack._backends._way import Way, way_of
-from asynctrack._errors import NotFoundError, PausingError, ReadError, TransientError
+from asynctrack._errors import (
+    BackendError,
+    NotFoundError,
+    PausingError,
+    ReadError,
+    TransientError,
+)
 from asynctrack._format import ACCESS_POINT, run_prefix
 from asynctrack._reading._sources import GoneError, StoredObject
 
@@ -37,6 +43,14 @@ CONNECTIONS: Final = 16
 _T = TypeVar("_T")
 
 _EVENTS = re.compile(r"asynctrack\.events(?:\.\d+)?")
+_TOLD: Final = frozenset(
+    {"AccessDenied", "CertificateError", "NotS3", "NotSageMaker", "ProxyConnectionError"}
+)
+_ACCESS: Final = (
+    "Reading takes s3:GetObject and s3:ListBucket (see the README, IAM permissions), and of a"
+    " bucket whose reader pays s3_options={'RequestPayer': 'requester'}, or --request-payer"
+    " requester."
+)
 _GONE = frozenset({"NoSuchKey", "404", "NotFound"})
 
 
@@ -50,6 +64,8 @@ class Access:
         region: AWS region.
         session: A ``boto3.Session`` to use instead of a new one.
         way: How a client of that session's reaches S3, to reach it alike; instead of the others.
+        s3_options: Further arguments of requests to S3, by AWS's names, as ``RequestPayer``: each
+            request takes those that it knows.
     """
 
     endpoint_url: str | None = None
@@ -57,6 +73,7 @@ class Access:
     region: str | None = None
     session: Any = None
     way: Way | None = None
+    s3_options: Mapping[str, Any] = field(default_factory=dict)
 
     def client(self, service: str) -> Any:
         """Return a boto3 client. Blocks: reads files, and parses for a third of a second.
@@ -89,9 +106,16 @@ class Access:
             )
         except Exception as error:
             raise map_error(error) from error
+        if self.s3_options:
+            client.meta.events.register("provide-client-params.s3", self._add_options)
         # Last of all, as botocore's own handler asks for the checksum.
         client.meta.events.register_last("before-parameter-build", _expect_no_checksum_of_a_part)
         return client
+
+    def _add_options(self, params: dict[str, Any], model: Any, **_: Any) -> dict[str, Any]:
+        known = model.input_shape.members if model.input_shape is not None else {}
+        options = {name: value for name, value in self.s3_options.items() if name in known}
+        return {**options, **params}
 
 
 def _expect_no_checksum_of_a_part(params: dict[str, Any], **_: Any) -> None:
@@ -292,11 +316,12 @@ def ask_for_experiment(client: Any, experiment: str) -> list[str]:
         token = {"NextToken": page["NextToken"]}
 
 
-def read_state_of(run: Any) -> tuple[Any, RecordedRunState]:
+def read_state_of(run: Any, s3_options: Mapping[str, Any]) -> tuple[Any, RecordedRunState]:
     """Ask for a Run object's state, with its own session.
 
     Args:
         run: A ``Run`` of sagemaker 2.x or 3.x.
+        s3_options: As of ``Access``.
 
     Returns:
         A boto3 S3 client of the Run's session, and what SageMaker holds; its addresses are those
@@ -307,7 +332,9 @@ def read_state_of(run: Any) -> tuple[Any, RecordedRunState]:
         BackendError: SageMaker said no.
     """
     target = read_run(run)
-    access = Access(session=target.session.boto_session, way=way_of(target.s3_client()))
+    access = Access(
+        session=target.session.boto_session, way=way_of(target.s3_client()), s3_options=s3_options
+    )
     state = ask_for_run(target.sagemaker, target.trial_component)
     if not state.events:
         bucket, prefix = target.bucket, target.prefix
@@ -340,6 +367,14 @@ def _asked(operation: Callable[..., Any], field: str, **arguments: Any) -> Any:
     return answer
 
 
+def _advised(error: BackendError) -> BackendError:
+    """Return an error that says what a reader can change; what is about writing is left out."""
+    advice = _ACCESS if error.code == "AccessDenied" else error.advice
+    if error.code in _TOLD:
+        error.args = (f"{str(error).rstrip('.')}. {advice}",)
+    return error
+
+
 def _with_retries(attempt: Callable[[], _T], *, recording: bool = False) -> _T:
     for number in range(1, ATTEMPTS + 1):
         try:
@@ -347,7 +382,7 @@ def _with_retries(attempt: Callable[[], _T], *, recording: bool = False) -> _T:
         except Exception as error:
             mapped = map_error(error, recording=recording)
             if not isinstance(mapped, TransientError) or number == ATTEMPTS:
-                raise mapped from error
+                raise _advised(mapped) from error
             longest = min(MAX_BACKOFF, BACKOFF * 2 ** (number - 1))
             wait = random.uniform(0, longest)  # noqa: S311  # jitter, no secret
             time.sleep(max(wait, min(mapped.retry_after or 0.0, 30.0)))

@@ -15,7 +15,8 @@ from asynctrack._reading._merge import AHEAD
 from asynctrack._reading._open import Found, Place, locate_experiment
 from asynctrack._reading._prices import GivenPrices, Prices, cost_of, read_prices
 from asynctrack._reading._read import Damaged, RecordedRun
-from asynctrack._reading._sources import bullets
+from asynctrack._reading._s3_options import resolve_s3_options
+from asynctrack._reading._sources import bullets, spellings
 from asynctrack._reading._span import Trace
 from asynctrack._reading._spooled import GivenSpool, Spool, this_spool
 from asynctrack._reading._threads import in_thread
@@ -171,7 +172,9 @@ class RecordedExperiment:
         Raises:
             KeyError: There is none, or more than one; the text lists them.
         """
-        named = [run for run in self.runs if run.name == name]
+        named: list[RecordedRun] = []
+        for (one,) in spellings(name):
+            named = named or [run for run in self.runs if run.name == one]
         if len(named) != 1:
             there = bullets([run.uris[0] for run in named or self.runs])
             raise KeyError(f"{len(named)} runs are called {name!r}:{there}")
@@ -220,6 +223,7 @@ def open_experiment(
     profile: str | None = None,
     region: str | None = None,
     session: Any = None,
+    s3_options: Mapping[str, Any] | None = None,
 ) -> RecordedExperiment:
     """Open all tracked Runs of an experiment. Blocks: it looks where they are.
 
@@ -235,6 +239,7 @@ def open_experiment(
         profile: As for ``open_run``.
         region: As for ``open_run``.
         session: As for ``open_run``.
+        s3_options: As for ``open_run``.
 
     Raises:
         NotFoundError: There is none.
@@ -245,7 +250,9 @@ def open_experiment(
     """
     if damaged not in ("raise", "set_aside"):
         raise OptionError("damaged", damaged, "'raise' or 'set_aside'")
-    access = Access(endpoint_url, profile, region, session)
+    access = Access(
+        endpoint_url, profile, region, session, s3_options=resolve_s3_options(s3_options)
+    )
     spool = this_spool(spool_dir)
     known_prices = read_prices(prices)
     name, found = locate_experiment(source, root, access, spool)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Union
@@ -28,6 +28,7 @@ from asynctrack._reading._sources import (
     nothing_yet,
     only_run,
     run_at,
+    spellings,
 )
 from asynctrack._reading._spooled import Spool, spool_writers, spooled_runs, writers_of
 
@@ -98,7 +99,7 @@ def locate_runs(
         return _by_names(source, root, access, spool)
     if not looks_like_run(source):
         raise OptionError("source", source, _ALLOWED)
-    client, state = read_state_of(source)
+    client, state = read_state_of(source, access.s3_options)
     return [Found(_addresses(state.events, client), state.parameters)]
 
 
@@ -121,8 +122,8 @@ def locate_experiment(
         raise OptionError("source", source, "an experiment's name, an s3:// address or a folder")
     name = os.fspath(source)
     if root is not None:
-        runs = [run for run in _below(root, access, spool) if run.experiment == name]
-        found = [Found((run,)) for run in runs]
+        runs = _below(root, access, spool)
+        found = _first(spellings(name), lambda one: [run for run in runs if run.experiment == one])
     elif isinstance(source, str) and _is_name(source):
         found = _of_experiment(source, access)
     else:
@@ -141,7 +142,10 @@ def locate_experiment(
 
 def describe(source: Source, root: Place | None) -> str:
     """Return what a user gave, for a message."""
-    name = "/".join(map(str, source)) if isinstance(source, tuple) else str(source)
+    if root is None and not isinstance(source, tuple):
+        return str(source)
+    parts = source if isinstance(source, tuple) else (source,)
+    name = " or ".join("/".join(one) for one in spellings(*map(str, parts)))
     return name if root is None else f"{os.fspath(root)} with the name {name}"
 
 
@@ -150,20 +154,22 @@ def _by_names(
 ) -> list[Found]:
     if len(names) != 2 or not all(isinstance(name, str) for name in names):
         raise OptionError("source", names, _ALLOWED)
-    experiment, run = names
+    possible = spellings(*names)
     if root is not None:
-        return [
-            Found((location,))
-            for location in _below(root, access, spool)
-            if (location.experiment, location.run) == (experiment, run)
-        ]
-    # The SDK's name for the trial component of a Run.
+        runs = _below(root, access, spool)
+        if any((run.experiment,) == names[:1] != possible[-1][:1] for run in runs):
+            possible = possible[:1]  # no experiment of the SDK's: nor is its Run
+        return _first(
+            possible, lambda *one: [run for run in runs if (run.experiment, run.run) == one]
+        )
+    # As the SDK writes them: however a user gives them, SageMaker has them in small letters.
+    experiment, run = possible[-1]
     state = ask_for_run(access.client("sagemaker"), f"{experiment}-{run}")
     # The address is written with the first delivery; the spool knows it before that.
     waiting = (
         writer.uri
         for writer in spool_writers(spool)
-        if (writer.experiment, writer.run) == names and writer.uri.startswith("s3://")
+        if (writer.experiment, writer.run) == (experiment, run) and writer.uri.startswith("s3://")
     )
     events = state.events or tuple(dict.fromkeys(waiting))
     if not events:
@@ -171,7 +177,8 @@ def _by_names(
     return [Found(_addresses(events, access.client("s3")), state.parameters)]
 
 
-def _of_experiment(experiment: str, access: Access) -> list[Found]:
+def _of_experiment(name: str, access: Access) -> list[Found]:
+    experiment = name.lower()  # as the SDK writes it
     sagemaker, s3 = access.client("sagemaker"), access.client("s3")
     found = []
     for trial_component in ask_for_experiment(sagemaker, experiment):
@@ -183,6 +190,16 @@ def _of_experiment(experiment: str, access: Access) -> list[Found]:
     if not found:
         raise _not_tracked(f"the experiment {experiment!r}")
     return found
+
+
+def _first(
+    possible: Iterable[tuple[str, ...]], choose: Callable[..., list[Location]]
+) -> list[Found]:
+    """Return the Runs of the likeliest spelling that there are any of: never of two at once."""
+    for one in possible:
+        if runs := choose(*one):
+            return [Found((run,)) for run in runs]
+    return []
 
 
 def _not_tracked(what: str) -> NotFoundError:

@@ -35,6 +35,7 @@ from asynctrack._reading._merge import AHEAD, Fetcher, merged_events
 from asynctrack._reading._open import Found, Place, Source, locate_run
 from asynctrack._reading._prices import GivenPrices, Prices, read_prices
 from asynctrack._reading._ranges import SeqRange
+from asynctrack._reading._s3_options import resolve_s3_options
 from asynctrack._reading._sources import Location, bullets
 from asynctrack._reading._span import Trace
 from asynctrack._reading._spooled import (
@@ -384,6 +385,7 @@ def open_run(
     profile: str | None = None,
     region: str | None = None,
     session: Any = None,
+    s3_options: Mapping[str, Any] | None = None,
 ) -> RecordedRun:
     """Open a Run that was tracked, or is being tracked. Blocks: it looks where the Run is.
 
@@ -407,6 +409,9 @@ def open_run(
         profile: Profile of the AWS configuration.
         region: AWS region.
         session: A ``boto3.Session`` to use.
+        s3_options: Further arguments of requests to S3, as ``tracker`` takes them; those that
+            concern reading are used: ``RequestPayer``, ``ExpectedBucketOwner``. None takes
+            ``ASYNCTRACK_S3_OPTIONS`` of the environment, as JSON.
 
     Raises:
         NotFoundError: There is no Run.
@@ -419,7 +424,9 @@ def open_run(
         raise OptionError("damaged", damaged, "'raise' or 'set_aside'")
     if type(concurrency) is not int or not 1 <= concurrency <= 64:
         raise OptionError("concurrency", concurrency, "a whole number from 1 to 64")
-    access = Access(endpoint_url, profile, region, session)
+    access = Access(
+        endpoint_url, profile, region, session, s3_options=resolve_s3_options(s3_options)
+    )
     spool = this_spool(spool_dir)
     known_prices = read_prices(prices)
     found = locate_run(source, root, access, spool)

@@ -5,7 +5,7 @@ It reads the manifests and every object, and names what is missing, doubled, dam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from asynctrack._reading._manifests import Problem, WriterManifest
 from asynctrack._reading._merge import AHEAD, Fetched, Fetcher, open_artifact
 from asynctrack._reading._open import Found, Place, Source, describe, locate_runs
 from asynctrack._reading._ranges import Ranges, SeqRange, subtract, sweep, union
+from asynctrack._reading._s3_options import resolve_s3_options
 from asynctrack._reading._sources import Store, bullets, nothing_at
 from asynctrack._reading._spooled import (
     GivenSpool,
@@ -161,6 +162,7 @@ def verify(
     profile: str | None = None,
     region: str | None = None,
     session: Any = None,
+    s3_options: Mapping[str, Any] | None = None,
 ) -> Report:
     """Read everything of a Run, or of all Runs below a place, and say whether it is all there.
 
@@ -175,6 +177,7 @@ def verify(
         profile: As for ``open_run``.
         region: As for ``open_run``.
         session: As for ``open_run``.
+        s3_options: As for ``open_run``.
 
     Raises:
         NotFoundError: There is no Run.
@@ -185,7 +188,7 @@ def verify(
     return verify_found(
         source,
         root,
-        Access(endpoint_url, profile, region, session),
+        Access(endpoint_url, profile, region, session, s3_options=resolve_s3_options(s3_options)),
         this_spool(spool_dir),
         concurrency=concurrency,
     )

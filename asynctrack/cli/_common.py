@@ -98,6 +98,12 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--profile", help="profile of the AWS configuration")
     group.add_argument("--region", help="AWS region")
+    group.add_argument(
+        "--request-payer",
+        choices=("requester",),
+        help="you pay for what is read from a bucket of somebody else's; also in"
+        " $ASYNCTRACK_S3_OPTIONS, beside ExpectedBucketOwner",
+    )
     spool = group.add_mutually_exclusive_group()
     spool.add_argument(
         "--spool-dir",
@@ -164,10 +170,16 @@ def reading(options: argparse.Namespace) -> dict[str, Any]:
 
 def access_of(options: argparse.Namespace) -> dict[str, Any]:
     """Return how AWS is reached, as keywords of ``open_run`` and its like."""
+    from asynctrack._reading._s3_options import resolve_s3_options
+
+    s3_options = resolve_s3_options()
+    if options.request_payer:
+        s3_options["RequestPayer"] = options.request_payer
     return {
         "endpoint_url": options.endpoint_url,
         "profile": options.profile,
         "region": options.region,
+        "s3_options": s3_options,
     }
 
 

@@ -22,6 +22,7 @@ from asynctrack._backends._s3_put import put_object
 from asynctrack._backends._s3_read import Access, split_uri
 from asynctrack._errors import BackendError, TransientError
 from asynctrack._format import MEDIA_TYPE, run_prefix
+from asynctrack._reading._s3_options import resolve_s3_options
 from asynctrack._replay import SegmentOutcome, replay_dead_letters, replay_folder
 from asynctrack._replay_plan import numbers
 from asynctrack._retry import RetryPolicy
@@ -192,7 +193,8 @@ def _store_for(path: Path, options: argparse.Namespace, clients: dict[Any, Any])
         return _Patient(folder)
     key = (endpoint, options.profile, region)
     if key not in clients:
-        clients[key] = Access(endpoint, options.profile, region).client("s3")
+        access = Access(endpoint, options.profile, region, s3_options=resolve_s3_options())
+        clients[key] = access.client("s3")
     bucket, prefix = split_uri(place)
     return _Patient(_S3(clients[key], bucket, f"{prefix}/" if prefix else ""))
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,8 +22,10 @@ from botocore.config import Config
 from asynctrack import tracker
 from asynctrack._backends._aws import AwsBackend
 from asynctrack._backends._run import read_run
+from asynctrack._backends._s3_read import split_uri
+from tests.e2e.runs import loader
 from tests.faults.ground import EVENTS, Ground, elsewhere, end, outputs
-from tests.support.aws_s3 import AwsS3, Put, aws_s3
+from tests.support.aws_s3 import AwsS3, Put, aws_s3, serving
 from tests.support.faults import Answer
 from tests.support.proxy import FaultProxy, fault_proxy
 from tests.support.s3 import rclone_s3
@@ -171,6 +176,7 @@ def make_session(proxy: TlsProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             else:
                 monkeypatch.delenv(name, raising=False)
         underneath = botocore.session.Session(profile="theirs")
+        underneath.register_component("data_loader", loader())
         if setting.default is not None:
             underneath.set_default_client_config(Config(**filled(dict(setting.default))))
         session = boto3.Session(botocore_session=underneath)
@@ -397,3 +403,99 @@ def test_another_store_is_not_a_mended_address(ground: Ground, tmp_path: Path) -
                 end(handler, "here")
     assert handler.statistics().replayed == 0
     assert outputs(ground.events()) == ["here"]
+
+
+class Renewing:
+    """Gives out keys that run out in a minute: botocore asks for new ones at each request."""
+
+    def __init__(self) -> None:
+        self.keys = ("", "")
+        self.asked = 0
+
+    def answer(self) -> dict[str, Any]:
+        self.asked += 1
+        soon = datetime.now(timezone.utc) + timedelta(minutes=1)
+        key, secret = self.keys
+        return {
+            "Version": 1, "AccessKeyId": key, "SecretAccessKey": secret,
+            "SessionToken": "token", "Token": "token",
+            "Expiration": soon.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }  # fmt: skip
+
+
+@pytest.fixture
+def container(monkeypatch: pytest.MonkeyPatch) -> Iterator[Renewing]:
+    """What a container's agent gives out, over HTTP."""
+    renewing = Renewing()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = json.dumps(renewing.answer()).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with serving(Handler) as address:
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", address)
+        yield renewing
+
+
+def test_credentials_of_a_container_are_renewed(
+    ground: Ground, s3_proxy: FaultProxy, container: Renewing
+) -> None:
+    """Keys that expire are renewed by who gave them, as for the Run's own client."""
+    container.keys = ("AKIDFIRST", "first")
+    s3_proxy.add(
+        Answer(403, code="SignatureDoesNotMatch"),
+        when=lambda request: "AKIDFIRST" in request.headers["authorization"],
+    )
+    run = ground.run()
+    run._artifact_uploader.sagemaker_session.boto_session = boto3.Session()
+    with tracker(run, max_delay=0.01) as handler:
+        end(handler, 1)
+        s3_proxy.wait_for(lambda seen: bool(seen))
+        container.keys = (ground.place.access_key, ground.place.secret_key)
+    assert handler.statistics().delivered == 1
+    assert container.asked >= 2
+
+
+def test_credentials_of_a_process_are_renewed(
+    ground: Ground, s3_proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that prints keys is run again when they expire."""
+    renewing, printed = Renewing(), tmp_path / "keys.json"
+    config = tmp_path / "config"
+    config.write_text(f"[default]\ncredential_process = cat {printed}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    renewing.keys = ("AKIDFIRST", "first")
+    printed.write_text(json.dumps(renewing.answer()))
+    s3_proxy.add(
+        Answer(403, code="SignatureDoesNotMatch"),
+        when=lambda request: "AKIDFIRST" in request.headers["authorization"],
+    )
+    run = ground.run()
+    run._artifact_uploader.sagemaker_session.boto_session = boto3.Session()
+    with tracker(run, max_delay=0.01) as handler:
+        end(handler, 1)
+        s3_proxy.wait_for(lambda seen: bool(seen))
+        renewing.keys = (ground.place.access_key, ground.place.secret_key)
+        printed.with_suffix(".new").write_text(json.dumps(renewing.answer()))
+        printed.with_suffix(".new").replace(printed)
+    assert handler.statistics().delivered == 1
+
+
+def test_an_access_point_from_end_to_end(make_session: Session, amazon: AwsS3) -> None:
+    """A Run whose bucket is an access point is tracked into, and its address leads back there."""
+    session = make_session(Setting("region = us-west-2"))
+    run = run_of(session, POINT)
+    with tracker(run, max_delay=0.01, close_timeout=60.0, close_patience=3.0) as handler:
+        end(handler, 1)
+    assert handler.statistics().delivered == 1
+    host = "mine-123456789012.s3-accesspoint.us-west-2.amazonaws.com"
+    assert all(one.startswith(f"{host}/p/asynctrack/v1/") for one in amazon.stored)
+    assert split_uri(f"s3://{POINT}/p/a") == (POINT, "p/a")
+    assert split_uri(f"s3://{POINT.replace('/', ':')}/p") == (POINT.replace("/", ":"), "p")

@@ -106,17 +106,25 @@ def aws_s3() -> Iterator[AwsS3]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        block_on_close = False
+    with serving(Handler) as address:
+        made = AwsS3(address)
+        yield made
 
-    server = Server(("127.0.0.1", 0), Handler)
-    made = AwsS3(f"http://127.0.0.1:{server.server_address[1]}")
-    thread = threading.Thread(target=server.serve_forever, name="aws-s3", daemon=True)
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Answer requests on a free port of 127.0.0.1, each in a thread; gives the address."""
+    server = _Server(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, name="serving", daemon=True)
     thread.start()
     try:
-        yield made
+        yield f"http://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False

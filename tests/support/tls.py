@@ -39,11 +39,12 @@ class TlsProxy:
         shown: Certificates that clients showed, where they were asked for one.
     """
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, shows: str | None = None) -> None:
         url = urlsplit(upstream)
         if url.scheme != "http" or url.hostname is None or url.port is None:
             raise ValueError(f"upstream must be http://HOST:PORT, not {upstream!r}")
         self._upstream = (url.hostname, url.port)
+        self._shows = shows
         self._authority = trustme.CA()
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._changed = threading.Condition()
@@ -183,7 +184,7 @@ class TlsProxy:
             host = target.rpartition(":")[0].strip("[]")
             client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         try:
-            secure = self._context(host).wrap_socket(client, server_side=True)
+            secure = self._context(self._shows or host).wrap_socket(client, server_side=True)
         except (ssl.SSLError, ConnectionError) as error:
             with self._changed:
                 self.refusals.append(str(error))
@@ -229,13 +230,14 @@ class TlsProxy:
 
 
 @contextmanager
-def tls_proxy(upstream: str) -> Iterator[TlsProxy]:
+def tls_proxy(upstream: str, *, shows: str | None = None) -> Iterator[TlsProxy]:
     """A proxy on a free port of 127.0.0.1 that ends TLS before a plain HTTP server.
 
     Args:
         upstream: ``http://HOST:PORT``; it gets the requests as they are, whatever host they name.
+        shows: The host of the certificate that is shown, also to who asks for another one.
     """
-    proxy = TlsProxy(upstream)
+    proxy = TlsProxy(upstream, shows)
     try:
         yield proxy
     finally:
