@@ -152,19 +152,14 @@ class AwsBackend:
         """Store an object anywhere in S3, by S3's own word."""
         place: dict[str, Any] = {"Bucket": bucket, "Key": key}
         checksum = _acknowledge.checksum_of(crc32)
-        put: Mapping[str, Any] = {}
-        try:
-            put = await self._call(
-                self._s3.put_object,
-                **place,
-                Body=content,
-                ContentType=media_type,
-                ChecksumCRC32=checksum,
-                **self._put_options,
-            )
-        except TransientError as error:
-            if error.code != _acknowledge.UNREADABLE:
-                raise
+        put = await self._call(
+            self._s3.put_object,
+            **place,
+            Body=content,
+            ContentType=media_type,
+            ChecksumCRC32=checksum,
+            **self._put_options,
+        )
         if _acknowledge.is_acknowledged(put, checksum):
             return
         options = {
@@ -343,6 +338,7 @@ class AwsBackend:
         ]
         for client in (self._s3, self._sagemaker, self._metrics):
             self._clock.sign_for(client.meta.events)
+            _acknowledge.listen(client.meta.events)
 
 
 def _as(way: Way, connections: int) -> dict[str, Any]:

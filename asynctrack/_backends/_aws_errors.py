@@ -19,6 +19,7 @@ from asynctrack._backends._acknowledge import (
     has_request_id,
     headers_of,
     not_aws,
+    status_of,
     who_answered,
 )
 from asynctrack._backends._advice import BETWEEN, advice_for
@@ -96,7 +97,7 @@ def map_error(
     if isinstance(error, BackendError):
         return error
     response = getattr(error, "response", None)
-    if isinstance(response, dict) and isinstance(response.get("Error"), dict):
+    if isinstance(response, dict) and isinstance(response.get("Error", {}), dict):
         return _map_response(response, time.time() if now is None else now, recording)
     names = {kind.__name__ for kind in type(error).__mro__}
     name = type(error).__name__
@@ -124,11 +125,12 @@ def map_error(
 
 
 def _map_response(response: dict[str, Any], now: float, recording: bool) -> BackendError:
-    code = str(response["Error"].get("Code") or "")
+    said = response.get("Error", {})
+    code = str(said.get("Code") or "")
     headers = headers_of(response)
     retry_after = parse_retry_after(headers.get("retry-after"), now)
-    status = (response.get("ResponseMetadata") or {}).get("HTTPStatusCode")
-    if not isinstance(status, int):
+    status = status_of(response)
+    if status is None:
         status = int(code) if code.isdecimal() and code.isascii() else 0
     named = _CODE.fullmatch(code) is not None
     vouched = has_request_id(response) or (recording and _is_json_of_aws(headers))
@@ -148,7 +150,7 @@ def _map_response(response: dict[str, Any], now: float, recording: bool) -> Back
         return not_aws(response, service)
     else:
         kind = PausingError
-    message = str(response["Error"].get("Message") or "")[:300]
+    message = str(said.get("Message") or "")[:300]
     return kind(
         code or "Unknown",
         f"{message} (HTTP {status})",
@@ -162,7 +164,7 @@ def _map_stranger(
     response: dict[str, Any], status: int, service: str, retry_after: float | None
 ) -> BackendError:
     """Return the error for an answer in which nothing is AWS's."""
-    if status < 500 and status not in TRANSIENT_STATUS and status != 413:
+    if status <= 500 and status not in TRANSIENT_STATUS and status != 413:
         return not_aws(response, service)
     # A load balancer's hiccup, or a proxy that takes no requests of this size.
     code = str(status)

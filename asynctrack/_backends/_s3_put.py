@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, BinaryIO, Final
 
 from asynctrack._backends import _acknowledge
@@ -45,12 +45,7 @@ def put_object(
     if not isinstance(content, bytes):
         content.seek(0)
     place = {"Bucket": bucket, "Key": key}
-    put: Mapping[str, Any] = {}
-    try:
-        put = client.put_object(**place, Body=content, ChecksumCRC32=checksum, **options)
-    except Exception as error:
-        if map_error(error).code != _acknowledge.UNREADABLE:
-            raise
+    put = client.put_object(**place, Body=content, ChecksumCRC32=checksum, **options)
     if _acknowledge.is_acknowledged(put, checksum):
         return
     try:
