@@ -106,7 +106,7 @@ class Delivery:
                     await keeper.let_go(piece)
                 return deferred
             try:
-                await self._upload(content, work)
+                await self._upload(piece, content, work)
             except DeferredError as error:
                 deferred = error
         if keeper is not None and isinstance(piece, SegmentPiece):
@@ -134,7 +134,9 @@ class Delivery:
                     return Content(self._writer_id, piece, left)
             await asyncio.sleep(AGAIN)  # nothing is lost: it is there, and is read later
 
-    async def _upload(self, content: Content, work: Work) -> None:
+    async def _upload(
+        self, piece: MemoryPiece | SegmentPiece, content: Content, work: Work
+    ) -> None:
         """Upload the next part; in halves where it is too large.
 
         Raises:
@@ -153,6 +155,8 @@ class Delivery:
             work.todo.popleft()
             if error.too_large and part.events > 1:
                 middle = part.first_seq + part.events // 2
+                if isinstance(piece, SegmentPiece) and self._keeper is not None:
+                    await self._keeper.divide(piece, middle)
                 work.todo.appendleft(Part(middle, part.last_seq))
                 work.todo.appendleft(Part(part.first_seq, middle - 1))
             elif isinstance(error, PermanentError):

@@ -25,6 +25,7 @@ from asynctrack._spool import (
     SpoolBusyError,
     WriterFolder,
     bury,
+    divide,
     make_place,
     sync_folder,
     used_bytes,
@@ -207,10 +208,22 @@ class Keeper:
 
     async def settled(self, piece: SegmentPiece) -> None:
         """Delete a piece that was acknowledged, or whose rest was buried."""
+
+        def remove() -> None:
+            piece.segment.remove()
+            piece.segment.path.with_suffix(".parts").unlink(missing_ok=True)
+
         try:
-            await offload(piece.segment.remove)
+            await offload(remove)
         except OSError:
             pass  # a replay writes the same object again: nothing is lost and nothing doubled
+
+    async def divide(self, piece: SegmentPiece, first_seq: int) -> None:
+        """Note that a piece becomes another artifact from this number on: see ``_spool.divide``."""
+        try:
+            await offload(divide, piece.segment.path, first_seq)
+        except OSError:
+            pass  # what of it is stored twice in the end is folded by readers
 
     async def bury(self, batch: Batch, reason: str) -> bool:
         """Set events aside that the backend refuses for good, with the reason.

@@ -25,7 +25,7 @@ from asynctrack._errors import BackendError, PermanentError
 from asynctrack._format import SCHEMA_VERSION, SUFFIXES, replay_name
 from asynctrack._offload import offload
 from asynctrack._replay_plan import SegmentPlan, plan_dead_letter, plan_segment
-from asynctrack._spool import WriterFolder, bury, forget, set_aside
+from asynctrack._spool import WriterFolder, bury, divide, forget, set_aside
 from asynctrack._spool_layout import dead_letters_in, read_description
 
 IN_A_ROW: Final = 3
@@ -146,7 +146,7 @@ async def _replay(
             if path.exists():  # else another one was faster
                 report(SegmentOutcome(plan, problem=plan.problem))
             continue
-        delivery = _Delivery(upload, compression)
+        delivery = _Delivery(upload, compression, path)
         try:
             for batch in plan.batches:
                 await delivery.deliver(batch)
@@ -178,6 +178,7 @@ class _Delivery:
 
     upload: Upload
     compression: str
+    path: Path
     events: int = 0
     receipts: list[Receipt] = field(default_factory=list)
     refused: list[tuple[Batch, str]] = field(default_factory=list)
@@ -188,8 +189,10 @@ class _Delivery:
             self.receipts.append(await self.upload(encode_batch(batch, self.compression)))
         except BackendError as error:
             if error.too_large and events > 1:
-                for half in split_batch(batch):
-                    await self.deliver(half)
+                first, second = split_batch(batch)
+                await offload(divide, self.path, second.first_seq)
+                await self.deliver(first)
+                await self.deliver(second)
             elif isinstance(error, PermanentError):
                 self.refused.append((batch, str(error)))
             else:
@@ -258,4 +261,5 @@ def _settle_dead_letter(folder: Path, plan: SegmentPlan, delivery: _Delivery) ->
     kept = [bury(folder, batch, reason) for batch, reason in delivery.refused]
     if plan.path not in kept:
         plan.path.unlink(missing_ok=True)
-        plan.path.with_suffix(".reason").unlink(missing_ok=True)
+        for ending in (".reason", ".parts"):
+            plan.path.with_suffix(ending).unlink(missing_ok=True)

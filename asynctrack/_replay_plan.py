@@ -10,6 +10,7 @@ from asynctrack._encode import runs
 from asynctrack._format import parse_line_start
 from asynctrack._segment_content import read_segment
 from asynctrack._segment_format import SegmentError
+from asynctrack._spool_layout import division
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +19,9 @@ class SegmentPlan:
 
     Attributes:
         path: The file of lines.
-        batches: What it becomes: one, or one for each unbroken run of numbers where lines are
-            damaged, so that it never takes the key of an object that has them all.
+        batches: What it becomes: one; or one for each unbroken run of numbers where lines are
+            damaged, so that it never takes the key of an object that has them all; or the parts
+            that its writer had to make of it.
         events: Good lines in it.
         damaged: Sequence numbers that are lost in it.
         problem: Why it cannot be read at all; empty where it can.
@@ -38,7 +40,7 @@ def plan_segment(path: Path) -> SegmentPlan:
         content = read_segment(path)
     except (SegmentError, OSError) as error:
         return SegmentPlan(path, problem=str(error))
-    batches = tuple(runs(content.writer_id, content.lines))
+    batches = tuple(runs(content.writer_id, content.lines, division(path)))
     return SegmentPlan(path, batches, len(content.lines), content.damaged)
 
 
@@ -57,8 +59,8 @@ def plan_dead_letter(path: Path) -> SegmentPlan:
     wanted = range(int(first), int(last) + 1) if (first + last).isdecimal() else range(0)
     if len(writers) != 1 or [place and place[1] for place in places] != [*wanted]:
         return SegmentPlan(path, problem=f"{path}: not the events that its name says")
-    batch = Batch(writers.pop(), wanted[0], wanted[-1], raw)
-    return SegmentPlan(path, (batch,), len(places))
+    lines = zip(wanted, raw.splitlines(keepends=True), strict=True)
+    return SegmentPlan(path, tuple(runs(writers.pop(), lines, division(path))), len(places))
 
 
 def numbers(seqs: tuple[int, ...]) -> str:

@@ -24,6 +24,7 @@ from asynctrack._spool_layout import (
     INFO,
     LOCKED,
     SpoolPlace,
+    division,
     read_description,
     waiting_segments,
     writers,
@@ -34,7 +35,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-_EXPENDABLE: Final = {"", ".idx", ".json", ".reason", ".tmp"}
+_EXPENDABLE: Final = {"", ".idx", ".json", ".parts", ".reason", ".tmp"}
 """Endings of files that may go with a folder. Lines, dead letters, damaged segments and what a
 newer version may have left are none of them."""
 
@@ -206,6 +207,18 @@ def bury(folder: Path, batch: Batch, reason: str) -> Path:
     return path
 
 
+def divide(path: Path, first_seq: int) -> None:
+    """Note that what is in a file becomes another artifact from this number on.
+
+    It was too large as a whole, and whatever comes of the parts keeps its key: also where a part
+    has to wait, and a later replay could upload the whole.
+    """
+    cuts = sorted({*division(path), first_seq})
+    unfinished = path.with_suffix(".parts.tmp")
+    _write(unfinished, "\n".join(map(str, cuts)).encode(), sync=True)
+    unfinished.replace(path.with_suffix(".parts"))
+
+
 def set_aside(path: Path, ending: str) -> Path:
     """Rename a segment's file of lines to another ending; return its new path."""
     target = path.with_suffix(ending)
@@ -216,6 +229,7 @@ def set_aside(path: Path, ending: str) -> Path:
 def forget(path: Path) -> None:
     """Delete a segment that was delivered."""
     remove_files(path)
+    path.with_suffix(".parts").unlink(missing_ok=True)
 
 
 def sync_folder(path: Path) -> None:

@@ -189,6 +189,15 @@ def dead_letters_in(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.dead"))
 
 
+def division(path: Path) -> set[int]:
+    """Return the numbers from which on what is in a file becomes another artifact."""
+    try:
+        noted = path.with_suffix(".parts").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return set()
+    return {int(number) for number in noted if number.isdecimal()}
+
+
 def read_description(folder: Path) -> dict[str, Any]:
     """Return what a writer says about itself; empty where that is missing or damaged."""
     try:

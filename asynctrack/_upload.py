@@ -16,13 +16,11 @@ MAX_BACKOFF: Final = 10.0
 """Seconds between two attempts at one artifact at the most: it resumes soon after an outage."""
 WARN_AFTER: Final = 3
 """Failed attempts at one artifact before the user is told; hiccups are not worth a warning."""
-DEFER_AFTER: Final = 3
-"""Failed attempts at one artifact after which it leaves its place to others while it waits: it may
-be the only one that is refused."""
 
 
 class DeferredError(Exception):
-    """An upload that has failed leaves its place to others until its next attempt.
+    """An upload that has failed leaves its place to others until its next attempt: it may be the
+    only one that is refused.
 
     Args:
         failures: How often it has failed.
@@ -85,8 +83,8 @@ class Uploader:
         Args:
             artifact: What to upload.
             failures: Attempts that have failed before.
-            deferrable: Whether to raise ``DeferredError`` rather than wait for the retry budget,
-                and rather than wait at all when it has failed often.
+            deferrable: Whether to raise ``DeferredError`` rather than wait: with ``attempts`` for
+                the retry budget, without for the next attempt, whatever it waits for.
             attempts: After so many the error is raised, for the caller to come back later; one
                 that waits for somebody to mend it, at once. None goes on without end.
 
@@ -125,7 +123,7 @@ class Uploader:
             else:
                 self._gate.succeeded()
                 return Receipt.of(artifact)
-            if deferrable and failures >= DEFER_AFTER:
+            if deferrable and attempts is None:
                 raise DeferredError(failures, wait)
             await self._gate.pause(wait)
             if not self._gate.may_retry():

@@ -22,6 +22,8 @@ REQUEST_IDS: Final = frozenset({"x-amz-request-id", "x-amz-id-2", "x-amzn-reques
 MinIO, Ceph, rclone and moto send one as well."""
 HEAD_OPTIONS: Final = ("ExpectedBucketOwner", "RequestPayer")
 """Arguments of PutObject that HeadObject wants as well."""
+UNREADABLE: Final = "UnreadableAnswer"
+"""Code of the error for an answer in which botocore finds nothing that it can read."""
 _SHOWN: Final = 60
 """Characters of a header that are told."""
 
@@ -29,6 +31,29 @@ _SHOWN: Final = 60
 def checksum_of(crc32: int) -> str:
     """Return a CRC32 as S3 writes it."""
     return base64.b64encode(crc32.to_bytes(4, "big")).decode()
+
+
+def listen(events: Any) -> None:
+    """Have a client ask a stranger no more than was to be asked.
+
+    Args:
+        events: The client's events.
+    """
+    events.register("before-call.s3.HeadBucket", _ask_for_a_region_once)
+
+
+def _ask_for_a_region_once(context: Mapping[str, Any], **_: Any) -> None:
+    # botocore follows a redirect by asking for the bucket's region. Where that is redirected as
+    # well it asks for it again, hundreds of times, until the stack is full.
+    redirect = context.get("s3_redirect")
+    if isinstance(redirect, dict):
+        redirect["redirected"] = True
+
+
+def status_of(answer: Mapping[str, Any]) -> int | None:
+    """Return the status of an answer; None where there is none."""
+    status = (answer.get("ResponseMetadata") or {}).get("HTTPStatusCode")
+    return status if isinstance(status, int) else None
 
 
 def headers_of(answer: Mapping[str, Any]) -> Mapping[str, str]:
@@ -46,13 +71,12 @@ def has_request_id(answer: Mapping[str, Any]) -> bool:
 def who_answered(answer: Mapping[str, Any]) -> str:
     """Say what answered: status, content type, and how the server calls itself. Never a body."""
     headers = headers_of(answer)
-    status = (answer.get("ResponseMetadata") or {}).get("HTTPStatusCode")
     kind = _shown(headers.get("content-type")) or "of no content type"
     server = _shown(headers.get("server"))
-    who = (
-        f"a server that calls itself {server}" if server else "a server that does not say its name"
-    )
-    return f"HTTP {status}, {kind}, from {who}"
+    who = f"that calls itself {server}" if server else "that does not say its name"
+    status = status_of(answer)
+    # botocore takes a 200 with a page for a 500, and tells nobody.
+    return f"HTTP {'200 or 500' if status == 500 else status}, {kind}, from a server {who}"
 
 
 # -- PutObject --------------------------------------------------------------------------------
@@ -71,9 +95,8 @@ def is_acknowledged(answer: Mapping[str, Any], checksum: str) -> bool:
     Raises:
         TransientError: The store says that it holds other bytes.
     """
-    status = (answer.get("ResponseMetadata") or {}).get("HTTPStatusCode")
     echoed = answer.get("ChecksumCRC32") or headers_of(answer).get("x-amz-checksum-crc32")
-    if status != 200 or not answer.get("ETag") or not has_request_id(answer):
+    if status_of(answer) != 200 or not answer.get("ETag") or not has_request_id(answer):
         return False
     if echoed and echoed != checksum:
         raise TransientError(
@@ -108,7 +131,8 @@ def require_stored(
         else str(head.get("ETag") or "").strip('"') == md5()
     )
     if not there:
-        raise unacknowledged(put, "asked for the object itself, it does not have it")
+        why = f"asked for the object itself, it does not show it ({who_answered(head)})"
+        raise unacknowledged(put, why)
 
 
 def unacknowledged(put: Mapping[str, Any], why: str) -> TransientError:

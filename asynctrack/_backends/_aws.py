@@ -338,6 +338,7 @@ class AwsBackend:
         ]
         for client in (self._s3, self._sagemaker, self._metrics):
             self._clock.sign_for(client.meta.events)
+            _acknowledge.listen(client.meta.events)
 
 
 def _as(way: Way, connections: int) -> dict[str, Any]:

@@ -14,8 +14,15 @@ import re
 import time
 from typing import Any, Final
 
-from asynctrack._backends._acknowledge import has_request_id, headers_of, not_aws, who_answered
-from asynctrack._backends._advice import advice_for
+from asynctrack._backends._acknowledge import (
+    UNREADABLE,
+    has_request_id,
+    headers_of,
+    not_aws,
+    status_of,
+    who_answered,
+)
+from asynctrack._backends._advice import BETWEEN, advice_for
 from asynctrack._errors import BackendError, PausingError, PermanentError, TransientError
 from asynctrack._marker import safe_str
 from asynctrack._retry import parse_retry_after
@@ -68,6 +75,7 @@ _SETTINGS_TYPES: Final = frozenset(
     }
 )  # fmt: skip
 _REFUSED_TYPES: Final = frozenset({"ParamValidationError", "UnknownParameterError"})
+_NO_ANSWERS: Final = frozenset({"ResponseParserError"})
 _CODE: Final = re.compile(r"[A-Za-z][\w.-]{0,99}", re.ASCII)
 """How AWS names an error; botocore gives the status as text where a body names none."""
 
@@ -89,13 +97,19 @@ def map_error(
     if isinstance(error, BackendError):
         return error
     response = getattr(error, "response", None)
-    if isinstance(response, dict) and isinstance(response.get("Error"), dict):
+    if isinstance(response, dict) and isinstance(response.get("Error", {}), dict):
         return _map_response(response, time.time() if now is None else now, recording)
     names = {kind.__name__ for kind in type(error).__mro__}
     name = type(error).__name__
     message = safe_str(error, 300)
     if name == "ProxyConnectionError":  # botocore keeps to itself what the proxy said
         message = f"{message} ({safe_str(_made_of(error), 150)})"
+    if names & _NO_ANSWERS or ("HTTPClientError" in names and _is_no_http(_made_of(error))):
+        # Their texts quote what was answered, which is nobody's business.
+        what = f"what answered is not {'SageMaker' if recording else 'S3'}"
+        return TransientError(
+            UNREADABLE, f"{what}: it cannot be read", advice=BETWEEN, answered=True
+        )
     if _is_about_a_certificate(error):
         return PausingError("CertificateError", message, advice=advice_for("CertificateError"))
     if recording and names & _REFUSED_TYPES:
@@ -111,11 +125,12 @@ def map_error(
 
 
 def _map_response(response: dict[str, Any], now: float, recording: bool) -> BackendError:
-    code = str(response["Error"].get("Code") or "")
+    said = response.get("Error", {})
+    code = str(said.get("Code") or "")
     headers = headers_of(response)
     retry_after = parse_retry_after(headers.get("retry-after"), now)
-    status = (response.get("ResponseMetadata") or {}).get("HTTPStatusCode")
-    if not isinstance(status, int):
+    status = status_of(response)
+    if status is None:
         status = int(code) if code.isdecimal() and code.isascii() else 0
     named = _CODE.fullmatch(code) is not None
     vouched = has_request_id(response) or (recording and _is_json_of_aws(headers))
@@ -135,7 +150,7 @@ def _map_response(response: dict[str, Any], now: float, recording: bool) -> Back
         return not_aws(response, service)
     else:
         kind = PausingError
-    message = str(response["Error"].get("Message") or "")[:300]
+    message = str(said.get("Message") or "")[:300]
     return kind(
         code or "Unknown",
         f"{message} (HTTP {status})",
@@ -149,7 +164,7 @@ def _map_stranger(
     response: dict[str, Any], status: int, service: str, retry_after: float | None
 ) -> BackendError:
     """Return the error for an answer in which nothing is AWS's."""
-    if status < 500 and status not in TRANSIENT_STATUS and status != 413:
+    if status <= 500 and status not in TRANSIENT_STATUS and status != 413:
         return not_aws(response, service)
     # A load balancer's hiccup, or a proxy that takes no requests of this size.
     code = str(status)
@@ -171,6 +186,11 @@ def _made_of(error: BaseException) -> Any:
     """Return what an exception of botocore's was made of: another one, or a text, or None."""
     given = getattr(error, "kwargs", None)
     return given.get("error") if isinstance(given, dict) else None
+
+
+def _is_no_http(cause: Any) -> bool:
+    """Tell whether aiohttp found something else than HTTP in an answer."""
+    return type(cause).__name__ == "ClientResponseError"
 
 
 def _is_about_a_certificate(error: BaseException) -> bool:

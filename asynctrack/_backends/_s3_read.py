@@ -108,6 +108,7 @@ class Access:
             raise map_error(error) from error
         if self.s3_options:
             client.meta.events.register("provide-client-params.s3", self._add_options)
+        _acknowledge.listen(client.meta.events)
         # Last of all, as botocore's own handler asks for the checksum.
         client.meta.events.register_last("before-parameter-build", _expect_no_checksum_of_a_part)
         return client

@@ -50,14 +50,19 @@ class Case:
     @property
     def asked(self) -> bool:
         """Whether the store is asked for the object: nothing in the answer says no."""
-        return self.status < 300
+        return self.status < 300 and self.page in ("empty", "xhtml")
 
 
-CASES: Final = [Case(*case) for case in itertools.product(STATUSES, PAGES, (False, True))]
+CASES: Final = [
+    Case(*case)
+    for case in itertools.product(STATUSES, PAGES, (False, True))
+    if case[1] == "empty" or case[0] not in (204, 304)  # which have no body
+]
 
 
 def test_a_stranger_neither_acknowledges_nor_refuses(ground: Ground) -> None:
-    """Every status with every page: tried again until S3 answers; a 2xx costs one HEAD each time.
+    """Every status with every page: tried again until S3 answers; a 2xx that
+    may be a store's costs one HEAD each time.
 
     With an ETag as well, as web servers send it with their pages.
     """
@@ -112,7 +117,8 @@ def test_a_stranger_takes_no_event(
     assert statistics.spooled == statistics.accepted == 3
     assert list(state_home.rglob("*.dead")) == []
     (told,) = [text for text in caplog.messages if "cannot upload" in text]
-    assert f"HTTP {status}" in told and STRANGER in told and "is not S3" in told
+    assert "HTTP 200 or 500" in told or f"HTTP {status}" in told
+    assert STRANGER in told and "is not S3" in told, told
     assert "on disk" in told and "a proxy" in told
     body = PAGES[page][1].decode()
     assert not body or body not in caplog.text
@@ -177,7 +183,7 @@ def test_a_store_without_request_ids_is_asked_once(
 
 
 NOT_THE_OBJECT: Final[dict[str, Any]] = {
-    "another size": Rewrite({**NO_IDS, "content-length": "7"}),
+    "another size": Rewrite({**NO_IDS, "content-length": "8"}),
     "another checksum": Rewrite({**NO_IDS, "x-amz-checksum-crc32": "AAAAAA=="}),
     "neither checksum": Rewrite({**NO_IDS, "x-amz-checksum-crc32": None, "etag": '"x-1"'}),
     "not there": Answer(404, headers={"Content-Type": "application/xml"}, body=b""),
@@ -193,7 +199,7 @@ def test_a_store_that_does_not_show_the_object(why: str, ground: Ground) -> None
 
     async def main() -> None:
         async with backend(ground) as store:
-            with pytest.raises(TransientError, match="^Unacknowledged: what answered is not S3"):
+            with pytest.raises(TransientError, match="what answered is not S3"):
                 await store.put("dt=2026-01-01/x", b"content", crc32=zlib.crc32(b"content"),
                                 media_type="text/plain")  # fmt: skip
 
@@ -256,22 +262,23 @@ def test_wrong_settings_are_waited_for(
     assert outputs(ground.events()) == [1]
 
 
-def test_a_bucket_that_no_request_can_name(
+def test_an_option_that_no_request_can_have(
     ground: Ground, state_home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """botocore refuses it before anything is sent: a setting all the same, and no dead letter."""
     caplog.set_level(logging.WARNING, "asynctrack")
-    with tracker(ground.run(), bucket="no bucket", close_patience=0.5, max_delay=0.05) as handler:
+    options: dict[str, Any] = {"s3_options": {"BucketKeyEnabled": "yes"}, "max_delay": 0.05}
+    with tracker(ground.run(), close_patience=0.5, **options) as handler:
         end(handler, 1)
         until_in_thread(lambda: handler.statistics().retries >= 1)
     assert handler.statistics().spooled == 1
     assert list(state_home.rglob("*.dead")) == []
-    assert "ParamValidationError" in caplog.text and "the bucket's name" in caplog.text
+    assert "ParamValidationError" in caplog.text and "or s3_options" in caplog.text
     assert sent_for(ground) == []
 
 
 def test_a_proxy_that_takes_no_large_requests(
-    ground: Ground, caplog: pytest.LogCaptureFixture
+    ground: Ground, state_home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A 413 that is not S3's: halves are tried, a single event waits and is no dead letter."""
 
@@ -291,8 +298,9 @@ def test_a_proxy_that_takes_no_large_requests(
     ground.proxy.heal()
     with tracker(ground.run(), **options) as handler:
         until_in_thread(lambda: handler.statistics().replayed == 9)
-    audit = ground.audit()
-    assert audit.events == 9
+    assert ground.audit().events == 9, "the whole is not stored beside its parts"
+    assert ground.problems() == []
+    assert [path.name for path in state_home.rglob("*.parts")] == []
 
 
 # -- SageMaker ------------------------------------------------------------------------------------
