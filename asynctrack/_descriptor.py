@@ -143,31 +143,36 @@ def open_new(path: Path, size: int) -> Descriptor:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
     number = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o600)
     try:
-        _allocate(number, size)
-        return Descriptor(number)
+        made = Descriptor(number)
     except BaseException:
         os.close(number)
         path.unlink(missing_ok=True)
         raise
+    try:
+        _allocate(made, size)
+    except BaseException:
+        made.close()
+        path.unlink(missing_ok=True)
+        raise
+    return made
 
 
 _CANNOT_ALLOCATE: Final = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 
 
-def _allocate(number: int, size: int) -> None:
+def _allocate(made: Descriptor, size: int) -> None:
     if hasattr(os, "posix_fallocate"):
         # Claims the blocks: a full disk is met here, in the worker's thread.
         try:
-            os.posix_fallocate(number, 0, size)
+            os.posix_fallocate(made.check(), 0, size)
         except OSError as error:
             if error.errno not in _CANNOT_ALLOCATE:
                 raise
     # Zeros claim them as well, for macOS and the file systems that cannot. Everywhere they bring
     # the pages into the page cache, so that the caller's thread writes into pages that are there.
     chunk = bytes(1 << 18)
-    left = size
-    while left > 0:
-        left -= os.write(number, chunk[: min(left, len(chunk))])
+    for at in range(0, size, len(chunk)):
+        made.write_at(chunk[: size - at], at)
 
 
 _open: weakref.WeakSet[Descriptor] = weakref.WeakSet()

@@ -11,9 +11,11 @@ know how to deal with, and the loop makes itself the pair anew that wakes it. It
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import selectors
 import socket
+import stat
 import sys
 import weakref
 from collections.abc import Iterator
@@ -21,6 +23,9 @@ from typing import Any, Final
 
 LOOK: Final = 2.0
 """Seconds that it waits at the most until it looks again: nothing wakes it when they are closed."""
+
+TRIES: Final = 3
+_USED_UP: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
 Identity = tuple[int, int]
 
@@ -35,7 +40,7 @@ def _identity(number: int) -> Identity | None:
         found = os.fstat(number)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return (found.st_dev, found.st_ino) if stat.S_ISSOCK(found.st_mode) else None
 
 
 class OwnSelector(Waits):
@@ -58,7 +63,11 @@ class OwnSelector(Waits):
 
     def taken(self) -> list[selectors.SelectorKey]:
         """Return those that were closed by others, or mean something else by now."""
-        gone = [number for number, known in self._known.items() if _identity(number) != known]
+        gone = [
+            number
+            for number, known in self._known.items()
+            if known is None or _identity(number) != known
+        ]
         return [key for key in self.get_map().values() if key.fd in gone] if gone else []
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -106,7 +115,8 @@ class OwnLoop(asyncio.SelectorEventLoop):
         if self._ssock is None:
             return False
         taken = self._waits.taken()
-        pair = _identity(self._csock.fileno()) != self._woken_by
+        woken_by = _identity(self._csock.fileno())
+        pair = woken_by is None or woken_by != self._woken_by
         for key in taken:
             self._waits.unregister(key.fileobj)
             pair = pair or key.fd == self._ssock.fileno()
@@ -129,12 +139,21 @@ class OwnLoop(asyncio.SelectorEventLoop):
             os.close(one.detach())
 
     def _make_self_pipe(self) -> None:
-        super()._make_self_pipe()  # type: ignore[misc]  # asyncio's own
+        for left in reversed(range(TRIES)):
+            try:
+                super()._make_self_pipe()  # type: ignore[misc]  # asyncio's own
+                break
+            except OSError as error:  # it may happen right now
+                if not left or error.errno in _USED_UP:
+                    raise
+                for name in ("_ssock", "_csock"):
+                    if hasattr(self, name):
+                        getattr(self, name).detach()
         self._woken_by = _identity(self._csock.fileno())
 
     def _write_to_self(self) -> None:
         pair = self._csock
-        if pair is not None and _identity(pair.fileno()) == self._woken_by:
+        if pair is not None and _identity(pair.fileno()) == self._woken_by is not None:
             super()._write_to_self()  # type: ignore[misc]
 
     def _forget_pair(self) -> None:

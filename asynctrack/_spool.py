@@ -243,11 +243,13 @@ def sync_folder(path: Path) -> None:
 
 def _write(path: Path, content: bytes, *, sync: bool) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    with open(os.open(path, flags, 0o600), "wb") as file:  # noqa: PTH123  # a descriptor
-        file.write(content)
-        file.flush()
+    file = Descriptor(os.open(path, flags, 0o600))
+    try:
+        file.write_at(content, 0)
         if sync:
-            os.fsync(file.fileno())
+            os.fsync(file.check())
+    finally:
+        file.close()
 
 
 def _remove_empty(path: Path) -> None:

@@ -479,7 +479,7 @@ def test_a_disk_that_refuses_leaves_nothing_behind(
     def refuse(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    for call in ("posix_fallocate", "write"):
+    for call in ("posix_fallocate", "pwrite"):
         with monkeypatch.context() as patch:
             patch.setattr(os, call, refuse)
             with pytest.raises(OSError, match="No space left"):
