@@ -17,8 +17,9 @@ show what it reads.
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401  # refused once the interpreter ends
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from asynctrack._errors import (
     AsynctrackError,
@@ -36,8 +37,10 @@ from asynctrack._errors import (
     TransientError,
 )
 from asynctrack._statistics import Statistics
+from asynctrack._unloaded import Unloaded, is_environments
 
 if TYPE_CHECKING:
+    from asynctrack._backends._s3fs import storage_options
     from asynctrack._callback import AsyncHandler, SyncHandler
     from asynctrack._reading._dead_letters import DeadLetter
     from asynctrack._reading._decode import Event
@@ -81,6 +84,7 @@ __all__ = [
     "averify",
     "open_experiment",
     "open_run",
+    "storage_options",
     "tracker",
     "verify",
 ]
@@ -104,8 +108,12 @@ def tracker(run: Any, **options: Any) -> Tracker:
         OptionError: An option is not allowed; the text names it, its value and what is.
         RunError: ``run`` does not offer what tracking into it needs.
     """
-    from asynctrack._tracker import make_tracker
-
+    try:
+        from asynctrack._tracker import make_tracker
+    except Exception as error:
+        if not is_environments(error):
+            raise
+        return cast("Tracker", Unloaded(error))
     return make_tracker(run, options)
 
 
@@ -126,6 +134,7 @@ _LAZY = {
     "averify": "_reading._verify",
     "open_experiment": "_reading._experiment",
     "open_run": "_reading._read",
+    "storage_options": "_backends._s3fs",
     "verify": "_reading._verify",
 }
 

@@ -43,8 +43,10 @@ class _Section:
         self._buffer._held += 1
 
     def __exit__(self, *_: object) -> None:
-        self._buffer._leave()
+        wake = self._buffer._leave()
         self._buffer._lock.release()
+        if wake:
+            self._buffer._wake()
 
 
 class Buffer:
@@ -91,6 +93,8 @@ class Buffer:
         self._wake = wake
         self._monotonic = monotonic
         self._closed: str | None = None
+        self.wake_always = False
+        """Whether each event wakes the worker: while there is none, so that one is looked for."""
 
     # -- the callbacks' side ------------------------------------------------------------------
 
@@ -122,9 +126,8 @@ class Buffer:
                 wake = self._accept(body)
             finally:
                 self._held = 0
-                if self._deferred:
-                    self._accept_deferred()
-        if wake:
+                late = self._accept_deferred() if self._deferred else False
+        if wake or late:
             self._wake()
         return True
 
@@ -215,13 +218,18 @@ class Buffer:
         """
         with self._section:
             self._closed = self._closed or reason
-            waiters, self._waiters = self._waiters, deque()
-            for _ in waiters:
-                self._ledger.dropped[reason] += 1
             accepted = self._ledger.accepted
+        self.dismiss(reason)
+        return accepted
+
+    def dismiss(self, reason: str) -> None:
+        """Drop what waits for room, for this reason: nobody makes any."""
+        with self._section:
+            waiters, self._waiters = self._waiters, deque()
+            if waiters:
+                self._ledger.dropped[reason] += len(waiters)
         for waiter in waiters:
             waiter.finish(False)
-        return accepted
 
     def cut_state(self) -> tuple[int, float | None, bool]:
         """Return events to be cut, when the first came in, and whether to cut them at once.
@@ -238,7 +246,11 @@ class Buffer:
             return self._store.wanted
 
     def supply(self, segment: Segment) -> Segment | None:
-        """Hand over a segment; it comes back when there is no use for it any more."""
+        """Hand over a segment; it comes back when there is no use for it any more.
+
+        Raises:
+            OSError: The disk does not take what is to go there; it stays in memory.
+        """
         with self._section:
             back = self._store.supply(segment)
         self._admit()  # what went to disk made room in memory
@@ -260,6 +272,11 @@ class Buffer:
         with self._section:
             return self._store.segments()
 
+    def take_failed(self) -> list[Segment]:
+        """Return the segments that took no more lines because of the disk or others, once each."""
+        with self._section:
+            return self._store.take_failed()
+
     def take_spare(self) -> Segment | None:
         """Give the spare segment back, at the end."""
         with self._section:
@@ -277,14 +294,18 @@ class Buffer:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _leave(self) -> None:
-        """Give the section up; accept what came in while it was held."""
+    def _leave(self) -> bool:
+        """Give the section up; accept what came in while it was held, as ``_accept_deferred``."""
         self._held -= 1
-        if self._deferred and not self._held:
-            self._accept_deferred()
+        return bool(self._deferred) and not self._held and self._accept_deferred()
 
-    def _accept_deferred(self) -> None:
-        """Accept what finalizers put aside; the lock is held, and nobody is in a section."""
+    def _accept_deferred(self) -> bool:
+        """Accept what finalizers put aside; the lock is held, and nobody is in a section.
+
+        Returns:
+            Whether the worker has to know, once the lock is given back.
+        """
+        wake = False
         while self._deferred:
             self._held = 1
             # Looked at again: a signal handler may have come in between, and accepted all of it.
@@ -294,8 +315,9 @@ class Buffer:
                     reason = self._closed or "buffer_full"
                     self._ledger.dropped[reason] += 1
                 elif self._accept(body):
-                    self._wake()
+                    wake = True
             self._held = 0  # before looking again: from here on they come in by themselves
+        return wake
 
     def _admit(self) -> None:
         """Accept for those who wait what there is room for now."""
@@ -321,4 +343,4 @@ class Buffer:
         rolled = self._store.append(seq, line)
         ledger.waiting_bytes += len(line)
         # When the delay of a batch starts and when a batch is full; never for each event.
-        return first or rolled
+        return first or rolled or self.wake_always

@@ -17,6 +17,7 @@ from uuid import UUID
 from langchain_core.callbacks.base import AsyncCallbackHandler, BaseCallbackHandler
 
 from asynctrack._capture import SHEDDABLE
+from asynctrack._own import is_own
 
 if TYPE_CHECKING:
     from asynctrack._flush import Flush
@@ -42,6 +43,8 @@ def _await_in(sink: Sink, name: str) -> Callable[..., Any]:
             tags: Any = None,
             **kwargs: Any,
         ) -> None:
+            if is_own() and sink.leaves_out():
+                return
             try:
                 capture(token, run_id=run_id)
             except Exception as error:
@@ -50,6 +53,8 @@ def _await_in(sink: Sink, name: str) -> Callable[..., Any]:
         return token_callback
 
     async def callback(*args: Any, **kwargs: Any) -> None:
+        if is_own() and sink.leaves_out():
+            return
         try:
             body = capture(*args, **kwargs)
         except Exception as error:
@@ -67,6 +72,8 @@ def _call_in(sink: Sink, name: str) -> Callable[..., Any]:
     capture, put_nowait = getattr(sink.capture, name), sink.put_nowait
 
     def callback(*args: Any, **kwargs: Any) -> None:
+        if is_own() and sink.leaves_out():
+            return
         try:
             body = capture(*args, **kwargs)
         except Exception as error:

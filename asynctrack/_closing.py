@@ -1,6 +1,6 @@
 """How a writer closes: everything is delivered, or on disk, and the Run knows; by a deadline.
 
-It ends before the deadline where nothing moves and nothing is lost by it. Flush by flush: what was
+It ends before the deadline where nothing moves and no event is lost by it. Flush by flush: what was
 accepted, then what ends with the tracker, then what came in meanwhile; then the last write.
 """
 
@@ -47,7 +47,9 @@ class Patience:
     def lost(
         self, now: float, moved: tuple[int, ...], under_way: int, counts: BufferCounts
     ) -> bool:
-        """Tell whether nothing has moved for too long, and all that is left is on disk.
+        """Tell whether nothing has moved for too long, and no event is in memory only.
+
+        What else waits is the Run's: it is in the manifest or in the events as well.
 
         Args:
             now: The monotonic clock, in seconds.
@@ -59,7 +61,7 @@ class Patience:
             self._moved, self._since = moved, now
         if now - self._since < self._seconds + under_way / SLOWEST:
             return False
-        return bool(counts.spooled) and not counts.pending
+        return not counts.pending
 
 
 class Closing:
@@ -73,7 +75,7 @@ class Closing:
         replayer: Delivers what others left there, or None.
         replayed: Set when it has tried.
         settle_all: Waits until everything accepted so far is settled.
-        patience: Seconds without any delivery after which it ends, where all is on disk.
+        patience: Seconds after which it ends where nothing moves and no event is in memory only.
         monotonic: The clock, in seconds.
     """
 
@@ -103,7 +105,7 @@ class Closing:
         """Says of the spans open at the end that they are abandoned; False: again, with room."""
         self.begun = False
         self.gave_up = False
-        """Whether it ended early: nothing could be delivered, and all of it is on disk."""
+        """Whether it ended early, as nothing moved any more."""
 
     async def run(self, timeout: float) -> None:
         """Deliver everything; nothing is accepted any more afterwards.
@@ -124,6 +126,18 @@ class Closing:
             with anyio.move_on_after(LAST_SUPPLY):
                 await self._keeper.supply()
         self._buffer.close("close_timeout")
+        self._recorder.end()
+
+    def without_worker(self) -> None:
+        """Close where there is no worker: as far as the disk takes it, there; else lost. Blocks."""
+        self.begun = True
+        if self._buffer.closed_reason is None:
+            self.abandon_open()
+        if self._keeper is not None:
+            self._keeper.supply_now()
+        self._buffer.close("closed")
+        if self._keeper is not None:
+            self._keeper.close()
         self._recorder.end()
 
     async def _deliver_rest(self) -> None:
@@ -149,7 +163,7 @@ class Closing:
             await anyio.sleep(wait)
 
     async def _lose_patience(self, closing: anyio.CancelScope) -> None:
-        """End the closing when nothing moves and nothing is lost by it: the rest is on disk."""
+        """End the closing when nothing moves and no event is lost by it."""
         delivery = self._delivery
         while True:
             recorded = self._recorder.counted

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from asynctrack._statistics import Statistics
 
@@ -21,19 +20,17 @@ class Leftovers:
         points: Metric points that it lacks.
         manifest: Where the manifest is or would be, or None where that is not known.
         manifest_complete: Whether it says all there is to say.
-        limit: The option that ended the closing, and its seconds.
-        close_timeout: The longest time for closing, in seconds.
+        limit: What ended the closing, in words: ``within close_timeout=30 seconds``.
     """
 
     run: str
     statistics: Statistics
-    spool: Path | None
+    spool: str | None
     parameters: int
     points: int
     manifest: str | None
     manifest_complete: bool
-    limit: tuple[str, float]
-    close_timeout: float
+    limit: str
 
     def tell(self, warn: Callable[..., None]) -> None:
         """Warn of it; says nothing where nothing is left.
@@ -44,35 +41,34 @@ class Leftovers:
         statistics = self.statistics
         if statistics.spooled and self.spool is not None:
             warn(
-                "asynctrack could not deliver %d of %d events to %s within %s=%g"
-                " seconds. They are on disk in %s; the next tracker on this machine that uses"
-                " this spool delivers them, or `asynctrack spool replay`.",
+                "asynctrack could not deliver %d of %d events to %s %s. They are on disk in %s;"
+                " the next tracker on this machine that uses this spool delivers them, or"
+                " `asynctrack spool replay`.",
                 statistics.spooled,
                 statistics.accepted,
                 self.run,
-                *self.limit,
+                self.limit,
                 self.spool,
             )
         if statistics.pending:
             warn(
-                "asynctrack could not deliver %d of %d events to %s within close_timeout=%g"
-                " seconds: they are lost. Warnings above say what stood in the way; a larger"
-                " close_timeout gives it more time.",
+                "asynctrack could not deliver %d of %d events to %s %s: they are lost. Warnings"
+                " above say what stood in the way.",
                 statistics.pending,
                 statistics.accepted,
                 self.run,
-                self.close_timeout,
+                self.limit,
             )
         manifest = "the manifest" if self.manifest is None else f"the manifest, {self.manifest}"
         comma = "" if self.manifest is None else ","
         if self.parameters or self.points:
             warn(
                 "asynctrack could not write %d parameters and %d metric points into the Run %s"
-                " within %s=%g seconds. %s",
+                " %s. %s",
                 self.parameters,
                 self.points,
                 self.run,
-                *self.limit,
+                self.limit,
                 f"Parameters and the metrics' sums are in {manifest}."
                 if self.manifest_complete
                 else f"Those of log_parameters and log_metric are in the events; {manifest}{comma}"
@@ -80,8 +76,8 @@ class Leftovers:
             )
         elif not self.manifest_complete and not (statistics.spooled or statistics.pending):
             warn(
-                "asynctrack could not store %s within %s=%g seconds. All events are where they"
+                "asynctrack could not store %s %s. All events are where they"
                 " belong; `asynctrack verify` and the list of Runs lack what it says of them.",
                 manifest,
-                *self.limit,
+                self.limit,
             )

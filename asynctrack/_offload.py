@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Thread
+from threading import Thread, current_thread
 from typing import Any, TypeVar
 
 import anyio.to_thread
 
+from asynctrack._own import own_work
 from asynctrack._turns import new_event_loop, turns
 
 _T = TypeVar("_T")
@@ -36,7 +37,8 @@ async def offload(call: Callable[..., _T], *args: Any, abandon_on_cancel: bool =
     def run() -> _T:
         nonlocal begun
         begun = True
-        with turns.taken():
+        current_thread().name = "asynctrack-offload"  # for who looks at threads, or at log records
+        with turns.taken(), own_work():
             return call(*args)
 
     try:
@@ -51,18 +53,44 @@ def run_loop(main: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine in an event loop of its own, as ``asyncio.run`` does, but for its threads.
 
     ``asyncio.run`` starts a thread at its end to wait for those that resolved names.
+
+    Args:
+        main: The coroutine.
+
+    Raises:
+        OSError: No descriptors are left for a loop; the coroutine has not begun.
+        RuntimeError: Another event loop runs in this thread, as with threads that are none
+            (gevent); the coroutine has not begun.
     """
-    loop = new_event_loop()
-    loop.set_default_executor(_ThreadEach())
-    with turns.taken():
+    with own_work():
         try:
-            loop.run_until_complete(main)
-        finally:
+            loop = _new_loop()
+        except BaseException:
+            main.close()
+            raise
+        with turns.taken():
             try:
-                loop.run_until_complete(_cancel_others())
-                loop.run_until_complete(loop.shutdown_asyncgens())
+                loop.run_until_complete(main)
             finally:
-                loop.close()
+                try:
+                    loop.run_until_complete(_cancel_others())
+                    loop.run_until_complete(loop.shutdown_asyncgens())
+                finally:
+                    loop.close()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise RuntimeError("another event loop runs in its thread")
+    loop = new_event_loop()
+    # Debugging is meant for the program's loop. Of ours it would report each import as slow.
+    loop.set_debug(False)
+    loop.set_default_executor(_ThreadEach())
+    return loop
 
 
 async def _cancel_others() -> None:
@@ -82,7 +110,8 @@ class _ThreadEach(ThreadPoolExecutor):
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                future.set_result(fn(*args, **kwargs))
+                with own_work():
+                    future.set_result(fn(*args, **kwargs))
             except BaseException as error:
                 future.set_exception(error)
 

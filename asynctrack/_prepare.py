@@ -7,37 +7,61 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future as ThreadFuture
 
+from asynctrack._own import own_work
 from asynctrack._turns import turns
 
 
 def prepare() -> None:
     """Import the stages and build what they search with, in this thread."""
-    from asynctrack import (  # noqa: F401  # for the time it takes
-        _callback,
-        _pipeline,
-        _redact,
-    )
-    from asynctrack._backends import _aws, _local  # noqa: F401  # for the time it takes
+    with own_work():
+        from asynctrack import (  # noqa: F401  # for the time it takes
+            _callback,
+            _pipeline,
+            _redact,
+        )
+        from asynctrack._backends import _aws, _local  # noqa: F401  # for the time it takes
 
-    _redact.prepare()
+        _redact.prepare()
 
 
 async def prepare_to_await() -> None:
     """Do the same for asynchronous use, in a thread; anyio imports most of itself at first use."""
-    if not _prepared:
-        await _in_thread(_prepare_to_await)
-
-
-def _prepare_to_await() -> None:
-    prepare()
-    from asynctrack._offload import run_loop
-
-    run_loop(_enter_a_scope())
     global _prepared
-    _prepared = True
+    if not _prepared:
+        done: ThreadFuture[None] = ThreadFuture()
+        try:
+            threading.Thread(
+                target=_prepare_to_await, args=[done], name="asynctrack-prepare", daemon=True
+            ).start()
+        except RuntimeError:  # none is to be had
+            prepare()
+        else:
+            await asyncio.wrap_future(done)
+        if not _prepared:
+            await _enter_a_scope()  # here, late as it makes others: leaving must not need it
+            _prepared = True
+
+
+def _prepare_to_await(done: ThreadFuture[None]) -> None:
+    """Run what is slow in a thread that is nobody else's, neither the loop's nor a pool's."""
+    done.set_running_or_notify_cancel()  # whoever waits may be cancelled, this is not
+    try:
+        with turns.taken():
+            prepare()
+            from asynctrack._offload import run_loop
+
+            global _prepared
+            try:
+                run_loop(_enter_a_scope())
+                _prepared = True
+            except (OSError, RuntimeError):
+                pass  # no loop is to be had in this thread
+    except BaseException as error:
+        done.set_exception(error)
+    else:
+        done.set_result(None)
 
 
 async def _enter_a_scope() -> None:
@@ -48,23 +72,3 @@ async def _enter_a_scope() -> None:
 
 
 _prepared = False
-
-
-async def _in_thread(call: Callable[[], None]) -> None:
-    """Run what is slow in a thread that is nobody else's, neither the loop's nor a pool's."""
-    done: ThreadFuture[None] = ThreadFuture()
-
-    def run() -> None:
-        try:
-            with turns.taken():
-                call()
-        except BaseException as error:
-            done.set_exception(error)
-        else:
-            done.set_result(None)
-
-    try:
-        threading.Thread(target=run, name="asynctrack-prepare", daemon=True).start()
-    except RuntimeError:  # the interpreter ends
-        run()
-    await asyncio.wrap_future(done)

@@ -17,6 +17,7 @@ from asynctrack._capture import Capture
 from asynctrack._flush import Flush
 from asynctrack._notices import Notices
 from asynctrack._observe import Observations
+from asynctrack._own import comes_of_own, handles_a_record, is_own
 from asynctrack._spans import OpenSpan
 from asynctrack._statistics import Statistics
 from asynctrack._waiters import AsyncWaiter, ThreadWaiter
@@ -32,6 +33,11 @@ class WorkerView(Protocol):
     def request_flush(self) -> ThreadFuture[bool]: ...
 
     def runs_here(self) -> bool: ...
+
+    def wake(self) -> None: ...
+
+    @property
+    def absent(self) -> bool: ...
 
 
 class Sink:
@@ -114,7 +120,9 @@ class Sink:
         if _ends(cause):
             self._put_last(body)
             return
-        if not self._may_wait(len(body)):
+        # While a record is handled, its handler's lock is held. The worker needs that for what its
+        # libraries log: whoever waited for the worker here would wait for ever.
+        if not self._may_wait(len(body)) or handles_a_record():
             self._drop_newest(body, sheddable)
             return
         waiter = ThreadWaiter(body)
@@ -135,6 +143,9 @@ class Sink:
         """Whether a callback waits: for delivery, or for a disk that has not refused to take it."""
         if self._worker.runs_here():
             return False
+        if self._worker.absent:
+            self._worker.wake()  # it may be had now, or the disk takes something in this thread
+            return False
         return self._block or self._buffer.disk_may_help(length)
 
     @property
@@ -151,6 +162,13 @@ class Sink:
             if not self._block:
                 self._buffer.disk_answered(False)  # it hangs: the next ones do not wait as well
 
+    def leaves_out(self) -> bool:
+        """Tell whether our own work led here; count it then. No warning: it would come here too."""
+        if not comes_of_own():
+            return False
+        self._buffer.drop("own_record")
+        return True
+
     def capture_failed(self, callback: str, error: Exception) -> None:
         """Count an event whose capture raised; the chain goes on."""
         self._buffer.drop("capture_failed")
@@ -163,6 +181,8 @@ class Sink:
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Store the user's parameters as an event and hand them over for the Run."""
+        if is_own() and self.leaves_out():
+            return
         try:
             if not hasattr(parameters, "items"):
                 self._drop(
@@ -184,6 +204,8 @@ class Sink:
 
     def log_metric(self, name: str, value: float, step: int | None) -> None:
         """Store a metric as an event and hand it over for the Run."""
+        if is_own() and self.leaves_out():
+            return
         text = _marker.safe_str(name)
         try:
             number = float(value)
@@ -253,7 +275,7 @@ class Sink:
 
     def _drop_newest(self, body: bytes, sheddable: bool) -> None:
         reason = self._buffer.closed_reason
-        if reason is None and sheddable and self._buffer.put_nowait(body, sheddable=True):
+        if reason is None and self.put_nowait(body, sheddable):
             return  # room was made meanwhile
         self._drop(reason or "buffer_full")
 

@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable
 from concurrent.futures import Future as ThreadFuture
+from concurrent.futures import InvalidStateError
 from typing import Final
 
 import anyio
@@ -52,7 +53,8 @@ class Stages:
         notices: Rate-limited warnings.
         policy: When a batch is cut.
         delivery: Delivers pieces.
-        close_patience: Seconds without any delivery after which closing ends, where all is on disk.
+        close_patience: Seconds after which closing ends where nothing moves and no event is in
+            memory only.
         keeper: The spool, or None where there is none.
         replayer: Delivers what others left in it, or None.
         monotonic: The clock, in seconds.
@@ -127,6 +129,13 @@ class Stages:
         self._close_timeout = timeout
         self._close_request.set()
 
+    def be_ready(self) -> None:
+        """Let nobody wait for the first segment any more; may be called in any thread."""
+        try:
+            self.ready.set_result(None)
+        except InvalidStateError:
+            pass  # it is already
+
     async def run(self) -> None:
         """Drive the stages until everything is closed."""
         try:
@@ -135,7 +144,7 @@ class Stages:
                 self._look_at_flushes()  # those that were asked for before
                 tasks.start_soon(self._close)
                 if self._keeper is None:
-                    self.ready.set_result(None)
+                    self.be_ready()
                 else:
                     tasks.start_soon(self._keep, self._keeper)
                     tasks.start_soon(self._keeper.commit)
@@ -149,9 +158,9 @@ class Stages:
                 if self._replayer is not None:
                     tasks.start_soon(self._replay, self._replayer)
                 await self._cut()
-        finally:
             if self._keeper is not None:
-                self._keeper.close()
+                self._keeper.close()  # where an error ends it, events go on to disk
+        finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(2.0):
                 await self._close_backend()
 
@@ -203,7 +212,10 @@ class Stages:
                 await self._wakeup.wait()
 
     async def _deliver(self, piece: MemoryPiece | SegmentPiece) -> None:
+        first = not self._delivery.artifacts
         await self._delivery.deliver(piece)
+        if first and self._delivery.artifacts and self._keeper is not None:
+            await self._keeper.describe()  # that its destination has been reached
         self.flushes.settled(piece.first_seq)
         self._look_at_flushes()
 
@@ -212,9 +224,8 @@ class Stages:
         while True:
             self._supply_request.clear()
             supplied = await keeper.supply()
-            if not self.ready.done():
-                self.ready.set_result(None)
-            await keeper.unmap_waiting()
+            self.be_ready()
+            await keeper.let_go_waiting()
             with anyio.move_on_after(None if supplied else RETRY):
                 await self._supply_request.wait()
 

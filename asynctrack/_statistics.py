@@ -19,7 +19,8 @@ class Statistics:
         spooled: Events on disk that the backend has not acknowledged.
         pending: Events in memory: open batch, uploads in flight, waiting for a retry.
         dead_lettered: Events of artifacts that the backend refuses for good.
-        dropped: Events never accepted, by reason.
+        dropped: Events never accepted, by reason. ``own_record``: what a logging handler of the
+            program made of records that asynctrack's own work wrote, and that never become events.
         waiting_bytes: Size of the spooled and the pending events, in bytes, before compression.
         artifacts: Artifacts acknowledged.
         bytes_delivered: Size of those artifacts, in bytes, compressed.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 import warnings
 import weakref
@@ -11,16 +10,18 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import TimeoutError as ThreadTimeout
 from concurrent.futures import wait as wait_for_futures
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
 from asynctrack import _exit
 from asynctrack._destination import backend_maker
 from asynctrack._errors import StateError
+from asynctrack._notices import warn
 from asynctrack._options import Options
 from asynctrack._prepare import prepare, prepare_to_await
 from asynctrack._progress import progress
 from asynctrack._signals import TerminationHandler
 from asynctrack._statistics import Statistics
+from asynctrack._unloaded import Unloaded, is_environments
 
 # Only what imports nothing: tracker(...) is called in the user's event loop. The stages are
 # imported by `_prepare`, in a thread where that matters.
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from asynctrack._flush import Flush
     from asynctrack._pipeline import Pipeline
     from asynctrack._sink import Sink
-
-logger = logging.getLogger("asynctrack")
 
 SPOOL_READY: Final = 1.0
 """Seconds that entering waits for the spool at the most, so that the first event is on disk too;
@@ -59,12 +58,13 @@ class Tracker:
         self._deadline = 0.0
         self._termination: TerminationHandler | None = None
         self._built: Pipeline | None = None
+        self._unloaded: Unloaded | None = None
         self._handlers: weakref.WeakSet[AsyncHandler | SyncHandler] = weakref.WeakSet()
 
     @property
     def writer_id(self) -> str:
         """Who accepts the events: unique for each tracker and process."""
-        return self._pipeline.writer_id
+        return (self._unloaded or self._pipeline).writer_id
 
     @property
     def _pipeline(self) -> Pipeline:
@@ -86,9 +86,8 @@ class Tracker:
         self._claim()
         try:
             await prepare_to_await()
-        except BaseException:
-            self._state = "closed"
-            raise
+        except BaseException as error:
+            return cast("AsyncHandler", self._enter_unloaded(error, "AsyncCallbackHandler"))
         from asynctrack._callback import AsyncHandler
 
         self._open()
@@ -110,7 +109,10 @@ class Tracker:
 
     def __enter__(self) -> SyncHandler:
         self._claim()
-        prepare()
+        try:
+            prepare()
+        except BaseException as error:
+            return cast("SyncHandler", self._enter_unloaded(error, "BaseCallbackHandler"))
         from asynctrack._callback import SyncHandler
 
         self._open()
@@ -130,12 +132,14 @@ class Tracker:
         self.close()
 
     def __repr__(self) -> str:
+        if self._unloaded is not None:
+            return "<asynctrack.Tracker not loaded>"
         backend = self._pipeline.backend
         return f"<asynctrack.Tracker {backend.experiment}/{backend.run} {self._state}>"
 
     def statistics(self) -> Statistics:
         """Return a frozen snapshot of all counters; may be called from any thread, also later."""
-        return self._pipeline.statistics()
+        return (self._unloaded or self._pipeline).statistics()
 
     async def aclose(self) -> None:
         """Deliver everything, for at most ``close_timeout`` seconds, and end the worker.
@@ -144,6 +148,9 @@ class Tracker:
         done. Raises nothing of its own.
         """
         if not self._begin_close():
+            return
+        if self._pipeline.worker.ended.done():  # there was none
+            self._end_close()
             return
         import anyio
 
@@ -231,6 +238,14 @@ class Tracker:
         self._pipeline.worker.start()
         _exit.remember(self)
 
+    def _enter_unloaded(self, error: BaseException, base: str) -> Any:
+        """Return a handler that drops, where the environment is to blame; else raise the error."""
+        self._state = "closed"
+        if not is_environments(error):
+            raise error
+        self._unloaded = Unloaded(error)
+        return self._unloaded.enter(base)
+
     def _give_up_entering(self) -> None:
         """Let the worker end by itself: nobody leaves a block whose entering was cancelled."""
         self._begin_close()
@@ -250,7 +265,7 @@ class Tracker:
             self._termination.uninstall()
         self._pipeline.buffer.close("close_timeout")
         self._pipeline.backend.mirror(self._pipeline.recorder.outdated())
-        self._pipeline.leftovers().tell(logger.warning)
+        self._pipeline.leftovers().tell(warn)
 
     def after_fork(self) -> None:
         """Be another writer: in the child of a fork, where the parent's worker is not.
@@ -267,9 +282,6 @@ class Tracker:
         self._built = None
         self._pipeline.sink.capture.events.spans.inherit(old.sink.capture.events.spans)
         self._pipeline.worker.start_when_needed()
-        if self._pipeline.keeper is not None:
-            # Now, and not by a thread later: the child's first event is on disk as well.
-            self._pipeline.keeper.supply_now()
         self._unattended = True  # the child of multiprocessing never leaves the 'with' block
         for handler in self._handlers:
             handler._sink = self._pipeline.sink

@@ -48,7 +48,7 @@ def test_import_loads_nothing_but_what_it_names() -> None:
     loaded = modules_after("import asynctrack")
     ours = {module for module in loaded if module.startswith("asynctrack.")}
     assert ours <= {
-        "asynctrack._errors", "asynctrack._statistics",
+        "asynctrack._errors", "asynctrack._statistics", "asynctrack._unloaded",
     }  # fmt: skip
 
 
@@ -127,7 +127,7 @@ def test_nothing_slow_is_imported_in_the_users_loop(tmp_path: Path) -> None:
         "asynctrack._backends", "asynctrack._backends._library",
         "asynctrack._backends._run", "asynctrack._artifact",
         "asynctrack._destination", "asynctrack._exit", "asynctrack._format",
-        "asynctrack._importing", "asynctrack._options",
+        "asynctrack._importing", "asynctrack._notices", "asynctrack._options", "asynctrack._own",
         "asynctrack._prepare", "asynctrack._progress", "asynctrack._signals", "asynctrack._tracker",
         "asynctrack._turns",
     }  # fmt: skip

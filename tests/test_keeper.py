@@ -16,14 +16,20 @@ import pytest
 
 from asynctrack import _keeper
 from asynctrack._buffer import SEGMENT_WAIT, Buffer
-from asynctrack._keeper import MAPPED_PIECES, Keeper
+from asynctrack._keeper import HELD_PIECES, Keeper
 from asynctrack._notices import Notices
 from asynctrack._offload import run_loop
 from asynctrack._segment import Segment
-from asynctrack._segment_format import read_segment
+from asynctrack._segment_content import read_segment
 from asynctrack._spool import WriterFolder
-from asynctrack._spool_layout import read_description, waiting_segments, writer_folder
+from asynctrack._spool_layout import (
+    read_description,
+    spool_places,
+    waiting_segments,
+    writer_folder,
+)
 from asynctrack._store import SegmentPiece, Store
+from tests.support.descriptors import open_below
 from tests.test_offload import no_threads as no_threads  # a fixture
 from tests.test_segment import WRITER
 from tests.test_store import body
@@ -49,7 +55,7 @@ class Parts:
             wake=lambda: None,
         )
         self.keeper = Keeper(
-            spool_dir=spool,
+            places=lambda: spool_places(spool),
             writer_id=WRITER,
             info=self.info,
             buffer=self.buffer,
@@ -106,9 +112,9 @@ def test_without_threads_the_worker_does_it_all_itself(parts: Parts) -> None:
         assert await parts.keeper.supply()
         piece = parts.buffer.take()
         assert isinstance(piece, SegmentPiece)
-        await parts.keeper.unmap(piece)
-        assert not piece.segment.mapped
-        await parts.keeper.unmap_waiting()
+        await parts.keeper.let_go(piece)
+        assert not piece.segment.held
+        await parts.keeper.let_go_waiting()
         await parts.keeper.settled(piece)
         parts.keeper.close()
 
@@ -122,7 +128,7 @@ async def test_close_leaves_what_was_not_delivered_and_nothing_else(parts: Parts
     await parts.keeper.supply()
     parts.keeper.close()
     folder = writer_folder(parts.spool, WRITER)
-    assert [path.name for path in sorted(folder.glob("0*"))] == ["00000001.idx", "00000001.open"]
+    assert [path.name for path in sorted(folder.glob("0*"))] == ["00000001.open"]
     assert (folder / "00000001.open").stat().st_size < 500
     assert parts.seqs_on_disk() == [1, 2, 3]
     with WriterFolder(folder):
@@ -130,7 +136,7 @@ async def test_close_leaves_what_was_not_delivered_and_nothing_else(parts: Parts
 
 
 async def test_nothing_is_accepted_once_the_keeper_has_closed(parts: Parts) -> None:
-    """A worker that fails closes the keeper first: a callback must not meet an unmapped segment."""
+    """A worker that fails closes the keeper first: a callback must not meet a closed segment."""
     await parts.keeper.supply()
     parts.put(1)
     parts.keeper.close()
@@ -157,18 +163,29 @@ async def test_free_space_is_left_to_others(
     parts: Parts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With less than 512 MiB free, nothing is written; it is tried again when asked again."""
-    usage = shutil.disk_usage(parts.spool)
+    usage = type(shutil.disk_usage(parts.spool))
     free = [_keeper.KEEP_FREE + PIECE_BYTES - 1]
-    monkeypatch.setattr(
-        "shutil.disk_usage", lambda path: type(usage)(usage.total, usage.used, free[0])
-    )
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(1 << 40, 0, free[0]))
     assert not await parts.keeper.supply()
     parts.put(2)
     assert parts.buffer.counts().pending == 2 and parts.seqs_on_disk() == []
-    assert "would be left free" in caplog.text and str(parts.keeper.path) in caplog.text
+    assert "would be left free" in caplog.text and str(parts.spool) in caplog.text
     free[0] += 2 * PIECE_BYTES
     assert await parts.keeper.supply()
     assert parts.seqs_on_disk() == [1, 2] and parts.buffer.counts().spooled == 2
+    parts.keeper.close()
+
+
+async def test_of_a_small_disk_an_eighth_is_left(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk of 512 MiB in all, as Lambda's, is used as well."""
+    usage = type(shutil.disk_usage(parts.spool))
+    free = [(64 << 20) + PIECE_BYTES - 1]
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(512 << 20, 0, free[0]))
+    assert not await parts.keeper.supply()
+    free[0] += 1
+    assert await parts.keeper.supply()
     parts.keeper.close()
 
 
@@ -229,7 +246,7 @@ async def test_a_folder_held_for_good_is_a_disk_that_refuses(
 async def test_a_folder_removed_in_use_is_made_anew(
     parts: Parts, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The old segments go on in memory, and their ends do not touch the new ones."""
+    """The old segments go on in their open files; their ends do not touch the new ones."""
     await parts.keeper.supply()
     parts.put(3)
     await parts.keeper.supply()
@@ -263,19 +280,21 @@ async def test_a_folder_removed_before_the_end_is_saved_again(parts: Parts) -> N
 
 
 async def test_full_segments_are_let_go_and_read_back(parts: Parts) -> None:
-    """With S3 down, only a few segments stay mapped; all are there when it is back."""
-    for _ in range(9):
+    """With S3 down, only a few descriptors are used; all events are there when it is back."""
+    count = HELD_PIECES + 7
+    for _ in range(count):
         await parts.keeper.supply()
         parts.put(PIECE_EVENTS)
     segments = parts.buffer.segments()
-    await parts.keeper.unmap_waiting()
-    mapped = [segment.mapped for segment in segments]
-    assert mapped == [True] * MAPPED_PIECES + [False] * (8 - MAPPED_PIECES) + [True]
+    await parts.keeper.let_go_waiting()
+    held = [segment.held for segment in segments]
+    assert held == [True] * HELD_PIECES + [False] * (count - 1 - HELD_PIECES) + [True]
+    assert len(open_below(parts.spool)) <= HELD_PIECES + 3, "these, the open one, spare and lock"
     seqs = []
     while (piece := parts.buffer.take()) is not None:
         await parts.keeper.seal(piece)  # type: ignore[arg-type]  # all are segments here
         seqs += [int(one.split(b'"seq":')[1].split(b",")[0]) for one in piece.raw().splitlines()]
-    assert seqs == list(range(1, 91))
+    assert seqs == list(range(1, count * PIECE_EVENTS + 1))
     parts.keeper.close()
 
 
@@ -312,30 +331,29 @@ async def test_power_commits_what_is_new_and_only_that(
     await parts.keeper.supply()
     parts.put(3)
     await _commits(parts, 5)
-    assert syncs.names == ["00000001.open", "00000001.idx"]
+    assert syncs.names == ["00000001.open"]
     parts.put(1)
     await _commits(parts, 5)
-    assert syncs.names == ["00000001.open", "00000001.idx"] * 2
+    assert syncs.names == ["00000001.open"] * 2
     parts.keeper.close()
 
 
-async def test_power_syncs_before_memory_is_let_go_and_before_sealing(
+async def test_power_syncs_before_a_file_is_let_go_and_before_sealing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither a segment that is unmapped nor one that is sealed escapes its commit."""
+    """Neither a segment that is let go nor one that is sealed escapes its commit."""
     syncs = Syncs(monkeypatch)
     parts = Parts(tmp_path, power=True)
+    monkeypatch.setattr("asynctrack._keeper.HELD_PIECES", 2)
     for _ in range(6):
         await parts.keeper.supply()
         parts.put(PIECE_EVENTS)
-    await parts.keeper.unmap_waiting()
-    assert syncs.names == [
-        f"0000000{number}.{kind}" for number in (3, 4, 5) for kind in ("open", "idx")
-    ]
+    await parts.keeper.let_go_waiting()
+    assert syncs.names == [f"0000000{number}.open" for number in (3, 4, 5)]
     piece = parts.buffer.take()
     assert isinstance(piece, SegmentPiece)
     await parts.keeper.seal(piece)
-    assert syncs.names[6:] == ["00000001.open", "00000001.idx"]
+    assert syncs.names[3:] == ["00000001.open"]
     parts.keeper.close()
 
 
@@ -397,7 +415,7 @@ async def test_a_segment_that_cannot_be_deleted_is_no_trouble(
             parts.buffer, "segment_wanted", iter([(PIECE_BYTES, PIECE_EVENTS), None]).__next__
         )
         assert await parts.keeper.supply()  # one too many, given back
-    segment.unmap()
+    segment.let_go()
     parts.keeper.close()
 
 

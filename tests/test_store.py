@@ -19,7 +19,7 @@ from asynctrack._artifact import Batch
 from asynctrack._buffer import Buffer
 from asynctrack._encode import encode_batch
 from asynctrack._format import parse_artifact_name, parse_line_start
-from asynctrack._replay import plan_segment
+from asynctrack._replay_plan import plan_segment
 from asynctrack._segment import Segment
 from asynctrack._spool_layout import waiting_segments
 from asynctrack._store import MemoryPiece, SegmentPiece, Store
@@ -75,13 +75,13 @@ class Crashes(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for segment in self.made:
-            segment.unmap()
+            segment.let_go()
         for piece in (*self.cut, *self.sealed, *self.uploaded):
             if isinstance(piece, SegmentPiece):
-                piece.segment.unmap()
+                piece.segment.let_go()
         for segment in (*self.buffer.segments(), self.buffer.take_spare()):
             if segment is not None:
-                segment.unmap()
+                segment.let_go()
         shutil.rmtree(self.folder)
 
     # -- the callbacks ----------------------------------------------------------------------------
@@ -121,9 +121,9 @@ class Crashes(RuleBasedStateMachine):
             self.hand_over()
 
     @rule()
-    def unmap_waiting(self) -> None:
+    def let_go_waiting(self) -> None:
         for segment in self.buffer.segments()[:-1]:
-            segment.unmap()
+            segment.let_go()
 
     # -- the worker -------------------------------------------------------------------------------
 

@@ -168,7 +168,7 @@ def _session(s3: S3Server, s3_url: str, sagemaker_url: str) -> Any:
             return super().client(service_name, *arguments, **options)
 
     botocore_session = botocore.session.Session()
-    botocore_session.register_component("data_loader", _loader())
+    botocore_session.register_component("data_loader", loader())
     return TestSession(
         botocore_session=botocore_session,
         aws_access_key_id=s3.access_key,
@@ -178,7 +178,7 @@ def _session(s3: S3Server, s3_url: str, sagemaker_url: str) -> Any:
 
 
 @functools.cache
-def _loader() -> Any:
+def loader() -> Any:
     """One for all sessions: reading the service models takes a third of a second each time."""
     return botocore.session.Session().get_component("data_loader")
 

@@ -361,21 +361,35 @@ def test_what_moves_slowly_is_not_given_up(ground: Ground) -> None:
 
 
 def test_what_would_be_lost_is_waited_for(ground: Ground) -> None:
-    """Without a spool, or with only the Run left to write, close_timeout is used in full."""
-    hang = ground.proxy.add(Hang(), method="PUT")
+    """Without a spool, close_timeout is used in full."""
+    ground.proxy.add(Hang(), method="PUT")
     options: dict[str, Any] = {"close_timeout": 1.5, "close_patience": 0.1}
     with tracker(ground.run(), durability="memory", **options) as handler:
         end(handler)
         began = time.monotonic()
     assert time.monotonic() - began >= 1.5 and handler.statistics().pending == 1
-    ground.proxy.remove(hang)
+
+
+@pytest.mark.parametrize("durability", ["process", "memory"])
+def test_a_run_that_cannot_be_written_to_holds_nobody_up(
+    durability: str, ground: Ground, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With all events delivered, close_patience ends the wait for SageMaker, and says so."""
     ground.sagemaker_proxy.add(Hang())
-    with tracker(ground.run(), max_delay=0.05, **options) as handler:
+    with tracker(
+        ground.run(), durability=durability, max_delay=0.05, close_patience=4.0
+    ) as handler:
         handler.log_parameters({"rate": 1})
+        handler.log_metric("loss", 0.5)
         until_in_thread(lambda: ground.sagemaker_proxy.requests)
-        until_in_thread(lambda: handler.statistics().delivered == 1)
+        until_in_thread(lambda: handler.statistics().delivered == 2)
         began = time.monotonic()
-    assert time.monotonic() - began >= 1.4 and handler.statistics().delivered == 1
+    assert 4.0 <= time.monotonic() - began < 60, "not the close_timeout of 120 s"
+    assert handler.statistics().delivered == 2 and handler.statistics().balanced
+    (told,) = [record.getMessage() for record in caplog.records if "into the Run" in record.msg]
+    assert "into the Run run-1 within close_patience=4 seconds" in told
+    assert "are in the manifest, s3://" in told, "where what the Run lacks is"
+    assert [event["event"] for event in ground.events()] == ["parameters", "metric"]
 
 
 # -- rows 13 and 14 -------------------------------------------------------------------------------

@@ -130,8 +130,9 @@ def test_faults_on_the_way_are_tried_again(
             proxy.add(Answer(503), operation="ListObjectsV2", times=2),
             proxy.add(Answer(500), operation="GetObject", times=2),
             proxy.add(ResetAnswer(-5), operation="GetObject", path="*.zst", times=2),
-            proxy.add(FlipBit("answer"), operation="GetObject", path="*.zst", times=1),
-            proxy.add(Answer(200, body=b"other bytes"), path="*.zst", times=1),
+            # Of different objects: one that is wrong twice is damaged.
+            proxy.add(FlipBit("answer"), operation="GetObject", path=f"*{'a' * 24}-*.zst", times=1),
+            proxy.add(Answer(200, body=b"other bytes"), path=f"*{OTHER}-*.zst", times=1),
         ]
         run = open_run(f"s3://{bucket.bucket}/team/data", **options)
         assert sum(1 for _ in run.events()) == 600
