@@ -43,8 +43,7 @@ def _await_in(sink: Sink, name: str) -> Callable[..., Any]:
             tags: Any = None,
             **kwargs: Any,
         ) -> None:
-            if is_own():
-                sink.leave_out()
+            if is_own() and sink.leaves_out():
                 return
             try:
                 capture(token, run_id=run_id)
@@ -54,8 +53,7 @@ def _await_in(sink: Sink, name: str) -> Callable[..., Any]:
         return token_callback
 
     async def callback(*args: Any, **kwargs: Any) -> None:
-        if is_own():
-            sink.leave_out()
+        if is_own() and sink.leaves_out():
             return
         try:
             body = capture(*args, **kwargs)
@@ -74,8 +72,7 @@ def _call_in(sink: Sink, name: str) -> Callable[..., Any]:
     capture, put_nowait = getattr(sink.capture, name), sink.put_nowait
 
     def callback(*args: Any, **kwargs: Any) -> None:
-        if is_own():
-            sink.leave_out()
+        if is_own() and sink.leaves_out():
             return
         try:
             body = capture(*args, **kwargs)

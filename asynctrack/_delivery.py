@@ -2,54 +2,32 @@
 
 What is too large is halved until it passes. What the backend refuses for good is buried in the
 spool, with the reason, and counted. What goes on failing leaves its slot to others while it waits.
+Where others have cut a file of the spool short, what is left of it is delivered, the rest counted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections import deque
-from dataclasses import dataclass, field
+from typing import Final
 
-from asynctrack._artifact import Batch
 from asynctrack._buffer import Buffer
 from asynctrack._encode import encode_batch
 from asynctrack._errors import BackendError, PermanentError
 from asynctrack._gate import Gate
 from asynctrack._keeper import Keeper
 from asynctrack._notices import Notices
+from asynctrack._piece import Content, Part, Work
 from asynctrack._record import Recorder
 from asynctrack._store import MemoryPiece, SegmentPiece
 from asynctrack._upload import DeferredError, Uploader
 
-
-@dataclass(slots=True)
-class _Part:
-    """Some events of a piece, by their numbers, that become an artifact of their own."""
-
-    first_seq: int
-    last_seq: int
-    failures: int = 0
-
-    @property
-    def events(self) -> int:
-        return self.last_seq - self.first_seq + 1
-
-    def of(self, whole: Batch) -> Batch:
-        """Return them out of all events of the piece."""
-        if self.events == _events(whole):
-            return whole
-        lines = whole.raw.splitlines(keepends=True)
-        start = self.first_seq - whole.first_seq
-        raw = b"".join(lines[start : start + self.events])
-        return Batch(whole.writer_id, self.first_seq, self.last_seq, raw)
-
-
-@dataclass(slots=True)
-class _Work:
-    """What is left to do of a piece. No bytes: it may be much, and it may wait for long."""
-
-    todo: deque[_Part]
-    refused: list[tuple[_Part, PermanentError]] = field(default_factory=list)
+AGAIN: Final = 0.5
+"""Seconds until a piece is read again for which there was no descriptor or no memory."""
+_USED_UP: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_TOLD: Final = 10
+"""Ranges of lost events that are named in a message."""
 
 
 class Delivery:
@@ -105,7 +83,7 @@ class Delivery:
 
     async def deliver(self, piece: MemoryPiece | SegmentPiece) -> None:
         """Deliver a piece, in a slot that was waited for, and settle it."""
-        work = _Work(deque([_Part(piece.first_seq, piece.first_seq + piece.events - 1)]))
+        work = Work(deque([Part(piece.first_seq, piece.first_seq + piece.events - 1)]))
         while (deferred := await self._attempt(piece, work)) is not None:
             # Others first: what is repeated is a share of all requests, and what is refused for a
             # reason of its own holds up nothing else.
@@ -117,57 +95,55 @@ class Delivery:
             await self._slots.acquire()
         self._slots.release()
 
-    async def _attempt(
-        self, piece: MemoryPiece | SegmentPiece, work: _Work
-    ) -> DeferredError | None:
+    async def _attempt(self, piece: MemoryPiece | SegmentPiece, work: Work) -> DeferredError | None:
         """Deliver what is left of a piece; return why it has to leave its slot, where it has to."""
-        last_seq = piece.first_seq + piece.events - 1
-        try:
-            batch = Batch(self._writer_id, piece.first_seq, last_seq, piece.raw())
-        except OSError as error:
-            lost = sum(part.events for part in work.todo) + sum(
-                part.events for part, _ in work.refused
-            )
-            self._notices.warn(
-                "lost",
-                f"asynctrack's spool was removed or damaged by others ({error}): {lost} of"
-                f" {piece.events} events (seq {piece.first_seq} to {last_seq}) are lost. They are"
-                " counted as dead_lettered.",
-            )
-            for part in (*work.todo, *(part for part, _ in work.refused)):
-                self._recorder.refused(part.first_seq, part.last_seq)
-            self._buffer.settle(piece, refused=lost)
-            return None
-        if isinstance(piece, SegmentPiece) and self._keeper is not None:
-            await self._keeper.unmap(piece)
+        content = await self._read(piece, work)
+        keeper = self._keeper if isinstance(piece, SegmentPiece) else None
         deferred: DeferredError | None = None
         while work.todo:
             if deferred is not None and work.todo[0].failures:
+                if keeper is not None and isinstance(piece, SegmentPiece):
+                    await keeper.let_go(piece)
                 return deferred
             try:
-                await self._upload(piece, batch, work)
+                await self._upload(piece, content, work)
             except DeferredError as error:
                 deferred = error
-        if isinstance(piece, SegmentPiece) and self._keeper is not None:
+        if keeper is not None and isinstance(piece, SegmentPiece):
             buried = [
-                await self._keeper.bury(part.of(batch), str(why)) for part, why in work.refused
+                await keeper.bury(content.batch(part), str(why)) for part, why in work.refused
             ]
             if all(buried):
-                await self._keeper.settled(piece)
+                await keeper.settled(piece)
         for part, why in work.refused:
             self._recorder.refused(part.first_seq, part.last_seq)
             self._tell_refused(part, why)
-        self._buffer.settle(piece, refused=sum(part.events for part, _ in work.refused))
+        refused = sum(part.events for part, _ in work.refused)
+        self._buffer.settle(piece, refused=work.lost + refused)
         return None
 
-    async def _upload(self, piece: MemoryPiece | SegmentPiece, batch: Batch, work: _Work) -> None:
+    async def _read(self, piece: MemoryPiece | SegmentPiece, work: Work) -> Content:
+        """Return the lines of a piece: all, or those that others have left of it."""
+        while True:
+            try:
+                return Content(self._writer_id, piece)
+            except OSError as error:
+                if error.errno not in _USED_UP:
+                    left = dict(piece.left())
+                    self._tell_lost(work.keep(left), error)
+                    return Content(self._writer_id, piece, left)
+            await asyncio.sleep(AGAIN)  # nothing is lost: it is there, and is read later
+
+    async def _upload(
+        self, piece: MemoryPiece | SegmentPiece, content: Content, work: Work
+    ) -> None:
         """Upload the next part; in halves where it is too large.
 
         Raises:
             DeferredError: It waits behind the other parts, which are next.
         """
         part = work.todo[0]
-        artifact = encode_batch(part.of(batch), self._compression)
+        artifact = encode_batch(content.batch(part), self._compression)
         self.under_way += len(artifact.content)
         try:
             receipt = await self._uploader.upload(artifact, failures=part.failures, deferrable=True)
@@ -181,8 +157,8 @@ class Delivery:
                 middle = part.first_seq + part.events // 2
                 if isinstance(piece, SegmentPiece) and self._keeper is not None:
                     await self._keeper.divide(piece, middle)
-                work.todo.appendleft(_Part(middle, part.last_seq))
-                work.todo.appendleft(_Part(part.first_seq, middle - 1))
+                work.todo.appendleft(Part(middle, part.last_seq))
+                work.todo.appendleft(Part(part.first_seq, middle - 1))
             elif isinstance(error, PermanentError):
                 work.refused.append((part, error))
             else:  # without ``attempts`` an upload ends with nothing else
@@ -195,7 +171,21 @@ class Delivery:
         self.artifacts += 1
         self.bytes_delivered += receipt.bytes
 
-    def _tell_refused(self, part: _Part, error: PermanentError) -> None:
+    def _tell_lost(self, gone: list[Part], error: OSError) -> None:
+        if not gone:
+            return
+        for part in gone:
+            self._recorder.refused(part.first_seq, part.last_seq)
+        lost = sum(part.events for part in gone)
+        seqs = ", ".join(f"{part.first_seq} to {part.last_seq}" for part in gone[:_TOLD])
+        self._notices.warn(
+            "lost",
+            f"asynctrack's spool was cut short, removed or damaged by others ({error}): {lost}"
+            f" events (seq {seqs}{', …' if len(gone) > _TOLD else ''}) are lost. They are counted"
+            " as dead_lettered.",
+        )
+
+    def _tell_refused(self, part: Part, error: PermanentError) -> None:
         where = "They are lost."
         if self._keeper is not None:
             where = (
@@ -208,7 +198,3 @@ class Delivery:
             f" {part.last_seq}): the backend refuses the object for good ({error}). They are"
             f" counted as dead_lettered. {where}",
         )
-
-
-def _events(batch: Batch) -> int:
-    return batch.last_seq - batch.first_seq + 1

@@ -1,8 +1,8 @@
 """Keeps the buffer supplied with segments, and the spool in order; driven by the worker.
 
 Making a segment asks the disk, so it happens here, in the worker's thread, and ahead of time: a
-callback only ever copies into memory that is mapped already. Where the disk refuses (full, gone,
-read-only), events stay in memory within the buffer's bound, and it is tried again.
+callback only ever writes a line into pages that are in memory already. Where the disk refuses
+(full, gone, read-only), events stay in memory within the buffer's bound, and it is tried again.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ KEEP_FREE: Final = 512 * 1024 * 1024
 """Bytes of the disk that the spool leaves to others; of a small one an eighth of it."""
 COMMIT_INTERVAL: Final = 0.01
 """Seconds between two commits to the disk with ``durability="power"``: one for all events."""
-MAPPED_PIECES: Final = 2
-"""Full segments that stay mapped while they wait; further ones are read back from disk."""
+HELD_PIECES: Final = 4
+"""Full segments whose files stay open while they wait, so that they are read also where somebody
+removes them. Further ones are opened again: descriptors are the program's."""
 _BUSY_TRIES: Final = 50
 _BUSY_WAIT: Final = 0.01
 """How often, and after how many seconds, a new folder is tried again that somebody else looks at:
@@ -109,18 +110,20 @@ class Keeper:
         Returns:
             Whether there was none wanted, or all were had; False where the disk refuses.
         """
+        for segment in self._buffer.take_failed():
+            await offload(self._give_up, segment)
         while (wanted := self._buffer.segment_wanted()) is not None:
             try:
                 segment = await offload(self._make, *wanted)
+                back = self._hand_over(segment)
             except OSError as error:
                 self.tell(error)
                 self._buffer.disk_answered(False)
                 return False
             self._buffer.disk_answered(True)
-            back = self._buffer.supply(segment)
             if back is not None:
                 await offload(_discard, back)
-            await self.unmap_waiting()  # in here too: in a burst one is always wanted
+            await self.let_go_waiting()  # in here too: in a burst one is always wanted
         return True
 
     def supply_now(self) -> OSError | None:
@@ -129,20 +132,40 @@ class Keeper:
         Returns:
             What the disk says where it refuses, for who calls this to ``tell``; else None.
         """
+        for segment in self._buffer.take_failed():
+            self._give_up(segment)
         while (wanted := self._buffer.segment_wanted()) is not None:
             try:
-                segment = self._make(*wanted)
+                back = self._hand_over(self._make(*wanted))
             except OSError as error:
                 self._buffer.disk_answered(False)
                 return error
             self._buffer.disk_answered(True)
-            back = self._buffer.supply(segment)
             if back is not None:
                 _discard(back)
-        for segment in self._buffer.segments()[MAPPED_PIECES:-1]:
-            if segment.mapped:
-                self._unmap(segment)
+        for segment in self._buffer.segments()[HELD_PIECES:-1]:
+            if segment.held:
+                self._let_go(segment)
         return None
+
+    def _hand_over(self, segment: Segment) -> Segment | None:
+        try:
+            return self._buffer.supply(segment)
+        except OSError as error:
+            _discard(segment)
+            # As ``_make`` says it.
+            raise OSError(error.errno, f"{segment.path.parent} ({error.strerror})") from error
+
+    def _give_up(self, segment: Segment) -> None:
+        """Look at a segment that takes no more lines, because of the disk or others. Blocks."""
+        if not segment.events:
+            _discard(segment)  # a spare: nothing is lost by that
+            return
+        self._notices.warn(
+            "segment",
+            f"asynctrack could not go on writing {segment.path} ({segment.failed}); what is in it"
+            " is delivered as far as it is there, and further events go to a new file.",
+        )
 
     def tell(self, error: OSError) -> None:
         """Warn of a disk that refuses."""
@@ -180,7 +203,7 @@ class Keeper:
             self._notices.warn(
                 "spool",
                 f"asynctrack's spool {piece.segment.path.parent} is in trouble"
-                f" ({error.strerror}); the events in it are uploaded from memory.",
+                f" ({error.strerror}); the events in it are uploaded as far as they can be read.",
             )
 
     async def settled(self, piece: SegmentPiece) -> None:
@@ -226,7 +249,7 @@ class Keeper:
             await self._sleep(COMMIT_INTERVAL)
             for segment in self._buffer.segments():
                 events = segment.events
-                if done.get(segment.index_path) == events:
+                if done.get(segment.path) == events:
                     continue
                 try:
                     await offload(segment.sync)
@@ -236,17 +259,17 @@ class Keeper:
                         f"asynctrack could not commit to the disk ({error.strerror}); what"
                         " was accepted survives the process but perhaps not a power failure.",
                     )
-                done = {**done, segment.index_path: events} if len(done) < 1000 else {}
+                done = {**done, segment.path: events} if len(done) < 1000 else {}
 
-    async def unmap(self, piece: SegmentPiece) -> None:
-        """Let go of the memory of a piece that has been read: its file holds it."""
-        await offload(self._unmap, piece.segment)
+    async def let_go(self, piece: SegmentPiece) -> None:
+        """Close the file of a piece that will not be uploaded soon."""
+        await offload(self._let_go, piece.segment)
 
-    async def unmap_waiting(self) -> None:
-        """Let go of the memory of full segments that will not be uploaded soon."""
-        for segment in self._buffer.segments()[MAPPED_PIECES:-1]:
-            if segment.mapped:
-                await offload(self._unmap, segment)
+    async def let_go_waiting(self) -> None:
+        """Close the files of full segments that will not be uploaded soon."""
+        for segment in self._buffer.segments()[HELD_PIECES:-1]:
+            if segment.held:
+                await offload(self._let_go, segment)
 
     def close(self) -> None:
         """Give back what is not used; what was not delivered stays on disk. Blocks.
@@ -256,20 +279,24 @@ class Keeper:
         # For a worker that fails: the others have closed it with a reason of their own.
         self._buffer.close("worker_failed")
         spare = self._buffer.take_spare()
-        try:
-            if spare is not None:
-                spare.remove()
-            segments = self._buffer.segments()
-            for folder in [*self._folders.values()] if segments else []:
+        if spare is not None:
+            _discard(spare)
+        segments = self._buffer.segments()
+        for folder in [*self._folders.values()] if segments else []:
+            try:
                 if not folder.path.is_dir():
                     self._own_again(folder)
-            for segment in segments:
-                if segment.mapped and not segment.path.exists():
+            except OSError:
+                pass  # there is no place for them
+        for segment in segments:
+            try:
+                if segment.held and not segment.path.exists():
                     segment.save_again()  # somebody removed it, and it was not delivered
-                if segment.mapped:
-                    segment.trim()
-        except OSError:
-            pass  # untrimmed segments are read just as well
+                segment.trim()
+            except OSError:
+                pass  # an untrimmed segment is read just as well
+            finally:
+                segment.let_go()
         for folder in self._folders.values():
             folder.close()
 
@@ -309,7 +336,7 @@ class Keeper:
         if folder is None:
             make_place(place)
             folder = self._own(path, 0)
-        elif not path.is_dir():
+        elif not folder.owned or not path.is_dir():
             folder = self._own_again(folder)
         usage = shutil.disk_usage(path)
         keep_free = min(KEEP_FREE, usage.total // 8)
@@ -336,19 +363,21 @@ class Keeper:
         return segment
 
     def _own_again(self, folder: WriterFolder) -> WriterFolder:
-        """Begin anew, with a new lock, where the folder was removed under our hands.
+        """Begin anew, with a new lock, where folder or lock was taken from under our hands.
 
         Numbers go on, as segments that were in it rename and delete by number in the end.
         """
         after = folder.last_ordinal
+        removed = not folder.path.is_dir()
         folder.abandon()
         del self._folders[folder.path]
         owned = self._own(folder.path, after)
-        self._notices.warn(
-            "spool",
-            f"asynctrack's spool {folder.path} was removed while it was in use. It is made anew;"
-            " what was in it is uploaded from memory, where it is still there.",
-        )
+        if removed:
+            self._notices.warn(
+                "spool",
+                f"asynctrack's spool {folder.path} was removed while it was in use. It is made"
+                " anew; what was in it is uploaded as far as its files are still open.",
+            )
         return owned
 
     def _own(self, path: Path, after: int) -> WriterFolder:
@@ -385,13 +414,15 @@ class Keeper:
         if self._power:
             sync_folder(segment.path.parent)
 
-    def _unmap(self, segment: Segment) -> None:
+    def _let_go(self, segment: Segment) -> None:
         try:
+            if not segment.path.exists():
+                segment.save_again()  # somebody removed it
             if self._power:
                 segment.sync()
         except OSError:
-            return  # it stays in memory, where it is at least as safe
-        segment.unmap()
+            return  # in the file that is open it is at least as safe
+        segment.let_go()
 
 
 def _discard(segment: Segment) -> None:

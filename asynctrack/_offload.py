@@ -38,7 +38,7 @@ async def offload(call: Callable[..., _T], *args: Any, abandon_on_cancel: bool =
         nonlocal begun
         begun = True
         current_thread().name = "asynctrack-offload"  # for who looks at threads, or at log records
-        with turns.taken():
+        with turns.taken(), own_work():
             return call(*args)
 
     try:

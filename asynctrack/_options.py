@@ -52,7 +52,7 @@ class Options:
         durability: What accepted events survive: ``"process"`` the end of the process however it
             ends, ``"power"`` the power too, but for the last 10 ms, ``"memory"`` neither.
         spool_dir: Where they are kept until S3 has acknowledged them; None takes a folder under
-            the user's state directory.
+            the user's state directory, and where that cannot be used, a private one in TMPDIR.
         max_spool_bytes: Bound of that folder, in bytes. 512 MiB of the disk are left free.
         overflow: What happens when the buffer is full: ``"spool"`` goes on, on disk, up to
             ``max_spool_bytes``, and then drops and counts; ``"block"`` makes the callback wait

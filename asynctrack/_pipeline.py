@@ -1,7 +1,7 @@
 """The stages of one writer, put together.
 
 A process that is forked needs a second set of them: the child is another writer, and nothing that
-holds a lock, a socket or a mapped file of the parent may be touched there.
+holds a lock, a socket or a file of the parent may be touched there.
 """
 
 from __future__ import annotations

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from asynctrack._artifact import Batch
+from asynctrack._encode import runs
 from asynctrack._format import parse_line_start
-from asynctrack._segment_format import SegmentContent, SegmentError, read_segment
+from asynctrack._segment_content import read_segment
+from asynctrack._segment_format import SegmentError
 from asynctrack._spool_layout import division
 
 
@@ -39,9 +40,8 @@ def plan_segment(path: Path) -> SegmentPlan:
         content = read_segment(path)
     except (SegmentError, OSError) as error:
         return SegmentPlan(path, problem=str(error))
-    return SegmentPlan(
-        path, tuple(_batches(content, division(path))), len(content.lines), content.damaged
-    )
+    batches = tuple(runs(content.writer_id, content.lines, division(path)))
+    return SegmentPlan(path, batches, len(content.lines), content.damaged)
 
 
 def plan_dead_letter(path: Path) -> SegmentPlan:
@@ -59,26 +59,10 @@ def plan_dead_letter(path: Path) -> SegmentPlan:
     wanted = range(int(first), int(last) + 1) if (first + last).isdecimal() else range(0)
     if len(writers) != 1 or [place and place[1] for place in places] != [*wanted]:
         return SegmentPlan(path, problem=f"{path}: not the events that its name says")
-    lines = tuple(zip(wanted, raw.splitlines(keepends=True), strict=True))
-    content = SegmentContent(writers.pop(), wanted[0], lines, ())
-    return SegmentPlan(path, tuple(_batches(content, division(path))), len(places))
+    lines = zip(wanted, raw.splitlines(keepends=True), strict=True)
+    return SegmentPlan(path, tuple(runs(writers.pop(), lines, division(path))), len(places))
 
 
 def numbers(seqs: tuple[int, ...]) -> str:
     """Return the first of these numbers, for a message."""
     return ", ".join(map(str, seqs[:10])) + ("…" if len(seqs) > 10 else "")
-
-
-def _batches(content: SegmentContent, cuts: set[int]) -> Iterator[Batch]:
-    run: list[bytes] = []
-    first = last = 0
-    for seq, line in content.lines:
-        if run and (seq != last + 1 or seq in cuts):
-            yield Batch(content.writer_id, first, last, b"".join(run))
-            run = []
-        if not run:
-            first = seq
-        run.append(line)
-        last = seq
-    if run:
-        yield Batch(content.writer_id, first, last, b"".join(run))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import TimeoutError as ThreadTimeout
-from types import FrameType
 from typing import Any, Final, Protocol
 
 from asynctrack import _careful, _marker, _payload
@@ -19,7 +17,7 @@ from asynctrack._capture import Capture
 from asynctrack._flush import Flush
 from asynctrack._notices import Notices
 from asynctrack._observe import Observations
-from asynctrack._own import is_own
+from asynctrack._own import comes_of_own, handles_a_record, is_own
 from asynctrack._spans import OpenSpan
 from asynctrack._statistics import Statistics
 from asynctrack._waiters import AsyncWaiter, ThreadWaiter
@@ -122,7 +120,9 @@ class Sink:
         if _ends(cause):
             self._put_last(body)
             return
-        if not self._may_wait(len(body)) or _handles_a_record():
+        # While a record is handled, its handler's lock is held. The worker needs that for what its
+        # libraries log: whoever waited for the worker here would wait for ever.
+        if not self._may_wait(len(body)) or handles_a_record():
             self._drop_newest(body, sheddable)
             return
         waiter = ThreadWaiter(body)
@@ -162,9 +162,12 @@ class Sink:
             if not self._block:
                 self._buffer.disk_answered(False)  # it hangs: the next ones do not wait as well
 
-    def leave_out(self) -> None:
-        """Count what our own work would have led to. No warning: it would come here again."""
+    def leaves_out(self) -> bool:
+        """Tell whether our own work led here; count it then. No warning: it would come here too."""
+        if not comes_of_own():
+            return False
         self._buffer.drop("own_record")
+        return True
 
     def capture_failed(self, callback: str, error: Exception) -> None:
         """Count an event whose capture raised; the chain goes on."""
@@ -178,8 +181,7 @@ class Sink:
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Store the user's parameters as an event and hand them over for the Run."""
-        if is_own():
-            self.leave_out()
+        if is_own() and self.leaves_out():
             return
         try:
             if not hasattr(parameters, "items"):
@@ -202,8 +204,7 @@ class Sink:
 
     def log_metric(self, name: str, value: float, step: int | None) -> None:
         """Store a metric as an event and hand it over for the Run."""
-        if is_own():
-            self.leave_out()
+        if is_own() and self.leaves_out():
             return
         text = _marker.safe_str(name)
         try:
@@ -311,21 +312,6 @@ _WHY = {
 def _ends(cause: object) -> bool:
     """Tell of a cancellation, a Ctrl-C or an exit, which must not wait for anything."""
     return isinstance(cause, BaseException) and not isinstance(cause, Exception)
-
-
-def _handles_a_record() -> bool:
-    """Tell whether a log record is being handled in this thread.
-
-    Its handler's lock is held then, and the worker needs that for what its libraries log: whoever
-    waited for the worker here would wait for ever.
-    """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code is not _HANDLE:
-        frame = frame.f_back
-    return frame is not None
-
-
-_HANDLE: Final = logging.Handler.handle.__code__
 
 
 def _task_is_cancelled() -> bool:

@@ -11,13 +11,13 @@ import errno
 import json
 import os
 import sys
-import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
 from asynctrack._artifact import Batch
+from asynctrack._descriptor import Descriptor
 from asynctrack._segment import Segment, remove_files
 from asynctrack._segment_format import FORMAT_VERSION
 from asynctrack._spool_layout import (
@@ -63,14 +63,14 @@ class WriterFolder:
             for folder in (*reversed(path.parents[:2]), path):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            self._lock = _lock(path / "lock")
+            lock = _lock(path / "lock")
         except OSError:
             if make:  # a file system without locks: nobody is to find the folder of no writer
                 _remove_empty(path)
             raise
-        if self._lock is None:
+        if lock is None:
             raise SpoolBusyError(f"{path} is in use by a living process")
-        _owned.add(self)
+        self._lock = lock
         self.last_ordinal = max(after, *map(_ordinal, path.glob("*.*")), 0)
 
     def __enter__(self) -> WriterFolder:
@@ -118,8 +118,8 @@ class WriterFolder:
 
     def close(self) -> None:
         """Give the folder up; delete it when nothing in it is worth keeping."""
-        if self._lock is None:
-            return
+        if not self.owned:
+            return  # somebody else may have it by now
         try:
             files = [*self.path.iterdir()]
             if all(file.suffix in _EXPENDABLE for file in files):
@@ -129,28 +129,16 @@ class WriterFolder:
                 self.path.rmdir()
         except OSError:
             pass  # gone already, or read-only: an empty folder does no harm
-        os.close(self._lock)
-        self._lock = None
+        self._lock.close()
+
+    @property
+    def owned(self) -> bool:
+        """Whether its lock is held: not in the child of a fork, nor when others have closed it."""
+        return self._lock.ours
 
     def abandon(self) -> None:
         """Close the lock's file without touching anything: for the child of a fork."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-
-_owned: weakref.WeakSet[WriterFolder] = weakref.WeakSet()
-
-
-def _abandon_all() -> None:
-    # A lock lives as long as any process that has its file open: a child that outlives its parent
-    # would keep the parent's events from everybody, and those of others it was replaying.
-    for folder in list(_owned):
-        folder.abandon()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_all)
+        self._lock.close()
 
 
 def make_place(place: SpoolPlace) -> None:
@@ -274,7 +262,7 @@ def _ordinal(path: Path) -> int:
     return int(path.stem) if path.stem.isdecimal() else 0
 
 
-def _lock(path: Path) -> int | None:
+def _lock(path: Path) -> Descriptor | None:
     """Lock a file; None when somebody else has it, or when it was deleted under our hands.
 
     Raises:
@@ -294,7 +282,7 @@ def _lock(path: Path) -> int | None:
     try:
         here, there = os.fstat(descriptor), path.stat()
         if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
-            return descriptor
+            return Descriptor(descriptor)
     except OSError:
         pass  # the folder is gone: whoever had it has deleted it
     os.close(descriptor)

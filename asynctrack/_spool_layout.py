@@ -133,10 +133,16 @@ def default_spool_dir(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def usable_spools(places: Iterable[SpoolPlace]) -> list[Path]:
-    """Return the spools that are there and nothing speaks against, the best one first. Blocks."""
+    """Return the spools that are there, the best one first, to look for what waits. Blocks.
+
+    A service that now runs as another user delivers what it left as the one before, where it may;
+    among everybody's temporary files only what is ours alone is believed.
+    """
     found: dict[str, Path] = {}
     for place in places:
-        if not place.why_not() and (place.path / DIRECTORY_VERSION).is_dir():
+        if place.refused or (place.private is not None and place.why_not()):
+            continue
+        if os.path.isdir(place.path / DIRECTORY_VERSION):  # noqa: PTH112  # raises nothing
             found.setdefault(os.path.realpath(place.path), place.path)
     return [*found.values()]
 

@@ -225,7 +225,7 @@ class Stages:
             self._supply_request.clear()
             supplied = await keeper.supply()
             self.be_ready()
-            await keeper.unmap_waiting()
+            await keeper.let_go_waiting()
             with anyio.move_on_after(None if supplied else RETRY):
                 await self._supply_request.wait()
 

@@ -15,6 +15,8 @@ MAX_STREAM_SIZE: Final = 16 * 1024 * 1024
 MAX_STREAMS_SIZE: Final = 64 * 1024 * 1024
 """What all open streams together may take. Of a stream cut by either bound, further tokens are
 counted and not kept."""
+SILENCE: Final = 60_000_000_000
+"""Nanoseconds without a token after which a stream makes room for others, where there is none."""
 TOKEN_SIZE: Final = 96
 """What a token takes beside its characters: its time, and two entries of lists."""
 _GRANT: Final = 1024
@@ -110,21 +112,25 @@ class Streams:
             stream.cut, stream.room = self._let_go.pop(run_id, 0), -1
         if len(self._open) > MAX_OPEN_STREAMS:
             try:
-                oldest = next(iter(self._open))
-                gone = self._open.pop(oldest, None)
-                if gone is not None:
-                    self._let_go[oldest] = len(gone.times) + gone.cut
-                if len(self._let_go) > MAX_OPEN_STREAMS:
-                    self._let_go.pop(next(iter(self._let_go)), None)
+                self._forget_text(next(iter(self._open)))
             except (StopIteration, RuntimeError):
                 pass  # another thread changed it at this very moment: the next stream tries again
         return stream
+
+    def _forget_text(self, run_id: UUID) -> None:
+        """Keep of a stream how many tokens it had, and no more."""
+        gone = self._open.pop(run_id, None)
+        if gone is not None:
+            self._let_go[run_id] = len(gone.times) + gone.cut
+        if len(self._let_go) > MAX_OPEN_STREAMS:
+            self._let_go.pop(next(iter(self._let_go)), None)
 
     def _grant(self, stream: _Stream) -> bool:
         """Give a stream room for a token that did not fit; False where it is too long."""
         wanted = max(-stream.room, min(_MAX_GRANT, max(_GRANT, stream.granted)))
         wanted = max(-stream.room, min(wanted, self._max_stream - stream.granted))
-        if stream.cut or stream.granted + wanted > self._max_stream or not self._spare(wanted):
+        too_long = stream.cut or stream.granted + wanted > self._max_stream
+        if too_long or not self._spare(wanted, stream):
             stream.cut += 1
             stream.room = -1  # and stays below zero
             return False
@@ -132,8 +138,23 @@ class Streams:
         stream.granted += wanted
         return True
 
-    def _spare(self, wanted: int) -> bool:
-        granted = sum(other.granted for other in list(self._open.values()))
+    def _spare(self, wanted: int, asking: _Stream) -> bool:
+        """Tell whether there is room for more; forget streams that went silent where that makes it.
+
+        LangChain tells nobody of a model call that is cancelled: its stream never ends.
+        """
+        streams = list(self._open.items())
+        granted = sum(stream.granted for _, stream in streams)
+        silent = self._perf_ns() - SILENCE if granted + wanted > self._max_streams else 0
+        for run_id, stream in streams:
+            if granted + wanted <= self._max_streams:
+                return True
+            if stream is not asking and stream.times and stream.times[-1] < silent:
+                granted -= stream.granted
+                try:
+                    self._forget_text(run_id)
+                except (StopIteration, RuntimeError):
+                    pass  # as above
         return granted + wanted <= self._max_streams
 
 

@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from asynctrack._own_loop import OwnLoop, OwnSelector
+
 INTERVAL: Final = 0.0005
 """Seconds of a turn. A switch takes some microseconds; the fifth of this gained nothing more."""
 
@@ -78,7 +80,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=turns.after_fork_in_child)
 
 
-class _Selector(selectors.DefaultSelector):
+class _Selector(OwnSelector):
     """Waits for what an event loop waits for; the loop computes whenever this does not."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -95,4 +97,4 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     """Return an event loop that takes short turns; it runs inside of ``turns.taken()``."""
     if sys.platform == "win32":  # its loop does not wait with a selector
         return asyncio.new_event_loop()
-    return asyncio.SelectorEventLoop(_Selector())
+    return OwnLoop(_Selector())

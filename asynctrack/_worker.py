@@ -204,7 +204,7 @@ class Worker:
     async def _main(self) -> None:
         with self._lock:
             self._loop = asyncio.get_running_loop()
-            self._begun = True
+            self._begun, self.absent = True, False
             close = self._close_by
         self._standby.cause = None
         if close is not None:

@@ -82,11 +82,13 @@ def blocking_calls(request: pytest.FixtureRequest) -> Iterator[BlockingCalls]:
 
 @pytest.fixture(autouse=True)
 def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test has a spool of its own: nobody replays what another test left behind, nor what
-    waits in the developer's home."""
+    """Every test has a spool of its own.
+
+    Nobody replays what another test left behind, nor what waits in the developer's home.
+    """
     folder = tmp_path / "state"
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
-    home = tmp_path / "home"
+    home = tmp_path.with_name(f"{tmp_path.name}-home")  # tests look at what is in their own folder
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     return folder

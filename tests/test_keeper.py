@@ -16,11 +16,11 @@ import pytest
 
 from asynctrack import _keeper
 from asynctrack._buffer import SEGMENT_WAIT, Buffer
-from asynctrack._keeper import MAPPED_PIECES, Keeper
+from asynctrack._keeper import HELD_PIECES, Keeper
 from asynctrack._notices import Notices
 from asynctrack._offload import run_loop
 from asynctrack._segment import Segment
-from asynctrack._segment_format import read_segment
+from asynctrack._segment_content import read_segment
 from asynctrack._spool import WriterFolder
 from asynctrack._spool_layout import (
     read_description,
@@ -29,6 +29,7 @@ from asynctrack._spool_layout import (
     writer_folder,
 )
 from asynctrack._store import SegmentPiece, Store
+from tests.support.descriptors import open_below
 from tests.test_offload import no_threads as no_threads  # a fixture
 from tests.test_segment import WRITER
 from tests.test_store import body
@@ -111,9 +112,9 @@ def test_without_threads_the_worker_does_it_all_itself(parts: Parts) -> None:
         assert await parts.keeper.supply()
         piece = parts.buffer.take()
         assert isinstance(piece, SegmentPiece)
-        await parts.keeper.unmap(piece)
-        assert not piece.segment.mapped
-        await parts.keeper.unmap_waiting()
+        await parts.keeper.let_go(piece)
+        assert not piece.segment.held
+        await parts.keeper.let_go_waiting()
         await parts.keeper.settled(piece)
         parts.keeper.close()
 
@@ -127,7 +128,7 @@ async def test_close_leaves_what_was_not_delivered_and_nothing_else(parts: Parts
     await parts.keeper.supply()
     parts.keeper.close()
     folder = writer_folder(parts.spool, WRITER)
-    assert [path.name for path in sorted(folder.glob("0*"))] == ["00000001.idx", "00000001.open"]
+    assert [path.name for path in sorted(folder.glob("0*"))] == ["00000001.open"]
     assert (folder / "00000001.open").stat().st_size < 500
     assert parts.seqs_on_disk() == [1, 2, 3]
     with WriterFolder(folder):
@@ -135,7 +136,7 @@ async def test_close_leaves_what_was_not_delivered_and_nothing_else(parts: Parts
 
 
 async def test_nothing_is_accepted_once_the_keeper_has_closed(parts: Parts) -> None:
-    """A worker that fails closes the keeper first: a callback must not meet an unmapped segment."""
+    """A worker that fails closes the keeper first: a callback must not meet a closed segment."""
     await parts.keeper.supply()
     parts.put(1)
     parts.keeper.close()
@@ -245,7 +246,7 @@ async def test_a_folder_held_for_good_is_a_disk_that_refuses(
 async def test_a_folder_removed_in_use_is_made_anew(
     parts: Parts, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The old segments go on in memory, and their ends do not touch the new ones."""
+    """The old segments go on in their open files; their ends do not touch the new ones."""
     await parts.keeper.supply()
     parts.put(3)
     await parts.keeper.supply()
@@ -279,19 +280,21 @@ async def test_a_folder_removed_before_the_end_is_saved_again(parts: Parts) -> N
 
 
 async def test_full_segments_are_let_go_and_read_back(parts: Parts) -> None:
-    """With S3 down, only a few segments stay mapped; all are there when it is back."""
-    for _ in range(9):
+    """With S3 down, only a few descriptors are used; all events are there when it is back."""
+    count = HELD_PIECES + 7
+    for _ in range(count):
         await parts.keeper.supply()
         parts.put(PIECE_EVENTS)
     segments = parts.buffer.segments()
-    await parts.keeper.unmap_waiting()
-    mapped = [segment.mapped for segment in segments]
-    assert mapped == [True] * MAPPED_PIECES + [False] * (8 - MAPPED_PIECES) + [True]
+    await parts.keeper.let_go_waiting()
+    held = [segment.held for segment in segments]
+    assert held == [True] * HELD_PIECES + [False] * (count - 1 - HELD_PIECES) + [True]
+    assert len(open_below(parts.spool)) <= HELD_PIECES + 3, "these, the open one, spare and lock"
     seqs = []
     while (piece := parts.buffer.take()) is not None:
         await parts.keeper.seal(piece)  # type: ignore[arg-type]  # all are segments here
         seqs += [int(one.split(b'"seq":')[1].split(b",")[0]) for one in piece.raw().splitlines()]
-    assert seqs == list(range(1, 91))
+    assert seqs == list(range(1, count * PIECE_EVENTS + 1))
     parts.keeper.close()
 
 
@@ -328,30 +331,29 @@ async def test_power_commits_what_is_new_and_only_that(
     await parts.keeper.supply()
     parts.put(3)
     await _commits(parts, 5)
-    assert syncs.names == ["00000001.open", "00000001.idx"]
+    assert syncs.names == ["00000001.open"]
     parts.put(1)
     await _commits(parts, 5)
-    assert syncs.names == ["00000001.open", "00000001.idx"] * 2
+    assert syncs.names == ["00000001.open"] * 2
     parts.keeper.close()
 
 
-async def test_power_syncs_before_memory_is_let_go_and_before_sealing(
+async def test_power_syncs_before_a_file_is_let_go_and_before_sealing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither a segment that is unmapped nor one that is sealed escapes its commit."""
+    """Neither a segment that is let go nor one that is sealed escapes its commit."""
     syncs = Syncs(monkeypatch)
     parts = Parts(tmp_path, power=True)
+    monkeypatch.setattr("asynctrack._keeper.HELD_PIECES", 2)
     for _ in range(6):
         await parts.keeper.supply()
         parts.put(PIECE_EVENTS)
-    await parts.keeper.unmap_waiting()
-    assert syncs.names == [
-        f"0000000{number}.{kind}" for number in (3, 4, 5) for kind in ("open", "idx")
-    ]
+    await parts.keeper.let_go_waiting()
+    assert syncs.names == [f"0000000{number}.open" for number in (3, 4, 5)]
     piece = parts.buffer.take()
     assert isinstance(piece, SegmentPiece)
     await parts.keeper.seal(piece)
-    assert syncs.names[6:] == ["00000001.open", "00000001.idx"]
+    assert syncs.names[3:] == ["00000001.open"]
     parts.keeper.close()
 
 
@@ -413,7 +415,7 @@ async def test_a_segment_that_cannot_be_deleted_is_no_trouble(
             parts.buffer, "segment_wanted", iter([(PIECE_BYTES, PIECE_EVENTS), None]).__next__
         )
         assert await parts.keeper.supply()  # one too many, given back
-    segment.unmap()
+    segment.let_go()
     parts.keeper.close()
 
 

@@ -27,6 +27,7 @@ from asynctrack._spool_layout import spool_places, writer_folder, writers
 from asynctrack._takeover import Replayer
 from asynctrack._upload import Uploader
 from tests.support.auditor import assert_exactly_once, audit_folder
+from tests.support.spoiled import make_rubbish, spoil_lines
 from tests.test_segment import WRITER
 
 ME = "f" * 24
@@ -73,18 +74,12 @@ class Dead:
                 segment.append(event(self.writer, self.events))
             if ending == ".sealed":
                 segment.seal()
-            segment.unmap()
+            segment.let_go()
         return segment.path
 
     def damage(self, path: Path, *lines: int) -> None:
         """Spoil lines of a segment, by their places."""
-        content = bytearray(path.read_bytes())
-        starts = [0]
-        for one in bytes(content).splitlines(keepends=True):
-            starts.append(starts[-1] + len(one))
-        for place in lines:
-            content[starts[place] + 30] ^= 0x10
-        path.write_bytes(content)
+        spoil_lines(path, *lines)
 
 
 @pytest.fixture
@@ -243,7 +238,7 @@ async def test_damaged_lines_are_set_aside_and_named(
     assert audit.problems == (f"{WRITER}: missing 3 to 4", f"{WRITER}: missing 8 to 8")
     assert "3 damaged events" in caplog.text and "(seq 3, 4, 8)" in caplog.text
     kept = path.with_suffix(".damaged")
-    assert kept.exists() and path.with_suffix(".idx").exists() and not path.exists()
+    assert kept.exists() and not path.exists()
     await bench.replayer.run()
     assert bench.replayer.events == 7 and kept.exists(), "kept, and not delivered again"
 
@@ -265,7 +260,7 @@ async def test_what_cannot_be_read_stays_and_the_others_go(
 ) -> None:
     """A broken header, a newer version, a folder, lines that are no events: each is named."""
     broken = dead.segment(1)
-    broken.with_suffix(".idx").write_bytes(b"\xff" * 200)
+    make_rubbish(broken)
     good = dead.segment(2)
     folder = dead.path / "00000077.open"
     folder.mkdir()
@@ -273,7 +268,7 @@ async def test_what_cannot_be_read_stays_and_the_others_go(
         strange = owned.new_segment(1000, 10)
         strange.begin(WRITER, 50)
         strange.append(b"not an event\n")
-        strange.unmap()
+        strange.let_go()
     other = Dead(bench.spool, dead.out, "b" * 24)
     other.segment(2)
     await bench.replayer.run()

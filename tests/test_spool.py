@@ -32,7 +32,7 @@ def used_segment(folder: WriterFolder, text: str = "a") -> Path:
     segment = folder.new_segment(4096, 10)
     segment.begin(folder.path.name, 1)
     segment.append(line(1, text))
-    segment.unmap()
+    segment.let_go()
     return segment.path
 
 
@@ -47,7 +47,7 @@ def test_folders_and_files_are_private(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     made = list((tmp_path / "deep" / "spool").rglob("*"))
-    assert {path.name for path in made} > {"lock", "writer.json", "00000001.idx", "v1", WRITER}
+    assert {path.name for path in made} > {"lock", "writer.json", "00000001.open", "v1", WRITER}
     for path in (tmp_path / "deep" / "spool", *made):
         wanted = 0o700 if path.is_dir() else 0o600
         assert stat.S_IMODE(path.stat().st_mode) == wanted, path
@@ -175,7 +175,7 @@ def test_a_description_is_read_back(tmp_path: Path) -> None:
         assert folder.description() == {}
         folder.describe({"run": "one"})
         folder.describe({"run": "two", "destination": {"kind": "folder"}}, sync=True)
-        wanted = {"format": 1, "run": "two", "destination": {"kind": "folder"}}
+        wanted = {"format": 2, "run": "two", "destination": {"kind": "folder"}}
         assert folder.description() == wanted
         assert not (folder.path / "writer.json.tmp").exists()
 

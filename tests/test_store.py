@@ -75,13 +75,13 @@ class Crashes(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for segment in self.made:
-            segment.unmap()
+            segment.let_go()
         for piece in (*self.cut, *self.sealed, *self.uploaded):
             if isinstance(piece, SegmentPiece):
-                piece.segment.unmap()
+                piece.segment.let_go()
         for segment in (*self.buffer.segments(), self.buffer.take_spare()):
             if segment is not None:
-                segment.unmap()
+                segment.let_go()
         shutil.rmtree(self.folder)
 
     # -- the callbacks ----------------------------------------------------------------------------
@@ -121,9 +121,9 @@ class Crashes(RuleBasedStateMachine):
             self.hand_over()
 
     @rule()
-    def unmap_waiting(self) -> None:
+    def let_go_waiting(self) -> None:
         for segment in self.buffer.segments()[:-1]:
-            segment.unmap()
+            segment.let_go()
 
     # -- the worker -------------------------------------------------------------------------------
 

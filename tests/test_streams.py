@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from asynctrack._streams import MAX_OPEN_STREAMS, Streams
+from asynctrack._streams import MAX_OPEN_STREAMS, SILENCE, Streams
 
 RUN, OTHER = UUID(int=1), UUID(int=2)
 
@@ -156,3 +156,22 @@ def test_all_streams_together_are_bounded() -> None:
     last = many.pop(UUID(int=499), 0)
     assert last is not None
     assert last["text"] == "x", "what ended has given its room back"
+
+
+def test_streams_that_went_silent_make_room() -> None:
+    """With all room taken by streams that never ended, a new one is whole; what lives is kept."""
+    now = 0
+    many = Streams(lambda: now, max_streams=1_000_000)
+    for number in range(1_000):
+        many.token("x" * 900, run_id=UUID(int=number))
+    now = SILENCE + 1
+    many.token("lives", run_id=UUID(int=900))
+    new = UUID(int=1_000)
+    for _ in range(200):
+        many.token("new", run_id=new)
+    record = many.pop(new, None)
+    assert record is not None and (record["text"], record["count"]) == ("new" * 200, 200)
+    assert "cut_tokens" not in record
+    silent, alive = many.pop(UUID(int=0), None), many.pop(UUID(int=900), None)
+    assert silent is not None and (silent["text"], silent["cut_tokens"]) == ("", 1)
+    assert alive is not None and alive["text"].startswith("x" * 900)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import subprocess
 import sys
@@ -12,10 +13,12 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
+import anyio.to_thread
 import blockbuster
 import boto3
 import pytest
 
+from asynctrack._segment import Segment
 from asynctrack.demo._aws import EmbeddedAWS
 from tests.support.blocking import BlockingCalls, no_blocking_calls
 from tests.support.environment import isolate
@@ -47,6 +50,27 @@ async def test_blocking_in_the_event_loop_raises(blocking_calls: BlockingCalls) 
     assert "test_support_environment.py" in blocking_calls.stacks[0]
     assert "time.sleep" in blocking_calls.stacks[0]
     blocking_calls.forgive()
+
+
+async def test_one_line_may_be_written_in_the_event_loop_and_nothing_else(
+    tmp_path: Path, blocking_calls: BlockingCalls
+) -> None:
+    """An event that is accepted goes to disk at once; all else of a segment is the worker's."""
+    make = functools.partial(Segment, tmp_path, 1, 4096, 10)
+    segment = await anyio.to_thread.run_sync(make)
+    segment.begin("a" * 24, 1)
+    assert segment.append(b"{}\n")
+    assert blocking_calls.stacks == []
+    for call in (
+        segment.content,
+        functools.partial(segment.fill, [b"{}\n"]),
+        functools.partial(Segment, tmp_path, 2, 4096, 10),
+    ):
+        with pytest.raises(blockbuster.BlockingError):
+            call()
+    assert "os.pread" in blocking_calls.stacks[0] and "os.pwrite" in blocking_calls.stacks[1]
+    blocking_calls.forgive()
+    await anyio.to_thread.run_sync(segment.remove)
 
 
 def test_blocking_in_the_event_loop_of_a_plain_test_raises(blocking_calls: BlockingCalls) -> None:

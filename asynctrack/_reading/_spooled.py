@@ -19,6 +19,7 @@ from asynctrack._backends._s3_read import S3Store
 from asynctrack._backends._way import store_of
 from asynctrack._errors import OptionError
 from asynctrack._format import ArtifactName
+from asynctrack._options import whole_path
 from asynctrack._reading._listing import Listing, StoredArtifact
 from asynctrack._reading._manifests import Problem, as_in_the_run
 from asynctrack._reading._ranges import SeqRange, union
@@ -91,12 +92,14 @@ def this_spool(given: GivenSpool = True) -> Spool:
         OptionError: It is no folder's name.
     """
     if given is True:
-        return spool_places(os.environ.get(VARIABLE))
+        given = os.environ.get(VARIABLE, "")
+        if not given:
+            return spool_places()
     if given is None or given is False:
         return ()
     if not isinstance(given, (str, os.PathLike)):
         raise OptionError("spool_dir", given, "a folder, True for this machine's own, or False")
-    return spool_places(Path(given))
+    return spool_places(whole_path("spool_dir", given))
 
 
 def spool_writers(spool: Spool) -> list[SpoolWriter]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import struct
 import sys
 import threading
 import tracemalloc
@@ -16,15 +15,18 @@ from typing import Any
 
 import anyio
 import pytest
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+from langchain_core.outputs import LLMResult
 from langchain_core.runnables import RunnableLambda
 
 from asynctrack import open_run, tracker
 from asynctrack._buffer import Buffer
 from asynctrack._keeper import Keeper
-from asynctrack._segment_format import FORMAT_VERSION
-from tests.e2e.waiting import Wall, until_in_thread
+from asynctrack._segment_format import FORMAT_VERSION, HEADER_BYTES
+from tests.e2e.waiting import Wall, until, until_in_thread
 from tests.faults.ground import elsewhere, end, finish, outputs, start_child
 from tests.support.auditor import audit_folder, events_in_folder
+from tests.support.scale import at_scale
 
 # -- row 29 ---------------------------------------------------------------------------------------
 
@@ -211,12 +213,9 @@ def test_a_newer_spool_is_refused_and_kept(
         with tracker(wall.folder, close_patience=0.2) as handler:
             end(handler, value)
         assert handler.statistics().spooled == 1
-    newer, ours = sorted(state_home.rglob("*.idx"))
-    header = bytearray(newer.read_bytes())
-    struct.pack_into("<H", header, 8, FORMAT_VERSION + 1)
-    size = struct.calcsize("<8sHHIQ32s")
-    struct.pack_into("<I", header, size, zlib.crc32(bytes(header[:size])))
-    newer.write_bytes(header)
+    newer, ours = sorted(state_home.rglob("0*.*"))
+    text = (b"ATSPOOL %d " % (FORMAT_VERSION + 1)).ljust(HEADER_BYTES - 9)
+    newer.write_bytes(text + b"%08x\n" % zlib.crc32(text) + newer.read_bytes()[HEADER_BYTES:])
     before = {path.name: path.read_bytes() for path in newer.parent.iterdir()}
     wall.mend()
     with tracker(tmp_path / "next") as handler:
@@ -272,6 +271,61 @@ def test_spans_that_never_end_are_bounded_and_abandoned(
     run = open_run(tmp_path)
     statuses = Counter(span.status for trace in run.traces() for span in trace.walk())
     assert statuses == {"abandoned": 13_000, "ok": 1}
+
+
+class Cancelled(GenericFakeChatModel):
+    """Streams some tokens, and is cancelled then."""
+
+    messages: Any = ()
+    hanging: int = 0
+
+    async def _agenerate(self, messages: Any, *_: Any, run_manager: Any, **__: Any) -> Any:
+        for _ in range(3):
+            await run_manager.on_llm_new_token("some text of a token")
+        self.hanging += 1
+        await asyncio.sleep(3600)
+
+
+def test_model_calls_that_are_cancelled_leave_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 55: LangChain tells nobody. Spans and streams stay flat, and the next one is whole."""
+    import asynctrack._spans as spans
+    import asynctrack._streams as streams
+
+    monkeypatch.setattr(spans.OpenSpans.__init__, "__defaults__", (500,))
+    monkeypatch.setattr(streams, "MAX_OPEN_STREAMS", 500)
+    monkeypatch.setattr(streams, "SILENCE", 0, raising=False)
+    calls = at_scale(3_000, 1_000_000)
+
+    async def main() -> None:
+        async with tracker(tmp_path, max_batch_events=1_000) as handler:
+            capture = handler._sink.capture.events
+            capture.streams._max_streams = 200_000
+            model = Cancelled()
+            for _ in range(calls // 100):
+                under_way = [
+                    asyncio.create_task(model.ainvoke("x", {"callbacks": [handler]}))
+                    for _ in range(100)
+                ]
+                await until(lambda: model.hanging == 100)
+                model.hanging = 0
+                for one in under_way:
+                    one.cancel()
+                await asyncio.gather(*under_way, return_exceptions=True)
+                await handler.flush(120)
+                assert len(capture.spans) <= 1_000
+                assert len(capture.streams._open) + len(capture.streams._let_go) <= 1_001
+            run_id = uuid.uuid4()
+            await handler.on_chat_model_start({}, [[]], run_id=run_id)
+            for _ in range(100):
+                await handler.on_llm_new_token("good", run_id=run_id)
+            await handler.on_llm_end(LLMResult(generations=[]), run_id=run_id)
+        assert handler.statistics().balanced and not handler.statistics().dropped
+
+    asyncio.run(main())
+    (whole,) = [one for one in events_in_folder(tmp_path) if one["event"] == "llm_end"]
+    assert whole["data"]["stream"]["text"] == "good" * 100
 
 
 def test_the_bound_of_open_spans_is_in_force(tmp_path: Path) -> None:

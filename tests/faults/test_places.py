@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from asynctrack._spool_layout import waiting_segments
 from tests.crash.test_disk import Disk
 from tests.faults.ground import finish, outputs
 from tests.support.auditor import events_in_folder
@@ -149,8 +150,8 @@ class Land:
 
     def waiting(self) -> list[Path]:
         """The spools in which lines wait."""
-        found = {path.parents[2] for path in self.root.glob("**/spool/v1/*/*.idx")}
-        return sorted(found)
+        folders = self.root.glob("**/spool/v1/*")
+        return sorted({folder.parents[1] for folder in folders if waiting_segments(folder)})
 
     def delivered(self) -> list[int]:
         """The numbers that arrived, in order."""
@@ -235,6 +236,20 @@ def test_a_state_home_that_cannot_be_used(land: Land) -> None:
     land.mend()
     assert land.track(3, 4).warnings == []
     assert land.delivered() == [0, 1, 2, 3]
+
+
+@as_root
+def test_a_service_that_runs_as_another_user_now(land: Land) -> None:
+    """What it left as the one before is delivered, where it may be read; its own goes elsewhere,
+    as the other one could not deliver it."""
+    assert land.track(0, 3).statistics[0]["spooled"] == 3
+    second = land.track(3, 5, uid=0)
+    (warning,) = second.warnings
+    assert f"{state_of(land.home)} (it belongs to another user)" in warning
+    land.mend()
+    assert land.track(5, 6, uid=0).statistics[0]["replayed"] == 5
+    assert land.delivered() == [0, 1, 2, 3, 4, 5]
+    assert land.waiting() == []
 
 
 @as_root

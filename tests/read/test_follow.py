@@ -20,6 +20,7 @@ from tests.e2e.waiting import until_in_thread
 from tests.read.making import OTHER, START, WRITER, RunFolder, event
 from tests.read.spooling import SpoolFolder, folder_of
 from tests.support.descriptors import open_below
+from tests.support.spoiled import spoil_lines
 
 
 def numbers(first: int, last: int, **fields: Any) -> list[dict[str, Any]]:
@@ -114,8 +115,7 @@ def test_many_segments_are_followed_with_few_open_files(
 def test_damage_is_told_once(follower: Follower, spool: SpoolFolder) -> None:
     """A damaged record between sound ones is a problem, and the others come."""
     segment = spool.segment(numbers(6, 8))
-    length = segment.used // 3
-    segment._lines[length + 9 : length + 10] = b"?"
+    spoil_lines(segment.path, 1)
     assert seqs(follower.from_spool()) == [6, 8]
     (problem,) = follower.take_problems()
     assert problem.reason == "event 7 is damaged"

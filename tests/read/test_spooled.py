@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from tests.read.making import OTHER, WRITER, RunFolder, event
 from tests.read.spooling import SpoolFolder, bucket_of, folder_of
 from tests.read.test_s3 import access, put
 from tests.support.s3 import S3Server
+from tests.support.spoiled import make_rubbish, spoil_lines
 
 
 @pytest.fixture
@@ -191,10 +191,7 @@ def test_a_damaged_record_is_named_and_a_torn_end_is_not(
     """Damage between sound records is a problem; an end that is not whole is not there yet."""
     folder.artifact(numbers(1, 1))
     segment = spool.segment(numbers(2, 6))
-    lengths = [len(json.dumps(one, separators=(",", ":"))) + 1 for one in numbers(2, 6)]
-    segment._lines[lengths[0] + 9 : lengths[0] + 10] = b"?"  # of event 3
-    last = sum(lengths[:4])
-    segment._lines[last + 9 : last + 10] = b"?"  # of event 6
+    spoil_lines(segment.path, 1, 4)  # events 3 and 6
     run = open_run(folder.path)
     assert [seq for _, seq, _ in seen(run)] == [1, 2, 4, 5]
     (problem,) = run.problems
@@ -206,8 +203,8 @@ def test_a_segment_that_cannot_be_read_is_named(folder: RunFolder, spool: SpoolF
     """A segment of rubbish is a problem, and the rest is read."""
     folder.artifact(numbers(1, 1))
     segment = spool.segment(numbers(2, 2))
-    segment._index[:64] = b"\xff" * 64
-    segment._lines[:4] = b"????"
+    make_rubbish(segment.path)
+    (spool.path / "00000008.sealed").write_bytes(b"rubbish\n")
     (spool.path / "00000009.sealed").write_bytes(b"rubbish\n")
     (spool.path / "00000009.idx").write_bytes(b"\1" * 100)
     run = open_run(folder.path)
