@@ -312,6 +312,59 @@ async def test_one_writers_trouble_holds_up_no_other(
     assert writers(bench.spool) == []
 
 
+async def test_one_segment_that_is_refused_holds_up_no_other(dead: Dead, bench: Bench) -> None:
+    """Something on the way refuses some for what is in them: the later ones of the same writer are
+    delivered; of many that are refused one after the other some wait for the next round, in which
+    they come first, so that in the end each that can be delivered is."""
+    for _ in range(8):
+        dead.segment(1)
+    bad = {1, 2, 3, 4, 6}
+
+    def fault(name: str, content: bytes) -> BackendError | None:
+        refused = any(f"-{seq:012d}-" in name for seq in bad) and name.startswith("dt=")
+        return PausingError("AccessDenied", "no", answered=True) if refused else None
+
+    bench.fault = fault
+    await bench.replayer.run()
+    assert bench.replayer.events == 0 and len(bench.puts) == 3, "it could be the service"
+    await bench.replayer.run()
+    assert bench.replayer.events == 3, "5, 7 and 8 are sound, and not tried before"
+    assert [path.name for path in sorted(dead.path.glob("*.open"))] == [
+        f"{number:08d}.open" for number in sorted(bad)
+    ]
+    bad.clear()
+    await bench.replayer.run()
+    assert_exactly_once(audit_folder(dead.out), {WRITER: 8})
+    assert writers(bench.spool) == []
+
+
+async def test_a_service_that_does_not_answer_is_asked_once(dead: Dead, bench: Bench) -> None:
+    """Where nobody answers at all it is no segment's own trouble: the others are not tried."""
+    for _ in range(5):
+        dead.segment(1)
+    bench.fault = lambda name, content: PausingError("CertificateError", "no")
+    await bench.replayer.run()
+    assert len(bench.puts) == 1
+
+
+async def test_parts_of_what_was_too_large_stay_parts(dead: Dead, bench: Bench) -> None:
+    """One half is stored and the other is refused by something on the way: when that takes the
+    whole at last, still the parts are sent, so that nothing is stored twice."""
+    path = dead.segment(4)
+
+    def fault(name: str, content: bytes) -> BackendError | None:
+        refused = f"-{4:012d}" in name
+        return TransientError("413", "too large", answered=True) if refused else None
+
+    bench.fault = fault
+    await bench.replayer.run()
+    assert path.exists() and audit_folder(dead.out).events == 3
+    bench.fault = lambda name, content: None
+    await bench.replayer.run()
+    assert_exactly_once(audit_folder(dead.out), {WRITER: 4})
+    assert writers(bench.spool) == []
+
+
 async def test_a_hiccup_is_tried_again_at_once_and_an_outage_left_for_later(
     dead: Dead, bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,10 +7,12 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import boto3
 import pytest
 from langchain_core.language_models import FakeListChatModel
 
 from asynctrack import tracker
+from asynctrack._backends._s3_read import Access, ask_for_experiment, ask_for_run
 from asynctrack._errors import BackendError, NotFoundError
 from asynctrack._reading._experiment import open_experiment
 from asynctrack._reading._read import open_run
@@ -20,6 +22,8 @@ from asynctrack.demo._aws import EmbeddedAWS
 from asynctrack.demo._sagemaker import sagemaker_sdk
 from tests.e2e.runs import RunFactory, Site
 from tests.e2e.waiting import until_in_thread
+from tests.support.faults import PAGES, Answer, Page
+from tests.support.proxy import fault_proxy
 from tests.support.s3 import S3Server
 
 
@@ -139,3 +143,21 @@ def test_a_run_without_events_is_an_error(make_run: RunFactory) -> None:
         open_run(site.run)
     with pytest.raises(NotFoundError, match="it was not tracked"):
         open_run((site.experiment, "run-1"), **options(site))
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("status", [200, 403])
+def test_a_page_of_somebody_else_is_no_run(
+    status: int, page: Page, aws: EmbeddedAWS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 200 that is not SageMaker's is read neither as a Run without parameters nor as an
+    experiment without Runs."""
+    monkeypatch.setattr("asynctrack._backends._s3_read.BACKOFF", 0.001)
+    with fault_proxy(aws.endpoint_url) as proxy:
+        proxy.add(Answer(status, page=page))
+        session = boto3.Session("AK", "secret", region_name=aws.region)
+        client = Access(endpoint_url=proxy.endpoint_url, session=session).client("sagemaker")
+        for ask in (ask_for_run, ask_for_experiment):
+            with pytest.raises(BackendError, match=r"^NotSageMaker: .*is not SageMaker"):
+                ask(client, "some-name")
+        client.close()
