@@ -15,7 +15,8 @@ class Leftovers:
     Attributes:
         run: The Run's name.
         statistics: All counters.
-        spool: Where the writer's spooled events are, or None where there is no spool.
+        spool: Where the writer's spooled events are, or None where there is no spool, or where it
+            was said before.
         parameters: Parameters that the Run lacks.
         points: Metric points that it lacks.
         manifest: Where the manifest is or would be, or None where that is not known.

@@ -192,16 +192,18 @@ class Pipeline:
     def leftovers(self) -> Leftovers:
         """Return what is not delivered or written; to be asked when the worker has ended."""
         options, backend, recorder = self._options, self.backend, self.recorder
+        spool = None if self.keeper is None else self.keeper.where
         limit = f"within close_timeout={options.close_timeout:g} seconds"
         if self._standby.cause is not None:
             limit = f"without a worker ({cause_of(self._standby.cause)})"
+            spool = None if self._standby.where_told else spool  # once
         elif self.stages.closing.gave_up:
             limit = f"within close_patience={options.close_patience:g} seconds"
         parameters, points = recorder.unwritten
         return Leftovers(
             run=backend.run,
             statistics=self.statistics(),
-            spool=None if self.keeper is None else self.keeper.where,
+            spool=spool,
             parameters=parameters,
             points=points,
             manifest=recorder.manifest.uri if backend.located else None,

@@ -46,7 +46,9 @@ class Standby:
         self.cause: BaseException | None = None
         """Why there is no worker, where that is not how it should be."""
         self.told = False
-        """Whether it was said that there is none, and where events are."""
+        """Whether it was said that there is none."""
+        self.where_told = False
+        """Whether it was said where events are meanwhile: on disk."""
 
     @property
     def keeps(self) -> bool:
@@ -79,6 +81,7 @@ class Standby:
         elif refused is not None:
             where = f"in memory: its spool {self._keeper.path} takes nothing ({refused.strerror})"
         else:
+            self.where_told = True
             where = f"on disk in {self._keeper.path}, where the next tracker finds them"
         warn(
             "asynctrack has no worker (%s): nothing is delivered. Events wait %s, and what finds no"

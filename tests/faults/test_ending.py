@@ -209,9 +209,9 @@ def test_nothing_is_said_at_the_end(
     assert len(unclosed) == (1 if "never" in use or body == "stays" else 0), errors
     said = [line for line in lines if line not in unclosed]
     assert all(line.startswith("asynctrack ") for line in said), errors
-    if sink == "fine":
-        assert not said, errors
-    elif body != "os._exit":
+    if sink == "fine" and said:  # Python 3.12 starts no thread in functions of atexit
+        assert use == "atexit" and len(said) == 1 and "at interpreter shutdown" in said[0], errors
+    elif sink != "fine" and body != "os._exit":
         assert said, "what is left is told"
 
 
