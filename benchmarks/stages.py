@@ -142,12 +142,15 @@ def _encoded(recorded: Recorded) -> bytes:
 @contextmanager
 def all_stages() -> Iterator[list[Stage]]:
     """Make the stages; files and trackers that they use are gone when the block is left."""
-    with tempfile.TemporaryDirectory(prefix="asynctrack-stages-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="asynctrack-stages-") as folder,
+        tempfile.TemporaryFile(dir=folder) as file,
+    ):
         captured = captured_callbacks()
         yield [
             *_capture_stages(captured),
             *_line_stages(captured, Path(folder)),
-            *_large_stages(),
+            *_large_stages(file.fileno()),
             _answer_stage(),
             _token_stage(),
         ]
@@ -343,7 +346,7 @@ def _bare_writes(segment: Any, lines: list[bytes]) -> None:
         at += len(line)
 
 
-def _large_stages() -> list[Stage]:
+def _large_stages(file: int) -> list[Stage]:
     import numpy  # noqa: F401  # sagemaker brings it; it folds long lines
     from langchain_core.messages import AIMessage
 
@@ -371,13 +374,12 @@ def _large_stages() -> list[Stage]:
     redactor = Redactor()
     null = question("null")
     mapped = mmap.mmap(-1, len(line))
-    file = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the stages are run
 
     def copy(_: Any) -> None:
         mapped[:] = line
 
     def spool(_: Any) -> None:
-        os.pwrite(file.fileno(), make_record(0, line), 0)
+        os.pwrite(file, make_record(0, line), 0)
 
     runs = (lambda _: null(line), lambda _: redactor.body(line), spool)
     return [

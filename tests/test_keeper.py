@@ -23,6 +23,7 @@ from asynctrack._segment import Segment
 from asynctrack._segment_content import read_segment
 from asynctrack._spool import WriterFolder
 from asynctrack._spool_layout import (
+    is_alive,
     read_description,
     spool_places,
     waiting_segments,
@@ -461,3 +462,58 @@ async def test_lines_are_cut_from_memory_where_the_disk_does_not_take_them(
         (False, 10),
         (False, 5),
     ]
+
+
+async def test_a_lock_that_others_closed_is_taken_again(parts: Parts) -> None:
+    """The folder is nobody's then: with the next segment it is ours again, numbers go on."""
+    await parts.keeper.supply()
+    parts.put(3)
+    (folder,) = parts.keeper._folders.values()
+    os.close(folder._lock.number)
+    assert not is_alive(folder.path)
+    parts.put(PIECE_EVENTS)
+    assert await parts.keeper.supply()
+    assert is_alive(folder.path)
+    parts.put(PIECE_EVENTS)
+    assert parts.seqs_on_disk() == list(range(1, 4 + 2 * PIECE_EVENTS))
+    parts.keeper.close()
+    assert not is_alive(folder.path)
+
+
+async def test_a_segment_that_fails_is_said_and_the_rest_goes_on(
+    parts: Parts, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its descriptor is gone: what is in it stays on disk, what comes goes into the next one."""
+    await parts.keeper.supply()
+    parts.put(3)
+    await parts.keeper.supply()
+    (segment,) = parts.buffer.segments()
+    os.close(segment._file.number)
+    parts.put(2)
+    assert await parts.keeper.supply()
+    assert parts.seqs_on_disk() == [1, 2, 3, 4, 5]
+    assert f"could not go on writing {segment.path}" in caplog.text
+    assert parts.buffer.counts().pending == 0
+    parts.keeper.close()
+    assert parts.seqs_on_disk() == [1, 2, 3, 4, 5]
+
+
+async def test_a_disk_that_takes_segments_and_no_lines_is_one_that_refuses(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said once, nothing is left of the tries, and events wait in memory."""
+    parts.put(3)
+
+    def refuse(self: Segment, lines: list[bytes]) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Segment, "fill", refuse)
+        for _ in range(3):
+            assert not await parts.keeper.supply()
+    assert parts.buffer.counts().pending == 3
+    assert list(parts.keeper.path.glob("0*")) == []
+    assert "cannot write to its spool" in caplog.text and "Input/output error" in caplog.text
+    assert await parts.keeper.supply()
+    assert parts.seqs_on_disk() == [1, 2, 3]
+    parts.keeper.close()
