@@ -109,6 +109,11 @@ class Gate:
         self._retries = asyncio.Lock()
         self._changed: asyncio.Event | None = None
 
+    @property
+    def down(self) -> bool:
+        """Whether nothing has got through for a while: a probe at a time."""
+        return self._flow.open
+
     async def enter(self, *, first: bool = True) -> None:
         """Wait for the turn of an attempt.
 

@@ -182,7 +182,7 @@ class Stages:
                 self._notices.warn(
                     "open",
                     f"asynctrack cannot reach its backend yet ({error}). Events wait in memory;"
-                    " it is tried again until the tracker is closed.",
+                    f" it is tried again until the tracker is closed. {error.advice}".rstrip(),
                 )
                 wait = policy.wait(failures, self._uniform(), error.retry_after)
                 await anyio.sleep(wait)

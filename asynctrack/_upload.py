@@ -83,8 +83,8 @@ class Uploader:
         Args:
             artifact: What to upload.
             failures: Attempts that have failed before.
-            deferrable: Whether to raise ``DeferredError`` rather than wait: with ``attempts`` for
-                the retry budget, without for the next attempt, whatever it waits for.
+            deferrable: Whether to raise ``DeferredError`` rather than wait for the retry budget;
+                without ``attempts`` also rather than wait at all, while nothing gets through.
             attempts: After so many the error is raised, for the caller to come back later; one
                 that waits for somebody to mend it, at once. None goes on without end.
 
@@ -123,7 +123,7 @@ class Uploader:
             else:
                 self._gate.succeeded()
                 return Receipt.of(artifact)
-            if deferrable and attempts is None:
+            if deferrable and attempts is None and (self._gate.down or failures >= WARN_AFTER):
                 raise DeferredError(failures, wait)
             await self._gate.pause(wait)
             if not self._gate.may_retry():

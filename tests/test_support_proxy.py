@@ -31,15 +31,19 @@ from botocore.exceptions import (
 from asynctrack._backends._library import client_session
 from asynctrack.demo._aws import EmbeddedAWS
 from tests.support.faults import (
+    PAGES,
+    STRANGER,
     Answer,
     Delay,
     DropAnswer,
     Fault,
     FlipBit,
     Hang,
+    Page,
     ResetAnswer,
     ResetConnection,
     ResetRequest,
+    Rewrite,
     Throttle,
 )
 from tests.support.proxy import FaultProxy, fault_proxy
@@ -360,6 +364,28 @@ def test_bit_flipped_on_the_way_back(s3: S3Server, s3_proxy: FaultProxy, client:
     s3_proxy.add(FlipBit("answer", seed=3), method="GET")
     got = client.get_object(Bucket=s3.bucket, Key="a")["Body"].read()
     assert different_bits(got, BODY) == 1
+
+
+def test_headers_of_an_answer_are_changed(s3: S3Server, s3_proxy: FaultProxy, client: Any) -> None:
+    """One is taken out, one has another text; the object and the other headers are as they were."""
+    s3_proxy.add(Rewrite({"x-amz-request-id": None, "etag": '"other"'}))
+    answer = client.put_object(Bucket=s3.bucket, Key="a", Body=BODY)
+    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    assert "x-amz-request-id" not in headers and "x-amz-id-2" in headers
+    assert answer["ETag"] == '"other"'
+    assert (s3.folder / "a").read_bytes() == BODY
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_somebody_else_answers(page: Page, s3: S3Server, s3_proxy: FaultProxy, client: Any) -> None:
+    """A page with nothing of S3's about it, and nothing arrives at S3."""
+    s3_proxy.add(Answer(403, page=page))
+    with pytest.raises(ClientError) as caught:
+        client.put_object(Bucket=s3.bucket, Key="a", Body=BODY)
+    headers = caught.value.response["ResponseMetadata"]["HTTPHeaders"]
+    assert headers["server"] == STRANGER
+    assert not [name for name in headers if name.startswith("x-amz")]
+    assert not (s3.folder / "a").exists()
 
 
 def different_bits(one: bytes, other: bytes) -> int:

@@ -114,7 +114,8 @@ def dead_letter_problems(dead_letters: Iterable[SeqRange]) -> list[Problem]:
                     path,
                     f"dead letters, not read: events {one.first_seq} to {one.last_seq}, refused for"
                     f" good{f' ({why})' if why else ''}; asynctrack show --dead-letters and"
-                    " run.dead_letter_events() read them",
+                    " run.dead_letter_events() read them, asynctrack spool replay --dead-letters"
+                    " sends them again",
                 )
             )
     return problems
