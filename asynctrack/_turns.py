@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import selectors
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -92,7 +93,19 @@ class _Selector(selectors.DefaultSelector):
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return an event loop that takes short turns; it runs inside of ``turns.taken()``."""
+    """Return an event loop that takes short turns; it runs inside of ``turns.taken()``.
+
+    Raises:
+        OSError: No descriptors are left; nothing is left behind.
+    """
     if sys.platform == "win32":  # its loop does not wait with a selector
         return asyncio.new_event_loop()
-    return asyncio.SelectorEventLoop(_Selector())
+    selector = _Selector()
+    try:
+        # What the loop needs besides: one that is made in part has a traceback as its end.
+        for end in socket.socketpair():
+            end.close()
+    except OSError:
+        selector.close()
+        raise
+    return asyncio.SelectorEventLoop(selector)
