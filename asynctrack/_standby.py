@@ -43,6 +43,7 @@ class Standby:
         self._closing = closing
         self._monotonic = monotonic
         self._again = 0.0
+        self._refusal_told = False
         self.cause: BaseException | None = None
         """Why there is no worker, where that is not how it should be."""
         self.told = False
@@ -62,14 +63,17 @@ class Standby:
             refused = self._keeper.supply_now()
             if refused is not None:
                 self._again = self._monotonic() + RETRY
+            else:
+                self._refusal_told = False
         if self.cause is None:
             return  # the worker meets the same disk, and tells
         self._buffer.dismiss("buffer_full")  # whoever waits for room would wait for a worker
         if not self.told:
             self.told = True
             self._tell(self.cause, refused)
-        elif refused is not None and self._keeper is not None:
+        elif refused is not None and self._keeper is not None and not self._refusal_told:
             self._keeper.tell(refused)
+        self._refusal_told = self._refusal_told or refused is not None
 
     def close(self) -> None:
         """Close the writer: what the disk takes is there, what it refuses is lost. Blocks."""

@@ -94,7 +94,11 @@ class _Selector(OwnSelector):
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return an event loop that takes short turns; it runs inside of ``turns.taken()``."""
+    """Return an event loop that takes short turns; it runs inside of ``turns.taken()``.
+
+    Raises:
+        OSError: No descriptors are left; nothing is left behind.
+    """
     if sys.platform == "win32":  # its loop does not wait with a selector
         return asyncio.new_event_loop()
     return OwnLoop(_Selector())

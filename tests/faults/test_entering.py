@@ -21,11 +21,11 @@ SCARCE = """
     from asynctrack import tracker
 
     folder, what, use = sys.argv[1:4]
+    OPTIONS = json.loads(sys.argv[4])
+    EVENTS, ROOM = OPTIONS.pop("events", 10), OPTIONS.pop("room", 0)
     if "prepared" in sys.argv:
         from asynctrack._prepare import prepare
         prepare()
-        from asynctrack._prepare import prepare_to_await
-        asyncio.run(prepare_to_await())
         import asynctrack._tracker
 
     class Threads:
@@ -44,7 +44,9 @@ SCARCE = """
             self.limits = resource.getrlimit(resource.RLIMIT_NOFILE)
             highest = os.dup(0)
             os.close(highest)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (highest, self.limits[1]))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest + ROOM, self.limits[1]))
+            if ROOM:
+                return
             try:
                 os.dup(0)
             except OSError as error:
@@ -79,8 +81,6 @@ SCARCE = """
             began.append(time.monotonic())
         return handler
 
-    OPTIONS = json.loads(sys.argv[4])
-    EVENTS = OPTIONS.pop("events", 10)
     began = []
     scarce.refuse()
     if use == "async":
@@ -168,6 +168,19 @@ def test_no_descriptor_left(use: str, prepared: str, tmp_path: Path) -> None:
     assert found["accepted"] + sum(found["dropped"].values()) == 10
     assert found["accepted"] == (10 if prepared == "prepared" else 0), "it cannot even be read"
     assert "ulimit -n" in found["said"], found["said"]
+
+
+@uses
+@pytest.mark.parametrize("room", range(1, 8))
+def test_few_descriptors_left(use: str, room: int, tmp_path: Path) -> None:
+    """However far they reach, all is accounted for, and the worker lives or is done without."""
+    found = run(tmp_path, "descriptors", use, "prepared", room=room, close_timeout=1.0)
+    assert found["accepted"] == 10 and found["dropped"] == {}
+    assert "Please report" not in found["said"], found["said"]
+    told = [line for line in found["said"].splitlines() if line.startswith("asynctrack")]
+    assert len(told) == len({line[:40] for line in told}), "each once"
+    if found["pending"]:
+        assert "Too many open files" in found["said"]
 
 
 @uses
