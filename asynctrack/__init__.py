@@ -40,6 +40,7 @@ from asynctrack._statistics import Statistics
 from asynctrack._unloaded import Unloaded, is_environments
 
 if TYPE_CHECKING:
+    from asynctrack._backends._s3fs import storage_options
     from asynctrack._callback import AsyncHandler, SyncHandler
     from asynctrack._reading._dead_letters import DeadLetter
     from asynctrack._reading._decode import Event
@@ -83,6 +84,7 @@ __all__ = [
     "averify",
     "open_experiment",
     "open_run",
+    "storage_options",
     "tracker",
     "verify",
 ]
@@ -101,6 +103,8 @@ def tracker(run: Any, **options: Any) -> Tracker:
         The tracker; entering it gives the handler, leaving it delivers everything.
 
     Raises:
+        MissingExtraError: ``run`` is a Run, and no library is installed that sends to AWS; the text
+            names the extra that brings one.
         OptionError: An option is not allowed; the text names it, its value and what is.
         RunError: ``run`` does not offer what tracking into it needs.
     """
@@ -130,6 +134,7 @@ _LAZY = {
     "averify": "_reading._verify",
     "open_experiment": "_reading._experiment",
     "open_run": "_reading._read",
+    "storage_options": "_backends._s3fs",
     "verify": "_reading._verify",
 }
 

@@ -246,7 +246,11 @@ class Buffer:
             return self._store.wanted
 
     def supply(self, segment: Segment) -> Segment | None:
-        """Hand over a segment; it comes back when there is no use for it any more."""
+        """Hand over a segment; it comes back when there is no use for it any more.
+
+        Raises:
+            OSError: The disk does not take what is to go there; it stays in memory.
+        """
         with self._section:
             back = self._store.supply(segment)
         self._admit()  # what went to disk made room in memory
@@ -267,6 +271,11 @@ class Buffer:
         """Return the segments that hold lines and are not cut, oldest first."""
         with self._section:
             return self._store.segments()
+
+    def take_failed(self) -> list[Segment]:
+        """Return the segments that took no more lines because of the disk or others, once each."""
+        with self._section:
+            return self._store.take_failed()
 
     def take_spare(self) -> Segment | None:
         """Give the spare segment back, at the end."""

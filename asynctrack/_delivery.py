@@ -1,27 +1,33 @@
 """One piece on its way: batch, artifact, receipt; and what is told and kept where one is refused.
 
 What is too large is halved until it passes. What the backend refuses for good is buried in the
-spool, with the reason, and counted.
+spool, with the reason, and counted. What goes on failing leaves its slot to others while it waits.
+Where others have cut a file of the spool short, what is left of it is delivered, the rest counted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
+from collections import deque
 from typing import Final
 
-from asynctrack._artifact import Batch
 from asynctrack._buffer import Buffer
-from asynctrack._encode import encode_batch, split_batch
-from asynctrack._errors import PermanentError
+from asynctrack._encode import encode_batch
+from asynctrack._errors import BackendError, PermanentError
 from asynctrack._gate import Gate
 from asynctrack._keeper import Keeper
 from asynctrack._notices import Notices
+from asynctrack._piece import Content, Part, Work
 from asynctrack._record import Recorder
 from asynctrack._store import MemoryPiece, SegmentPiece
 from asynctrack._upload import DeferredError, Uploader
 
-TOO_LARGE: Final = frozenset({"EntityTooLarge", "RequestEntityTooLarge", "413"})
-"""What S3 says of an object that is too large: its halves may pass."""
+AGAIN: Final = 0.5
+"""Seconds until a piece is read again for which there was no descriptor or no memory."""
+_USED_UP: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_TOLD: Final = 10
+"""Ranges of lost events that are named in a message."""
 
 
 class Delivery:
@@ -77,80 +83,118 @@ class Delivery:
 
     async def deliver(self, piece: MemoryPiece | SegmentPiece) -> None:
         """Deliver a piece, in a slot that was waited for, and settle it."""
-        failures = 0
-        while (failures := await self._attempt(piece, failures)) > 0:
-            # Others first, that have not been tried: what is repeated is a share of all requests.
+        work = Work(deque([Part(piece.first_seq, piece.first_seq + piece.events - 1)]))
+        while (deferred := await self._attempt(piece, work)) is not None:
+            # Others first: what is repeated is a share of all requests, and what is refused for a
+            # reason of its own holds up nothing else.
             # Nothing of this one is kept in memory meanwhile that was not there before.
             self._slots.release()
-            await self._gate.afford_retry()
+            await self._gate.pause(deferred.wait)
+            if not self._gate.may_retry():
+                await self._gate.afford_retry()
             await self._slots.acquire()
         self._slots.release()
 
-    async def _attempt(self, piece: MemoryPiece | SegmentPiece, failures: int) -> int:
-        """Deliver a piece; where it has to wait for a retry, return how often it has failed."""
-        last_seq = piece.first_seq + piece.events - 1
-        try:
-            batch = Batch(self._writer_id, piece.first_seq, last_seq, piece.raw())
-        except OSError as error:
-            self._notices.warn(
-                "lost",
-                f"asynctrack's spool was removed or damaged by others ({error}): {piece.events}"
-                f" events (seq {piece.first_seq} to {last_seq}) are lost. They are counted as"
-                " dead_lettered.",
-            )
-            self._recorder.refused(piece.first_seq, last_seq)
-            lost = piece.events
-        else:
-            if isinstance(piece, SegmentPiece) and self._keeper is not None:
-                await self._keeper.unmap(piece)
+    async def _attempt(self, piece: MemoryPiece | SegmentPiece, work: Work) -> DeferredError | None:
+        """Deliver what is left of a piece; return why it has to leave its slot, where it has to."""
+        content = await self._read(piece, work)
+        keeper = self._keeper if isinstance(piece, SegmentPiece) else None
+        deferred: DeferredError | None = None
+        while work.todo:
+            if deferred is not None and work.todo[0].failures:
+                if keeper is not None and isinstance(piece, SegmentPiece):
+                    await keeper.let_go(piece)
+                return deferred
             try:
-                refused = await self._upload(batch, failures, deferrable=True)
-            except DeferredError as deferred:
-                return deferred.failures
-            if isinstance(piece, SegmentPiece) and self._keeper is not None:
-                buried = [await self._keeper.bury(part, str(why)) for part, why in refused]
-                if all(buried):
-                    await self._keeper.settled(piece)
-            for part, why in refused:
-                self._recorder.refused(part.first_seq, part.last_seq)
-                self._tell_refused(part, why)
-            lost = sum(_events(part) for part, _ in refused)
-        self._buffer.settle(piece, refused=lost)
-        return 0
+                await self._upload(piece, content, work)
+            except DeferredError as error:
+                deferred = error
+        if keeper is not None and isinstance(piece, SegmentPiece):
+            buried = [
+                await keeper.bury(content.batch(part), str(why)) for part, why in work.refused
+            ]
+            if all(buried):
+                await keeper.settled(piece)
+        for part, why in work.refused:
+            self._recorder.refused(part.first_seq, part.last_seq)
+            self._tell_refused(part, why)
+        refused = sum(part.events for part, _ in work.refused)
+        self._buffer.settle(piece, refused=work.lost + refused)
+        return None
+
+    async def _read(self, piece: MemoryPiece | SegmentPiece, work: Work) -> Content:
+        """Return the lines of a piece: all, or those that others have left of it."""
+        while True:
+            try:
+                return Content(self._writer_id, piece)
+            except OSError as error:
+                if error.errno not in _USED_UP:
+                    left = dict(piece.left())
+                    self._tell_lost(work.keep(left), error)
+                    return Content(self._writer_id, piece, left)
+            await asyncio.sleep(AGAIN)  # nothing is lost: it is there, and is read later
 
     async def _upload(
-        self, batch: Batch, failures: int = 0, *, deferrable: bool = False
-    ) -> list[tuple[Batch, PermanentError]]:
-        """Upload a batch, in halves where it is too large; return what is refused for good."""
-        artifact = encode_batch(batch, self._compression)
+        self, piece: MemoryPiece | SegmentPiece, content: Content, work: Work
+    ) -> None:
+        """Upload the next part; in halves where it is too large.
+
+        Raises:
+            DeferredError: It waits behind the other parts, which are next.
+        """
+        part = work.todo[0]
+        artifact = encode_batch(content.batch(part), self._compression)
         self.under_way += len(artifact.content)
         try:
-            receipt = await self._uploader.upload(
-                artifact, failures=failures, deferrable=deferrable
-            )
-        except PermanentError as error:
-            if error.code not in TOO_LARGE or _events(batch) == 1:
-                return [(batch, error)]
-            first, second = split_batch(batch)
-            return [*await self._upload(first), *await self._upload(second)]
+            receipt = await self._uploader.upload(artifact, failures=part.failures, deferrable=True)
+        except DeferredError as deferred:
+            part.failures = deferred.failures
+            work.todo.rotate(-1)
+            raise
+        except BackendError as error:
+            work.todo.popleft()
+            if error.too_large and part.events > 1:
+                middle = part.first_seq + part.events // 2
+                if isinstance(piece, SegmentPiece) and self._keeper is not None:
+                    await self._keeper.divide(piece, middle)
+                work.todo.appendleft(Part(middle, part.last_seq))
+                work.todo.appendleft(Part(part.first_seq, middle - 1))
+            elif isinstance(error, PermanentError):
+                work.refused.append((part, error))
+            else:  # without ``attempts`` an upload ends with nothing else
+                raise
+            return
         finally:
             self.under_way -= len(artifact.content)
+        work.todo.popleft()
         self._recorder.delivered(receipt)
         self.artifacts += 1
         self.bytes_delivered += receipt.bytes
-        return []
 
-    def _tell_refused(self, part: Batch, error: PermanentError) -> None:
+    def _tell_lost(self, gone: list[Part], error: OSError) -> None:
+        if not gone:
+            return
+        for part in gone:
+            self._recorder.refused(part.first_seq, part.last_seq)
+        lost = sum(part.events for part in gone)
+        seqs = ", ".join(f"{part.first_seq} to {part.last_seq}" for part in gone[:_TOLD])
+        self._notices.warn(
+            "lost",
+            f"asynctrack's spool was cut short, removed or damaged by others ({error}): {lost}"
+            f" events (seq {seqs}{', …' if len(gone) > _TOLD else ''}) are lost. They are counted"
+            " as dead_lettered.",
+        )
+
+    def _tell_refused(self, part: Part, error: PermanentError) -> None:
         where = "They are lost."
         if self._keeper is not None:
-            where = f"They are in {self._keeper.path}; asynctrack show --dead-letters reads them."
+            where = (
+                f"They are in {self._keeper.path}; asynctrack show --dead-letters reads them,"
+                " asynctrack spool replay --dead-letters sends them again."
+            )
         self._notices.warn(
             f"refused:{error.code}",
-            f"asynctrack could not upload {_events(part)} events (seq {part.first_seq} to"
+            f"asynctrack could not upload {part.events} events (seq {part.first_seq} to"
             f" {part.last_seq}): the backend refuses the object for good ({error}). They are"
             f" counted as dead_lettered. {where}",
         )
-
-
-def _events(batch: Batch) -> int:
-    return batch.last_seq - batch.first_seq + 1

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
+from asynctrack._backends._library import require_client_library
 from asynctrack._backends._run import looks_like_run, read_run
 from asynctrack._errors import OptionError, RunError
 from asynctrack._options import Options, whole_path
@@ -30,6 +31,7 @@ def backend_maker(run: Any, given: Mapping[str, Any], options: Options) -> Calla
         options: All of them.
 
     Raises:
+        MissingExtraError: ``run`` is a Run, and no library is installed that sends to AWS.
         OptionError: An option is not allowed with it.
         RunError: ``run`` is neither a Run nor a folder.
     """
@@ -41,6 +43,7 @@ def backend_maker(run: Any, given: Mapping[str, Any], options: Options) -> Calla
         if given.get(option) is not None:
             raise OptionError(option, given[option], "left out with a Run, which has its own name")
     target = read_run(run)
+    require_client_library()
 
     def make_backend() -> AwsBackend:
         from asynctrack._backends._aws import AwsBackend

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
+from collections.abc import Container, Iterable, Iterator
 
 import zstandard
 
@@ -65,3 +66,27 @@ def split_batch(batch: Batch) -> tuple[Batch, Batch]:
         Batch(batch.writer_id, batch.first_seq, cut - 1, b"".join(lines[:middle])),
         Batch(batch.writer_id, cut, batch.last_seq, b"".join(lines[middle:])),
     )
+
+
+def runs(
+    writer_id: str, lines: Iterable[tuple[int, bytes]], cuts: Container[int] = ()
+) -> Iterator[Batch]:
+    """Yield a batch for each unbroken run of numbers, so that none takes the key of a whole one.
+
+    Args:
+        writer_id: Who accepted the events.
+        lines: Lines in order, each with its sequence number.
+        cuts: Numbers that begin another batch in any case.
+    """
+    run: list[bytes] = []
+    first = last = 0
+    for seq, line in lines:
+        if run and (seq != last + 1 or seq in cuts):
+            yield Batch(writer_id, first, last, b"".join(run))
+            run = []
+        if not run:
+            first = seq
+        run.append(line)
+        last = seq
+    if run:
+        yield Batch(writer_id, first, last, b"".join(run))

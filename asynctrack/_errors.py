@@ -14,10 +14,11 @@
     └── BackendError                           S3, SageMaker or the disk said no
         ├── TransientError                     the same request may work later: retried
         ├── PausingError                       works once somebody acts: kept, probed slowly
-        └── PermanentError                     this request can never work
+        └── PermanentError                     this request can never work, by the service's word
 
-None of the last four ever reaches a chain: the worker handles them. ``OptionError``, ``RunError``
-and ``StateError`` are raised by ``tracker(...)`` and by entering it, before a chain runs.
+None of the last four ever reaches a chain: the worker handles them. ``OptionError``, ``RunError``,
+``MissingExtraError`` and ``StateError`` are raised by ``tracker(...)`` and by entering it, before a
+chain runs.
 ``ReadError``, ``MissingExtraError`` and ``BackendError`` are raised by ``open_run(...)``,
 ``open_experiment(...)`` and ``verify(...)``, and by what they return.
 """
@@ -25,7 +26,7 @@ and ``StateError`` are raised by ``tracker(...)`` and by entering it, before a c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 __all__ = [
     "AsynctrackError",
@@ -122,11 +123,12 @@ class MissingExtraError(AsynctrackError, ImportError):
         extra: The extra that brings it.
     """
 
-    def __init__(self, what: str, package: str, extra: str) -> None:
+    def __init__(self, what: str, package: str, extra: str, note: str = "") -> None:
         self.package = package
         self.extra = extra
         super().__init__(
             f"{what} needs {package}, which is not installed: pip install 'asynctrack[{extra}]'"
+            + (f" ({note})" if note else "")
         )
 
 
@@ -134,23 +136,47 @@ class BackendError(AsynctrackError):
     """A request to the backend failed.
 
     Attributes:
-        code: The service's error code, or the name of the exception it was mapped from.
+        code: The service's error code, or the name of the exception it was mapped from. ``NotS3``,
+            ``NotSageMaker`` and ``Unacknowledged``: something else answered in its place.
         retry_after: Seconds the service asked to wait, or None.
+        advice: What to change, as sentences; empty where it passes by itself.
+        answered: Whether somebody answered this very request: another one may fare better.
     """
 
-    def __init__(self, code: str, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        advice: str = "",
+        answered: bool = False,
+    ) -> None:
         self.code = code
         self.retry_after = retry_after
+        self.advice = advice
+        self.answered = answered
         super().__init__(f"{code}: {message}")
+
+    @property
+    def too_large(self) -> bool:
+        """Whether it is the size that is refused: the halves may pass."""
+        return self.code in _TOO_LARGE
 
 
 class TransientError(BackendError):
-    """Time-outs, resets, 5xx, throttling: the same request may work in a moment."""
+    """Time-outs, resets, 5xx, throttling, answers that are not the service's own: the same request
+    may work in a moment."""
 
 
 class PausingError(BackendError):
-    """Credentials, permissions, a missing bucket: works again once somebody has acted."""
+    """Credentials, permissions, settings, a missing bucket, a certificate nobody trusts: works
+    again once somebody has acted. Nothing is given up meanwhile."""
 
 
 class PermanentError(BackendError):
-    """The service refuses this very request, now and later."""
+    """The service itself refuses this very request, now and later: nobody else is believed."""
+
+
+_TOO_LARGE: Final = frozenset({"EntityTooLarge", "RequestEntityTooLarge", "413"})
+"""S3's own codes, and the status of something on the way that takes no requests of that size."""

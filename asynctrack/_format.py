@@ -31,6 +31,14 @@ SUFFIXES = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}
 MEDIA_TYPE = "application/x-ndjson"
 """Media type of artifacts; SageMaker's pattern for media types allows no dot."""
 
+ACCESS_POINT = re.compile(
+    r"arn:[a-z-]+:s3[a-z-]*:[a-z0-9-]*:\d{12}:(?:outpost[/:][A-Za-z0-9-]+[/:])?"
+    r"accesspoint[/:][A-Za-z0-9.-]{1,63}",
+    re.ASCII,
+)
+"""An access point, which S3 takes in a bucket's place; see "Access point ARNs" in the S3 User
+Guide."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,118}")
 _ARTIFACT = re.compile(
     r"dt=(?P<day>\d{4}-\d{2}-\d{2})/(?P<writer>[0-9a-f]+)"

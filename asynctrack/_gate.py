@@ -105,28 +105,45 @@ class Gate:
         self._monotonic = monotonic
         self._uniform = uniform
         self._under_way = 0
+        self._untried = 0
         self._retries = asyncio.Lock()
         self._changed: asyncio.Event | None = None
+
+    @property
+    def down(self) -> bool:
+        """Whether nothing has got through for a while: a probe at a time."""
+        return self._flow.open
 
     async def enter(self, *, first: bool = True) -> None:
         """Wait for the turn of an attempt.
 
+        While the service counts as down, what has not been tried yet is the probe: an object that
+        fails for a reason of its own says nothing of the others, and holds none of them up.
+
         Args:
             first: Whether it is the first one at its object.
         """
-        while True:
-            wait: float | None = None
-            if self._under_way < self._flow.allowed:
-                wait = self._flow.wait(self._monotonic())
-                if wait <= 0.0:
-                    self._under_way += 1
-                    if first:
-                        self._budget.attempted()
-                    return
-            if self._changed is None:
-                self._changed = asyncio.Event()
-            with anyio.move_on_after(wait):
-                await self._changed.wait()
+        self._untried += first
+        try:
+            while True:
+                wait: float | None = None
+                if self._under_way < self._flow.allowed and (
+                    first or not (self._flow.open and self._untried)
+                ):
+                    wait = self._flow.wait(self._monotonic())
+                    if wait <= 0.0:
+                        self._under_way += 1
+                        if first:
+                            self._budget.attempted()
+                        return
+                if self._changed is None:
+                    self._changed = asyncio.Event()
+                with anyio.move_on_after(wait):
+                    await self._changed.wait()
+        finally:
+            self._untried -= first
+            if first and not self._untried:
+                self._notify()
 
     def leave(self) -> None:
         """Give the turn back without an outcome: the attempt was cancelled."""

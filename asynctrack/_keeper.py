@@ -1,8 +1,8 @@
 """Keeps the buffer supplied with segments, and the spool in order; driven by the worker.
 
 Making a segment asks the disk, so it happens here, in the worker's thread, and ahead of time: a
-callback only ever copies into memory that is mapped already. Where the disk refuses (full, gone,
-read-only), events stay in memory within the buffer's bound, and it is tried again.
+callback only ever writes a line into pages that are in memory already. Where the disk refuses
+(full, gone, read-only), events stay in memory within the buffer's bound, and it is tried again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,29 +21,50 @@ from asynctrack._buffer import Buffer
 from asynctrack._notices import Notices
 from asynctrack._offload import offload
 from asynctrack._segment import Segment
-from asynctrack._spool import SpoolBusyError, WriterFolder, bury, sync_folder, used_bytes
-from asynctrack._spool_layout import writer_folder
+from asynctrack._spool import (
+    SpoolBusyError,
+    WriterFolder,
+    bury,
+    divide,
+    make_place,
+    sync_folder,
+    used_bytes,
+)
+from asynctrack._spool_layout import SpoolPlace, usable_spools, writer_folder
 from asynctrack._store import SegmentPiece
 
 RETRY: Final = 1.0
 """Seconds between two tries to get a segment from a disk that refuses."""
 KEEP_FREE: Final = 512 * 1024 * 1024
-"""Bytes of the disk that the spool leaves to others."""
+"""Bytes of the disk that the spool leaves to others; of a small one an eighth of it."""
 COMMIT_INTERVAL: Final = 0.01
 """Seconds between two commits to the disk with ``durability="power"``: one for all events."""
-MAPPED_PIECES: Final = 2
-"""Full segments that stay mapped while they wait; further ones are read back from disk."""
+HELD_PIECES: Final = 4
+"""Full segments whose files stay open while they wait, so that they are read also where somebody
+removes them. Further ones are opened again: descriptors are the program's."""
 _BUSY_TRIES: Final = 50
 _BUSY_WAIT: Final = 0.01
 """How often, and after how many seconds, a new folder is tried again that somebody else looks at:
 a replay that comes between its making and its locking takes it for left behind, and deletes it."""
 
 
+_told: set[str] = set()
+"""Which moves to another place were told in this process: once, however many trackers it has."""
+
+
+class _SpoolFullError(OSError):
+    """The user's own bound of the spool is reached: no other place is meant then."""
+
+
 class Keeper:
     """The spool of one writer.
 
+    Each segment is made in the first place that takes it: where the best one is full, read-only,
+    somebody else's or of a file system that lacks something, the next best is better than memory.
+
     Args:
-        spool_dir: The spool's folder.
+        places: Returns where the spool may be, the best place first. Asked for each segment, as
+            the process may be another user's by then.
         writer_id: Whose it is.
         info: Where the events belong, for a replay; no secrets.
         buffer: What wants segments.
@@ -56,7 +77,7 @@ class Keeper:
     def __init__(
         self,
         *,
-        spool_dir: Path,
+        places: Callable[[], Sequence[SpoolPlace]],
         writer_id: str,
         info: Callable[[], Mapping[str, Any]],
         buffer: Buffer,
@@ -65,15 +86,23 @@ class Keeper:
         power: bool,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
-        self.path = writer_folder(spool_dir, writer_id)
-        self.spool_dir = spool_dir
+        self._places = places
+        self._writer_id = writer_id
+        self.path = writer_folder(places()[0].path, writer_id)
+        """The writer's folder in the place that took its last segment."""
         self._info = info
         self._buffer = buffer
         self._notices = notices
         self._max_spool_bytes = max_spool_bytes
         self._power = power
         self._sleep = sleep
-        self._folder: WriterFolder | None = None
+        self._folders: dict[Path, WriterFolder] = {}
+        self._used: dict[Path, None] = {}
+
+    @property
+    def where(self) -> str:
+        """The writer's folders that took segments, for a message."""
+        return " and ".join(map(str, self._used)) or str(self.path)
 
     async def supply(self) -> bool:
         """Make and hand over every segment that is wanted.
@@ -81,18 +110,20 @@ class Keeper:
         Returns:
             Whether there was none wanted, or all were had; False where the disk refuses.
         """
+        for segment in self._buffer.take_failed():
+            await offload(self._give_up, segment)
         while (wanted := self._buffer.segment_wanted()) is not None:
             try:
                 segment = await offload(self._make, *wanted)
+                back = self._hand_over(segment)
             except OSError as error:
                 self.tell(error)
                 self._buffer.disk_answered(False)
                 return False
             self._buffer.disk_answered(True)
-            back = self._buffer.supply(segment)
             if back is not None:
                 await offload(_discard, back)
-            await self.unmap_waiting()  # in here too: in a burst one is always wanted
+            await self.let_go_waiting()  # in here too: in a burst one is always wanted
         return True
 
     def supply_now(self) -> OSError | None:
@@ -101,35 +132,66 @@ class Keeper:
         Returns:
             What the disk says where it refuses, for who calls this to ``tell``; else None.
         """
+        for segment in self._buffer.take_failed():
+            self._give_up(segment)
         while (wanted := self._buffer.segment_wanted()) is not None:
             try:
-                segment = self._make(*wanted)
+                back = self._hand_over(self._make(*wanted))
             except OSError as error:
                 self._buffer.disk_answered(False)
                 return error
             self._buffer.disk_answered(True)
-            back = self._buffer.supply(segment)
             if back is not None:
                 _discard(back)
-        for segment in self._buffer.segments()[MAPPED_PIECES:-1]:
-            if segment.mapped:
-                self._unmap(segment)
+        for segment in self._buffer.segments()[HELD_PIECES:-1]:
+            if segment.held:
+                self._let_go(segment)
         return None
+
+    def _hand_over(self, segment: Segment) -> Segment | None:
+        try:
+            return self._buffer.supply(segment)
+        except OSError as error:
+            _discard(segment)
+            # As ``_make`` says it.
+            raise OSError(error.errno, f"{segment.path.parent} ({error.strerror})") from error
+
+    def _give_up(self, segment: Segment) -> None:
+        """Look at a segment that takes no more lines, because of the disk or others. Blocks."""
+        if not segment.events:
+            _discard(segment)  # a spare: nothing is lost by that
+            return
+        self._notices.warn(
+            "segment",
+            f"asynctrack could not go on writing {segment.path} ({segment.failed}); what is in it"
+            " is delivered as far as it is there, and further events go to a new file.",
+        )
 
     def tell(self, error: OSError) -> None:
         """Warn of a disk that refuses."""
         self._notices.warn(
             "spool",
-            f"asynctrack cannot write to its spool {self.path} ({error.strerror}): events wait in"
+            f"asynctrack cannot write to its spool {error.strerror}: events wait in"
             " memory only, within max_buffer_bytes, and are dropped and counted beyond it. It is"
             " tried again; make room, or set spool_dir=…",
         )
 
+    def _tell_of_move(self, what: str) -> None:
+        if what in _told:
+            return
+        _told.add(what)
+        self._notices.warn(
+            "spool moved",
+            f"asynctrack cannot write to its spool {what} until they are delivered; this user's"
+            " next tracker and the asynctrack command look there as well. To choose a folder that"
+            " lasts and that this user may write to: spool_dir=… or ASYNCTRACK_SPOOL_DIR",
+        )
+
     async def describe(self) -> None:
         """Write down where the events belong, once more: it may be known better now."""
-        if self._folder is not None:
+        for folder in [*self._folders.values()]:
             try:
-                await offload(self._describe, self._folder)
+                await offload(self._describe, folder)
             except OSError:
                 pass  # the next segment meets the same disk, and tells
 
@@ -140,16 +202,28 @@ class Keeper:
         except OSError as error:
             self._notices.warn(
                 "spool",
-                f"asynctrack's spool {self.path} is in trouble ({error.strerror}); the events in"
-                " it are uploaded from memory.",
+                f"asynctrack's spool {piece.segment.path.parent} is in trouble"
+                f" ({error.strerror}); the events in it are uploaded as far as they can be read.",
             )
 
     async def settled(self, piece: SegmentPiece) -> None:
         """Delete a piece that was acknowledged, or whose rest was buried."""
+
+        def remove() -> None:
+            piece.segment.remove()
+            piece.segment.path.with_suffix(".parts").unlink(missing_ok=True)
+
         try:
-            await offload(piece.segment.remove)
+            await offload(remove)
         except OSError:
             pass  # a replay writes the same object again: nothing is lost and nothing doubled
+
+    async def divide(self, piece: SegmentPiece, first_seq: int) -> None:
+        """Note that a piece becomes another artifact from this number on: see ``_spool.divide``."""
+        try:
+            await offload(divide, piece.segment.path, first_seq)
+        except OSError:
+            pass  # what of it is stored twice in the end is folded by readers
 
     async def bury(self, batch: Batch, reason: str) -> bool:
         """Set events aside that the backend refuses for good, with the reason.
@@ -175,7 +249,7 @@ class Keeper:
             await self._sleep(COMMIT_INTERVAL)
             for segment in self._buffer.segments():
                 events = segment.events
-                if done.get(segment.index_path) == events:
+                if done.get(segment.path) == events:
                     continue
                 try:
                     await offload(segment.sync)
@@ -185,17 +259,17 @@ class Keeper:
                         f"asynctrack could not commit to the disk ({error.strerror}); what"
                         " was accepted survives the process but perhaps not a power failure.",
                     )
-                done = {**done, segment.index_path: events} if len(done) < 1000 else {}
+                done = {**done, segment.path: events} if len(done) < 1000 else {}
 
-    async def unmap(self, piece: SegmentPiece) -> None:
-        """Let go of the memory of a piece that has been read: its file holds it."""
-        await offload(self._unmap, piece.segment)
+    async def let_go(self, piece: SegmentPiece) -> None:
+        """Close the file of a piece that will not be uploaded soon."""
+        await offload(self._let_go, piece.segment)
 
-    async def unmap_waiting(self) -> None:
-        """Let go of the memory of full segments that will not be uploaded soon."""
-        for segment in self._buffer.segments()[MAPPED_PIECES:-1]:
-            if segment.mapped:
-                await offload(self._unmap, segment)
+    async def let_go_waiting(self) -> None:
+        """Close the files of full segments that will not be uploaded soon."""
+        for segment in self._buffer.segments()[HELD_PIECES:-1]:
+            if segment.held:
+                await offload(self._let_go, segment)
 
     def close(self) -> None:
         """Give back what is not used; what was not delivered stays on disk. Blocks.
@@ -205,73 +279,108 @@ class Keeper:
         # For a worker that fails: the others have closed it with a reason of their own.
         self._buffer.close("worker_failed")
         spare = self._buffer.take_spare()
-        try:
-            if spare is not None:
-                spare.remove()
-            segments = self._buffer.segments()
-            if segments and self._folder is not None and not self.path.is_dir():
-                self._own_again(self._folder)
-            for segment in segments:
-                if segment.mapped and not segment.path.exists():
+        if spare is not None:
+            _discard(spare)
+        segments = self._buffer.segments()
+        for folder in [*self._folders.values()] if segments else []:
+            try:
+                if not folder.path.is_dir():
+                    self._own_again(folder)
+            except OSError:
+                pass  # there is no place for them
+        for segment in segments:
+            try:
+                if segment.held and not segment.path.exists():
                     segment.save_again()  # somebody removed it, and it was not delivered
-                if segment.mapped:
-                    segment.trim()
-        except OSError:
-            pass  # untrimmed segments are read just as well
-        if self._folder is not None:
-            self._folder.close()
+                segment.trim()
+            except OSError:
+                pass  # an untrimmed segment is read just as well
+            finally:
+                segment.let_go()
+        for folder in self._folders.values():
+            folder.close()
 
     def abandon(self) -> None:
         """Leave all to the parent: in the child of a fork."""
-        if self._folder is not None:
-            self._folder.abandon()
+        for folder in self._folders.values():
+            folder.abandon()
 
     # -- in a thread --------------------------------------------------------------------------
 
     def _make(self, capacity: int, max_events: int) -> Segment:
-        if self._folder is None:
-            self._folder = self._own(0)
-        elif not self.path.is_dir():
-            self._own_again(self._folder)
-        free = shutil.disk_usage(self.path).free
-        if free - capacity < KEEP_FREE:
+        """Make a segment in the first place that takes it.
+
+        Raises:
+            OSError: None does; the text names each, and why.
+        """
+        places = self._places()
+        failed: list[str] = []
+        for place in places:
+            try:
+                segment = self._make_in(place, capacity, max_events)
+            except OSError as error:
+                failed.append(f"{place.path} ({error.strerror or error})")
+                if isinstance(error, _SpoolFullError) or place.last:
+                    break
+                continue
+            self.path = segment.path.parent
+            self._used[self.path] = None
+            if failed:
+                self._tell_of_move(f"{'; '.join(failed)}: events wait in {place.path}")
+            return segment
+        raise OSError(errno.EIO, "; ".join(failed))
+
+    def _make_in(self, place: SpoolPlace, capacity: int, max_events: int) -> Segment:
+        path = writer_folder(place.path, self._writer_id)
+        folder = self._folders.get(path)
+        if folder is None:
+            make_place(place)
+            folder = self._own(path, 0)
+        elif not folder.owned or not path.is_dir():
+            folder = self._own_again(folder)
+        usage = shutil.disk_usage(path)
+        keep_free = min(KEEP_FREE, usage.total // 8)
+        if usage.free - capacity < keep_free:
             raise OSError(
-                errno.ENOSPC, f"less than {KEEP_FREE} bytes would be left free on the disk"
+                errno.ENOSPC, f"less than {keep_free} bytes would be left free on the disk"
             )
-        if used_bytes(self.spool_dir) + capacity > self._max_spool_bytes:
-            raise OSError(
+        if sum(map(used_bytes, usable_spools(self._places()))) + capacity > self._max_spool_bytes:
+            raise _SpoolFullError(
                 errno.EDQUOT,
                 f"the spool holds max_spool_bytes={self._max_spool_bytes}; each open tracker takes"
                 f" two segments of {capacity} bytes of it: with many at a time make"
                 " max_batch_bytes smaller",
             )
-        segment = self._folder.new_segment(capacity, max_events)
+        segment = folder.new_segment(capacity, max_events)
         if self._power:
             try:
                 # The zeros it was made with, now: not with the first events' commit.
                 segment.write_through()
-                sync_folder(self.path)
+                sync_folder(path)
             except OSError:
                 segment.remove()
                 raise
         return segment
 
-    def _own_again(self, folder: WriterFolder) -> None:
-        """Begin anew, with a new lock, where the folder was removed under our hands.
+    def _own_again(self, folder: WriterFolder) -> WriterFolder:
+        """Begin anew, with a new lock, where folder or lock was taken from under our hands.
 
         Numbers go on, as segments that were in it rename and delete by number in the end.
         """
         after = folder.last_ordinal
+        removed = not folder.path.is_dir()
         folder.abandon()
-        self._folder = None
-        self._folder = self._own(after)
-        self._notices.warn(
-            "spool",
-            f"asynctrack's spool {self.path} was removed while it was in use. It is made anew;"
-            " what was in it is uploaded from memory, where it is still there.",
-        )
+        del self._folders[folder.path]
+        owned = self._own(folder.path, after)
+        if removed:
+            self._notices.warn(
+                "spool",
+                f"asynctrack's spool {folder.path} was removed while it was in use. It is made"
+                " anew; what was in it is uploaded as far as its files are still open.",
+            )
+        return owned
 
-    def _own(self, after: int) -> WriterFolder:
+    def _own(self, path: Path, after: int) -> WriterFolder:
         """Make the folder, and say in it where the events belong.
 
         Raises:
@@ -279,7 +388,7 @@ class Keeper:
         """
         for _ in range(_BUSY_TRIES):
             try:
-                folder = WriterFolder(self.path, after=after)
+                folder = WriterFolder(path, after=after)
                 break
             except (SpoolBusyError, FileNotFoundError):
                 time.sleep(_BUSY_WAIT)
@@ -288,10 +397,11 @@ class Keeper:
         try:
             self._describe(folder)
             if self._power:
-                sync_folder(self.path.parent)
+                sync_folder(path.parent)
         except BaseException:
             folder.close()
             raise
+        self._folders[path] = folder
         return folder
 
     def _describe(self, folder: WriterFolder) -> None:
@@ -302,15 +412,17 @@ class Keeper:
             segment.sync()
         segment.seal()
         if self._power:
-            sync_folder(self.path)
+            sync_folder(segment.path.parent)
 
-    def _unmap(self, segment: Segment) -> None:
+    def _let_go(self, segment: Segment) -> None:
         try:
+            if not segment.path.exists():
+                segment.save_again()  # somebody removed it
             if self._power:
                 segment.sync()
         except OSError:
-            return  # it stays in memory, where it is at least as safe
-        segment.unmap()
+            return  # in the file that is open it is at least as safe
+        segment.let_go()
 
 
 def _discard(segment: Segment) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from asynctrack._statistics import Statistics
 
@@ -27,7 +26,7 @@ class Leftovers:
 
     run: str
     statistics: Statistics
-    spool: Path | None
+    spool: str | None
     parameters: int
     points: int
     manifest: str | None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Union
 
 from asynctrack._errors import OptionError
-from asynctrack._format import SUFFIXES, is_valid_name
+from asynctrack._format import ACCESS_POINT, SUFFIXES, is_valid_name
 
 Overflow = Literal["spool", "block", "drop_newest"]
 Durability = Literal["process", "power", "memory"]
@@ -40,6 +40,7 @@ S3_OPTIONS: Final = frozenset(
 _UNITS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _SEGMENT: Final = r"(?!\.{1,2}(?:/|\Z))[^/\\\x00-\x1f\x7f]+"
+_BUCKET = re.compile(rf"[a-z0-9][a-z0-9.-]{{1,61}}[a-z0-9]|(?:{ACCESS_POINT.pattern})", re.ASCII)
 _SIZE = re.compile(r"\s*(\d+)\s*([a-z]*)\s*", re.IGNORECASE)
 
 
@@ -51,7 +52,7 @@ class Options:
         durability: What accepted events survive: ``"process"`` the end of the process however it
             ends, ``"power"`` the power too, but for the last 10 ms, ``"memory"`` neither.
         spool_dir: Where they are kept until S3 has acknowledged them; None takes a folder under
-            the user's state directory.
+            the user's state directory, and where that cannot be used, a private one in TMPDIR.
         max_spool_bytes: Bound of that folder, in bytes. 512 MiB of the disk are left free.
         overflow: What happens when the buffer is full: ``"spool"`` goes on, on disk, up to
             ``max_spool_bytes``, and then drops and counts; ``"block"`` makes the callback wait
@@ -138,7 +139,7 @@ class Options:
         _integer(self, "upload_concurrency", 1, 64)
         _seconds(self, "close_timeout", 0.0, 86_400.0)
         _seconds(self, "close_patience", 0.0, 86_400.0)
-        _text(self, "bucket", re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"), "an S3 bucket name")
+        _text(self, "bucket", _BUCKET, "an S3 bucket's name, or an access point's ARN")
         _text(
             self,
             "prefix",

@@ -1,7 +1,7 @@
 """The stages of one writer, put together.
 
 A process that is forked needs a second set of them: the child is another writer, and nothing that
-holds a lock, a socket or a mapped file of the parent may be touched there.
+holds a lock, a socket or a file of the parent may be touched there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -33,7 +32,7 @@ from asynctrack._redact import Redactor
 from asynctrack._retry import RetryBudget, RetryPolicy
 from asynctrack._share import run_share
 from asynctrack._sink import Sink
-from asynctrack._spool_layout import default_spool_dir
+from asynctrack._spool_layout import SpoolPlace, spool_places
 from asynctrack._stages import Stages
 from asynctrack._standby import Standby, cause_of
 from asynctrack._statistics import Statistics
@@ -125,7 +124,7 @@ class Pipeline:
         self.replayer: Replayer | None = None
         if self.keeper is not None:
             self.replayer = Replayer(
-                spool_dir=self.keeper.spool_dir,
+                places=self._spool_places,
                 writer_id=self.writer_id,
                 backend=backend,
                 make_uploader=make_replay_uploader,
@@ -193,7 +192,7 @@ class Pipeline:
     def leftovers(self) -> Leftovers:
         """Return what is not delivered or written; to be asked when the worker has ended."""
         options, backend, recorder = self._options, self.backend, self.recorder
-        spool = None if self.keeper is None else self.keeper.path
+        spool = None if self.keeper is None else self.keeper.where
         limit = f"within close_timeout={options.close_timeout:g} seconds"
         if self._standby.cause is not None:
             limit = f"without a worker ({cause_of(self._standby.cause)})"
@@ -214,9 +213,8 @@ class Pipeline:
 
     def _make_keeper(self, notices: Notices) -> Keeper:
         options = self._options
-        folder = Path(options.spool_dir) if options.spool_dir else default_spool_dir()
         return Keeper(
-            spool_dir=folder.absolute(),
+            places=self._spool_places,
             writer_id=self.writer_id,
             info=self._spool_info,
             buffer=self.buffer,
@@ -224,6 +222,9 @@ class Pipeline:
             max_spool_bytes=options.max_spool_bytes,
             power=options.durability == "power",
         )
+
+    def _spool_places(self) -> tuple[SpoolPlace, ...]:
+        return spool_places(self._options.spool_dir)
 
     def _spool_info(self) -> Mapping[str, Any]:
         return {

@@ -208,7 +208,7 @@ class Recorder:
             self._notices.warn(
                 f"record:{part.what}:{error.code}",
                 f"asynctrack cannot {part.what} at the moment ({error}). Events go on to be"
-                f" uploaded; {part.kept} in memory, and it is tried again.",
+                f" uploaded; {part.kept} in memory, and it is tried again. {error.advice}".rstrip(),
             )
 
     def _collect(self, everything: bool, last: bool = False) -> None:

@@ -4,12 +4,15 @@ A segment becomes the artifact that its writer would have made of it: same key, 
 the writer died between the PUT and its answer, the object is written again, not twice. Each is
 listed in a manifest before its segment is deleted, so that a replay that dies as well leaves
 nothing out.
+
+A segment that fails holds no other one up: it may be the only one that is refused. Dead letters,
+which were refused for good, are sent again only when somebody says so.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -21,34 +24,15 @@ from asynctrack._encode import encode_batch, split_batch
 from asynctrack._errors import BackendError, PermanentError
 from asynctrack._format import SCHEMA_VERSION, SUFFIXES, replay_name
 from asynctrack._offload import offload
-from asynctrack._segment_format import SegmentContent, SegmentError, read_segment
-from asynctrack._spool import WriterFolder, bury, forget, set_aside
+from asynctrack._replay_plan import SegmentPlan, plan_dead_letter, plan_segment
+from asynctrack._spool import WriterFolder, bury, divide, forget, set_aside
+from asynctrack._spool_layout import dead_letters_in, read_description
 
-TOO_LARGE: Final = frozenset({"EntityTooLarge", "RequestEntityTooLarge", "413"})
-"""What S3 says of an object that is too large: its halves may pass."""
+IN_A_ROW: Final = 3
+"""Segments that fail one after the other, after which it is not a matter of theirs."""
 _PAGE: Final = 200
 
 Upload = Callable[[Artifact], Awaitable[Receipt]]
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentPlan:
-    """What is to be done with a segment of a writer that has died.
-
-    Attributes:
-        path: The file of lines.
-        batches: What it becomes: one, or one for each unbroken run of numbers where lines are
-            damaged, so that it never takes the key of an object that has them all.
-        events: Good lines in it.
-        damaged: Sequence numbers that are lost in it.
-        problem: Why it cannot be read at all; empty where it can.
-    """
-
-    path: Path
-    batches: tuple[Batch, ...] = ()
-    events: int = 0
-    damaged: tuple[int, ...] = ()
-    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +52,6 @@ class SegmentOutcome:
     problem: str = ""
 
 
-def plan_segment(path: Path) -> SegmentPlan:
-    """Read a segment. Blocks; changes nothing on disk, and raises nothing."""
-    try:
-        content = read_segment(path)
-    except (SegmentError, OSError) as error:
-        return SegmentPlan(path, problem=str(error))
-    return SegmentPlan(path, tuple(_batches(content)), len(content.lines), content.damaged)
-
-
 async def replay_folder(
     folder: WriterFolder,
     *,
@@ -84,6 +59,8 @@ async def replay_folder(
     upload: Upload,
     replayed_by: str,
     report: Callable[[SegmentOutcome], None],
+    in_a_row: int = IN_A_ROW,
+    failed: set[Path] | None = None,
 ) -> None:
     """Deliver a writer's segments, oldest first, and delete each that was delivered.
 
@@ -93,38 +70,106 @@ async def replay_folder(
         upload: Uploads an artifact there.
         replayed_by: Who replays; part of the names of the manifests that say so.
         report: Told of each segment.
+        in_a_row: After so many that have failed one after the other, the rest is left.
+        failed: Segments that have failed in an earlier round: they come last. Those of this round
+            are added.
 
     Raises:
         BackendError: An upload failed and may work later; what is left stays.
         OSError: The folder cannot be changed.
     """
-    compression = folder.description().get("compression")
+    failed = set() if failed is None else failed
+    # Sorting keeps the order of those that are alike.
+    paths = sorted(folder.segments(), key=lambda path: path in failed)
+    await _replay(
+        folder.path, paths, plan_segment, _settle,
+        store=store, upload=upload, replayed_by=replayed_by, report=report,
+        in_a_row=in_a_row, failed=failed,
+    )  # fmt: skip
+
+
+async def replay_dead_letters(
+    path: Path,
+    *,
+    store: Store,
+    upload: Upload,
+    replayed_by: str,
+    report: Callable[[SegmentOutcome], None],
+    in_a_row: int = IN_A_ROW,
+) -> None:
+    """Send again what was refused for good, and delete each file that was delivered.
+
+    The folder need not be owned: a writer that lives adds files, and never comes back to one. Two
+    that send the same file send the same object.
+
+    Args:
+        path: The writer's folder.
+        store: As for ``replay_folder``.
+        upload: The same.
+        replayed_by: The same.
+        report: Told of each file.
+        in_a_row: As for ``replay_folder``.
+
+    Raises:
+        BackendError: An upload failed and may work later; what is left stays.
+        OSError: The folder cannot be changed.
+    """
+    await _replay(
+        path, await offload(dead_letters_in, path), plan_dead_letter, _settle_dead_letter,
+        store=store, upload=upload, replayed_by=replayed_by, report=report,
+        in_a_row=in_a_row, failed=set(),
+    )  # fmt: skip
+
+
+async def _replay(
+    folder: Path,
+    paths: list[Path],
+    read: Callable[[Path], SegmentPlan],
+    settle: Callable[[Path, SegmentPlan, _Delivery], None],
+    *,
+    store: Store,
+    upload: Upload,
+    replayed_by: str,
+    report: Callable[[SegmentOutcome], None],
+    in_a_row: int,
+    failed: set[Path],
+) -> None:
+    compression = read_description(folder).get("compression")
     if compression not in SUFFIXES:
         compression = "zstd"
     manifest = _ReplayManifest(store, replayed_by)
-    for path in folder.segments():
-        plan = await offload(plan_segment, path)
+    last: BackendError | None = None
+    failures = 0
+    for path in paths:
+        plan = await offload(read, path)
         if plan.problem:
-            report(SegmentOutcome(plan, problem=plan.problem))
+            if path.exists():  # else another one was faster
+                report(SegmentOutcome(plan, problem=plan.problem))
             continue
-        delivery = _Delivery(upload, compression)
+        delivery = _Delivery(upload, compression, path)
         try:
             for batch in plan.batches:
                 await delivery.deliver(batch)
-        except (BackendError, OSError):
+        except BackendError as error:
+            failed.add(path)
+            failures += 1
+            last = error
+            if not error.answered or failures >= in_a_row:
+                raise
+            continue
+        except OSError:
             raise
         except Exception as error:  # lines that are no events: whoever wrote them, they are kept
             problem = f"{path}: {type(error).__name__}: {error}"
             report(SegmentOutcome(plan, problem=problem))
             continue
+        failures = 0
+        failed.discard(path)
         await manifest.add(delivery.receipts)
-        await offload(_settle, folder.path, plan, delivery)
+        await offload(settle, folder, plan, delivery)
         report(SegmentOutcome(plan, delivery.events, tuple(delivery.refused)))
-
-
-def numbers(seqs: tuple[int, ...]) -> str:
-    """Return the first of these numbers, for a message."""
-    return ", ".join(map(str, seqs[:10])) + ("…" if len(seqs) > 10 else "")
+    if last is not None:
+        raise last
 
 
 @dataclass(slots=True)
@@ -133,6 +178,7 @@ class _Delivery:
 
     upload: Upload
     compression: str
+    path: Path
     events: int = 0
     receipts: list[Receipt] = field(default_factory=list)
     refused: list[tuple[Batch, str]] = field(default_factory=list)
@@ -141,12 +187,16 @@ class _Delivery:
         events = batch.last_seq - batch.first_seq + 1
         try:
             self.receipts.append(await self.upload(encode_batch(batch, self.compression)))
-        except PermanentError as error:
-            if error.code not in TOO_LARGE or events == 1:
+        except BackendError as error:
+            if error.too_large and events > 1:
+                first, second = split_batch(batch)
+                await offload(divide, self.path, second.first_seq)
+                await self.deliver(first)
+                await self.deliver(second)
+            elif isinstance(error, PermanentError):
                 self.refused.append((batch, str(error)))
-                return
-            for half in split_batch(batch):
-                await self.deliver(half)
+            else:
+                raise
         else:
             self.events += events
 
@@ -206,16 +256,10 @@ def _settle(folder: Path, plan: SegmentPlan, delivery: _Delivery) -> None:
         forget(plan.path)
 
 
-def _batches(content: SegmentContent) -> Iterator[Batch]:
-    run: list[bytes] = []
-    first = last = 0
-    for seq, line in content.lines:
-        if run and seq != last + 1:
-            yield Batch(content.writer_id, first, last, b"".join(run))
-            run = []
-        if not run:
-            first = seq
-        run.append(line)
-        last = seq
-    if run:
-        yield Batch(content.writer_id, first, last, b"".join(run))
+def _settle_dead_letter(folder: Path, plan: SegmentPlan, delivery: _Delivery) -> None:
+    """Delete a file of dead letters, once what is refused again is kept elsewhere."""
+    kept = [bury(folder, batch, reason) for batch, reason in delivery.refused]
+    if plan.path not in kept:
+        plan.path.unlink(missing_ok=True)
+        for ending in (".reason", ".parts"):
+            plan.path.with_suffix(ending).unlink(missing_ok=True)

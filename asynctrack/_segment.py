@@ -1,36 +1,36 @@
-"""One segment of the spool: the lines of one artifact on disk, and an index that vouches for them.
+"""One segment of the spool: the lines of one artifact on disk, each vouched for.
 
-Its two files are described, and read, in ``_segment_format``.
+Its file is described, and read, in ``_segment_format``.
 
-Both files are allocated in full when they are made and then mapped into memory: appending is a
-copy, which the operating system keeps when the process is killed, and a full disk is noticed when
-a segment is made, not when a line is written. States, by the ending of the file of lines: ``open``
-(being written), ``sealed`` (complete, perhaps being uploaded), ``dead`` (refused for good).
+It is allocated in full when it is made: appending is one short write into pages that are in memory
+already, which the operating system keeps when the process is killed, and a full disk is noticed
+when a segment is made. It is not mapped into memory: a copy into a mapping kills the process when
+somebody else has cut the file short, while a write goes on behind the hole. States, by the file's
+ending: ``open`` (being written), ``sealed`` (complete, perhaps being uploaded), ``dead`` (refused
+for good).
 """
 
 from __future__ import annotations
 
 import errno
-import mmap
 import os
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
-from zlib import crc32
 
+from asynctrack._descriptor import open_new
+from asynctrack._segment_content import segment_content
 from asynctrack._segment_format import (
-    ENTRY,
-    FORMAT_VERSION,
-    HEADER,
+    CHECK_BYTES,
     HEADER_BYTES,
-    HEADER_SUM,
-    MAGIC,
+    Header,
+    SegmentError,
+    lines_of,
+    make_header,
+    make_record,
 )
 
-_CANNOT_ALLOCATE: Final = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
-# Unlike mmap.flush it does not stop every other thread of the interpreter meanwhile.
 _sync: Final[Callable[[int], None]] = getattr(os, "fdatasync", os.fsync)
 
 
@@ -41,7 +41,7 @@ class Segment:
         folder: The writer's folder.
         ordinal: Number of the segment there.
         capacity: Room for lines, in bytes.
-        max_events: Room for entries.
+        max_events: Room for records.
 
     Raises:
         OSError: No space, no permission, no folder: nothing is left behind.
@@ -49,24 +49,19 @@ class Segment:
 
     def __init__(self, folder: Path, ordinal: int, capacity: int, max_events: int) -> None:
         self.path = folder / f"{ordinal:08d}.open"
-        self.index_path = folder / f"{ordinal:08d}.idx"
         self.capacity = capacity
         self.max_events = max_events
+        self.writer_id = ""
         self.first_seq = 0
         self.events = 0
         self.used = 0
-        self._failed: OSError | None = None
+        self.failed: OSError | None = None
+        """Why it takes no more lines: the disk has refused one, or somebody took its descriptor."""
+        self._room = capacity
+        self._end = 0  # where the next record goes; the header goes with the first one
+        self._unsynced: OSError | None = None
         self._disk = threading.Lock()  # syncing and letting go, never appending
-        self._index_file, self._index = _map(
-            self.index_path, HEADER_BYTES + max_events * ENTRY.size
-        )
-        try:
-            self._lines_file, self._lines = _map(self.path, capacity)
-        except BaseException:
-            self._index.close()
-            os.close(self._index_file)
-            self.index_path.unlink(missing_ok=True)
-            raise
+        self._file = open_new(self.path, HEADER_BYTES + capacity + max_events * CHECK_BYTES)
 
     def write_through(self) -> None:
         """Bring the zeros it was made with to the disk, before it is used. Blocks.
@@ -74,90 +69,111 @@ class Segment:
         Raises:
             OSError: The disk failed; it must not be used then.
         """
-        for descriptor in (self._lines_file, self._index_file):
-            getattr(os, "fdatasync", os.fsync)(descriptor)
+        getattr(os, "fdatasync", os.fsync)(self._file.check())
 
     def begin(self, writer_id: str, first_seq: int) -> None:
         """Make it this writer's, from this sequence number on. No I/O."""
+        self.writer_id = writer_id
         self.first_seq = first_seq
-        header = HEADER.pack(MAGIC, FORMAT_VERSION, 0, 0, first_seq, writer_id.encode())
-        self._index[: len(header) + 4] = header + HEADER_SUM.pack(crc32(header))
 
     def has_room(self, length: int) -> bool:
         """Tell whether a line of this many bytes fits."""
-        return self.events < self.max_events and self.used + length <= self.capacity
+        return self.events < self.max_events and self.used + length <= self._room
 
     def append(self, line: bytes) -> bool:
-        """Add a line; False where it has no room. No I/O: the operating system has it then."""
-        start = self.used
+        """Add a line: one write, which the operating system keeps from then on.
+
+        Returns:
+            False where it has no room, or the disk does not take it: it takes no more then.
+        """
         number = self.events
-        end = start + len(line)
-        if end > self.capacity or number >= self.max_events:
+        used = self.used + len(line)
+        if used > self._room or number >= self.max_events:
             return False
-        self._lines[start:end] = line
-        # Only now: an entry never vouches for bytes that are not there yet.
-        ENTRY.pack_into(
-            self._index,
-            HEADER_BYTES + number * ENTRY.size,
-            start + 1,
-            len(line),
-            crc32(line, start),
-        )
-        self.used = end
+        record = make_record(number, line)
+        if not number:
+            record = self._header(0) + record
+        try:
+            self._file.write_at(record, self._end)
+        except OSError as error:
+            self.failed = error
+            self._room = -1
+            return False
+        # Only now: what did not get there is not counted.
+        self._end += len(record)
+        self.used = used
         self.events = number + 1
         return True
 
+    def fill(self, lines: list[bytes]) -> None:
+        """Add lines to a new segment that has room for them, in one write. Blocks.
+
+        Raises:
+            OSError: The disk does not take them; the segment is of no use then.
+        """
+        content = b"".join((self._header(0), *map(make_record, range(len(lines)), lines)))
+        try:
+            self._file.write_at(content, 0)
+        except OSError as error:
+            self.failed = error
+            self._room = -1
+            raise
+        self._end = len(content)
+        self.used = len(content) - HEADER_BYTES - len(lines) * CHECK_BYTES
+        self.events = len(lines)
+
     def content(self) -> bytes:
-        """Return all lines. Reads the file when it is no longer mapped.
+        """Return all lines. Blocks.
 
         Raises:
             OSError: It cannot be read, or is not whole any more.
         """
+        lines, events = lines_of(self._read()[HEADER_BYTES:])
+        if events != self.events or len(lines) != self.used:
+            raise OSError(errno.EIO, "cut short or damaged by others", str(self.path))
+        return lines
+
+    def left(self) -> tuple[tuple[int, bytes], ...]:
+        """Return the lines that are left of it, each with its sequence number. Blocks."""
+        end = self.first_seq + self.events
         try:
-            return self._lines[: self.used]
-        except ValueError:
-            content = self.path.read_bytes()[: self.used]
-        if len(content) < self.used:
-            raise OSError(errno.EIO, "shorter than it was written", str(self.path))
-        return content
+            found = segment_content(self._read(), self.path)
+        except (SegmentError, OSError):
+            return ()
+        if (found.writer_id, found.first_seq) != (self.writer_id, self.first_seq):
+            return ()
+        return tuple(one for one in found.lines if one[0] < end)
 
     def save_again(self) -> None:
-        """Write both files anew from memory, where they were removed from disk. Blocks.
+        """Write the file anew, where it was removed from its folder. Blocks.
 
         Raises:
             OSError: The disk refuses.
         """
-        for path, content in (
-            (self.index_path, self._index[: HEADER_BYTES + self.events * ENTRY.size]),
-            (self.path, self._lines[: self.used]),
-        ):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor, mapped = _map(path, len(content))
-            os.close(descriptor)
-            mapped[:] = content
-            mapped.close()
+        content = self._read()
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        again = open_new(self.path, len(content))
+        try:
+            again.write_at(content, 0)
+        finally:
+            again.close()
 
     def sync(self) -> None:
-        """Write what was appended through to the disk; nothing once unmapped. Blocks.
+        """Write what was appended through to the disk; nothing once let go. Blocks.
 
         Raises:
             OSError: The disk failed, now or at an earlier call. What it holds is unknown then:
                 the kernel may have dropped the pages and would call a second try a success.
         """
         with self._disk:
-            if self._failed is not None:
-                raise self._failed
-            if not self.mapped:
-                return
-            try:
-                if sys.platform != "linux":  # where a sync of the file may not see the mapping
-                    self._lines.flush()
-                    self._index.flush()
-                _sync(self._lines_file)
-                _sync(self._index_file)
-            except OSError as error:
-                self._failed = error
-                raise
+            if self._unsynced is not None:
+                raise self._unsynced
+            if self.held:
+                try:
+                    _sync(self._file.number)
+                except OSError as error:
+                    self._unsynced = error
+                    raise
 
     def seal(self) -> None:
         """Mark it as complete, before anything of it is uploaded. Blocks.
@@ -165,65 +181,47 @@ class Segment:
         Raises:
             OSError: The folder is gone, or read-only.
         """
+        self._close_header()
         sealed = self.path.with_suffix(".sealed")
         self.path.rename(sealed)
         self.path = sealed
 
     @property
-    def mapped(self) -> bool:
-        """Whether it is in memory."""
-        return not self._lines.closed
+    def held(self) -> bool:
+        """Whether its file is open: it can be read then also when it was removed."""
+        return self._file.ours
 
-    def unmap(self) -> None:
-        """Let go of the memory; nothing can be appended after that."""
+    def let_go(self) -> None:
+        """Close the file; nothing can be appended after that."""
         with self._disk:
-            if self.mapped:
-                self._lines.close()
-                self._index.close()
-                os.close(self._lines_file)
-                os.close(self._index_file)
+            self._file.close()
 
     def trim(self) -> None:
-        """Unmap both files and give the room they do not use back. Blocks."""
-        self.unmap()
-        os.truncate(self.path, self.used)
-        os.truncate(self.index_path, HEADER_BYTES + self.events * ENTRY.size)
+        """Close the file and give the room that it does not use back. Blocks."""
+        self._close_header()
+        self.let_go()
+        os.truncate(self.path, self._end)
 
     def remove(self) -> None:
-        """Delete both files, the lines first. Blocks."""
-        self.unmap()
+        """Delete the file. Blocks."""
+        self.let_go()
         remove_files(self.path)
+
+    def _header(self, events: int) -> bytes:
+        return make_header(Header(self.writer_id, self.first_seq, events))
+
+    def _close_header(self) -> None:
+        """Note how many lines there are, so that one cut short later is known for what it is."""
+        if self.events and self.held:
+            self._file.write_at(self._header(self.events), 0)
+
+    def _read(self) -> bytes:
+        if self.held:
+            return self._file.read_at(self._end, 0)
+        return self.path.read_bytes()[: self._end]
 
 
 def remove_files(path: Path) -> None:
-    """Delete a segment's files, the lines first: an index without lines means nothing."""
+    """Delete a segment; with the index that one of format 1 has, last: alone it means nothing."""
     path.unlink(missing_ok=True)
     path.with_suffix(".idx").unlink(missing_ok=True)
-
-
-def _map(path: Path, size: int) -> tuple[int, mmap.mmap]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        _allocate(descriptor, size)
-        return descriptor, mmap.mmap(descriptor, size)
-    except BaseException:
-        os.close(descriptor)
-        path.unlink(missing_ok=True)
-        raise
-
-
-def _allocate(descriptor: int, size: int) -> None:
-    if hasattr(os, "posix_fallocate"):
-        # Claims the blocks: writing into a mapped hole on a full disk would kill the process.
-        try:
-            os.posix_fallocate(descriptor, 0, size)
-        except OSError as error:
-            if error.errno not in _CANNOT_ALLOCATE:
-                raise
-    # Zeros claim them as well, for macOS and the file systems that cannot. Everywhere they bring
-    # the pages into the page cache: the first copy into a page is then 0.1 µs and not 15, on the
-    # caller's thread (ext4), for 0.8 ms in a thread of the worker's for 8 MiB.
-    chunk = bytes(1 << 18)
-    left = size
-    while left > 0:
-        left -= os.write(descriptor, chunk[: min(left, len(chunk))])

@@ -7,26 +7,35 @@ a process ends.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
-import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
 from asynctrack._artifact import Batch
+from asynctrack._descriptor import Descriptor
 from asynctrack._segment import Segment, remove_files
 from asynctrack._segment_format import FORMAT_VERSION
-from asynctrack._spool_layout import INFO, LOCKED, read_description, waiting_segments, writers
+from asynctrack._spool_layout import (
+    INFO,
+    LOCKED,
+    SpoolPlace,
+    division,
+    read_description,
+    waiting_segments,
+    writers,
+)
 
 if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
 
-_EXPENDABLE: Final = {"", ".idx", ".json", ".reason", ".tmp"}
+_EXPENDABLE: Final = {"", ".idx", ".json", ".parts", ".reason", ".tmp"}
 """Endings of files that may go with a folder. Lines, dead letters, damaged segments and what a
 newer version may have left are none of them."""
 
@@ -53,10 +62,15 @@ class WriterFolder:
         if make:
             for folder in (*reversed(path.parents[:2]), path):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _lock(path / "lock")
-        if self._lock is None:
+        try:
+            lock = _lock(path / "lock")
+        except OSError:
+            if make:  # a file system without locks: nobody is to find the folder of no writer
+                _remove_empty(path)
+            raise
+        if lock is None:
             raise SpoolBusyError(f"{path} is in use by a living process")
-        _owned.add(self)
+        self._lock = lock
         self.last_ordinal = max(after, *map(_ordinal, path.glob("*.*")), 0)
 
     def __enter__(self) -> WriterFolder:
@@ -104,8 +118,8 @@ class WriterFolder:
 
     def close(self) -> None:
         """Give the folder up; delete it when nothing in it is worth keeping."""
-        if self._lock is None:
-            return
+        if not self.owned:
+            return  # somebody else may have it by now
         try:
             files = [*self.path.iterdir()]
             if all(file.suffix in _EXPENDABLE for file in files):
@@ -115,28 +129,31 @@ class WriterFolder:
                 self.path.rmdir()
         except OSError:
             pass  # gone already, or read-only: an empty folder does no harm
-        os.close(self._lock)
-        self._lock = None
+        self._lock.close()
+
+    @property
+    def owned(self) -> bool:
+        """Whether its lock is held: not in the child of a fork, nor when others have closed it."""
+        return self._lock.ours
 
     def abandon(self) -> None:
         """Close the lock's file without touching anything: for the child of a fork."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.close()
 
 
-_owned: weakref.WeakSet[WriterFolder] = weakref.WeakSet()
+def make_place(place: SpoolPlace) -> None:
+    """Make ready what a place needs that is not the spool's own. Blocks.
 
-
-def _abandon_all() -> None:
-    # A lock lives as long as any process that has its file open: a child that outlives its parent
-    # would keep the parent's events from everybody, and those of others it was replaying.
-    for folder in list(_owned):
-        folder.abandon()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_all)
+    Raises:
+        OSError: It cannot be used; the text says why.
+    """
+    if place.private is not None and not place.why_not():
+        try:
+            place.private.mkdir(mode=0o700)
+        except FileExistsError:
+            pass  # ours, or it is refused now
+    if why := place.why_not():
+        raise OSError(errno.EACCES, why)
 
 
 def orphans(spool_dir: Path, skip: str = "") -> Iterator[WriterFolder]:
@@ -171,14 +188,35 @@ def used_bytes(spool_dir: Path) -> int:
     return total
 
 
-def bury(folder: Path, batch: Batch, reason: str) -> None:
+def bury(folder: Path, batch: Batch, reason: str) -> Path:
     """Write events that are refused for good to a file of dead letters, and why beside it.
 
-    Both are on the disk when this returns: the segment they come from is deleted next.
+    Both are on the disk when this returns: the segment they come from is deleted next. The file is
+    there whole or not at all: it may be sent again at any time.
+
+    Returns:
+        The file.
     """
     path = folder / f"{batch.first_seq:012d}-{batch.last_seq:012d}.dead"
     _write(path.with_suffix(".reason"), reason.encode("utf-8", "backslashreplace"), sync=True)
-    _write(path, batch.raw, sync=True)
+    unfinished = path.with_suffix(".tmp")
+    _write(unfinished, batch.raw, sync=True)
+    unfinished.replace(path)
+    if sys.platform != "win32":  # which opens no folders
+        sync_folder(folder)
+    return path
+
+
+def divide(path: Path, first_seq: int) -> None:
+    """Note that what is in a file becomes another artifact from this number on.
+
+    It was too large as a whole, and whatever comes of the parts keeps its key: also where a part
+    has to wait, and a later replay could upload the whole.
+    """
+    cuts = sorted({*division(path), first_seq})
+    unfinished = path.with_suffix(".parts.tmp")
+    _write(unfinished, "\n".join(map(str, cuts)).encode(), sync=True)
+    unfinished.replace(path.with_suffix(".parts"))
 
 
 def set_aside(path: Path, ending: str) -> Path:
@@ -191,6 +229,7 @@ def set_aside(path: Path, ending: str) -> Path:
 def forget(path: Path) -> None:
     """Delete a segment that was delivered."""
     remove_files(path)
+    path.with_suffix(".parts").unlink(missing_ok=True)
 
 
 def sync_folder(path: Path) -> None:
@@ -204,18 +243,28 @@ def sync_folder(path: Path) -> None:
 
 def _write(path: Path, content: bytes, *, sync: bool) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    with open(os.open(path, flags, 0o600), "wb") as file:  # noqa: PTH123  # a descriptor
-        file.write(content)
-        file.flush()
+    file = Descriptor(os.open(path, flags, 0o600))
+    try:
+        file.write_at(content, 0)
         if sync:
-            os.fsync(file.fileno())
+            os.fsync(file.check())
+    finally:
+        file.close()
+
+
+def _remove_empty(path: Path) -> None:
+    try:
+        (path / "lock").unlink(missing_ok=True)
+        path.rmdir()
+    except OSError:
+        pass  # it does no harm, or other files are in it
 
 
 def _ordinal(path: Path) -> int:
     return int(path.stem) if path.stem.isdecimal() else 0
 
 
-def _lock(path: Path) -> int | None:
+def _lock(path: Path) -> Descriptor | None:
     """Lock a file; None when somebody else has it, or when it was deleted under our hands.
 
     Raises:
@@ -235,7 +284,7 @@ def _lock(path: Path) -> int | None:
     try:
         here, there = os.fstat(descriptor), path.stat()
         if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
-            return descriptor
+            return Descriptor(descriptor)
     except OSError:
         pass  # the folder is gone: whoever had it has deleted it
     os.close(descriptor)

@@ -182,7 +182,7 @@ class Stages:
                 self._notices.warn(
                     "open",
                     f"asynctrack cannot reach its backend yet ({error}). Events wait in memory;"
-                    " it is tried again until the tracker is closed.",
+                    f" it is tried again until the tracker is closed. {error.advice}".rstrip(),
                 )
                 wait = policy.wait(failures, self._uniform(), error.retry_after)
                 await anyio.sleep(wait)
@@ -212,7 +212,10 @@ class Stages:
                 await self._wakeup.wait()
 
     async def _deliver(self, piece: MemoryPiece | SegmentPiece) -> None:
+        first = not self._delivery.artifacts
         await self._delivery.deliver(piece)
+        if first and self._delivery.artifacts and self._keeper is not None:
+            await self._keeper.describe()  # that its destination has been reached
         self.flushes.settled(piece.first_seq)
         self._look_at_flushes()
 
@@ -222,7 +225,7 @@ class Stages:
             self._supply_request.clear()
             supplied = await keeper.supply()
             self.be_ready()
-            await keeper.unmap_waiting()
+            await keeper.let_go_waiting()
             with anyio.move_on_after(None if supplied else RETRY):
                 await self._supply_request.wait()
 

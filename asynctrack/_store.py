@@ -33,7 +33,14 @@ class Piece(Protocol):
         """Whether the lines survive the process."""
 
     def raw(self) -> bytes:
-        """Return all lines."""
+        """Return all lines.
+
+        Raises:
+            OSError: Some of them are gone; ``left`` returns the others.
+        """
+
+    def left(self) -> tuple[tuple[int, bytes], ...]:
+        """Return the lines that are still there, each with its sequence number."""
 
 
 class MemoryPiece:
@@ -71,6 +78,10 @@ class MemoryPiece:
         """Return all lines."""
         return b"".join(self.lines)
 
+    def left(self) -> tuple[tuple[int, bytes], ...]:
+        """Return all lines, each with its sequence number."""
+        return tuple(enumerate(self.lines, self.first_seq))
+
 
 class SegmentPiece:
     """Lines in a segment of the spool."""
@@ -94,8 +105,16 @@ class SegmentPiece:
         return self.segment.events
 
     def raw(self) -> bytes:
-        """Return all lines."""
+        """Return all lines.
+
+        Raises:
+            OSError: The file was removed, cut short or damaged by others, or cannot be read.
+        """
         return self.segment.content()
+
+    def left(self) -> tuple[tuple[int, bytes], ...]:
+        """Return the lines that are still there, each with its sequence number."""
+        return self.segment.left()
 
 
 class _Totals:
@@ -135,6 +154,7 @@ class Store:
         self._pieces: deque[MemoryPiece | SegmentPiece] = deque()
         self._open: MemoryPiece | SegmentPiece | None = None
         self._spare: Segment | None = None
+        self._failed: list[Segment] = []
         # Of the pieces that take no more lines. The open one knows its own, and is asked when
         # somebody wants to know: adding up for each line would take as long as storing it.
         self._shut = _Totals()
@@ -148,7 +168,7 @@ class Store:
         piece = self._open
         rolled = piece is None or not piece.append(line)
         if rolled:
-            self._roll(seq, len(line)).append(line)
+            self._roll(seq, line)
         return rolled
 
     def cut(self) -> MemoryPiece | SegmentPiece | None:
@@ -225,14 +245,17 @@ class Store:
 
         Returns:
             The segment when there is no use for it any more.
+
+        Raises:
+            OSError: The disk does not take the lines, which stay in memory.
         """
         for at, piece in enumerate(self._pieces):
             if isinstance(piece, MemoryPiece):
                 if piece.size > segment.capacity or piece.events > segment.max_events:
                     continue  # it grew meanwhile: the next segment is made to its size
-                durable = self._begin(segment, piece.first_seq)
-                for line in piece.lines:
-                    durable.append(line)
+                segment.begin(self._writer_id, piece.first_seq)
+                segment.fill(piece.lines)
+                durable = SegmentPiece(segment)
                 self._pieces[at] = durable
                 if piece is self._open:
                     self._open = durable
@@ -249,23 +272,35 @@ class Store:
         """Return the segments that hold lines."""
         return [piece.segment for piece in self._pieces if isinstance(piece, SegmentPiece)]
 
+    def take_failed(self) -> list[Segment]:
+        """Return the segments that took no more lines, once each: because of the disk, or others.
+
+        One that has no line is of no use to anybody.
+        """
+        failed, self._failed = self._failed, []
+        return failed
+
     def take_spare(self) -> Segment | None:
         """Give the spare segment back, at the end."""
         spare, self._spare = self._spare, None
         return spare
 
-    def _roll(self, seq: int, length: int) -> MemoryPiece | SegmentPiece:
-        piece: MemoryPiece | SegmentPiece
-        if self._spare is not None and length <= self._spare.capacity:
-            piece, self._spare = self._begin(self._spare, seq), None
-        else:
+    def _roll(self, seq: int, line: bytes) -> None:
+        """Begin a new piece with this line: on disk where a spare segment takes it."""
+        if isinstance(self._open, SegmentPiece) and self._open.segment.failed:
+            self._failed.append(self._open.segment)
+        piece: MemoryPiece | SegmentPiece | None = None
+        if self._spare is not None and len(line) <= self._spare.capacity:
+            spare, self._spare = self._spare, None
+            spare.begin(self._writer_id, seq)
+            if spare.append(line):
+                piece = SegmentPiece(spare)
+            else:
+                self._failed.append(spare)
+        if piece is None:
             piece = MemoryPiece(seq, self._max_bytes, self._max_events)
+            piece.append(line)
         if self._open is not None:
             self._shut.add(self._open, 1)
         self._pieces.append(piece)
         self._open = piece
-        return piece
-
-    def _begin(self, segment: Segment, first_seq: int) -> SegmentPiece:
-        segment.begin(self._writer_id, first_seq)
-        return SegmentPiece(segment)

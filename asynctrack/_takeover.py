@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,8 +14,10 @@ from asynctrack._backends._protocol import Backend, Store
 from asynctrack._errors import BackendError, TransientError
 from asynctrack._notices import Notices
 from asynctrack._offload import offload
-from asynctrack._replay import SegmentOutcome, numbers, replay_folder
+from asynctrack._replay import SegmentOutcome, replay_folder
+from asynctrack._replay_plan import numbers
 from asynctrack._spool import WriterFolder, orphans
+from asynctrack._spool_layout import SpoolPlace, usable_spools
 from asynctrack._upload import DeferredError, Uploader
 
 logger = logging.getLogger("asynctrack")
@@ -32,7 +34,7 @@ class Replayer:
     """Takes over what dead writers left behind, in the background of a tracker.
 
     Args:
-        spool_dir: The spool.
+        places: Returns where the spool may be: what waits in any of them is delivered.
         writer_id: The tracker's own writer, to be left alone.
         backend: Reaches where the events belong.
         make_uploader: Returns an uploader for a store: one that no other waits for, so that a
@@ -44,20 +46,21 @@ class Replayer:
     def __init__(
         self,
         *,
-        spool_dir: Path,
+        places: Callable[[], Sequence[SpoolPlace]],
         writer_id: str,
         backend: Backend,
         make_uploader: Callable[[Store], Uploader],
         notices: Notices,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
-        self._spool_dir = spool_dir
+        self._places = places
         self._writer_id = writer_id
         self._backend = backend
         self._make_uploader = make_uploader
         self._notices = notices
         self._sleep = sleep
         self._left = False
+        self._failed: set[Path] = set()
         self.events = 0
 
     async def run(self) -> None:
@@ -66,10 +69,11 @@ class Replayer:
         What cannot be delivered now holds nothing else up; it is left to ``keep_trying``.
         """
         self._left = False
-        found = orphans(self._spool_dir, self._writer_id)
-        while (folder := await offload(next, found, None)) is not None:
-            with folder:
-                await self._replay(folder)
+        for spool_dir in await offload(lambda: usable_spools(self._places())):
+            found = orphans(spool_dir, self._writer_id)
+            while (folder := await offload(next, found, None)) is not None:
+                with folder:
+                    await self._replay(folder)
 
     async def keep_trying(self) -> None:
         """Try again what ``run`` had to leave, less and less often, until nothing is left."""
@@ -100,22 +104,27 @@ class Replayer:
                 upload=upload,
                 replayed_by=self._writer_id,
                 report=self._report,
+                failed=self._failed,
             )
-        except (BackendError, OSError) as error:
+        except BackendError as error:
             self._left = True
             # One warning for all that fail alike: there may be many of them.
-            kind = error.code if isinstance(error, BackendError) else str(error.errno)
-            self._warn(kind, folder, str(error), "it is tried again")
+            self._warn(error.code, folder, str(error), "it is tried again", error.advice)
+        except OSError as error:
+            self._left = True
+            self._warn(str(error.errno), folder, str(error), "it is tried again")
         except Exception as error:
             logger.debug("replay of %s", folder.path, exc_info=True)
             why = f"{type(error).__name__}: {error}"
             self._warn(folder.path.name, folder, why, "please report this")
 
-    def _warn(self, kind: str, folder: WriterFolder, why: str, next_step: str) -> None:
+    def _warn(
+        self, kind: str, folder: WriterFolder, why: str, next_step: str, advice: str = ""
+    ) -> None:
         self._notices.warn(
             f"replay:{kind}",
             f"asynctrack could not replay all of {folder.path} ({why}). What is left stays there;"
-            f" {next_step}, and `asynctrack spool replay` does it by hand.",
+            f" {next_step}, and `asynctrack spool replay` does it by hand. {advice}".rstrip(),
         )
 
     def _report(self, outcome: SegmentOutcome) -> None:
@@ -139,7 +148,8 @@ class Replayer:
                 f"refused:{path}",
                 f"asynctrack could not replay the events {batch.first_seq} to {batch.last_seq} of"
                 f" {path}: the backend refuses them for good ({reason}). They are kept beside it"
-                " in a file that ends in .dead.",
+                " in a file that ends in .dead; asynctrack spool replay --dead-letters sends them"
+                " again.",
             )
 
     def _store_for(self, folder: WriterFolder) -> Store | None:

@@ -298,6 +298,7 @@ def make_tracker(run: Any, given: Mapping[str, Any]) -> Tracker:
     """Make a tracker for a Run or a folder; see ``asynctrack.tracker``.
 
     Raises:
+        MissingExtraError: ``run`` is a Run, and no library is installed that sends to AWS.
         OptionError: An option is not allowed.
         RunError: ``run`` is neither a Run nor a folder.
     """

@@ -14,12 +14,13 @@ from __future__ import annotations
 import asyncio
 import os
 import selectors
-import socket
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
+
+from asynctrack._own_loop import OwnLoop, OwnSelector
 
 INTERVAL: Final = 0.0005
 """Seconds of a turn. A switch takes some microseconds; the fifth of this gained nothing more."""
@@ -79,7 +80,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=turns.after_fork_in_child)
 
 
-class _Selector(selectors.DefaultSelector):
+class _Selector(OwnSelector):
     """Waits for what an event loop waits for; the loop computes whenever this does not."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -100,12 +101,4 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     """
     if sys.platform == "win32":  # its loop does not wait with a selector
         return asyncio.new_event_loop()
-    selector = _Selector()
-    try:
-        # What the loop needs besides: one that is made in part has a traceback as its end.
-        for end in socket.socketpair():
-            end.close()
-    except OSError:
-        selector.close()
-        raise
-    return asyncio.SelectorEventLoop(selector)
+    return OwnLoop(_Selector())

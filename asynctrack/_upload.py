@@ -19,15 +19,18 @@ WARN_AFTER: Final = 3
 
 
 class DeferredError(Exception):
-    """An upload that has failed waits for its turn among the retries.
+    """An upload that has failed leaves its place to others until its next attempt: it may be the
+    only one that is refused.
 
     Args:
         failures: How often it has failed.
+        wait: Seconds until then at the least; after them it waits for its turn among the retries.
     """
 
-    def __init__(self, failures: int) -> None:
-        super().__init__(failures)
+    def __init__(self, failures: int, wait: float = 0.0) -> None:
+        super().__init__(failures, wait)
         self.failures = failures
+        self.wait = wait
 
 
 class Store(Protocol):
@@ -80,15 +83,17 @@ class Uploader:
         Args:
             artifact: What to upload.
             failures: Attempts that have failed before.
-            deferrable: Whether to raise ``DeferredError`` rather than wait for the retry budget.
+            deferrable: Whether to raise ``DeferredError`` rather than wait for the retry budget;
+                without ``attempts`` also rather than wait at all, while nothing gets through.
             attempts: After so many the error is raised, for the caller to come back later; one
                 that waits for somebody to mend it, at once. None goes on without end.
 
         Raises:
             PermanentError: The backend refuses this very object.
-            TransientError: It failed, as often as ``attempts`` says.
-            PausingError: It failed, with ``attempts``.
-            DeferredError: Retries are used up for now: let others go first.
+            TransientError: It failed, as often as ``attempts`` says; or it is too large for
+                something on the way, at once where it has several events: its halves may pass.
+            PausingError: The same.
+            DeferredError: Let others go first.
         """
         while True:
             await self._gate.enter(first=not failures)
@@ -100,6 +105,9 @@ class Uploader:
                     media_type=self._media_type,
                 )
             except (TransientError, PausingError) as error:
+                if error.too_large and artifact.events > 1:
+                    self._gate.leave()
+                    raise
                 self._gate.failed(error.retry_after)
                 failures += 1
                 self.retries += 1
@@ -115,6 +123,8 @@ class Uploader:
             else:
                 self._gate.succeeded()
                 return Receipt.of(artifact)
+            if deferrable and attempts is None and (self._gate.down or failures >= WARN_AFTER):
+                raise DeferredError(failures, wait)
             await self._gate.pause(wait)
             if not self._gate.may_retry():
                 if deferrable:
@@ -122,18 +132,10 @@ class Uploader:
                 await self._gate.afford_retry()
 
     def _tell(self, error: BackendError, failures: int) -> None:
-        if isinstance(error, PausingError) or failures >= WARN_AFTER:
+        if isinstance(error, PausingError) or error.advice or failures >= WARN_AFTER:
             self.notices.warn(
                 f"upload:{error.code}",
                 f"asynctrack cannot upload at the moment ({error}). The events wait in memory, or"
                 " on disk where there is a spool, and every attempt is repeated until it works."
-                f"{_ADVICE.get(error.code, '')}",
+                f" {error.advice}".rstrip(),
             )
-
-
-_ADVICE = {
-    "AccessDenied": " Allow s3:PutObject on the prefix; see the README, IAM permissions.",
-    "NoSuchBucket": " Create the bucket, or name another with bucket=…",
-    "NoCredentialsError": " Configure AWS credentials; they are looked up anew each time.",
-    "ExpiredToken": " Renew the AWS credentials; they are looked up anew each time.",
-}

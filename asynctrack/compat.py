@@ -28,6 +28,7 @@ class SageMakerCallbackHandler(SyncHandler):
         **options: As for ``asynctrack.tracker``.
 
     Raises:
+        MissingExtraError: ``run`` is a Run, and no library is installed that sends to AWS.
         OptionError: An option is not allowed.
         RunError: ``run`` does not offer what tracking into it needs.
     """

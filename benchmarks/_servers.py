@@ -61,14 +61,14 @@ def make_run(
     assert isinstance(session, boto3.Session)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the SDK warns about itself
-        from sagemaker.experiments.run import Run
-        from sagemaker.session import Session
+        from asynctrack.demo._sagemaker import sagemaker_sdk
 
+        sdk = sagemaker_sdk()
         logging.getLogger().setLevel(logging.WARNING)  # the SDK sets the root logger to INFO
-        run = Run(
+        run = sdk.Run(
             experiment_name=experiment or f"bench-{secrets.token_hex(6)}",
             run_name=name,
-            sagemaker_session=Session(
+            sagemaker_session=sdk.Session(
                 boto_session=session,
                 sagemaker_client=session.client("sagemaker"),
                 sagemaker_metrics_client=session.client("sagemaker-metrics"),

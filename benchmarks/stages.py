@@ -39,6 +39,9 @@ LEAST = "orjson with the least converter"
 PASSES = ("look for null 100 KB", "redact 100 KB", "spool 100 KB")
 """What is done with a large line beside encoding it: each goes through all of it."""
 ANSWER = "encode an OpenAI answer"
+MAPPED = "spool, and not map"
+"""A write, beside what a copy into a mapped file takes, which kills the process that has it mapped
+when somebody else cuts the file short."""
 INVOCATIONS = 40
 LARGE = 100_000
 
@@ -139,12 +142,15 @@ def _encoded(recorded: Recorded) -> bytes:
 @contextmanager
 def all_stages() -> Iterator[list[Stage]]:
     """Make the stages; files and trackers that they use are gone when the block is left."""
-    with tempfile.TemporaryDirectory(prefix="asynctrack-stages-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="asynctrack-stages-") as folder,
+        tempfile.TemporaryFile(dir=folder) as file,
+    ):
         captured = captured_callbacks()
         yield [
             *_capture_stages(captured),
             *_line_stages(captured, Path(folder)),
-            *_large_stages(),
+            *_large_stages(file.fileno()),
             _answer_stage(),
             _token_stage(),
         ]
@@ -204,7 +210,6 @@ def _line_stages(captured: list[Captured], folder: Path) -> list[Stage]:
     from asynctrack._buffer import Buffer
     from asynctrack._encode import compress
     from asynctrack._format import line_prefix, number_line
-    from asynctrack._segment import Segment
     from asynctrack._store import Store
 
     records = _records(captured)
@@ -271,19 +276,15 @@ def _line_stages(captured: list[Captured], folder: Path) -> list[Stage]:
     segments: list[Any] = []
 
     def new_segment() -> Any:
-        while segments:
-            old = segments.pop()
-            old.unmap()
-            old.remove()
-        segment = Segment(folder, 1, size + 4096, len(lines))
-        segment.begin(writer_id, 1)
-        segments.append(segment)
-        return segment
+        return _new_segment(folder, 1, lines, segments)
 
     def spool(segment: Any) -> None:
         write = segment.append
         for line in lines:
             write(line)
+
+    def bare_writes(segment: Any) -> None:
+        _bare_writes(segment, lines)
 
     mapped = mmap.mmap(-1, size + 4096)
 
@@ -292,11 +293,27 @@ def _line_stages(captured: list[Captured], folder: Path) -> list[Stage]:
         for line in lines:
             end = at + len(line)
             mapped[at:end] = line
+            crc32(line)
             at = end
+
+    long = [line[:-1] + b" " * (2048 - len(line)) + b"\n" for line in lines[:1000]]
+
+    def new_long_segment() -> Any:
+        return _new_segment(folder, 2, long, segments)
+
+    def spool_long(segment: Any) -> None:
+        write = segment.append
+        for line in long:
+            write(line)
+
+    def long_writes(segment: Any) -> None:
+        _bare_writes(segment, long)
 
     return [
         Stage("enqueue", "deque.append", enqueue, append, len(lines), new_buffer),
-        Stage("spool", "copy into memory", spool, copy_to_map, len(lines), new_segment),
+        Stage("spool", "bare pwrite", spool, bare_writes, len(lines), new_segment),
+        Stage("spool 2 KB", "bare pwrite", spool_long, long_writes, len(long), new_long_segment),
+        Stage(MAPPED, "copy into a mapping", spool, copy_to_map, len(lines), new_segment),
         Stage("batch", "join", batch, join, len(lines), filled_buffer),
         Stage("compress", "bare zstd", run_compress, bare_zstd, len(lines)),
         Stage(
@@ -310,13 +327,33 @@ def _line_stages(captured: list[Captured], folder: Path) -> list[Stage]:
     ]
 
 
-def _large_stages() -> list[Stage]:
+def _new_segment(folder: Path, ordinal: int, lines: list[bytes], made: list[Any]) -> Any:
+    """Make a segment that takes these lines; the one made before it is deleted."""
+    from asynctrack._segment import Segment
+
+    while made:
+        made.pop().remove()
+    segment = Segment(folder, ordinal, sum(map(len, lines)), len(lines))
+    segment.begin("0" * 24, 1)
+    made.append(segment)
+    return segment
+
+
+def _bare_writes(segment: Any, lines: list[bytes]) -> None:
+    number, at = segment._file.number, 0
+    for line in lines:
+        os.pwrite(number, line, at)
+        at += len(line)
+
+
+def _large_stages(file: int) -> list[Stage]:
     import numpy  # noqa: F401  # sagemaker brings it; it folds long lines
     from langchain_core.messages import AIMessage
 
     from asynctrack import _payload
     from asynctrack._redact import Redactor
     from asynctrack._search import question
+    from asynctrack._segment_format import make_record
 
     text = " ".join(f"word{number * 7919 % 10_007}" for number in range(LARGE // 8))[:LARGE]
     message = AIMessage(text)
@@ -342,8 +379,7 @@ def _large_stages() -> list[Stage]:
         mapped[:] = line
 
     def spool(_: Any) -> None:
-        mapped[:] = line
-        crc32(line)
+        os.pwrite(file, make_record(0, line), 0)
 
     runs = (lambda _: null(line), lambda _: redactor.body(line), spool)
     return [

@@ -7,7 +7,9 @@ own, without a mark.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +27,17 @@ if TYPE_CHECKING:
     from asynctrack.demo._aws import EmbeddedAWS
 
 
+_temporary = pytest.StashKey[str]()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # Here and not in a fixture: libraries read some of these when they are imported, and the
     # modules with tests are imported before the first fixture runs.
     isolate(os.environ)
+    # What other trackers of this user left among the temporary files is none of the tests'; theirs
+    # stay where they are, at paths that are short enough for sockets.
+    tempfile.gettempdir()
+    os.environ["TMPDIR"] = config.stash[_temporary] = tempfile.mkdtemp(prefix="at-")
     # A shell starts what runs in the background with Ctrl-C ignored, and so would the children of
     # the tests that send it to them.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -48,9 +57,13 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(config.stash[_temporary], ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, Any]]:
-    """Async tests run on asyncio only: aioboto3 knows no other."""
+    """Async tests run on asyncio only: the worker, and those who wait for it, know no other."""
     return "asyncio", {}
 
 
@@ -69,9 +82,15 @@ def blocking_calls(request: pytest.FixtureRequest) -> Iterator[BlockingCalls]:
 
 @pytest.fixture(autouse=True)
 def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test has a spool of its own: nobody replays what another test left behind."""
+    """Every test has a spool of its own.
+
+    Nobody replays what another test left behind, nor what waits in the developer's home.
+    """
     folder = tmp_path / "state"
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    home = tmp_path.with_name(f"{tmp_path.name}-home")  # tests look at what is in their own folder
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
     return folder
 
 

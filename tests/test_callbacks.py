@@ -206,8 +206,11 @@ both_handlers = pytest.mark.parametrize("sync", [True, False], ids=["sync", "asy
 
 
 def test_the_table_here_has_every_callback() -> None:
-    """A callback that langchain-core adds fails this test until it is tracked."""
-    assert set(CALLS) == callbacks_of_langchain()
+    """A callback that langchain-core adds fails this test until it is tracked.
+
+    The oldest langchain-core that is allowed does not know all of them yet.
+    """
+    assert callbacks_of_langchain() <= set(CALLS)
 
 
 @pytest.mark.parametrize("name", sorted(callbacks_of_langchain()))

@@ -7,6 +7,7 @@ import inspect
 import itertools
 import pickle
 import re
+import ssl
 from typing import Any
 
 import aiohttp
@@ -14,8 +15,10 @@ import botocore.exceptions
 import pytest
 from botocore.exceptions import ClientError
 
-import asynctrack
 from asynctrack import _errors
+from asynctrack._backends import _advice
+from asynctrack._backends import _aws_errors as aws_errors
+from asynctrack._backends._advice import advice_for
 from asynctrack._backends._aws_errors import map_error
 from asynctrack._errors import (
     AsynctrackError,
@@ -31,41 +34,56 @@ from asynctrack._errors import (
 NOW = 1_800_000_000.0
 DATE = "Fri, 15 Jan 2027 08:01:00 GMT"  # a minute after it
 
-# What S3 and SageMaker answer with each status, with their own codes and with none.
+T, W, P = TransientError, PausingError, PermanentError
+
+# What S3 answers with each status, with its own codes, with ones nobody here knows, and with none.
 ROWS: dict[int, dict[str, type[BackendError]]] = {
+    301: {"": W, "PermanentRedirect": W},
+    307: {"": W, "TemporaryRedirect": T},
     400: {
-        "": PermanentError, "BadRequest": PermanentError, "ValidationException": PermanentError,
-        "EntityTooLarge": PermanentError, "KeyTooLongError": PermanentError,
-        "ExpiredToken": PausingError, "RequestTimeout": TransientError,
-        "ThrottlingException": TransientError, "BadDigest": TransientError,
-        "ConflictException": TransientError, "ResourceNotFound": PausingError,
-        "AccessDeniedException": PausingError, "IncompleteBody": TransientError,
-        "XAmzContentSHA256Mismatch": TransientError, "UnrecognizedClientException": PausingError,
+        "": W, "BadRequest": W, "InvalidRequest": W, "InvalidArgument": W, "InvalidTag": W,
+        "InvalidStorageClass": W, "InvalidBucketName": W, "AuthorizationHeaderMalformed": W,
+        "AuthorizationQueryParametersError": W, "IllegalLocationConstraintException": W,
+        "InvalidRegionName": W, "InvalidEncryptionAlgorithmError": W, "KMS.DisabledException": W,
+        "AccessControlListNotSupported": W, "ExpiredToken": W, "NobodyKnowsThis": W,
+        "EntityTooLarge": P, "KeyTooLongError": P, "MetadataTooLarge": P, "InvalidURI": P,
+        "RequestTimeout": T, "BadDigest": T, "IncompleteBody": T,
+        "XAmzContentSHA256Mismatch": T,
     },
-    401: {"": PausingError, "Unauthorized": PausingError},
+    401: {"": W, "Unauthorized": W},
     403: {
-        "": PausingError, "AccessDenied": PausingError, "InvalidAccessKeyId": PausingError,
-        "SignatureDoesNotMatch": PausingError, "RequestTimeTooSkewed": TransientError,
-        "Forbidden": PausingError,
+        "": W, "AccessDenied": W, "InvalidAccessKeyId": W, "SignatureDoesNotMatch": W,
+        "RequestTimeTooSkewed": T, "Forbidden": W, "AllAccessDisabled": W, "InvalidPayer": W,
     },
-    404: {"": PausingError, "NoSuchBucket": PausingError, "404": PausingError},
-    408: {"": TransientError, "RequestTimeout": TransientError},
-    409: {
-        "": TransientError, "OperationAborted": TransientError,
-        "ConditionalRequestConflict": TransientError,
+    404: {"": W, "NoSuchBucket": W, "404": W},
+    405: {"": W, "MethodNotAllowed": W},
+    408: {"": T, "RequestTimeout": T},
+    409: {"": T, "OperationAborted": T, "ConditionalRequestConflict": T},
+    411: {"": W, "MissingContentLength": W},
+    412: {"": W, "PreconditionFailed": W},
+    413: {"": W, "EntityTooLarge": P, "RequestEntityTooLarge": P},
+    421: {"": W},
+    425: {"": T},
+    429: {"": T, "TooManyRequestsException": T},
+    500: {"": T, "InternalError": T, "InternalFailure": T},
+    501: {"": T, "NotImplemented": W},
+    502: {"": T},
+    503: {"": T, "SlowDown": T, "ServiceUnavailable": T, "503": T},
+    504: {"": T},
+    509: {"": T, "BandwidthLimitExceeded": T},
+}  # fmt: skip
+
+# What SageMaker answers: what it refuses is no event, and is given up by its own word.
+RECORDING: dict[int, dict[str, type[BackendError]]] = {
+    400: {
+        "": P, "ValidationException": P, "ResourceLimitExceeded": P, "NobodyKnowsThis": P,
+        "ThrottlingException": T, "ConflictException": T, "ResourceNotFound": W,
+        "AccessDeniedException": W, "UnrecognizedClientException": W, "ExpiredTokenException": W,
     },
-    412: {"": PermanentError, "PreconditionFailed": PermanentError},
-    413: {"": PermanentError, "EntityTooLarge": PermanentError},
-    425: {"": TransientError},
-    429: {"": TransientError, "TooManyRequestsException": TransientError},
-    500: {"": TransientError, "InternalError": TransientError, "InternalFailure": TransientError},
-    502: {"": TransientError},
-    503: {
-        "": TransientError, "SlowDown": TransientError, "ServiceUnavailable": TransientError,
-        "503": TransientError,
-    },
-    504: {"": TransientError},
-    509: {"": TransientError, "BandwidthLimitExceeded": TransientError},
+    403: {"": W, "AccessDeniedException": W},
+    404: {"": W, "ResourceNotFound": W},
+    429: {"": T, "ThrottlingException": T},
+    500: {"": T, "InternalFailure": T},
 }  # fmt: skip
 
 RETRY_AFTER: list[tuple[str | None, float | None]] = [
@@ -73,20 +91,23 @@ RETRY_AFTER: list[tuple[str | None, float | None]] = [
 ]  # fmt: skip
 
 
-def answer(status: int, code: str, retry_after: str | None = None) -> ClientError:
-    """Return what botocore raises for an answer."""
-    headers = {} if retry_after is None else {"retry-after": retry_after}
+def answer(status: int, code: str, retry_after: str | None = None, **headers: str) -> ClientError:
+    """Return what botocore raises for an answer; S3's, unless headers say otherwise."""
+    given = headers or {"x-amz-request-id": "0123456789ABCDEF"}
+    if retry_after is not None:
+        given["retry-after"] = retry_after
     response: Any = {
         "Error": {"Code": code, "Message": "the service's words"} if code else {"Message": ""},
-        "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": headers},
+        "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": given},
     }
     return ClientError(response, "PutObject")
 
 
-@pytest.mark.parametrize(
-    ("status", "code", "kind"),
-    [(status, code, kind) for status, codes in ROWS.items() for code, kind in codes.items()],
-)
+def rows(table: dict[int, dict[str, type[BackendError]]]) -> Any:
+    return [(status, code, kind) for status, codes in table.items() for code, kind in codes.items()]
+
+
+@pytest.mark.parametrize(("status", "code", "kind"), rows(ROWS))
 @pytest.mark.parametrize(("header", "seconds"), RETRY_AFTER)
 def test_every_answer(
     status: int,
@@ -101,23 +122,58 @@ def test_every_answer(
     assert error.code == (code or "Unknown")
     assert error.retry_after == seconds
     assert str(status) in str(error)
+    assert error.answered
+
+
+@pytest.mark.parametrize(("status", "code", "kind"), rows(RECORDING))
+def test_every_answer_of_sagemakers(status: int, code: str, kind: type[BackendError]) -> None:
+    """SageMaker's own word ends a request to it, as the manifest has what was in it."""
+    headers = {"x-amzn-requestid": "0123456789abcdef"}
+    assert type(map_error(answer(status, code, **headers), recording=True)) is kind
 
 
 def test_the_matrix_is_complete() -> None:
     """Every status of the fault matrix is in the table."""
-    assert list(ROWS) == [
+    assert {
         400, 401, 403, 404, 408, 409, 412, 413, 425, 429, 500, 502, 503, 504, 509,
-    ]  # fmt: skip
+    } <= ROWS.keys()  # fmt: skip
 
 
-@pytest.mark.parametrize("code", sorted(asynctrack._backends._aws_errors.PAUSING_CODES))
-@pytest.mark.parametrize("status", [400, 403, 404])
+@pytest.mark.parametrize("recording", [False, True])
+@pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 405, 407, 411, 412, 413, 421, 451])
+def test_a_stranger_decides_nothing(status: int, recording: bool) -> None:
+    """An answer without AWS's request id and without a code of its form is somebody else's."""
+    page = {"content-type": "text/html; a=\x1b[31m" + "x" * 900, "server": "filter/1.0"}
+    for code in ("", str(status), "Blocked by policy 17", "<b>"):
+        error = map_error(answer(status, code, **page), recording=recording)
+        assert type(error) is TransientError
+        wanted = "NotSageMaker" if recording else "NotS3"
+        assert error.code == ("413" if status == 413 else wanted)
+        assert error.advice
+        text = str(error)
+        assert f"HTTP {status}" in text and "'filter/1.0'" in text
+        assert "the service's words" not in text and "\x1b" not in text and len(text) < 300
+
+
+@pytest.mark.parametrize("code", sorted(aws_errors.PERMANENT_CODES))
+def test_only_s3_itself_refuses_for_good(code: str) -> None:
+    """The same code without S3's request id waits; so does any that nobody has thought of."""
+    assert type(map_error(answer(400, code))) is PermanentError
+    assert type(map_error(answer(400, code, server="x"))) is PausingError
+
+
+@pytest.mark.parametrize("code", sorted(_advice._TABLE))
+@pytest.mark.parametrize("status", [400, 403, 404, 501])
 def test_what_somebody_can_mend_is_kept(code: str, status: int) -> None:
-    """Credentials, permissions and missing buckets are waited for, never given up."""
-    assert type(map_error(answer(status, code))) is PausingError
+    """Credentials, permissions, settings and missing buckets are waited for, and it is said how."""
+    error = map_error(answer(status, code))
+    if code.isdecimal():  # no code of S3's: of what stands in front of it
+        error = map_error(answer(int(code), code, server="x"))
+    assert type(error) is (TransientError if code.isdecimal() else PausingError)
+    assert error.advice == advice_for(code) != ""
 
 
-@pytest.mark.parametrize("code", sorted(asynctrack._backends._aws_errors.TRANSIENT_CODES))
+@pytest.mark.parametrize("code", sorted(aws_errors.TRANSIENT_CODES))
 @pytest.mark.parametrize("status", [400, 403, 409, 429, 500, 503])
 def test_what_passes_is_tried_again(code: str, status: int) -> None:
     """Throttling and hiccups are tried again, whatever status they come with."""
@@ -135,11 +191,41 @@ def test_what_passes_is_tried_again(code: str, status: int) -> None:
         {"Error": {"Code": "X"}, "ResponseMetadata": {"HTTPStatusCode": 200}},
         {"Error": {"Code": "X"}, "ResponseMetadata": {"HTTPStatusCode": "200"}},
         {"Error": {"Code": "X"}, "ResponseMetadata": {"HTTPHeaders": None}},
+        {"Error": {"Code": {"b": "x"}}, "ResponseMetadata": {"HTTPStatusCode": 403}},
     ],
 )
 def test_answers_that_lack_something(response: Any) -> None:
     """An answer without a status is tried again; none raises anything else."""
     assert type(map_error(ClientError(response, "PutObject"))) is TransientError
+
+
+@pytest.mark.parametrize("recording", [False, True])
+def test_a_certificate_nobody_trusts_waits(recording: bool) -> None:
+    """However deep it lies below what was raised: it is said that nothing was sent, and what to
+    change. A handshake that breaks for another reason is a hiccup."""
+    try:
+        try:
+            raise ssl.SSLCertVerificationError(1, "self-signed certificate in certificate chain")
+        except ssl.SSLError as cause:
+            raise botocore.exceptions.SSLError(endpoint_url="https://x", error="y") from cause
+    except botocore.exceptions.SSLError as raised:
+        deep = map_error(raised, recording=recording)
+    told = botocore.exceptions.ProxyConnectionError(
+        proxy_url="https://x", error="[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed"
+    )
+    for error in (deep, map_error(told, recording=recording)):
+        assert (type(error), error.code) == (PausingError, "CertificateError")
+        assert "AWS_CA_BUNDLE" in error.advice and "Nothing was sent" in error.advice
+    hiccup = botocore.exceptions.SSLError(endpoint_url="https://x", error="EOF occurred")
+    assert type(map_error(hiccup, recording=recording)) is TransientError
+
+
+def test_what_a_setting_makes_impossible_waits() -> None:
+    """botocore refuses a bucket's name or an option before it sends anything: settings, so events
+    wait. Of a parameter of the Run it is the value, which has its place in the manifest."""
+    refused = botocore.exceptions.ParamValidationError(report="Invalid bucket name")
+    assert type(map_error(refused)) is PausingError and "s3_options" in map_error(refused).advice
+    assert type(map_error(refused, recording=True)) is PermanentError
 
 
 KINDS: dict[str, type[BackendError]] = {
@@ -154,8 +240,11 @@ KINDS: dict[str, type[BackendError]] = {
     "ProfileNotFound": PausingError,
     "InvalidConfigError": PausingError,
     "MetadataRetrievalError": PausingError,
-    "ParamValidationError": PermanentError,
-    "UnknownParameterError": PermanentError,
+    "ParamValidationError": PausingError,
+    "UnknownParameterError": PausingError,
+    "InvalidRegionError": PausingError,
+    "InvalidS3AddressingStyleError": PausingError,
+    "UnsupportedS3ConfigurationError": PausingError,
     "EndpointConnectionError": TransientError,
     "ConnectionClosedError": TransientError,
     "ConnectTimeoutError": TransientError,
@@ -286,7 +375,8 @@ def test_option_errors_say_what_is_allowed() -> None:
     "error",
     [
         OptionError("a", 1, "2"), RunError("x"), StateError("x"),
-        TransientError("c", "m", retry_after=2.0), PausingError("c", "m"), PermanentError("c", "m"),
+        TransientError("c", "m", retry_after=2.0), PermanentError("c", "m"),
+        PausingError("c", "m", advice="a", answered=True),
     ],
     ids=lambda error: type(error).__name__,
 )  # fmt: skip

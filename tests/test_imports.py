@@ -124,7 +124,8 @@ def test_nothing_slow_is_imported_in_the_users_loop(tmp_path: Path) -> None:
     ).stdout
     imported, compiled = shown.splitlines()
     assert set(ast.literal_eval(imported)) <= {
-        "asynctrack._backends", "asynctrack._backends._run", "asynctrack._artifact",
+        "asynctrack._backends", "asynctrack._backends._library",
+        "asynctrack._backends._run", "asynctrack._artifact",
         "asynctrack._destination", "asynctrack._exit", "asynctrack._format",
         "asynctrack._importing", "asynctrack._notices", "asynctrack._options", "asynctrack._own",
         "asynctrack._prepare", "asynctrack._progress", "asynctrack._signals", "asynctrack._tracker",

@@ -16,14 +16,21 @@ import pytest
 
 from asynctrack import _keeper
 from asynctrack._buffer import SEGMENT_WAIT, Buffer
-from asynctrack._keeper import MAPPED_PIECES, Keeper
+from asynctrack._keeper import HELD_PIECES, Keeper
 from asynctrack._notices import Notices
 from asynctrack._offload import run_loop
 from asynctrack._segment import Segment
-from asynctrack._segment_format import read_segment
+from asynctrack._segment_content import read_segment
 from asynctrack._spool import WriterFolder
-from asynctrack._spool_layout import read_description, waiting_segments, writer_folder
+from asynctrack._spool_layout import (
+    is_alive,
+    read_description,
+    spool_places,
+    waiting_segments,
+    writer_folder,
+)
 from asynctrack._store import SegmentPiece, Store
+from tests.support.descriptors import open_below
 from tests.test_offload import no_threads as no_threads  # a fixture
 from tests.test_segment import WRITER
 from tests.test_store import body
@@ -49,7 +56,7 @@ class Parts:
             wake=lambda: None,
         )
         self.keeper = Keeper(
-            spool_dir=spool,
+            places=lambda: spool_places(spool),
             writer_id=WRITER,
             info=self.info,
             buffer=self.buffer,
@@ -106,9 +113,9 @@ def test_without_threads_the_worker_does_it_all_itself(parts: Parts) -> None:
         assert await parts.keeper.supply()
         piece = parts.buffer.take()
         assert isinstance(piece, SegmentPiece)
-        await parts.keeper.unmap(piece)
-        assert not piece.segment.mapped
-        await parts.keeper.unmap_waiting()
+        await parts.keeper.let_go(piece)
+        assert not piece.segment.held
+        await parts.keeper.let_go_waiting()
         await parts.keeper.settled(piece)
         parts.keeper.close()
 
@@ -122,7 +129,7 @@ async def test_close_leaves_what_was_not_delivered_and_nothing_else(parts: Parts
     await parts.keeper.supply()
     parts.keeper.close()
     folder = writer_folder(parts.spool, WRITER)
-    assert [path.name for path in sorted(folder.glob("0*"))] == ["00000001.idx", "00000001.open"]
+    assert [path.name for path in sorted(folder.glob("0*"))] == ["00000001.open"]
     assert (folder / "00000001.open").stat().st_size < 500
     assert parts.seqs_on_disk() == [1, 2, 3]
     with WriterFolder(folder):
@@ -130,7 +137,7 @@ async def test_close_leaves_what_was_not_delivered_and_nothing_else(parts: Parts
 
 
 async def test_nothing_is_accepted_once_the_keeper_has_closed(parts: Parts) -> None:
-    """A worker that fails closes the keeper first: a callback must not meet an unmapped segment."""
+    """A worker that fails closes the keeper first: a callback must not meet a closed segment."""
     await parts.keeper.supply()
     parts.put(1)
     parts.keeper.close()
@@ -157,18 +164,29 @@ async def test_free_space_is_left_to_others(
     parts: Parts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With less than 512 MiB free, nothing is written; it is tried again when asked again."""
-    usage = shutil.disk_usage(parts.spool)
+    usage = type(shutil.disk_usage(parts.spool))
     free = [_keeper.KEEP_FREE + PIECE_BYTES - 1]
-    monkeypatch.setattr(
-        "shutil.disk_usage", lambda path: type(usage)(usage.total, usage.used, free[0])
-    )
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(1 << 40, 0, free[0]))
     assert not await parts.keeper.supply()
     parts.put(2)
     assert parts.buffer.counts().pending == 2 and parts.seqs_on_disk() == []
-    assert "would be left free" in caplog.text and str(parts.keeper.path) in caplog.text
+    assert "would be left free" in caplog.text and str(parts.spool) in caplog.text
     free[0] += 2 * PIECE_BYTES
     assert await parts.keeper.supply()
     assert parts.seqs_on_disk() == [1, 2] and parts.buffer.counts().spooled == 2
+    parts.keeper.close()
+
+
+async def test_of_a_small_disk_an_eighth_is_left(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk of 512 MiB in all, as Lambda's, is used as well."""
+    usage = type(shutil.disk_usage(parts.spool))
+    free = [(64 << 20) + PIECE_BYTES - 1]
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(512 << 20, 0, free[0]))
+    assert not await parts.keeper.supply()
+    free[0] += 1
+    assert await parts.keeper.supply()
     parts.keeper.close()
 
 
@@ -229,7 +247,7 @@ async def test_a_folder_held_for_good_is_a_disk_that_refuses(
 async def test_a_folder_removed_in_use_is_made_anew(
     parts: Parts, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The old segments go on in memory, and their ends do not touch the new ones."""
+    """The old segments go on in their open files; their ends do not touch the new ones."""
     await parts.keeper.supply()
     parts.put(3)
     await parts.keeper.supply()
@@ -263,19 +281,21 @@ async def test_a_folder_removed_before_the_end_is_saved_again(parts: Parts) -> N
 
 
 async def test_full_segments_are_let_go_and_read_back(parts: Parts) -> None:
-    """With S3 down, only a few segments stay mapped; all are there when it is back."""
-    for _ in range(9):
+    """With S3 down, only a few descriptors are used; all events are there when it is back."""
+    count = HELD_PIECES + 7
+    for _ in range(count):
         await parts.keeper.supply()
         parts.put(PIECE_EVENTS)
     segments = parts.buffer.segments()
-    await parts.keeper.unmap_waiting()
-    mapped = [segment.mapped for segment in segments]
-    assert mapped == [True] * MAPPED_PIECES + [False] * (8 - MAPPED_PIECES) + [True]
+    await parts.keeper.let_go_waiting()
+    held = [segment.held for segment in segments]
+    assert held == [True] * HELD_PIECES + [False] * (count - 1 - HELD_PIECES) + [True]
+    assert len(open_below(parts.spool)) <= HELD_PIECES + 3, "these, the open one, spare and lock"
     seqs = []
     while (piece := parts.buffer.take()) is not None:
         await parts.keeper.seal(piece)  # type: ignore[arg-type]  # all are segments here
         seqs += [int(one.split(b'"seq":')[1].split(b",")[0]) for one in piece.raw().splitlines()]
-    assert seqs == list(range(1, 91))
+    assert seqs == list(range(1, count * PIECE_EVENTS + 1))
     parts.keeper.close()
 
 
@@ -312,30 +332,29 @@ async def test_power_commits_what_is_new_and_only_that(
     await parts.keeper.supply()
     parts.put(3)
     await _commits(parts, 5)
-    assert syncs.names == ["00000001.open", "00000001.idx"]
+    assert syncs.names == ["00000001.open"]
     parts.put(1)
     await _commits(parts, 5)
-    assert syncs.names == ["00000001.open", "00000001.idx"] * 2
+    assert syncs.names == ["00000001.open"] * 2
     parts.keeper.close()
 
 
-async def test_power_syncs_before_memory_is_let_go_and_before_sealing(
+async def test_power_syncs_before_a_file_is_let_go_and_before_sealing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither a segment that is unmapped nor one that is sealed escapes its commit."""
+    """Neither a segment that is let go nor one that is sealed escapes its commit."""
     syncs = Syncs(monkeypatch)
     parts = Parts(tmp_path, power=True)
+    monkeypatch.setattr("asynctrack._keeper.HELD_PIECES", 2)
     for _ in range(6):
         await parts.keeper.supply()
         parts.put(PIECE_EVENTS)
-    await parts.keeper.unmap_waiting()
-    assert syncs.names == [
-        f"0000000{number}.{kind}" for number in (3, 4, 5) for kind in ("open", "idx")
-    ]
+    await parts.keeper.let_go_waiting()
+    assert syncs.names == [f"0000000{number}.open" for number in (3, 4, 5)]
     piece = parts.buffer.take()
     assert isinstance(piece, SegmentPiece)
     await parts.keeper.seal(piece)
-    assert syncs.names[6:] == ["00000001.open", "00000001.idx"]
+    assert syncs.names[3:] == ["00000001.open"]
     parts.keeper.close()
 
 
@@ -397,7 +416,7 @@ async def test_a_segment_that_cannot_be_deleted_is_no_trouble(
             parts.buffer, "segment_wanted", iter([(PIECE_BYTES, PIECE_EVENTS), None]).__next__
         )
         assert await parts.keeper.supply()  # one too many, given back
-    segment.unmap()
+    segment.let_go()
     parts.keeper.close()
 
 
@@ -443,3 +462,58 @@ async def test_lines_are_cut_from_memory_where_the_disk_does_not_take_them(
         (False, 10),
         (False, 5),
     ]
+
+
+async def test_a_lock_that_others_closed_is_taken_again(parts: Parts) -> None:
+    """The folder is nobody's then: with the next segment it is ours again, numbers go on."""
+    await parts.keeper.supply()
+    parts.put(3)
+    (folder,) = parts.keeper._folders.values()
+    os.close(folder._lock.number)
+    assert not is_alive(folder.path)
+    parts.put(PIECE_EVENTS)
+    assert await parts.keeper.supply()
+    assert is_alive(folder.path)
+    parts.put(PIECE_EVENTS)
+    assert parts.seqs_on_disk() == list(range(1, 4 + 2 * PIECE_EVENTS))
+    parts.keeper.close()
+    assert not is_alive(folder.path)
+
+
+async def test_a_segment_that_fails_is_said_and_the_rest_goes_on(
+    parts: Parts, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its descriptor is gone: what is in it stays on disk, what comes goes into the next one."""
+    await parts.keeper.supply()
+    parts.put(3)
+    await parts.keeper.supply()
+    (segment,) = parts.buffer.segments()
+    os.close(segment._file.number)
+    parts.put(2)
+    assert await parts.keeper.supply()
+    assert parts.seqs_on_disk() == [1, 2, 3, 4, 5]
+    assert f"could not go on writing {segment.path}" in caplog.text
+    assert parts.buffer.counts().pending == 0
+    parts.keeper.close()
+    assert parts.seqs_on_disk() == [1, 2, 3, 4, 5]
+
+
+async def test_a_disk_that_takes_segments_and_no_lines_is_one_that_refuses(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said once, nothing is left of the tries, and events wait in memory."""
+    parts.put(3)
+
+    def refuse(self: Segment, lines: list[bytes]) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Segment, "fill", refuse)
+        for _ in range(3):
+            assert not await parts.keeper.supply()
+    assert parts.buffer.counts().pending == 3
+    assert list(parts.keeper.path.glob("0*")) == []
+    assert "cannot write to its spool" in caplog.text and "Input/output error" in caplog.text
+    assert await parts.keeper.supply()
+    assert parts.seqs_on_disk() == [1, 2, 3]
+    parts.keeper.close()

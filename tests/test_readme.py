@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import SSLError
 from langchain_core.runnables import RunnableLambda
 
 from asynctrack import tracker
+from asynctrack.demo._sagemaker import sagemaker_sdk
 from tests.e2e.chains import CHAIN_EVENTS, joke_chain
 from tests.e2e.conftest import heavy_imports, make_run
 from tests.e2e.runs import RunFactory, Site
 from tests.support.s3 import REGION, S3Server
+from tests.support.tls import tls_proxy
 
 __all__ = ["heavy_imports", "make_run"]  # pytest finds fixtures by their names here
 
@@ -31,6 +34,15 @@ def block(name: str) -> str:
     if found is None:
         pytest.fail(f"README has no block that is marked with read-back: {name}")
     return found[1]
+
+
+def for_this_sdk(code: str) -> str:
+    """Return code that imports from where README says that this SDK has it."""
+    used = sagemaker_sdk().ExperimentAnalytics.__module__
+    pattern = r"from (\S+) import ExperimentAnalytics +# sagemaker 3: (\S+)"
+    places = re.search(pattern, code)
+    assert places is not None and used in places.groups()
+    return code.replace(f"from {places[1]} ", f"from {used} ")
 
 
 @pytest.fixture
@@ -64,12 +76,59 @@ def test_reading_back(runs: dict[str, Site], s3: S3Server) -> None:
     read_with_duckdb(runs, s3)
 
 
+def test_a_stranger_on_the_way(
+    runs: dict[str, Site], s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Behind a proxy whose certificate nobody trusts the blocks ask nothing; with its authority
+    trusted they read all. s3fs sends nothing to a trusted stranger of another name either."""
+    with tls_proxy(s3.endpoint_url) as gateway:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.example.com")
+        monkeypatch.setenv("HTTPS_PROXY", gateway.url)
+        for read in (read_with_pandas, read_with_s3fs):
+            with pytest.raises(SSLError):
+                read(runs)
+        gateway.wait_for_refusal(2)
+        assert gateway.received == b""
+        monkeypatch.setenv("AWS_CA_BUNDLE", gateway.bundle(tmp_path))
+        read_with_pandas(runs)
+        read_with_s3fs(runs)
+        assert set(gateway.asked) == {"s3.example.com:443"}
+    with tls_proxy(s3.endpoint_url, shows="other.example.com") as stranger:
+        monkeypatch.setenv("AWS_CA_BUNDLE", stranger.bundle(tmp_path))
+        for proxy, address in ((stranger.url, "https://s3.example.com"), ("", stranger.https_url)):
+            monkeypatch.setenv("HTTPS_PROXY", proxy)
+            monkeypatch.setenv("AWS_ENDPOINT_URL_S3", address)
+            with pytest.raises(SSLError):
+                read_with_s3fs(runs)
+        assert stranger.received == b""
+
+
+def read_with_s3fs(runs: dict[str, Site]) -> None:
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    code = block("s3fs")
+    site = runs["scenario-1"]
+    (key,) = [
+        path.relative_to(site.s3.root)
+        for path in (site.s3.folder / site.prefix).glob("dt=*/*.jsonl.zst")
+    ]
+    assert "s3://bucket/prefix/events.jsonl.zst" in code
+    names: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # s3fs' own
+        exec(code.replace("s3://bucket/prefix/events.jsonl.zst", f"s3://{key}"), names)
+    assert len(names["events"]) == CHAIN_EVENTS + 2 * len(AWKWARD)
+
+
 def read_with_pandas(runs: dict[str, Site]) -> None:
-    code = block("pandas")
+    code = for_this_sdk(block("pandas"))
     session = runs["scenario-1"].run._artifact_uploader.sagemaker_session
+    # As a user's: the environment says where S3 is.
+    session.boto_session = runs["scenario-1"].s3.boto_session()
     names: dict[str, Any] = {"session": session}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the SDK's and s3fs' own
+        warnings.simplefilter("ignore")  # the SDK's own
         exec(code, names)
     events = names["events"]
     assert len(events) == CHAIN_EVENTS + 2 * len(AWKWARD)

@@ -19,13 +19,15 @@ from asynctrack._errors import BackendError, PausingError, PermanentError, Trans
 from asynctrack._format import MEDIA_TYPE
 from asynctrack._gate import Flow, Gate
 from asynctrack._notices import Notices
-from asynctrack._replay import SegmentOutcome, plan_segment, replay_folder
+from asynctrack._replay import SegmentOutcome, replay_folder
+from asynctrack._replay_plan import plan_segment
 from asynctrack._retry import RetryPolicy
 from asynctrack._spool import WriterFolder
-from asynctrack._spool_layout import writer_folder, writers
+from asynctrack._spool_layout import spool_places, writer_folder, writers
 from asynctrack._takeover import Replayer
 from asynctrack._upload import Uploader
 from tests.support.auditor import assert_exactly_once, audit_folder
+from tests.support.spoiled import make_rubbish, spoil_lines
 from tests.test_segment import WRITER
 
 ME = "f" * 24
@@ -72,18 +74,12 @@ class Dead:
                 segment.append(event(self.writer, self.events))
             if ending == ".sealed":
                 segment.seal()
-            segment.unmap()
+            segment.let_go()
         return segment.path
 
     def damage(self, path: Path, *lines: int) -> None:
         """Spoil lines of a segment, by their places."""
-        content = bytearray(path.read_bytes())
-        starts = [0]
-        for one in bytes(content).splitlines(keepends=True):
-            starts.append(starts[-1] + len(one))
-        for place in lines:
-            content[starts[place] + 30] ^= 0x10
-        path.write_bytes(content)
+        spoil_lines(path, *lines)
 
 
 @pytest.fixture
@@ -101,7 +97,7 @@ class Bench:
         self.puts: list[str] = []
         self.slept: list[float] = []
         self.replayer = Replayer(
-            spool_dir=self.spool,
+            places=lambda: spool_places(self.spool),
             writer_id=ME,
             backend=self,  # type: ignore[arg-type]  # the part of it that is needed
             make_uploader=self.uploader,
@@ -242,7 +238,7 @@ async def test_damaged_lines_are_set_aside_and_named(
     assert audit.problems == (f"{WRITER}: missing 3 to 4", f"{WRITER}: missing 8 to 8")
     assert "3 damaged events" in caplog.text and "(seq 3, 4, 8)" in caplog.text
     kept = path.with_suffix(".damaged")
-    assert kept.exists() and path.with_suffix(".idx").exists() and not path.exists()
+    assert kept.exists() and not path.exists()
     await bench.replayer.run()
     assert bench.replayer.events == 7 and kept.exists(), "kept, and not delivered again"
 
@@ -264,7 +260,7 @@ async def test_what_cannot_be_read_stays_and_the_others_go(
 ) -> None:
     """A broken header, a newer version, a folder, lines that are no events: each is named."""
     broken = dead.segment(1)
-    broken.with_suffix(".idx").write_bytes(b"\xff" * 200)
+    make_rubbish(broken)
     good = dead.segment(2)
     folder = dead.path / "00000077.open"
     folder.mkdir()
@@ -272,7 +268,7 @@ async def test_what_cannot_be_read_stays_and_the_others_go(
         strange = owned.new_segment(1000, 10)
         strange.begin(WRITER, 50)
         strange.append(b"not an event\n")
-        strange.unmap()
+        strange.let_go()
     other = Dead(bench.spool, dead.out, "b" * 24)
     other.segment(2)
     await bench.replayer.run()
@@ -313,6 +309,59 @@ async def test_one_writers_trouble_holds_up_no_other(
     await bench.replayer.keep_trying()
     assert bench.slept == [10.0, 20.0, 40.0]
     assert_exactly_once(audit_folder(dead.out), {WRITER: 2})
+    assert writers(bench.spool) == []
+
+
+async def test_one_segment_that_is_refused_holds_up_no_other(dead: Dead, bench: Bench) -> None:
+    """Something on the way refuses some for what is in them: the later ones of the same writer are
+    delivered; of many that are refused one after the other some wait for the next round, in which
+    they come first, so that in the end each that can be delivered is."""
+    for _ in range(8):
+        dead.segment(1)
+    bad = {1, 2, 3, 4, 6}
+
+    def fault(name: str, content: bytes) -> BackendError | None:
+        refused = any(f"-{seq:012d}-" in name for seq in bad) and name.startswith("dt=")
+        return PausingError("AccessDenied", "no", answered=True) if refused else None
+
+    bench.fault = fault
+    await bench.replayer.run()
+    assert bench.replayer.events == 0 and len(bench.puts) == 3, "it could be the service"
+    await bench.replayer.run()
+    assert bench.replayer.events == 3, "5, 7 and 8 are sound, and not tried before"
+    assert [path.name for path in sorted(dead.path.glob("*.open"))] == [
+        f"{number:08d}.open" for number in sorted(bad)
+    ]
+    bad.clear()
+    await bench.replayer.run()
+    assert_exactly_once(audit_folder(dead.out), {WRITER: 8})
+    assert writers(bench.spool) == []
+
+
+async def test_a_service_that_does_not_answer_is_asked_once(dead: Dead, bench: Bench) -> None:
+    """Where nobody answers at all it is no segment's own trouble: the others are not tried."""
+    for _ in range(5):
+        dead.segment(1)
+    bench.fault = lambda name, content: PausingError("CertificateError", "no")
+    await bench.replayer.run()
+    assert len(bench.puts) == 1
+
+
+async def test_parts_of_what_was_too_large_stay_parts(dead: Dead, bench: Bench) -> None:
+    """One half is stored and the other is refused by something on the way: when that takes the
+    whole at last, still the parts are sent, so that nothing is stored twice."""
+    path = dead.segment(4)
+
+    def fault(name: str, content: bytes) -> BackendError | None:
+        refused = f"-{4:012d}" in name
+        return TransientError("413", "too large", answered=True) if refused else None
+
+    bench.fault = fault
+    await bench.replayer.run()
+    assert path.exists() and audit_folder(dead.out).events == 3
+    bench.fault = lambda name, content: None
+    await bench.replayer.run()
+    assert_exactly_once(audit_folder(dead.out), {WRITER: 4})
     assert writers(bench.spool) == []
 
 

@@ -16,7 +16,6 @@ import pytest
 from asynctrack._artifact import Batch
 from asynctrack._spool import SpoolBusyError, WriterFolder, bury, orphans, set_aside, used_bytes
 from asynctrack._spool_layout import (
-    default_spool_dir,
     read_description,
     waiting_segments,
     writer_folder,
@@ -33,37 +32,8 @@ def used_segment(folder: WriterFolder, text: str = "a") -> Path:
     segment = folder.new_segment(4096, 10)
     segment.begin(folder.path.name, 1)
     segment.append(line(1, text))
-    segment.unmap()
+    segment.let_go()
     return segment.path
-
-
-def test_the_folder_follows_the_standard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """State that should survive restarts has a place of its own, which users may move."""
-    assert default_spool_dir({"XDG_STATE_HOME": "/x"}) == Path("/x/asynctrack/spool")
-    monkeypatch.setenv("HOME", "/home/me")
-    expected = Path("/home/me/.local/state/asynctrack/spool")
-    assert default_spool_dir({}) == expected
-    assert default_spool_dir({"XDG_STATE_HOME": ""}) == expected
-    assert default_spool_dir({"XDG_STATE_HOME": "relative/is/ignored"}) == expected
-
-
-def test_a_user_without_a_home_gets_a_folder_all_the_same(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Containers run under ids that no password file knows: tracking works, and stays private."""
-
-    def nobody(self: Path) -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(Path, "expanduser", nobody)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    folder = default_spool_dir({})
-    assert folder == tmp_path / f"asynctrack-{os.getuid()}" / "asynctrack" / "spool"
-    assert default_spool_dir({}) == folder
-    (tmp_path / f"asynctrack-{os.getuid()}").chmod(0o755)
-    other = default_spool_dir({})
-    assert other != folder, "somebody else could have made it, to read along"
-    assert stat.S_IMODE(other.parent.parent.stat().st_mode) == 0o700
 
 
 def test_folders_and_files_are_private(tmp_path: Path) -> None:
@@ -77,7 +47,7 @@ def test_folders_and_files_are_private(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     made = list((tmp_path / "deep" / "spool").rglob("*"))
-    assert {path.name for path in made} > {"lock", "writer.json", "00000001.idx", "v1", WRITER}
+    assert {path.name for path in made} > {"lock", "writer.json", "00000001.open", "v1", WRITER}
     for path in (tmp_path / "deep" / "spool", *made):
         wanted = 0o700 if path.is_dir() else 0o600
         assert stat.S_IMODE(path.stat().st_mode) == wanted, path
@@ -205,7 +175,7 @@ def test_a_description_is_read_back(tmp_path: Path) -> None:
         assert folder.description() == {}
         folder.describe({"run": "one"})
         folder.describe({"run": "two", "destination": {"kind": "folder"}}, sync=True)
-        wanted = {"format": 1, "run": "two", "destination": {"kind": "folder"}}
+        wanted = {"format": 2, "run": "two", "destination": {"kind": "folder"}}
         assert folder.description() == wanted
         assert not (folder.path / "writer.json.tmp").exists()
 

@@ -19,7 +19,7 @@ from asynctrack._artifact import Batch
 from asynctrack._buffer import Buffer
 from asynctrack._encode import encode_batch
 from asynctrack._format import parse_artifact_name, parse_line_start
-from asynctrack._replay import plan_segment
+from asynctrack._replay_plan import plan_segment
 from asynctrack._segment import Segment
 from asynctrack._spool_layout import waiting_segments
 from asynctrack._store import MemoryPiece, SegmentPiece, Store
@@ -75,13 +75,13 @@ class Crashes(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for segment in self.made:
-            segment.unmap()
+            segment.let_go()
         for piece in (*self.cut, *self.sealed, *self.uploaded):
             if isinstance(piece, SegmentPiece):
-                piece.segment.unmap()
+                piece.segment.let_go()
         for segment in (*self.buffer.segments(), self.buffer.take_spare()):
             if segment is not None:
-                segment.unmap()
+                segment.let_go()
         shutil.rmtree(self.folder)
 
     # -- the callbacks ----------------------------------------------------------------------------
@@ -121,9 +121,9 @@ class Crashes(RuleBasedStateMachine):
             self.hand_over()
 
     @rule()
-    def unmap_waiting(self) -> None:
+    def let_go_waiting(self) -> None:
         for segment in self.buffer.segments()[:-1]:
-            segment.unmap()
+            segment.let_go()
 
     # -- the worker -------------------------------------------------------------------------------
 
@@ -311,4 +311,62 @@ def test_a_line_larger_than_the_spare_waits_in_memory(tmp_path: Path, length: in
     assert spooled.durable_events == 1
     (segment,) = spooled.segments()
     assert segment.first_seq == 2
+    segment.remove()
+
+
+def take_away(segment: Segment) -> None:
+    """Close its descriptor, as a daemon does with those it does not know."""
+    os.close(segment._file.number)
+
+
+def test_a_segment_that_takes_no_more_is_left_and_the_spare_goes_on(tmp_path: Path) -> None:
+    """The line is in the next segment; the one that failed is named once, and keeps what it has."""
+    spooled = store()
+    for ordinal in (1, 2):
+        assert spooled.supply(Segment(tmp_path, ordinal, 600, 5)) is None
+        if ordinal == 1:
+            fill(spooled, 1, 2)
+    (first,) = spooled.segments()
+    take_away(first)
+    fill(spooled, 3, 1)
+    assert spooled.durable_events == spooled.events == 3 and spooled.memory_bytes == 0
+    assert spooled.take_failed() == [first] and spooled.take_failed() == []
+    pieces = list(iter(spooled.cut, None))
+    assert [(piece.first_seq, piece.events) for piece in pieces] == [(1, 2), (3, 1)]
+    assert [len(piece.raw()) for piece in pieces] == [20, 10]
+    for piece in pieces:
+        assert isinstance(piece, SegmentPiece)
+        piece.segment.remove()
+
+
+def test_a_spare_that_takes_nothing_is_left_and_memory_goes_on(tmp_path: Path) -> None:
+    """Nothing is lost with it: it has no line, and comes back to be deleted."""
+    spooled = store()
+    spare = Segment(tmp_path, 1, 600, 5)
+    assert spooled.supply(spare) is None
+    take_away(spare)
+    fill(spooled, 1, 2)
+    assert spooled.durable_events == 0 and spooled.memory_bytes == 20 and spooled.awaits_segment
+    assert spooled.take_failed() == [spare] and spare.events == 0
+    spare.remove()
+    assert spooled.supply(Segment(tmp_path, 2, 600, 5)) is None
+    assert spooled.durable_events == 2
+    spooled.segments()[0].remove()
+
+
+def test_lines_stay_in_memory_where_the_disk_does_not_take_them(tmp_path: Path) -> None:
+    """A segment that was to take them and could not is said to be of no use."""
+    spooled = store()
+    fill(spooled, 1, 3)
+    useless = Segment(tmp_path, 1, 600, 5)
+    take_away(useless)
+    with pytest.raises(OSError, match=r"closed by others|Bad file descriptor"):
+        spooled.supply(useless)
+    useless.remove()
+    assert spooled.memory_bytes == 30 and spooled.wanted == (600, 5)
+    assert spooled.supply(Segment(tmp_path, 2, 600, 5)) is None
+    fill(spooled, 4, 1)
+    assert spooled.durable_events == 4
+    (segment,) = spooled.segments()
+    assert len(segment.content().splitlines()) == 4
     segment.remove()

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
 
+import anyio.to_thread
 import blockbuster
 import boto3
 import pytest
 
+from asynctrack._segment import Segment
+from asynctrack.demo._aws import EmbeddedAWS
 from tests.support.blocking import BlockingCalls, no_blocking_calls
 from tests.support.environment import isolate
+from tests.support.foreign import watched
 
 OWN_GUARD = pytest.mark.may_block("the test sets up the check itself")
 
@@ -42,6 +50,27 @@ async def test_blocking_in_the_event_loop_raises(blocking_calls: BlockingCalls) 
     assert "test_support_environment.py" in blocking_calls.stacks[0]
     assert "time.sleep" in blocking_calls.stacks[0]
     blocking_calls.forgive()
+
+
+async def test_one_line_may_be_written_in_the_event_loop_and_nothing_else(
+    tmp_path: Path, blocking_calls: BlockingCalls
+) -> None:
+    """An event that is accepted goes to disk at once; all else of a segment is the worker's."""
+    make = functools.partial(Segment, tmp_path, 1, 4096, 10)
+    segment = await anyio.to_thread.run_sync(make)
+    segment.begin("a" * 24, 1)
+    assert segment.append(b"{}\n")
+    assert blocking_calls.stacks == []
+    for call in (
+        segment.content,
+        functools.partial(segment.fill, [b"{}\n"]),
+        functools.partial(Segment, tmp_path, 2, 4096, 10),
+    ):
+        with pytest.raises(blockbuster.BlockingError):
+            call()
+    assert "os.pread" in blocking_calls.stacks[0] and "os.pwrite" in blocking_calls.stacks[1]
+    blocking_calls.forgive()
+    await anyio.to_thread.run_sync(segment.remove)
 
 
 def test_blocking_in_the_event_loop_of_a_plain_test_raises(blocking_calls: BlockingCalls) -> None:
@@ -126,6 +155,42 @@ def test_nothing_of_this_machine_leaks_in() -> None:
     assert environment["LANGSMITH_TRACING"] == "false"
     assert not {"AWS_PROFILE", "ASYNCTRACK_OVERFLOW", "LANGCHAIN_API_KEY"} & environment.keys()
     assert not {"OPENAI_API_KEY", "SERPAPI_API_KEY"} & environment.keys()
+
+
+MAKE_A_RUN = """
+import warnings
+warnings.simplefilter("ignore")  # the SDK's own
+import socket
+from asynctrack.demo._sagemaker import sagemaker_sdk
+sdk = sagemaker_sdk()
+with sdk.Run(
+    "telemetry", run_name="r", sagemaker_session=sdk.Session(default_bucket="b")
+) as run:
+    run.log_parameter("a", 1)
+try:
+    socket.getaddrinfo("name.invalid", 80)
+except OSError:
+    pass
+"""
+
+
+def test_the_telemetry_of_the_sdk_is_off(aws: EmbeddedAWS, tmp_path: Path) -> None:
+    """A Run that is made in the surroundings of a test asks for no address beyond this machine."""
+    environment = {
+        **os.environ,
+        **aws.environment(),
+        "SAGEMAKER_USER_CONFIG_OVERRIDE": os.environ["SAGEMAKER_USER_CONFIG_OVERRIDE"],
+    }
+    file = tmp_path / "addresses"
+    shown = subprocess.run(
+        [sys.executable, "-c", MAKE_A_RUN],
+        env=watched(environment, file),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert file.read_text().split() == ["name.invalid"], "the last is the one that must be seen"
 
 
 def test_boto_finds_no_account() -> None:

@@ -14,10 +14,10 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-import aioboto3
 import anyio
 import boto3
 import pytest
+from aiobotocore.session import AioSession
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -28,17 +28,22 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
+from asynctrack._backends._library import client_session
 from asynctrack.demo._aws import EmbeddedAWS
 from tests.support.faults import (
+    PAGES,
+    STRANGER,
     Answer,
     Delay,
     DropAnswer,
     Fault,
     FlipBit,
     Hang,
+    Page,
     ResetAnswer,
     ResetConnection,
     ResetRequest,
+    Rewrite,
     Throttle,
 )
 from tests.support.proxy import FaultProxy, fault_proxy
@@ -222,7 +227,7 @@ async def test_fault_is_seen_by_aiobotocore(case: Case, s3: S3Server, s3_proxy: 
     """aiobotocore fails as it must, and the object is there or not as it must."""
     rule = s3_proxy.add(case.fault, operation="PutObject")
     unread = case.fault == Hang("unread")
-    session = aioboto3.Session()
+    session = client_session(AioSession(), None)
 
     def client_with(patience: float) -> Any:
         config = Config(
@@ -361,6 +366,28 @@ def test_bit_flipped_on_the_way_back(s3: S3Server, s3_proxy: FaultProxy, client:
     assert different_bits(got, BODY) == 1
 
 
+def test_headers_of_an_answer_are_changed(s3: S3Server, s3_proxy: FaultProxy, client: Any) -> None:
+    """One is taken out, one has another text; the object and the other headers are as they were."""
+    s3_proxy.add(Rewrite({"x-amz-request-id": None, "etag": '"other"'}))
+    answer = client.put_object(Bucket=s3.bucket, Key="a", Body=BODY)
+    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    assert "x-amz-request-id" not in headers and "x-amz-id-2" in headers
+    assert answer["ETag"] == '"other"'
+    assert (s3.folder / "a").read_bytes() == BODY
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_somebody_else_answers(page: Page, s3: S3Server, s3_proxy: FaultProxy, client: Any) -> None:
+    """A page with nothing of S3's about it, and nothing arrives at S3."""
+    s3_proxy.add(Answer(403, page=page))
+    with pytest.raises(ClientError) as caught:
+        client.put_object(Bucket=s3.bucket, Key="a", Body=BODY)
+    headers = caught.value.response["ResponseMetadata"]["HTTPHeaders"]
+    assert headers["server"] == STRANGER
+    assert not [name for name in headers if name.startswith("x-amz")]
+    assert not (s3.folder / "a").exists()
+
+
 def different_bits(one: bytes, other: bytes) -> int:
     return (int.from_bytes(one, "big") ^ int.from_bytes(other, "big")).bit_count()
 
@@ -488,7 +515,7 @@ async def test_many_requests_hang_and_are_released(s3: S3Server, s3_proxy: Fault
     config = Config(max_pool_connections=20, s3={"addressing_style": "path"})
     kwargs = {**s3.client_kwargs(), "endpoint_url": s3_proxy.endpoint_url}
     async with (
-        aioboto3.Session().client("s3", config=config, **kwargs) as client,
+        client_session(AioSession(), None).client("s3", config=config, **kwargs) as client,
         anyio.create_task_group() as group,
     ):
         for number in range(20):

@@ -1,13 +1,11 @@
 """The AWS backend: S3 for artifacts and manifests, SageMaker for parameters and metrics.
 
-The one owner of aioboto3. Its clients live in the worker's event loop and are made there: making
+The clients live in the worker's event loop and are made there: making
 one imports and parses for a second. botocore's retries are off; ``_retry`` is the only layer.
 """
 
 from __future__ import annotations
 
-import base64
-import functools
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timezone
@@ -16,13 +14,16 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from asynctrack._artifact import MetricPoint, NotTaken, ParameterValue, RunState, Written
+from asynctrack._backends import _acknowledge
 from asynctrack._backends._aws_errors import map_error
+from asynctrack._backends._library import client_session, prepare
 from asynctrack._backends._run import (
     RunTarget,
     local_parameter_names,
     local_parameters,
     mirror_parameters,
 )
+from asynctrack._backends._way import Way, store_of, way_of
 from asynctrack._errors import BackendError, TransientError
 from asynctrack._format import MEDIA_TYPE, run_prefix
 from asynctrack._importing import gate
@@ -30,11 +31,14 @@ from asynctrack._offload import offload
 
 if TYPE_CHECKING:
     from asynctrack._backends._clock import ServerClock
+    from asynctrack._backends._credentials import DelegatedCredentials
 
 CONNECT_TIMEOUT: Final = 3.0
 READ_TIMEOUT: Final = 15.0
 ATTEMPT_TIMEOUT: Final = 60.0
 """Seconds for connecting, for each read, and for one attempt in all."""
+_FEW: Final = 10
+"""Connections to SageMaker: botocore's own number, and more than there are requests at a time."""
 _RETRIED_METRIC_ERRORS: Final = frozenset({"INTERNAL_ERROR", "CONFLICT_ERROR"})
 
 
@@ -74,11 +78,14 @@ class AwsBackend:
         self._sagemaker: Any = None
         self._metrics: Any = None
         self._clock: ServerClock | None = None
+        self._credentials: DelegatedCredentials | None = None
+        self._way: Way | None = None if target.s3 is None else way_of(target.s3)
+        self._reached = False
 
     @property
     def target(self) -> str:
         """Return the Run's address."""
-        return f"{self._target.sagemaker_endpoint}/{self._target.trial_component}"
+        return self._target.address
 
     @property
     def recordable(self) -> bool:
@@ -111,25 +118,22 @@ class AwsBackend:
         return f"s3://{self._bucket}/{self._root}{name}"
 
     def destination(self) -> Mapping[str, Any]:
-        """Return bucket, folder and how S3 is reached."""
+        """Return bucket, folder, how S3 is reached, and whether anything ever got there."""
         return {
             "kind": "s3",
             "bucket": self._bucket,
             "root": self._root,
-            "region": self._target.region,
-            "endpoint_url": self._target.s3_endpoint,
-            "path_style": self._target.path_style,
+            "region": self._way.region if self._way else None,
+            "endpoint_url": self._way.endpoint_url if self._way else None,
+            "run": self.target,
+            "reached": self._reached,
         }
 
     def elsewhere(
         self, destination: Mapping[str, Any], experiment: str, run: str
     ) -> _Elsewhere | None:
-        """Return a store for another Run's folder, reached at the same S3."""
-        if destination.get("kind") != "s3" or any(
-            destination.get(name) != mine
-            for name, mine in self.destination().items()
-            if name in ("region", "endpoint_url", "path_style")
-        ):
+        """Return a store for another Run's folder, where this S3 is the one it belongs to."""
+        if self._way is None or not belongs(destination, self.destination()):
             return None
         bucket, root = destination.get("bucket"), destination.get("root")
         if not bucket or not root:
@@ -140,27 +144,53 @@ class AwsBackend:
     async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
         """Store an object; S3 compares it with the checksum made when it was encoded."""
         await self.put_at(self._bucket or "", self._root + name, content, crc32, media_type)
+        self._reached = True
 
     async def put_at(
         self, bucket: str, key: str, content: bytes, crc32: int, media_type: str
     ) -> None:
-        """Store an object anywhere in S3."""
-        await self._call(
+        """Store an object anywhere in S3, by S3's own word."""
+        place: dict[str, Any] = {"Bucket": bucket, "Key": key}
+        checksum = _acknowledge.checksum_of(crc32)
+        put = await self._call(
             self._s3.put_object,
-            Bucket=bucket,
-            Key=key,
+            **place,
             Body=content,
             ContentType=media_type,
-            ChecksumCRC32=base64.b64encode(crc32.to_bytes(4, "big")).decode(),
+            ChecksumCRC32=checksum,
             **self._put_options,
+        )
+        if _acknowledge.is_acknowledged(put, checksum):
+            return
+        options = {
+            name: self._put_options[name]
+            for name in _acknowledge.HEAD_OPTIONS
+            if name in self._put_options
+        }
+        try:
+            head = await self._call(
+                self._s3.head_object, **place, ChecksumMode="ENABLED", **options
+            )
+        except BackendError as error:
+            raise _acknowledge.unacknowledged(
+                put, f"asked for the object itself: {error}"
+            ) from error
+        _acknowledge.require_stored(
+            put,
+            head,
+            size=len(content),
+            checksum=checksum,
+            md5=lambda: _acknowledge.md5_of(content),
         )
 
     async def state(self) -> RunState:
         """Return the Run's parameters and output artifacts."""
         answer = await self._call(
             self._sagemaker.describe_trial_component,
+            recording=True,
             TrialComponentName=self._target.trial_component,
         )
+        _acknowledge.require_field(answer, "TrialComponentArn")
         parameters = {
             key: value.get("NumberValue", value.get("StringValue", ""))
             for key, value in (answer.get("Parameters") or {}).items()
@@ -189,12 +219,14 @@ class AwsBackend:
             }
         if remove:
             request["ParametersToRemove"] = list(remove)
-        await self._call(self._sagemaker.update_trial_component, **request)
+        answer = await self._call(self._sagemaker.update_trial_component, recording=True, **request)
+        _acknowledge.require_field(answer, "TrialComponentArn")
 
     async def put_metrics(self, points: Sequence[MetricPoint]) -> NotTaken:
         """Send up to 10 points, AWS's limit for one request; return those it did not take."""
         answer = await self._call(
             self._metrics.batch_put_metrics,
+            recording=True,
             TrialComponentName=self._target.trial_component.lower(),
             MetricData=[
                 {
@@ -208,6 +240,7 @@ class AwsBackend:
                 for point in points
             ],
         )
+        _acknowledge.require_metrics_taken(answer)
         again, refused = [], []
         for failure in answer.get("Errors") or ():
             index = failure.get("MetricIndex")
@@ -236,7 +269,7 @@ class AwsBackend:
         """Bring what was written into the Run's local copy."""
         mirror_parameters(self._run, written)
 
-    async def _call(self, operation: Any, **request: Any) -> Any:
+    async def _call(self, operation: Any, *, recording: bool = False, **request: Any) -> Any:
         try:
             with anyio.fail_after(ATTEMPT_TIMEOUT):
                 signed_with = 0.0 if self._clock is None else self._clock.offset
@@ -255,13 +288,10 @@ class AwsBackend:
         except BackendError:
             raise
         except Exception as error:
-            raise map_error(error) from error
-
-    def _loader(self) -> Any:
-        from botocore.loaders import Loader
-
-        theirs = self._target.model_loader()
-        return theirs if isinstance(theirs, Loader) else _shared_loader()
+            mapped = map_error(error, recording=recording)
+            if self._credentials is not None:
+                self._credentials.refused(mapped.code)
+            raise mapped from error
 
     async def _find_bucket(self) -> None:
         prefix = self._target.prefix
@@ -282,71 +312,72 @@ class AwsBackend:
 
     async def _make_clients(self, stack: AsyncExitStack) -> None:
         # In a thread: it takes seconds, in which the worker's loop has the spool to look after.
-        await offload(_import_libraries)
-        import aioboto3
-        from aiobotocore.config import AioConfig
+        await offload(prepare)
         from aiobotocore.session import AioSession
 
         from asynctrack._backends._clock import ServerClock
-        from asynctrack._backends._credentials import delegate_credentials
-        from asynctrack._backends._http import OneAttemptSession
+        from asynctrack._backends._credentials import DelegatedCredentials
 
-        botocore_session = AioSession()
-        botocore_session.register_component("data_loader", self._loader())
-        delegate_credentials(botocore_session, self._target.credentials)
-        session = aioboto3.Session(
-            botocore_session=botocore_session, region_name=self._target.region
-        )
-        shared: dict[str, Any] = {
-            "connect_timeout": CONNECT_TIMEOUT,
-            "read_timeout": READ_TIMEOUT,
-            "http_session_cls": OneAttemptSession,
-            "retries": {"total_max_attempts": 1, "mode": "standard"},
-        }
-        s3: dict[str, Any] = {"addressing_style": "path"} if self._target.path_style else {}
-        self._s3 = await stack.enter_async_context(
-            session.client(
-                "s3",
-                endpoint_url=self._target.s3_endpoint,
-                # Two more than uploads, for the manifest and a probe.
-                config=AioConfig(**shared, s3=s3, max_pool_connections=self._connections + 2),
-            )
-        )
-        self._sagemaker = await stack.enter_async_context(
-            session.client(
-                "sagemaker",
-                endpoint_url=self._target.sagemaker_endpoint,
-                config=AioConfig(**shared),
-            )
-        )
-        self._metrics = await stack.enter_async_context(
-            session.client(
-                "sagemaker-metrics",
-                endpoint_url=self._target.metrics_endpoint,
-                config=AioConfig(**shared),
-            )
-        )
+        target = self._target
+        if self._way is None:
+            self._way = way_of(await offload(target.s3_client))
+        session = AioSession()
+        self._credentials = DelegatedCredentials(target.credentials, target.credentials_anew)
+        self._credentials.sign_for(session)
+        target.lend(session)
+        clients = client_session(session, self._way.region)
         self._clock = ServerClock()
+        self._s3, self._sagemaker, self._metrics = [
+            await stack.enter_async_context(clients.client(service, **_as(way, connections)))
+            for service, way, connections in (
+                # Two more than uploads, for the manifest and a probe.
+                ("s3", self._way, self._connections + 2),
+                ("sagemaker", way_of(target.sagemaker), _FEW),
+                ("sagemaker-metrics", way_of(target.metrics), _FEW),
+            )
+        ]
         for client in (self._s3, self._sagemaker, self._metrics):
             self._clock.sign_for(client.meta.events)
+            _acknowledge.listen(client.meta.events)
 
 
-def _import_libraries() -> None:
-    import aioboto3  # noqa: F401  # for the time it takes
-    from aiobotocore.config import AioConfig  # noqa: F401
+def _as(way: Way, connections: int) -> dict[str, Any]:
+    """Return the arguments of a client that goes the same way, with what is ours to say."""
+    from aiobotocore.config import AioConfig
+
+    from asynctrack._backends._http import OneAttemptSession
+
+    config = way.config(
+        connect_timeout=CONNECT_TIMEOUT,
+        read_timeout=READ_TIMEOUT,
+        max_pool_connections=connections,
+        retries={"total_max_attempts": 1, "mode": "standard"},
+    )
+    return {
+        "region_name": way.region,
+        "endpoint_url": way.endpoint_url,
+        "verify": way.verify,
+        "config": AioConfig(http_session_cls=OneAttemptSession, **config),
+    }
 
 
-@functools.cache
-def _shared_loader() -> Any:
-    """Return botocore's loader of service models, with what it has parsed: one for the process.
+def belongs(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Tell whether what another writer left may be sent to our S3: to its own, and no other.
 
-    Making the three clients takes 0.27 s of CPU with a loader of their own each time, and 0.025 s
-    with one that knows the models already (measured with botocore 1.40.61). For Runs whose own
-    clients' loader is out of reach.
+    A writer that never got anything anywhere may have had the wrong address: its events go where
+    the same Run goes now.
+
+    Args:
+        theirs: Its ``destination()``.
+        ours: Our own.
     """
-    from aiobotocore.session import AioSession
-
-    return AioSession().get_component("data_loader")
+    if theirs.get("kind") != "s3":
+        return False
+    there, here = (store_of(one.get("endpoint_url"), one.get("region")) for one in (theirs, ours))
+    if not theirs.get("bucket"):  # it died before it had asked for the default one: as ours
+        return there == here and theirs.get("region") == ours["region"]
+    same_run = all(theirs.get(name) == ours[name] for name in ("run", "bucket", "root"))
+    return there == here or (same_run and theirs.get("reached") is False)
 
 
 class _Elsewhere:

@@ -2,12 +2,16 @@
 
 However the user's boto3 session came by its credentials (a role, single sign-on, an instance's
 profile, keys in the code), it refreshes them itself. Copying them once would lose that.
+
+What it never does is look again at keys that it found in a file or in the environment, and that
+somebody else replaces there. It is asked to, by the same providers in the same order, when the
+service has refused them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from aiobotocore.credentials import AioCredentials
 from aiobotocore.session import AioSession
@@ -16,6 +20,18 @@ from botocore.exceptions import NoCredentialsError
 
 from asynctrack._offload import offload
 
+OUTDATED: Final = frozenset(
+    {
+        "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId",
+        "InvalidToken", "SignatureDoesNotMatch", "TokenRefreshRequired",
+        "UnrecognizedClientException",
+    }
+)  # fmt: skip
+"""Codes of errors for which the credentials may be older than what their place holds now."""
+_REPLACEABLE: Final = frozenset({"config-file", "custom-process", "env", "shared-credentials-file"})
+"""botocore's names of the providers that look only once. Keys in the code have another: they are
+nobody's to replace."""
+
 
 class DelegatedCredentials(AioCredentials):  # type: ignore[misc]  # aiobotocore has no types
     """aiobotocore's view of synchronous credentials.
@@ -23,12 +39,23 @@ class DelegatedCredentials(AioCredentials):  # type: ignore[misc]  # aiobotocore
     Args:
         provider: Returns botocore's credentials object, or None where there are none (yet); may
             block.
+        look_again: Returns the ones that a new session would find; may block.
     """
 
-    def __init__(self, provider: Callable[[], Any]) -> None:
+    def __init__(self, provider: Callable[[], Any], look_again: Callable[[], Any]) -> None:
         super().__init__("", "", method="asynctrack-delegated")
         self._provider = provider
+        self._look_again = look_again
         self._credentials: Any = None
+        self._refused = False
+
+    def refused(self, code: str) -> None:
+        """Note an error: where they may have been replaced, they are looked up anew.
+
+        Args:
+            code: The service's error code.
+        """
+        self._refused = self._refused or code in OUTDATED
 
     async def get_frozen_credentials(self) -> ReadOnlyCredentials:
         """Return the credentials of this moment.
@@ -40,22 +67,25 @@ class DelegatedCredentials(AioCredentials):  # type: ignore[misc]  # aiobotocore
             self._credentials = await offload(self._provider)
         if self._credentials is None:
             raise NoCredentialsError()
+        if self._refused:
+            self._refused = False
+            if not self._refreshed and self._credentials.method in _REPLACEABLE:
+                self._credentials = await offload(self._look_again) or self._credentials
         # Those with an expiry may ask the network for new ones, which blocks.
-        if hasattr(self._credentials, "refresh_needed") and self._credentials.refresh_needed():
+        if self._refreshed and self._credentials.refresh_needed():
             frozen = await offload(self._credentials.get_frozen_credentials)
         else:
             frozen = self._credentials.get_frozen_credentials()
         return ReadOnlyCredentials(frozen.access_key, frozen.secret_key, frozen.token)
 
+    def sign_for(self, session: AioSession) -> None:
+        """Make a fresh session sign with these."""
+        session.register_component("credential_provider", _Resolver(self))
 
-def delegate_credentials(session: AioSession, provider: Callable[[], Any]) -> None:
-    """Make a session sign with the credentials that a function returns.
-
-    Args:
-        session: A fresh session.
-        provider: Returns botocore's credentials object, or None; may block.
-    """
-    session.register_component("credential_provider", _Resolver(DelegatedCredentials(provider)))
+    @property
+    def _refreshed(self) -> bool:
+        """Whether they know when they expire, and who gives new ones."""
+        return hasattr(self._credentials, "refresh_needed")
 
 
 class _Resolver:

@@ -8,7 +8,8 @@ share; a missing one is a ``RunError`` that names it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,15 +27,13 @@ class RunTarget:
         experiment: The experiment's name.
         run: The Run's name.
         trial_component: The Run's trial component's name.
-        bucket: The Run's artifact bucket, or None for the session's default bucket.
+        bucket: The Run's artifact bucket (a name, or an access point's ARN), or None for the
+            session's default bucket.
         prefix: The Run's artifact prefix.
         session: SageMaker's session, for what has to be asked over the network.
-        credentials: Returns botocore's credentials, or None; may block.
-        region: AWS region.
-        s3_endpoint: URL of S3.
-        sagemaker_endpoint: URL of SageMaker.
-        metrics_endpoint: URL of SageMaker's metrics.
-        path_style: Whether the Run's S3 client addresses buckets by path.
+        s3: The boto3 client that the Run uploads with, or None where it has none yet.
+        sagemaker: The boto3 client of SageMaker.
+        metrics: The boto3 client of SageMaker's metrics.
     """
 
     experiment: str
@@ -43,22 +42,47 @@ class RunTarget:
     bucket: str | None
     prefix: str
     session: Any
-    credentials: Callable[[], Any]
-    region: str | None
-    s3_endpoint: str | None
-    sagemaker_endpoint: str
-    metrics_endpoint: str
-    path_style: bool
+    s3: Any
+    sagemaker: Any
+    metrics: Any
 
-    def model_loader(self) -> Any:
-        """Return the loader of service models that the Run's clients were made with, or None.
+    @property
+    def address(self) -> str:
+        """Which trial component, of which SageMaker."""
+        return f"{self.sagemaker.meta.endpoint_url}/{self.trial_component}"
 
-        It holds what has been parsed already: megabytes of JSON, and most of a second.
+    def s3_client(self) -> Any:
+        """Return the Run's S3 client, or make it as the SDK does. May block."""
+        return self.s3 if self.s3 is not None else self.session.boto_session.client("s3")
+
+    def credentials(self) -> Any:
+        """Return botocore's credentials object, or None. May block."""
+        return self.session.boto_session.get_credentials()
+
+    def credentials_anew(self) -> Any:
+        """Return what a new session would find, by the same providers, or None. May block."""
+        botocore_session = self._botocore_session()
+        if botocore_session is None:
+            return None
+        return botocore_session.get_component("credential_provider").load_credentials()
+
+    def lend(self, session: Any) -> None:
+        """Give another session of botocore's what this one has read: its settings and models.
+
+        The profile, the files it comes from and the variables of the environment are those of the
+        Run's own session then. The loader holds what has been parsed already: megabytes of JSON,
+        and most of a second.
+
+        Args:
+            session: A fresh session.
         """
-        try:
-            return self.session.boto_session._session.get_component("data_loader")
-        except Exception:
-            return None  # another kind of session: ours is as good, and only slower
+        theirs = self._botocore_session()
+        for component in ("config_store", "data_loader"):
+            with suppress(Exception):  # another kind of session: a fresh one looks where it does
+                session.register_component(component, theirs.get_component(component))
+
+    def _botocore_session(self) -> Any:
+        return getattr(self.session.boto_session, "_session", None)
 
     def default_bucket(self) -> tuple[str, str]:
         """Return the session's default bucket and the prefix in it. Blocks: asks the network."""
@@ -78,9 +102,7 @@ def read_run(run: Any) -> RunTarget:
     """
     uploader = _get(run, "_artifact_uploader")
     session = _get(uploader, "sagemaker_session")
-    boto_session = _get(session, "boto_session")
-    s3 = getattr(uploader, "_s3_client", None)
-    s3_options = getattr(getattr(getattr(s3, "meta", None), "config", None), "s3", None) or {}
+    _get(_get(session, "boto_session"), "get_credentials")
     config = _get(run, "experiment_config")
     try:
         trial_component = str(config["RunName"])
@@ -93,12 +115,9 @@ def read_run(run: Any) -> RunTarget:
         bucket=_get(uploader, "artifact_bucket"),
         prefix=str(_get(uploader, "artifact_prefix") or "").strip("/"),
         session=session,
-        credentials=_get(boto_session, "get_credentials"),
-        region=getattr(boto_session, "region_name", None),
-        s3_endpoint=None if s3 is None else s3.meta.endpoint_url,
-        sagemaker_endpoint=_get(session, "sagemaker_client").meta.endpoint_url,
-        metrics_endpoint=_get(session, "sagemaker_metrics_client").meta.endpoint_url,
-        path_style=s3_options.get("addressing_style") == "path",
+        s3=getattr(uploader, "_s3_client", None),
+        sagemaker=_client(session, "sagemaker_client"),
+        metrics=_client(session, "sagemaker_metrics_client"),
     )
 
 
@@ -159,6 +178,12 @@ def _get(holder: Any, name: str) -> Any:
         return getattr(holder, name)
     except AttributeError as error:
         raise _unfit(holder, name) from error
+
+
+def _client(session: Any, name: str) -> Any:
+    client = _get(session, name)
+    _get(_get(client, "meta"), "endpoint_url")
+    return client
 
 
 def _unfit(holder: Any, name: str) -> RunError:

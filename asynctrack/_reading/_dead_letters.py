@@ -14,9 +14,9 @@ from typing import Final
 from asynctrack._format import ArtifactName
 from asynctrack._reading._decode import Damage, Event, read_events
 from asynctrack._reading._manifests import Problem, WriterManifest
-from asynctrack._reading._ranges import SeqRange, SeqSet, union
+from asynctrack._reading._ranges import SeqRange, SeqSet, subtract, union
 from asynctrack._reading._sources import Location
-from asynctrack._reading._spooled import SpoolWriter, is_same_s3, writers_of
+from asynctrack._reading._spooled import Spool, SpoolWriter, is_same_s3, writers_of
 
 _REASON: Final = 2_000
 """Characters of a reason that are read."""
@@ -49,13 +49,13 @@ def dead_letter_ranges(writer: SpoolWriter) -> list[SeqRange]:
     return found
 
 
-def dead_letters_of(spool_dir: Path | None, locations: Iterable[Location]) -> list[SeqRange]:
+def dead_letters_of(spool: Spool, locations: Iterable[Location]) -> list[SeqRange]:
     """Return what this machine has of a Run that the backend refused for good: sequence numbers,
     by the names of their files. Blocks."""
     return [
         one
         for location in locations
-        for writer in writers_of(spool_dir, location)
+        for writer in writers_of(spool, location)
         if is_same_s3(writer, location.store)
         for one in dead_letter_ranges(writer)
     ]
@@ -81,14 +81,26 @@ def read_dead_letters(
 
 
 def refused_events(writers: Iterable[WriterManifest], dead_letters: Iterable[SeqRange]) -> int:
-    """Return how many events were refused for good, as far as manifests and dead letters say."""
+    """Return how many events were refused for good, as far as manifests and dead letters say.
+
+    Those that were sent again and are listed as delivered since are none of them.
+    """
     known: dict[str, list[tuple[int, int]]] = {}
+    delivered: dict[str, list[tuple[int, int]]] = {}
     for writer in writers:
         known.setdefault(writer.writer_id, []).extend(writer.refused_ranges)
+        delivered.setdefault(writer.writer_id, []).extend(
+            (receipt.first_seq, receipt.last_seq) for receipt in writer.artifacts
+        )
     for one in dead_letters:
         for path in one.objects:
             known.setdefault(Path(path).parent.name, []).append((one.first_seq, one.last_seq))
-    return sum(last - first + 1 for some in known.values() for first, last in union(some))
+    return sum(
+        last - first + 1
+        for writer_id, some in known.items()
+        if some
+        for first, last in subtract(union(some), union(delivered.get(writer_id, ())))
+    )
 
 
 def dead_letter_problems(dead_letters: Iterable[SeqRange]) -> list[Problem]:
@@ -102,7 +114,8 @@ def dead_letter_problems(dead_letters: Iterable[SeqRange]) -> list[Problem]:
                     path,
                     f"dead letters, not read: events {one.first_seq} to {one.last_seq}, refused for"
                     f" good{f' ({why})' if why else ''}; asynctrack show --dead-letters and"
-                    " run.dead_letter_events() read them",
+                    " run.dead_letter_events() read them, asynctrack spool replay --dead-letters"
+                    " sends them again",
                 )
             )
     return problems

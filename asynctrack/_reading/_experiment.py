@@ -6,7 +6,6 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Final
 
 from asynctrack._backends._s3_read import Access
@@ -16,9 +15,10 @@ from asynctrack._reading._merge import AHEAD
 from asynctrack._reading._open import Found, Place, locate_experiment
 from asynctrack._reading._prices import GivenPrices, Prices, cost_of, read_prices
 from asynctrack._reading._read import Damaged, RecordedRun
-from asynctrack._reading._sources import bullets
+from asynctrack._reading._s3_options import resolve_s3_options
+from asynctrack._reading._sources import bullets, spellings
 from asynctrack._reading._span import Trace
-from asynctrack._reading._spooled import GivenSpool, spool_folder
+from asynctrack._reading._spooled import GivenSpool, Spool, this_spool
 from asynctrack._reading._threads import in_thread
 
 MODEL_KINDS: Final = frozenset({"llm", "chat_model"})
@@ -131,7 +131,7 @@ class RecordedExperiment:
         found: Its Runs.
         damaged: As for ``open_run``.
         concurrency: As for ``open_run``.
-        spool_dir: This machine's spool; None reads delivered events only.
+        spool: This machine's spool; empty reads delivered events only.
         prices: What models cost.
     """
 
@@ -142,7 +142,7 @@ class RecordedExperiment:
         *,
         damaged: Damaged = "raise",
         concurrency: int = AHEAD,
-        spool_dir: Path | None = None,
+        spool: Spool = (),
         prices: Prices | None = None,
     ) -> None:
         self.name = name
@@ -151,7 +151,7 @@ class RecordedExperiment:
                 one,
                 damaged=damaged,
                 concurrency=concurrency,
-                spool_dir=spool_dir,
+                spool=spool,
                 prices=prices,
             )
             for one in found
@@ -172,7 +172,9 @@ class RecordedExperiment:
         Raises:
             KeyError: There is none, or more than one; the text lists them.
         """
-        named = [run for run in self.runs if run.name == name]
+        named: list[RecordedRun] = []
+        for (one,) in spellings(name):
+            named = named or [run for run in self.runs if run.name == one]
         if len(named) != 1:
             there = bullets([run.uris[0] for run in named or self.runs])
             raise KeyError(f"{len(named)} runs are called {name!r}:{there}")
@@ -221,6 +223,7 @@ def open_experiment(
     profile: str | None = None,
     region: str | None = None,
     session: Any = None,
+    s3_options: Mapping[str, Any] | None = None,
 ) -> RecordedExperiment:
     """Open all tracked Runs of an experiment. Blocks: it looks where they are.
 
@@ -236,6 +239,7 @@ def open_experiment(
         profile: As for ``open_run``.
         region: As for ``open_run``.
         session: As for ``open_run``.
+        s3_options: As for ``open_run``.
 
     Raises:
         NotFoundError: There is none.
@@ -246,8 +250,10 @@ def open_experiment(
     """
     if damaged not in ("raise", "set_aside"):
         raise OptionError("damaged", damaged, "'raise' or 'set_aside'")
-    access = Access(endpoint_url, profile, region, session)
-    spool = spool_folder(spool_dir)
+    access = Access(
+        endpoint_url, profile, region, session, s3_options=resolve_s3_options(s3_options)
+    )
+    spool = this_spool(spool_dir)
     known_prices = read_prices(prices)
     name, found = locate_experiment(source, root, access, spool)
     return RecordedExperiment(
@@ -255,7 +261,7 @@ def open_experiment(
         found,
         damaged=damaged,
         concurrency=concurrency,
-        spool_dir=spool,
+        spool=spool,
         prices=known_prices,
     )
 

@@ -22,7 +22,7 @@ from asynctrack._reading._open import Found
 from asynctrack._reading._ranges import SeqSet
 from asynctrack._reading._segment_reader import SegmentReader
 from asynctrack._reading._sources import Location
-from asynctrack._reading._spooled import SpoolWriter, is_same_s3, writers_of
+from asynctrack._reading._spooled import Spool, SpoolWriter, is_same_s3, writers_of
 from asynctrack._segment_format import SegmentError
 from asynctrack._spool_layout import waiting_segments
 
@@ -41,12 +41,12 @@ class Follower:
 
     Args:
         found: The Run.
-        spool_dir: This machine's spool; None follows the objects only.
+        spool: This machine's spool; empty follows the objects only.
     """
 
-    def __init__(self, found: Found, spool_dir: Path | None) -> None:
+    def __init__(self, found: Found, spool: Spool) -> None:
         self._found = found
-        self._spool_dir = spool_dir
+        self._spool = spool
         self._seen: dict[str, SeqSet] = {}
         self._segments: dict[Path, SegmentReader] = {}
         self._drained: set[Path] = set()
@@ -239,7 +239,7 @@ class Follower:
 
     def _writers(self) -> Iterator[tuple[Location, SpoolWriter]]:
         for location in self._found.locations:
-            for writer in writers_of(self._spool_dir, location):
+            for writer in writers_of(self._spool, location):
                 if writer.writer_id in self._seen or is_same_s3(writer, location.store):
                     yield location, writer
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Union
@@ -28,8 +28,9 @@ from asynctrack._reading._sources import (
     nothing_yet,
     only_run,
     run_at,
+    spellings,
 )
-from asynctrack._reading._spooled import spool_writers, spooled_runs, writers_of
+from asynctrack._reading._spooled import Spool, spool_writers, spooled_runs, writers_of
 
 Place = Union[str, "os.PathLike[str]"]
 Source = Union[Place, "tuple[str, str]", Any]
@@ -53,9 +54,7 @@ class Found:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-def locate_run(
-    source: Source, root: Place | None, access: Access, spool_dir: Path | None = None
-) -> Found:
+def locate_run(source: Source, root: Place | None, access: Access, spool: Spool = ()) -> Found:
     """Find the one Run that is meant. Blocks.
 
     A Run's folder on this machine counts, also where nothing is in it yet.
@@ -64,7 +63,7 @@ def locate_run(
         source: What the user names.
         root: Where names are looked for.
         access: How AWS is reached.
-        spool_dir: The spool, where a Run may be of which nothing is delivered yet.
+        spool: The spool, where a Run may be of which nothing is delivered yet.
 
     Raises:
         NotFoundError: There is none.
@@ -73,12 +72,12 @@ def locate_run(
         ReadError: A folder cannot be read.
         BackendError: AWS said no.
     """
-    found = locate_runs(source, root, access, spool_dir)
+    found = locate_runs(source, root, access, spool)
     if len(found) != 1:
         only_run([one.locations[0] for one in found], describe(source, root))
     for location in found[0].locations:
         # The spool first: what is there can be followed while S3 is away.
-        if writers_of(spool_dir, location):
+        if writers_of(spool, location):
             return found[0]
         if next(iter(location.store.objects(location.prefix)), None) is not None:
             return found[0]
@@ -89,23 +88,23 @@ def locate_run(
 
 
 def locate_runs(
-    source: Source, root: Place | None, access: Access, spool_dir: Path | None = None
+    source: Source, root: Place | None, access: Access, spool: Spool = ()
 ) -> list[Found]:
     """Find all Runs that are meant; see ``locate_run``."""
     if isinstance(source, (str, os.PathLike)):
         if root is not None:
             raise OptionError("root", str(root), "left out with an address or a folder")
-        return [Found((location,)) for location in _below(source, access, spool_dir)]
+        return [Found((location,)) for location in _below(source, access, spool)]
     if isinstance(source, tuple):
-        return _by_names(source, root, access, spool_dir)
+        return _by_names(source, root, access, spool)
     if not looks_like_run(source):
         raise OptionError("source", source, _ALLOWED)
-    client, state = read_state_of(source)
+    client, state = read_state_of(source, access.s3_options)
     return [Found(_addresses(state.events, client), state.parameters)]
 
 
 def locate_experiment(
-    source: Place, root: Place | None, access: Access, spool_dir: Path | None = None
+    source: Place, root: Place | None, access: Access, spool: Spool = ()
 ) -> tuple[str, list[Found]]:
     """Find an experiment by its name or its place. Blocks.
 
@@ -123,12 +122,12 @@ def locate_experiment(
         raise OptionError("source", source, "an experiment's name, an s3:// address or a folder")
     name = os.fspath(source)
     if root is not None:
-        runs = [run for run in _below(root, access, spool_dir) if run.experiment == name]
-        found = [Found((run,)) for run in runs]
+        runs = _below(root, access, spool)
+        found = _first(spellings(name), lambda one: [run for run in runs if run.experiment == one])
     elif isinstance(source, str) and _is_name(source):
         found = _of_experiment(source, access)
     else:
-        found = [Found((run,)) for run in _below(source, access, spool_dir)]
+        found = [Found((run,)) for run in _below(source, access, spool)]
     if not found:
         raise nothing_at(describe(source, root))
     names = sorted({run.locations[0].experiment for run in found})
@@ -143,29 +142,34 @@ def locate_experiment(
 
 def describe(source: Source, root: Place | None) -> str:
     """Return what a user gave, for a message."""
-    name = "/".join(map(str, source)) if isinstance(source, tuple) else str(source)
+    if root is None and not isinstance(source, tuple):
+        return str(source)
+    parts = source if isinstance(source, tuple) else (source,)
+    name = " or ".join("/".join(one) for one in spellings(*map(str, parts)))
     return name if root is None else f"{os.fspath(root)} with the name {name}"
 
 
 def _by_names(
-    names: tuple[Any, ...], root: Place | None, access: Access, spool_dir: Path | None
+    names: tuple[Any, ...], root: Place | None, access: Access, spool: Spool
 ) -> list[Found]:
     if len(names) != 2 or not all(isinstance(name, str) for name in names):
         raise OptionError("source", names, _ALLOWED)
-    experiment, run = names
+    possible = spellings(*names)
     if root is not None:
-        return [
-            Found((location,))
-            for location in _below(root, access, spool_dir)
-            if (location.experiment, location.run) == (experiment, run)
-        ]
-    # The SDK's name for the trial component of a Run.
+        runs = _below(root, access, spool)
+        if any((run.experiment,) == names[:1] != possible[-1][:1] for run in runs):
+            possible = possible[:1]  # no experiment of the SDK's: nor is its Run
+        return _first(
+            possible, lambda *one: [run for run in runs if (run.experiment, run.run) == one]
+        )
+    # As the SDK writes them: however a user gives them, SageMaker has them in small letters.
+    experiment, run = possible[-1]
     state = ask_for_run(access.client("sagemaker"), f"{experiment}-{run}")
     # The address is written with the first delivery; the spool knows it before that.
     waiting = (
         writer.uri
-        for writer in spool_writers(spool_dir)
-        if (writer.experiment, writer.run) == names and writer.uri.startswith("s3://")
+        for writer in spool_writers(spool)
+        if (writer.experiment, writer.run) == (experiment, run) and writer.uri.startswith("s3://")
     )
     events = state.events or tuple(dict.fromkeys(waiting))
     if not events:
@@ -173,7 +177,8 @@ def _by_names(
     return [Found(_addresses(events, access.client("s3")), state.parameters)]
 
 
-def _of_experiment(experiment: str, access: Access) -> list[Found]:
+def _of_experiment(name: str, access: Access) -> list[Found]:
+    experiment = name.lower()  # as the SDK writes it
     sagemaker, s3 = access.client("sagemaker"), access.client("s3")
     found = []
     for trial_component in ask_for_experiment(sagemaker, experiment):
@@ -185,6 +190,16 @@ def _of_experiment(experiment: str, access: Access) -> list[Found]:
     if not found:
         raise _not_tracked(f"the experiment {experiment!r}")
     return found
+
+
+def _first(
+    possible: Iterable[tuple[str, ...]], choose: Callable[..., list[Location]]
+) -> list[Found]:
+    """Return the Runs of the likeliest spelling that there are any of: never of two at once."""
+    for one in possible:
+        if runs := choose(*one):
+            return [Found((run,)) for run in runs]
+    return []
 
 
 def _not_tracked(what: str) -> NotFoundError:
@@ -204,10 +219,10 @@ def _addresses(uris: Sequence[str], client: Any) -> tuple[Location, ...]:
     return tuple(locations)
 
 
-def _below(place: Place, access: Access, spool_dir: Path | None) -> list[Location]:
+def _below(place: Place, access: Access, spool: Spool) -> list[Location]:
     store, prefix = _store(place, access)
     found = {location.prefix: location for location in find_runs(store, prefix)}
-    for key in spooled_runs(spool_dir, store, prefix):
+    for key in spooled_runs(spool, store, prefix):
         waiting = run_at(store, key)
         if waiting is not None:
             found.setdefault(waiting.prefix, waiting)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from asynctrack._artifact import Receipt
@@ -26,6 +25,7 @@ from asynctrack._reading._open import Found
 from asynctrack._reading._prices import MILLION, Prices
 from asynctrack._reading._sources import Location
 from asynctrack._reading._spooled import (
+    Spool,
     is_same_s3,
     waiting_artifacts,
     writers_of,
@@ -89,14 +89,12 @@ class RunOverview:
     problems: tuple[Problem, ...] = ()
 
 
-def overview(
-    found: Found, spool_dir: Path | None = None, prices: Prices | None = None
-) -> RunOverview:
+def overview(found: Found, spool: Spool = (), prices: Prices | None = None) -> RunOverview:
     """Look at a Run. Blocks: a listing and a few small objects.
 
     Args:
         found: Where it is.
-        spool_dir: The spool; None looks at what is delivered only.
+        spool: The spool; empty looks at what is delivered only.
         prices: What models cost.
 
     Raises:
@@ -104,7 +102,7 @@ def overview(
         BackendError: S3 said no.
     """
     first = found.locations[0]
-    spooled, alive = _spooled(found, spool_dir)
+    spooled, alive = _spooled(found, spool)
     problems: list[Problem] = []
     writers = [
         writer
@@ -137,7 +135,7 @@ def overview(
         writers=len(ids),
         events=events,
         spooled=spooled,
-        refused=refused_events(writers, dead_letters_of(spool_dir, found.locations)),
+        refused=refused_events(writers, dead_letters_of(spool, found.locations)),
         dropped=sum(sum(writer.dropped.values()) for writer in writers),
         objects=objects,
         bytes=size,
@@ -154,11 +152,11 @@ def overview(
     )
 
 
-def _spooled(found: Found, spool_dir: Path | None) -> tuple[int, bool]:
+def _spooled(found: Found, spool: Spool) -> tuple[int, bool]:
     """Return how many events wait, and whether one of their writers lives."""
     waiting, alive = 0, False
     for location in found.locations:
-        for writer in writers_of(spool_dir, location):
+        for writer in writers_of(spool, location):
             if is_same_s3(writer, location.store):
                 alive = alive or writer.alive
                 for one in waiting_artifacts(writer, location, []):

@@ -12,7 +12,6 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from asynctrack._backends._s3_read import Access
@@ -36,14 +35,16 @@ from asynctrack._reading._merge import AHEAD, Fetcher, merged_events
 from asynctrack._reading._open import Found, Place, Source, locate_run
 from asynctrack._reading._prices import GivenPrices, Prices, read_prices
 from asynctrack._reading._ranges import SeqRange
+from asynctrack._reading._s3_options import resolve_s3_options
 from asynctrack._reading._sources import Location, bullets
 from asynctrack._reading._span import Trace
 from asynctrack._reading._spooled import (
     GivenSpool,
+    Spool,
     SpoolWriter,
     is_same_s3,
-    spool_folder,
     spooled_parameters,
+    this_spool,
     waiting_artifacts,
     with_waiting,
     writers_of,
@@ -79,7 +80,7 @@ class RecordedRun:
         writer: Read the events of this writer only; None reads all.
         damaged: What to do with an object that is not what its manifest lists.
         concurrency: How many objects are fetched at a time.
-        spool_dir: This machine's spool; None reads delivered events only.
+        spool: This machine's spool; empty reads delivered events only.
         prices: What models cost, for ``summary``.
     """
 
@@ -90,11 +91,11 @@ class RecordedRun:
         writer: str | None = None,
         damaged: Damaged = "raise",
         concurrency: int = AHEAD,
-        spool_dir: Path | None = None,
+        spool: Spool = (),
         prices: Prices | None = None,
     ) -> None:
         self._found = found
-        self._spool_dir = spool_dir
+        self._spool = spool
         self._prices = prices
         self._writer = writer
         self._damaged = damaged
@@ -159,7 +160,7 @@ class RecordedRun:
     def dead_letters(self) -> tuple[SeqRange, ...]:
         """What lies on this machine and is not read: events that the backend refused for good, by
         their numbers, with their files; ``dead_letter_events`` reads them. Blocks."""
-        return tuple(dead_letters_of(self._spool_dir, self._found.locations))
+        return tuple(dead_letters_of(self._spool, self._found.locations))
 
     def dead_letter_events(self) -> Iterator[DeadLetter]:
         """Yield the events that the backend refused for good and that lie on this machine, each
@@ -319,19 +320,20 @@ class RecordedRun:
     def _logged_parameters(self) -> dict[str, dict[str, Any]]:
         """Return what writers of this machine have logged that no manifest tells yet."""
         known = {writer.writer_id for writer in self._known().writers}
-        return {
-            writer.writer_id: spooled_parameters(writer)
-            for location in self._found.locations
-            for writer in writers_of(self._spool_dir, location)
-            if writer.writer_id not in known and is_same_s3(writer, location.store)
-        }
+        logged: dict[str, dict[str, Any]] = {}
+        for location in self._found.locations:
+            for writer in writers_of(self._spool, location):
+                if writer.writer_id not in known and is_same_s3(writer, location.store):
+                    # A writer may have folders in several places.
+                    logged.setdefault(writer.writer_id, {}).update(spooled_parameters(writer))
+        return logged
 
     def _look_into_spool(self) -> list[tuple[SpoolWriter, list[StoredArtifact]]]:
         problems: list[Problem] = []
         found = [
             (writer, waiting_artifacts(writer, location, problems))
             for location in self._found.locations
-            for writer in writers_of(self._spool_dir, location)
+            for writer in writers_of(self._spool, location)
         ]
         for problem in (*problems, *dead_letter_problems(self.dead_letters)):
             self._report(problem)
@@ -383,6 +385,7 @@ def open_run(
     profile: str | None = None,
     region: str | None = None,
     session: Any = None,
+    s3_options: Mapping[str, Any] | None = None,
 ) -> RecordedRun:
     """Open a Run that was tracked, or is being tracked. Blocks: it looks where the Run is.
 
@@ -406,6 +409,9 @@ def open_run(
         profile: Profile of the AWS configuration.
         region: AWS region.
         session: A ``boto3.Session`` to use.
+        s3_options: Further arguments of requests to S3, as ``tracker`` takes them; those that
+            concern reading are used: ``RequestPayer``, ``ExpectedBucketOwner``. None takes
+            ``ASYNCTRACK_S3_OPTIONS`` of the environment, as JSON.
 
     Raises:
         NotFoundError: There is no Run.
@@ -418,8 +424,10 @@ def open_run(
         raise OptionError("damaged", damaged, "'raise' or 'set_aside'")
     if type(concurrency) is not int or not 1 <= concurrency <= 64:
         raise OptionError("concurrency", concurrency, "a whole number from 1 to 64")
-    access = Access(endpoint_url, profile, region, session)
-    spool = spool_folder(spool_dir)
+    access = Access(
+        endpoint_url, profile, region, session, s3_options=resolve_s3_options(s3_options)
+    )
+    spool = this_spool(spool_dir)
     known_prices = read_prices(prices)
     found = locate_run(source, root, access, spool)
     return RecordedRun(
@@ -427,7 +435,7 @@ def open_run(
         writer=writer,
         damaged=damaged,
         concurrency=concurrency,
-        spool_dir=spool,
+        spool=spool,
         prices=known_prices,
     )
 

@@ -1,21 +1,19 @@
 """Reads a segment of the spool while its writer goes on: what is there, and later what is new.
 
-A writer copies a line, then its entry; nothing is locked. So the index is read before the lines,
-and an entry whose line does not match it yet stands for an event that is not there yet, as long
-as no sound one follows: a killed writer leaves such an end as well.
+Nothing is locked. A record may be there in part, and stands then for an event that is not there
+yet, as long as no sound one follows: a killed writer leaves such an end as well.
 
-Nor is a read of the index one moment: an entry may be written behind the place that it has come to,
-and the next one before it. So it is read twice: how far it goes, then what is in it up to there,
-which was all written before the first read had ended.
+Nor is a read one moment: a record may be written behind the place that it has come to, and the
+next one before it. So it is read twice: how far it goes, then what is in it up to there, which was
+all begun before the first read had ended.
 
-The files stay open: they may be renamed, cut to size and deleted meanwhile, and are read all the
-same.
+The file stays open: it may be renamed, cut to size and deleted meanwhile, and is read all the same.
 """
 
 from __future__ import annotations
 
 import os
-import zlib
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import FileIO
@@ -23,11 +21,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from asynctrack._format import line_time, parse_line_start
-from asynctrack._segment_format import ENTRY, HEADER_BYTES, SegmentError, read_header
+from asynctrack import _segment_format_1
+from asynctrack._format import line_time
+from asynctrack._segment_format import (
+    CHECK_BYTES,
+    HEADER_BYTES,
+    Header,
+    Record,
+    SegmentError,
+    header_of_lines,
+    read_header,
+    sound_records,
+)
 
-_WINDOW: Final = 1 << 20
-"""Bytes of lines that are read at a time."""
+_TAIL: Final = 1 << 16
+"""Bytes at the end in which the last record is looked for first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +46,7 @@ class Extent:
         writer_id: Whose it is.
         first_seq: Sequence number of its first sound line.
         last_seq: Sequence number of its last sound line.
-        size: Bytes up to there.
+        size: Bytes of the lines up to there.
         time_unix_nano: Wall clock of the first line.
     """
 
@@ -63,14 +71,16 @@ class SegmentReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._index = path.with_suffix(".idx").open("rb", buffering=0)
+        self._index = _open_index(path)
         try:
-            self._lines = _open_lines(path)
+            self._file = _open_lines(path)
         except BaseException:
-            self._index.close()
+            if self._index is not None:
+                self._index.close()
             raise
-        self._seen = 0  # entries handed over
-        self._header: tuple[str, int] | None = None
+        self._seen = 0  # records handed over
+        self._at = HEADER_BYTES  # where the next one is
+        self._header: Header | None = None
 
     def __enter__(self) -> SegmentReader:
         return self
@@ -84,28 +94,36 @@ class SegmentReader:
         self.close()
 
     def close(self) -> None:
-        """Close the files."""
-        self._index.close()
-        self._lines.close()
+        """Close the file."""
+        self._file.close()
+        if self._index is not None:
+            self._index.close()
 
     def extent(self) -> Extent | None:
-        """Return what is in it, without reading it all; None where no sound line is there yet."""
-        entries = self._entries(0)
-        window = _Window(self._lines)
-        numbers = range(len(entries))
-        first = next((n for n in numbers if window.line(entries[n])), None)
-        last = next((n for n in reversed(numbers) if window.line(entries[n])), None)
+        """Return what is in it; None where no sound line is there yet."""
+        if self._index is not None:
+            records = self._indexed(self._index, 0)
+            first, last = (records[0], records[-1]) if records else (None, None)
+            checks = 0
+        else:
+            content = self._content(HEADER_BYTES)
+            first = next(sound_records(content, HEADER_BYTES), None)
+            last = _last(content[-_TAIL:], HEADER_BYTES + max(0, len(content) - _TAIL))
+            last = last or _last(content, HEADER_BYTES)
+            checks = HEADER_BYTES + CHECK_BYTES * (0 if last is None else last.number + 1)
         if first is None or last is None:
             return None
-        line = window.line(entries[first])
-        writer_id, first_seq = self._whose(first, line)
-        start, length, _ = entries[last]
+        header = self._whose(first)
         try:
-            time = line_time(line)
+            time = line_time(first.line)
         except ValueError as error:
             raise SegmentError(f"{self.path}: its lines are no events of asynctrack's") from error
         return Extent(
-            writer_id, first_seq + first, first_seq + last, start - 1 + length, max(time, 0)
+            header.writer_id,
+            header.first_seq + first.number,
+            header.first_seq + last.number,
+            last.end - checks,
+            max(time, 0),
         )
 
     def more(self) -> Iterator[tuple[int, bytes]]:
@@ -113,64 +131,58 @@ class SegmentReader:
 
         The line is empty where it is damaged: it cannot be read, and sound ones follow.
         """
-        bad = 0
-        window = _Window(self._lines)
-        for entry in self._entries(self._seen):
-            line = window.line(entry)
-            if not line:
-                bad += 1
+        if self._index is not None:
+            found: Iterator[Record] = iter(self._indexed(self._index, self._seen))
+        else:
+            found = sound_records(self._content(self._at), self._at)
+        for record in found:
+            if record.number < self._seen:
                 continue
-            _, first_seq = self._whose(self._seen + bad, line)
-            for _ in range(bad):
+            first_seq = self._whose(record).first_seq
+            while self._seen < record.number:
                 self._seen += 1
                 yield first_seq + self._seen - 1, b""
-            bad = 0
-            self._seen += 1
-            yield first_seq + self._seen - 1, line
+            self._seen, self._at = record.number + 1, record.end
+            yield first_seq + record.number, record.line
 
-    def _entries(self, after: int) -> list[tuple[int, int, int]]:
-        at = HEADER_BYTES + after * ENTRY.size
-        size = max(0, _size(self._index) - at) // ENTRY.size * ENTRY.size
-        # Room that was never written is all zeros; most of an index is that.
-        used = len(_read(self._index, at, size).rstrip(b"\0"))
-        index = _read(self._index, at, -(-used // ENTRY.size) * ENTRY.size)
-        return list(ENTRY.iter_unpack(index[: len(index) // ENTRY.size * ENTRY.size]))
+    def _content(self, at: int) -> bytes:
+        # Room that was never written is all zeros; most of a segment is that.
+        used = len(_read(self._file, at, max(0, _size(self._file) - at)).rstrip(b"\0"))
+        return _read(self._file, at, used)
 
-    def _whose(self, number: int, line: bytes) -> tuple[str, int]:
-        """Return writer and first sequence number: of the header, or of a sound line."""
+    def _indexed(self, index: FileIO, after: int) -> list[Record]:
+        """Return the sound records of a segment of format 1."""
+        used = len(_read(index, 0, _size(index)).rstrip(b"\0"))
+        entries = _read(index, 0, used + _segment_format_1.ENTRY.size)
+        content = _read(self._file, 0, _size(self._file))
+        header, lines = _segment_format_1.parse(entries, content, self.path)
+        self._header = self._header or header
+        sound, end = [], 0
+        for number, line in enumerate(lines):
+            end += len(line)
+            if line and number >= after:
+                sound.append(Record(number, line, end))
+        return sound
+
+    def _whose(self, record: Record) -> Header:
+        """Return what the header says, or, where it is damaged, a sound line."""
+        if self._header is None and self._index is None:
+            self._header = read_header(_read(self._file, 0, HEADER_BYTES), self.path)
         if self._header is None:
-            self._header = read_header(_read(self._index, 0, HEADER_BYTES), self.path)
-        if self._header is None:
-            place = parse_line_start(line)
-            if place is None:
-                raise SegmentError(f"{self.path}: its header is damaged, and its lines say nothing")
-            self._header = (place[0], place[1] - number)
+            lines = [b""] * record.number + [record.line]
+            self._header = header_of_lines(lines, self.path)
         return self._header
 
 
-class _Window:
-    """Reads lines a megabyte at a time; made anew for each look, since what is there changes."""
+def _last(content: bytes, at: int) -> Record | None:
+    return next(iter(deque(sound_records(content, at), maxlen=1)), None)
 
-    def __init__(self, file: FileIO) -> None:
-        self._file = file
-        self._start = 0
-        self._content = b""
 
-    def line(self, entry: tuple[int, int, int]) -> bytes:
-        """Return the line of an entry; empty where it is not, or not yet, what the entry says."""
-        start, length, checksum = entry
-        if not start or not length:
-            return b""
-        start -= 1
-        at = start - self._start
-        if at < 0 or at + length > len(self._content):
-            if start + length > _size(self._file):
-                return b""
-            self._content = _read(self._file, start, max(length, _WINDOW))
-            self._start, at = start, 0
-        line = self._content[at : at + length]
-        sound = len(line) == length and zlib.crc32(line, start) == checksum
-        return line if sound and line.endswith(b"\n") else b""
+def _open_index(path: Path) -> FileIO | None:
+    try:
+        return path.with_suffix(".idx").open("rb", buffering=0)
+    except FileNotFoundError:
+        return None  # it is of today's format
 
 
 def _open_lines(path: Path) -> FileIO:

@@ -254,6 +254,15 @@ def run_at(store: Store, prefix: str) -> Location | None:
     return inside and Location(store, inside[0], inside["experiment"], inside["run"])
 
 
+def spellings(*names: str) -> list[tuple[str, ...]]:
+    """Return what may be meant by names, the likeliest first: as they are, then in small letters.
+
+    The SageMaker SDK writes the names of experiments and Runs in small letters, however its user
+    gave them; a folder that was tracked into has them as they were given.
+    """
+    return list(dict.fromkeys((names, tuple(name.lower() for name in names))))
+
+
 def only_run(found: Sequence[Location], place: str) -> Location:
     """Return the one Run that was found.
 

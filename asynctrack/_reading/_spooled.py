@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final, Union
-from urllib.parse import urlsplit
 
 from asynctrack import _payload
 from asynctrack._backends._s3_read import S3Store
+from asynctrack._backends._way import store_of
 from asynctrack._errors import OptionError
 from asynctrack._format import ArtifactName
+from asynctrack._options import whole_path
 from asynctrack._reading._listing import Listing, StoredArtifact
 from asynctrack._reading._manifests import Problem, as_in_the_run
 from asynctrack._reading._ranges import SeqRange, union
@@ -26,9 +27,12 @@ from asynctrack._reading._segment_reader import SegmentReader
 from asynctrack._reading._sources import GoneError, Location, Store, StoredObject
 from asynctrack._segment_format import SegmentError
 from asynctrack._spool_layout import (
-    default_spool_dir,
+    SpoolPlace,
+    dead_letters_in,
     is_alive,
     read_description,
+    spool_places,
+    usable_spools,
     waiting_segments,
     writers,
 )
@@ -40,6 +44,8 @@ _HEAD: Final = 300
 GivenSpool = Union[str, "os.PathLike[str]", bool, None]
 """Where the spool is, as users say it: a folder, True for the default one, False or None for none.
 """
+Spool = tuple[SpoolPlace, ...]
+"""Every place where events may wait on this machine; none of them means that nobody looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +57,14 @@ class SpoolWriter:
         experiment: The experiment's name, as far as it says so.
         run: The Run's name, as far as it says so.
         uri: Where its events belong, ending in a slash; empty where it does not know yet.
-        endpoint_url: Of its S3; empty for a folder, or where it does not say.
+        s3: What its bucket's name is unique in; empty for a folder, or where it does not say.
     """
 
     path: Path
     experiment: str
     run: str
     uri: str
-    endpoint_url: str
+    s3: str
 
     @property
     def writer_id(self) -> str:
@@ -72,51 +78,54 @@ class SpoolWriter:
 
     def dead_letters(self) -> list[Path]:
         """Return the files of events that the backend refused for good. Blocks."""
-        return sorted(self.path.glob("*.dead"))
+        return dead_letters_in(self.path)
 
     def set_aside(self) -> list[Path]:
         """Return the damaged segments that a replay set aside. Blocks."""
         return sorted(self.path.glob("*.damaged"))
 
 
-def spool_folder(given: GivenSpool = True) -> Path | None:
-    """Return the spool that is meant; None for none.
+def this_spool(given: GivenSpool = True) -> Spool:
+    """Return the spool that is meant: where trackers would look, or the one folder that is named.
 
     Raises:
         OptionError: It is no folder's name.
     """
     if given is True:
-        given = os.environ.get(VARIABLE) or default_spool_dir()
+        given = os.environ.get(VARIABLE, "")
+        if not given:
+            return spool_places()
     if given is None or given is False:
-        return None
+        return ()
     if not isinstance(given, (str, os.PathLike)):
         raise OptionError("spool_dir", given, "a folder, True for this machine's own, or False")
-    return Path(given).expanduser().absolute()
+    return spool_places(whole_path("spool_dir", given))
 
 
-def spool_writers(spool_dir: Path | None) -> list[SpoolWriter]:
+def spool_writers(spool: Spool) -> list[SpoolWriter]:
     """Return all writers in the spool, oldest first. Blocks."""
-    return [] if spool_dir is None else [_writer(path) for path in writers(spool_dir)]
+    found = [path for folder in usable_spools(spool) for path in writers(folder)]
+    return [_writer(path) for path in sorted(found, key=lambda path: path.name)]
 
 
-def writers_of(spool_dir: Path | None, location: Location) -> list[SpoolWriter]:
+def writers_of(spool: Spool, location: Location) -> list[SpoolWriter]:
     """Return the writers in the spool that say that their events belong to a Run. Blocks.
 
     Whether it is one S3 is asked of ``is_same_s3``: buckets of two servers may have one name.
     """
     return [
         writer
-        for writer in spool_writers(spool_dir)
+        for writer in spool_writers(spool)
         if writer.uri and _same_place(writer.uri, location)
     ]
 
 
-def spooled_runs(spool_dir: Path | None, store: Store, prefix: str) -> list[str]:
+def spooled_runs(spool: Spool, store: Store, prefix: str) -> list[str]:
     """Return the keys of Runs below a prefix that have segments in the spool. Blocks."""
     prefix = prefix if prefix.endswith("/") or not prefix else f"{prefix}/"
     below = store.uri(prefix)
     found = {}
-    for writer in spool_writers(spool_dir):
+    for writer in spool_writers(spool):
         inside = _inside(writer.uri, below)
         if inside and is_same_s3(writer, store):
             found[prefix + inside] = bool(waiting_segments(writer.path))
@@ -125,10 +134,10 @@ def spooled_runs(spool_dir: Path | None, store: Store, prefix: str) -> list[str]
 
 def is_same_s3(writer: SpoolWriter, store: Store) -> bool:
     """Tell whether a writer delivers to the S3 that a store is of, as far as it says so."""
-    if not isinstance(store, S3Store) or not writer.endpoint_url:
+    if not isinstance(store, S3Store) or not writer.s3:
         return True
-    there, here = _host(writer.endpoint_url), _host(store.endpoint_url)
-    return there == here or (_is_aws(there) and _is_aws(here))
+    # Who reads may not have named a region, which is what tells AWS's partitions apart.
+    return writer.s3 == store.s3 or (writer.s3.startswith("aws") and store.s3.startswith("aws"))
 
 
 def waiting_artifacts(
@@ -253,14 +262,14 @@ def _writer(path: Path) -> SpoolWriter:
             uri = f"{root.rstrip('/')}/"
         elif destination.get("kind") == "s3" and isinstance(bucket, str) and bucket:
             uri = f"s3://{bucket}/{root.rstrip('/')}/"
-    endpoint = destination.get("endpoint_url")
+    says = destination.get("kind") == "s3" and "endpoint_url" in destination
     experiment, run = info.get("experiment"), info.get("run")
     return SpoolWriter(
         path,
         experiment if isinstance(experiment, str) else "",
         run if isinstance(run, str) else "",
         uri,
-        endpoint if isinstance(endpoint, str) else "",
+        store_of(destination["endpoint_url"], destination.get("region")) if says else "",
     )
 
 
@@ -279,17 +288,3 @@ def _same_place(uri: str, location: Location) -> bool:
         return False
     # The same folder by another path, through a link.
     return os.path.realpath(uri) == os.path.realpath(location.uri)
-
-
-def _host(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        port = parts.port or (80 if parts.scheme == "http" else 443)
-    except ValueError:
-        return url
-    host = parts.hostname or ""
-    return f"{'127.0.0.1' if host == 'localhost' else host}:{port}"
-
-
-def _is_aws(host: str) -> bool:
-    return ".amazonaws." in host

@@ -5,7 +5,7 @@ It reads the manifests and every object, and names what is missing, doubled, dam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,14 @@ from asynctrack._reading._manifests import Problem, WriterManifest
 from asynctrack._reading._merge import AHEAD, Fetched, Fetcher, open_artifact
 from asynctrack._reading._open import Found, Place, Source, describe, locate_runs
 from asynctrack._reading._ranges import Ranges, SeqRange, subtract, sweep, union
+from asynctrack._reading._s3_options import resolve_s3_options
 from asynctrack._reading._sources import Store, bullets, nothing_at
 from asynctrack._reading._spooled import (
     GivenSpool,
+    Spool,
     SpoolWriter,
     is_same_s3,
-    spool_folder,
+    this_spool,
     waiting_ranges,
     writers_of,
 )
@@ -160,6 +162,7 @@ def verify(
     profile: str | None = None,
     region: str | None = None,
     session: Any = None,
+    s3_options: Mapping[str, Any] | None = None,
 ) -> Report:
     """Read everything of a Run, or of all Runs below a place, and say whether it is all there.
 
@@ -174,6 +177,7 @@ def verify(
         profile: As for ``open_run``.
         region: As for ``open_run``.
         session: As for ``open_run``.
+        s3_options: As for ``open_run``.
 
     Raises:
         NotFoundError: There is no Run.
@@ -184,8 +188,8 @@ def verify(
     return verify_found(
         source,
         root,
-        Access(endpoint_url, profile, region, session),
-        spool_folder(spool_dir),
+        Access(endpoint_url, profile, region, session, s3_options=resolve_s3_options(s3_options)),
+        this_spool(spool_dir),
         concurrency=concurrency,
     )
 
@@ -199,20 +203,20 @@ def verify_found(
     source: Source,
     root: Place | None,
     access: Access,
-    spool_dir: Path | None,
+    spool: Spool,
     *,
     concurrency: int = AHEAD,
     checked: Callable[[StoredArtifact], None] = lambda _: None,
 ) -> Report:
     """Do as ``verify`` does, and tell of every object that was checked. Blocks."""
-    found = locate_runs(source, root, access, spool_dir)
+    found = locate_runs(source, root, access, spool)
     writers: list[WriterReport] = []
     problems: list[Problem] = []
     fetcher = Fetcher(concurrency)
     try:
         for run in found:
             # Before the listing: what is delivered meanwhile is seen there.
-            leftovers = _leftovers(run, spool_dir)
+            leftovers = _leftovers(run, spool)
             listing = list_run(run.locations)
             problems += listing.problems
             writers += _writers(run, listing, leftovers, fetcher, checked)
@@ -240,7 +244,7 @@ class _Leftovers:
     set_aside: list[Path]
 
 
-def _leftovers(run: Found, spool_dir: Path | None) -> list[_Leftovers]:
+def _leftovers(run: Found, spool: Spool) -> list[_Leftovers]:
     return [
         _Leftovers(
             writer,
@@ -250,7 +254,7 @@ def _leftovers(run: Found, spool_dir: Path | None) -> list[_Leftovers]:
             writer.set_aside(),
         )
         for location in run.locations
-        for writer in writers_of(spool_dir, location)
+        for writer in writers_of(spool, location)
     ]
 
 
@@ -307,7 +311,10 @@ def _writer(
     manifest = max(manifests, key=lambda one: one.updated_unix_nano, default=None)
     waits = [one for left in leftovers for one in left.waiting]
     buried = [one for left in leftovers for one in left.dead_letters]
-    refused = union(one for manifest in manifests for one in manifest.refused_ranges)
+    # What was sent again since, as dead letters, is there.
+    refused = subtract(
+        union(one for manifest in manifests for one in manifest.refused_ranges), covered
+    )
     listed = [receipt for one in manifests for receipt in one.artifacts]
     promised = union(
         [

@@ -98,6 +98,12 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--profile", help="profile of the AWS configuration")
     group.add_argument("--region", help="AWS region")
+    group.add_argument(
+        "--request-payer",
+        choices=("requester",),
+        help="you pay for what is read from a bucket of somebody else's; also in"
+        " $ASYNCTRACK_S3_OPTIONS, beside ExpectedBucketOwner",
+    )
     spool = group.add_mutually_exclusive_group()
     spool.add_argument(
         "--spool-dir",
@@ -164,10 +170,16 @@ def reading(options: argparse.Namespace) -> dict[str, Any]:
 
 def access_of(options: argparse.Namespace) -> dict[str, Any]:
     """Return how AWS is reached, as keywords of ``open_run`` and its like."""
+    from asynctrack._reading._s3_options import resolve_s3_options
+
+    s3_options = resolve_s3_options()
+    if options.request_payer:
+        s3_options["RequestPayer"] = options.request_payer
     return {
         "endpoint_url": options.endpoint_url,
         "profile": options.profile,
         "region": options.region,
+        "s3_options": s3_options,
     }
 
 
@@ -230,10 +242,10 @@ def find_named_runs(text: str | None, options: argparse.Namespace) -> list[Found
     from asynctrack._backends._s3_read import Access
     from asynctrack._reading._open import describe, locate_experiment, locate_runs
     from asynctrack._reading._sources import nothing_at
-    from asynctrack._reading._spooled import spool_folder
+    from asynctrack._reading._spooled import this_spool
 
     access = Access(**access_of(options))
-    spool_dir = spool_folder(spool_of(options))
+    spool = this_spool(spool_of(options))
     place, root = text, None
     if text is None:
         place = root_of(options)
@@ -245,11 +257,11 @@ def find_named_runs(text: str | None, options: argparse.Namespace) -> list[Found
     assert place is not None
     name = not place.startswith("s3://") and "/" not in place and place not in (".", "..")
     if name and (options.root is not None or not Path(place).expanduser().exists()):
-        return locate_experiment(place, text and root_of(options), access, spool_dir)[1]
+        return locate_experiment(place, text and root_of(options), access, spool)[1]
     source: Source = place
     if text is not None:
         source, root = source_of(place, options)
-    found = locate_runs(source, root, access, spool_dir)
+    found = locate_runs(source, root, access, spool)
     if not found:
         raise nothing_at(describe(source, root))
     return found

@@ -33,7 +33,7 @@ def print_dead_letters(recorded: RecordedRun) -> None:
     if events:
         screen.line(
             f"{events:,} events on this machine only, in no object of the Run. --json gives them"
-            " whole."
+            " whole. To send them again: asynctrack spool replay --dead-letters"
         )
     if refused > events:
         screen.line(

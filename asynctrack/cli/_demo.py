@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from asynctrack.demo._run import LoggedCall, Outcome
 
 EXPERIMENT = "asynctrack-demo"
-#: Packages of the extra ``demo`` that the command needs; moto only for the embedded AWS.
-_NEEDED = ("langchain", "langchain_classic", "langchain_openai", "pandas")
+#: Packages that the command needs, of `aws` or `aws-latest` and of `scenarios`; of the latter moto
+#: only for the embedded AWS.
+_SDK = ("aiobotocore", "boto3", "sagemaker")
+_SCENARIOS = ("langchain", "langchain_classic", "langchain_openai", "pandas")
 
 
 @dataclass(frozen=True)
@@ -181,12 +183,14 @@ def _overhead(session: Any, progress: _Progress) -> Overhead:
 
 
 def _check_packages(*, embedded: bool) -> None:
-    needed = (*_NEEDED, "moto", "flask") if embedded else _NEEDED
+    needed = (*_SDK, *_SCENARIOS, "moto", "flask") if embedded else (*_SDK, *_SCENARIOS)
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
+        # Beside an SDK that is there: another would bring its own boto3.
+        extra = "scenarios" if not set(missing) & set(_SDK) else "demo"
         raise Missing(
             f"the demo needs packages that are not installed ({', '.join(missing)}). "
-            'Install them with: pip install "asynctrack[demo]"'
+            f'Install them with: pip install "asynctrack[{extra}]"'
         )
 
 

@@ -101,14 +101,14 @@ def _look(
 ) -> Iterator[RunOverview]:
     from asynctrack._reading._overview import overview
     from asynctrack._reading._read import RecordedRun
-    from asynctrack._reading._spooled import spool_folder
+    from asynctrack._reading._spooled import this_spool
 
-    spool_dir = spool_folder(spool_of(options))
+    spool = this_spool(spool_of(options))
 
     def look(one: Found) -> RunOverview:
-        seen = overview(one, spool_dir, prices)
+        seen = overview(one, spool, prices)
         if options.exact:
-            recorded = RecordedRun(one, damaged="set_aside", spool_dir=spool_dir, prices=prices)
+            recorded = RecordedRun(one, damaged="set_aside", spool=spool, prices=prices)
             seen = _exactly(seen, recorded)
         return seen
 

@@ -37,11 +37,10 @@ def named_runs(text: str, options: argparse.Namespace) -> list[RecordedRun]:
         AsynctrackError: As ``open_run``.
     """
     from asynctrack._reading._read import Damaged, RecordedRun
-    from asynctrack._reading._spooled import spool_folder
+    from asynctrack._reading._spooled import this_spool
 
     damaged: Damaged = "set_aside" if options.set_aside else "raise"
-    spool_dir = spool_folder(spool_of(options))
+    spool = this_spool(spool_of(options))
     return [
-        RecordedRun(one, damaged=damaged, spool_dir=spool_dir)
-        for one in find_named_runs(text, options)
+        RecordedRun(one, damaged=damaged, spool=spool) for one in find_named_runs(text, options)
     ]

@@ -17,9 +17,12 @@ from typing import Any
 
 from asynctrack._spool_layout import (
     DIRECTORY_VERSION,
+    dead_letters_in,
     default_spool_dir,
     is_alive,
     read_description,
+    spool_places,
+    usable_spools,
     waiting_segments,
     writers,
 )
@@ -86,7 +89,8 @@ def add_parser(commands: Any) -> None:
     shared.add_argument(
         "--spool-dir",
         metavar="DIR",
-        help=f"the spool; default: $ASYNCTRACK_SPOOL_DIR, else {default_spool_dir()}",
+        help="the spool; default: $ASYNCTRACK_SPOOL_DIR, else all places where this user's trackers"
+        f" keep events: {default_spool_dir()}, and those they take where that cannot be used",
     )
     shared.add_argument("--json", action="store_true", help="print one JSON document instead")
     for name, text, function in (
@@ -119,6 +123,12 @@ def _add_replay_options(parser: argparse.ArgumentParser) -> None:
         " for writers that died before they knew. A place that ends in experiment=…/run=… is taken"
         " as it is, else these are added",
     )
+    parser.add_argument(
+        "--dead-letters",
+        action="store_true",
+        help="send again what S3 refused for good, instead of what waits; also of writers that"
+        " live. What it refuses again stays, with the new reason",
+    )
     parser.add_argument("--endpoint-url", help="S3's address, instead of the one in the spool")
     parser.add_argument("--profile", help="profile of the AWS configuration")
     parser.add_argument("--region", help="AWS region, instead of the one in the spool")
@@ -130,7 +140,7 @@ def states(spool_dir: Path) -> list[WriterState]:
 
 
 def _state(folder: Path) -> WriterState:
-    from asynctrack._replay import numbers, plan_segment  # only here: it loads the encoders
+    from asynctrack._replay_plan import numbers, plan_segment  # only here: few commands need it
 
     alive = is_alive(folder)
     info = read_description(folder)
@@ -164,7 +174,7 @@ def _state(folder: Path) -> WriterState:
         bytes=size,
         damaged=damaged,
         unreadable=unreadable,
-        dead_letters=len(list(folder.glob("*.dead"))),
+        dead_letters=len(dead_letters_in(folder)),
         problems=tuple(problems),
     )
 
@@ -180,14 +190,16 @@ def address(destination: Any) -> str:
 
 
 def _ls(options: argparse.Namespace) -> int:
-    spool_dir = find_spool(options.spool_dir)
-    found = states(spool_dir)
+    spools = {path: states(path) for path in find_spools(options.spool_dir)}
+    found = [one for writers in spools.values() for one in writers]
     if options.json:
-        print_json({"spool_dir": str(spool_dir), "writers": [asdict(one) for one in found]})
+        print_json({"spool_dirs": [*map(str, spools)], "writers": [asdict(one) for one in found]})
         return 0
     screen = Screen()
-    say(screen, _summary(spool_dir, found))
-    if found:
+    for path, writers_there in spools.items():
+        say(screen, _summary(path, writers_there))
+        if not writers_there:
+            continue
         screen.table(
             ["writer", "state", "events", "bytes", "belongs to", "beside that"],
             [
@@ -199,7 +211,7 @@ def _ls(options: argparse.Namespace) -> int:
                     one.destination or "it does not say",
                     _beside(one),
                 ]
-                for one in found
+                for one in writers_there
             ],
         )
     if any(one.state == "dead" and one.events for one in found):
@@ -210,6 +222,7 @@ def _ls(options: argparse.Namespace) -> int:
         )
     if any(one.dead_letters for one in found):
         say(screen, "Dead letters, refused for good, and why: asynctrack show RUN --dead-letters")
+        say(screen, "To send them again: asynctrack spool replay --dead-letters")
     return 0
 
 
@@ -228,13 +241,13 @@ def _beside(one: WriterState) -> str:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    spool_dir = find_spool(options.spool_dir)
-    found = states(spool_dir)
+    spools = {path: states(path) for path in find_spools(options.spool_dir)}
+    found = [one for writers in spools.values() for one in writers]
     problems = [problem for one in found for problem in one.problems]
     if options.json:
         print_json(
             {
-                "spool_dir": str(spool_dir),
+                "spool_dirs": [*map(str, spools)],
                 "ok": not problems,
                 "events": sum(one.events for one in found),
                 "segments": sum(one.segments for one in found),
@@ -247,8 +260,9 @@ def _verify(options: argparse.Namespace) -> int:
     screen = Screen()
     for problem in problems:
         say(screen, f"DAMAGED  {problem}")
-    segments = sum(one.segments for one in found)
-    say(screen, f"{_summary(spool_dir, found)}, in {segments} segments")
+    for path, writers_there in spools.items():
+        segments = sum(one.segments for one in writers_there)
+        say(screen, f"{_summary(path, writers_there)}, in {segments} segments")
     if problems:
         say(
             screen,
@@ -263,17 +277,17 @@ def _verify(options: argparse.Namespace) -> int:
 def _replay(options: argparse.Namespace) -> int:
     from . import _spool_replay  # only here: it imports the backends
 
-    return _spool_replay.replay(find_spool(options.spool_dir), options)
+    return _spool_replay.replay(find_spools(options.spool_dir), options)
 
 
 def _export(options: argparse.Namespace) -> int:
-    from asynctrack._replay import numbers, plan_segment
+    from asynctrack._replay_plan import numbers, plan_segment
 
-    spool_dir = find_spool(options.spool_dir)
+    spools = find_spools(options.spool_dir)
     events = 0
     problems: list[str] = []
     with _output(options.output) as out:
-        for folder in writers(spool_dir):
+        for folder in (folder for spool_dir in spools for folder in writers(spool_dir)):
             for path in waiting_segments(folder):
                 plan = plan_segment(path)
                 if plan.problem and path.exists():
@@ -308,22 +322,23 @@ def _output(name: str) -> Iterator[Any]:
         yield file
 
 
-def find_spool(given: str | None) -> Path:
-    """Return the spool that is meant.
+def find_spools(given: str | None) -> list[Path]:
+    """Return the folders of the spool that is meant: where trackers would look, all of them.
 
     Raises:
         Missing: There is none in the folder given.
     """
     given = given or os.environ.get("ASYNCTRACK_SPOOL_DIR")
     if not given:
-        return default_spool_dir()  # nothing there yet: nothing waits
+        found = [path for path in usable_spools(spool_places()) if writers(path)]
+        return found or [default_spool_dir()]  # nothing there: nothing waits
     path = Path(given).expanduser().absolute()
     if not (path / DIRECTORY_VERSION).is_dir():
         raise Missing(
             f"there is no spool in {path}: it has no folder {DIRECTORY_VERSION}. The spool's"
             " folder is named in a tracker's warnings, or given by spool_dir=…"
         )
-    return path
+    return [path]
 
 
 def say(screen: Screen, text: str) -> None:

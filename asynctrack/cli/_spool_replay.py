@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
+import contextlib
 import random
 import secrets
 from collections.abc import Callable
@@ -15,16 +15,19 @@ from typing import Any, Final, Protocol
 import anyio
 import anyio.to_thread
 
-from asynctrack._artifact import Artifact, Receipt
+from asynctrack._artifact import Artifact, Batch, Receipt
 from asynctrack._backends._aws_errors import map_error
 from asynctrack._backends._local import LocalBackend
+from asynctrack._backends._s3_put import put_object
 from asynctrack._backends._s3_read import Access, split_uri
 from asynctrack._errors import BackendError, TransientError
 from asynctrack._format import MEDIA_TYPE, run_prefix
-from asynctrack._replay import SegmentOutcome, numbers, replay_folder
+from asynctrack._reading._s3_options import resolve_s3_options
+from asynctrack._replay import SegmentOutcome, replay_dead_letters, replay_folder
+from asynctrack._replay_plan import numbers
 from asynctrack._retry import RetryPolicy
 from asynctrack._spool import SpoolBusyError, WriterFolder
-from asynctrack._spool_layout import read_description, waiting_segments, writers
+from asynctrack._spool_layout import dead_letters_in, read_description, waiting_segments, writers
 
 from ._common import Missing, print_json
 from ._progress import Advance, progress
@@ -33,6 +36,9 @@ from ._spool import address, say
 
 ATTEMPTS: Final = 8
 """How often a request is tried before a writer is given up, in this call of the command."""
+IN_A_ROW: Final = 10
+"""Files of one writer that may fail one after the other, each for a reason of its own perhaps,
+before the rest is left."""
 _NEEDS_CREDENTIALS: Final = frozenset({"NoCredentialsError", "PartialCredentialsError"})
 
 
@@ -50,26 +56,29 @@ class _Total:
     problems: list[str] = field(default_factory=list)
 
 
-def replay(spool_dir: Path, options: argparse.Namespace) -> int:
-    """Deliver what dead writers left; returns the exit code.
+def replay(spools: list[Path], options: argparse.Namespace) -> int:
+    """Deliver what dead writers left, or dead letters again; returns the exit code.
 
     Raises:
         Missing: A writer is named that is not there, or credentials are missing.
     """
-    found = writers(spool_dir)
+    found = [path for spool_dir in spools for path in writers(spool_dir)]
     unknown = set(options.writers) - {path.name for path in found}
     if unknown:
-        raise Missing(f"no such writer in {spool_dir}: {', '.join(sorted(unknown))}")
+        places = ", ".join(map(str, spools))
+        raise Missing(f"no such writer in {places}: {', '.join(sorted(unknown))}")
     if options.writers:
         found = [path for path in found if path.name in options.writers]
     total = _Total()
-    segments = sum(len(waiting_segments(path)) for path in found)
-    with progress("delivering", segments, "segments") as advance:
+    files, kind = waiting_segments, "segments"
+    if options.dead_letters:
+        files, kind = dead_letters_in, "files of dead letters"
+    with progress("delivering", sum(len(files(path)) for path in found), kind) as advance:
         try:
             anyio.run(_all, found, options, total, advance)
         except asyncio.CancelledError:  # what Ctrl-C becomes there until Python 3.11
             raise KeyboardInterrupt from None
-    _report(spool_dir, total, as_json=options.json)
+    _report(spools, total, kind, as_json=options.json)
     return 1 if total.problems else 0
 
 
@@ -93,44 +102,62 @@ async def _all(
         for batch, reason in outcome.refused:
             total.problems.append(
                 f"the events {batch.first_seq} to {batch.last_seq} of {path} are refused for good"
-                f" ({reason}); they are beside it in a file that ends in .dead"
+                f" ({reason}); they are {_beside(path, batch)}"
             )
         advance(1)
 
+    async def deliver(path: Path, folder: WriterFolder | None) -> None:
+        store = await anyio.to_thread.run_sync(_store_for, path, options, clients)
+        shared: dict[str, Any] = {
+            "store": store,
+            "upload": _uploader(store),
+            "replayed_by": replayed_by,
+            "report": report,
+            "in_a_row": IN_A_ROW,
+        }
+        if options.dead_letters:
+            await replay_dead_letters(path, **shared)
+        elif folder is not None:
+            await replay_folder(folder, **shared)
+
     for path in found:
         try:
-            folder = WriterFolder(path, make=False)
-        except SpoolBusyError:
-            total.living.append(path.name)
-            continue
+            with contextlib.ExitStack() as stack:
+                folder = None
+                try:
+                    # Deletes it in the end, where nothing is left in it.
+                    folder = stack.enter_context(WriterFolder(path, make=False))
+                except SpoolBusyError:
+                    if not options.dead_letters:
+                        total.living.append(path.name)
+                        continue
+                    # Those of the living are theirs no more: no lock is needed.
+                if dead_letters_in(path) if options.dead_letters else waiting_segments(path):
+                    await deliver(path, folder)
+        except _NoPlaceError:
+            total.problems.append(
+                f"{path} does not say where its events belong: give --to s3://bucket/prefix,"
+                " or a folder"
+            )
+        except BackendError as error:
+            if error.code in _NEEDS_CREDENTIALS:
+                raise Missing(
+                    "no AWS credentials found, nothing more was delivered. Set AWS_PROFILE, or"
+                    " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give --profile."
+                ) from error
+            why = f"{path}: what is left of it stays there ({error}). {error.advice}"
+            total.problems.append(why.rstrip())
         except OSError as error:
-            total.problems.append(f"{path}: {error}")
-            continue
-        with folder:
-            try:
-                store = await anyio.to_thread.run_sync(_store_for, path, options, clients)
-                await replay_folder(
-                    folder,
-                    store=store,
-                    upload=_uploader(store),
-                    replayed_by=replayed_by,
-                    report=report,
-                )
-            except _NoPlaceError:
-                if folder.segments():
-                    total.problems.append(
-                        f"{path} does not say where its events belong: give --to"
-                        " s3://bucket/prefix, or a folder"
-                    )
-            except BackendError as error:
-                if error.code in _NEEDS_CREDENTIALS:
-                    raise Missing(
-                        "no AWS credentials found, nothing more was delivered. Set AWS_PROFILE, or"
-                        " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give --profile."
-                    ) from error
-                total.problems.append(f"{path}: what is left of it stays there ({error})")
-            except OSError as error:
-                total.problems.append(f"{path}: what is left of it stays there ({error})")
+            total.problems.append(f"{path}: what is left of it stays there ({error})")
+
+
+def _beside(path: Path, batch: Batch) -> str:
+    if path.stem == f"{batch.first_seq:012d}-{batch.last_seq:012d}":
+        return "where they were, with the new reason"
+    return (
+        "beside it in a file that ends in .dead; asynctrack spool replay --dead-letters sends them"
+        " again"
+    )
 
 
 def _uploader(store: _Store) -> Callable[[Artifact], Any]:
@@ -166,7 +193,8 @@ def _store_for(path: Path, options: argparse.Namespace, clients: dict[Any, Any])
         return _Patient(folder)
     key = (endpoint, options.profile, region)
     if key not in clients:
-        clients[key] = Access(endpoint, options.profile, region).client("s3")
+        access = Access(endpoint, options.profile, region, s3_options=resolve_s3_options())
+        clients[key] = access.client("s3")
     bucket, prefix = split_uri(place)
     return _Patient(_S3(clients[key], bucket, f"{prefix}/" if prefix else ""))
 
@@ -200,12 +228,9 @@ class _S3:
         """Store an object."""
 
         def request() -> None:
-            self._client.put_object(
-                Bucket=self._bucket,
-                Key=self._root + name,
-                Body=content,
-                ContentType=media_type,
-                ChecksumCRC32=base64.b64encode(crc32.to_bytes(4, "big")).decode(),
+            key = self._root + name
+            put_object(
+                self._client, self._bucket, key, content, crc32=crc32, ContentType=media_type
             )
 
         try:
@@ -215,29 +240,36 @@ class _S3:
 
 
 class _Patient:
-    """Tries again what may work in a moment; says at once what needs somebody to act."""
+    """Tries again what may work in a moment; says at once what needs somebody to act.
+
+    Patience is for the service: what comes after something that failed all the same is tried once.
+    """
 
     def __init__(self, store: _Store, policy: RetryPolicy | None = None) -> None:
         self._store = store
         self._policy = policy or RetryPolicy(cap=10.0)
+        self._attempts = ATTEMPTS
 
     async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
         """Store an object."""
-        for failures in range(1, ATTEMPTS + 1):
+        attempts, self._attempts = self._attempts, 1
+        for failures in range(1, attempts + 1):
             try:
                 await self._store.put(name, content, crc32=crc32, media_type=media_type)
-                return
             except TransientError as error:
-                if failures == ATTEMPTS:
+                if failures == attempts or error.too_large:
                     raise
                 jitter = random.random()  # noqa: S311  # spreads retries, guards no secret
                 await anyio.sleep(self._policy.wait(failures, jitter, error.retry_after))
+            else:
+                self._attempts = ATTEMPTS
+                return
 
 
-def _report(spool_dir: Path, total: _Total, *, as_json: bool) -> None:
+def _report(spools: list[Path], total: _Total, kind: str, *, as_json: bool) -> None:
     if as_json:
         document = {
-            "spool_dir": str(spool_dir),
+            "spool_dirs": [*map(str, spools)],
             "delivered": total.delivered,
             "segments": total.segments,
             "living": total.living,
@@ -246,7 +278,7 @@ def _report(spool_dir: Path, total: _Total, *, as_json: bool) -> None:
         print_json(document)
         return
     screen = Screen()
-    say(screen, f"{total.delivered:,} events delivered, of {total.segments} segments")
+    say(screen, f"{total.delivered:,} events delivered, of {total.segments} {kind}")
     if total.living:
         say(screen, f"{len(total.living)} writers live and deliver their events themselves")
     for problem in total.problems:

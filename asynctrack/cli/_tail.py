@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from asynctrack._errors import TransientError
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from asynctrack._reading._merge import Fetched
     from asynctrack._reading._open import Found
     from asynctrack._reading._span import Span
+    from asynctrack._reading._spooled import Spool
 
 SPOOL_EVERY: Final = 0.2
 """Seconds between two looks into the spool."""
@@ -105,15 +105,15 @@ def run(options: argparse.Namespace) -> int:
         AsynctrackError: The Run is not there, or cannot be read.
     """
     from asynctrack._reading._follow import Follower
-    from asynctrack._reading._spooled import spool_folder
+    from asynctrack._reading._spooled import this_spool
 
-    spool_dir = spool_folder(spool_of(options))
+    spool = this_spool(spool_of(options))
     found = _find(options)
-    follower = Follower(found, spool_dir)
+    follower = Follower(found, spool)
     show = _printer(options)
     objects = _Objects(follower)
     try:
-        for event in _before(follower, objects, found, spool_dir, options.lines):
+        for event in _before(follower, objects, found, spool, options.lines):
             show(event)
         for event in _coming(follower, objects, options):
             show(event)
@@ -204,15 +204,15 @@ def _find(options: argparse.Namespace) -> Found:
     from asynctrack._backends._s3_read import Access
     from asynctrack._errors import NotFoundError
     from asynctrack._reading._open import locate_run
-    from asynctrack._reading._spooled import spool_folder
+    from asynctrack._reading._spooled import this_spool
 
     access = Access(**access_of(options))
-    spool_dir = spool_folder(spool_of(options))
+    spool = this_spool(spool_of(options))
     told = False
     while True:
         try:
             source, root = source_of(options.run_name, options)
-            return locate_run(source, root, access, spool_dir)
+            return locate_run(source, root, access, spool)
         except (NotFoundError, Missing):
             if not options.wait:
                 raise
@@ -226,7 +226,7 @@ def _before(
     follower: Follower,
     objects: _Objects,
     found: Found,
-    spool_dir: Path | None,
+    spool: Spool,
     lines: int | None,
 ) -> Iterable[Event]:
     """Return the events that are there already, as many as are asked for."""
@@ -234,7 +234,7 @@ def _before(
         return objects.last(lines)
     from asynctrack._reading._read import RecordedRun
 
-    everything = RecordedRun(found, damaged="set_aside", spool_dir=spool_dir)
+    everything = RecordedRun(found, damaged="set_aside", spool=spool)
     return _unless_away(event for event in everything.events() if not follower.seen(event))
 
 

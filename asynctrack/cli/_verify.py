@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         AsynctrackError: It cannot be read.
     """
     from asynctrack._backends._s3_read import Access
-    from asynctrack._reading._spooled import spool_folder
+    from asynctrack._reading._spooled import this_spool
     from asynctrack._reading._verify import verify_found
 
     source, root = source_of(options.run_or_place, options)
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
             source,
             root,
             Access(**access_of(options)),
-            spool_folder(spool_of(options)),
+            this_spool(spool_of(options)),
             checked=lambda _: advance(1),
         )
     if options.json:

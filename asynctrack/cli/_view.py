@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
             raise MissingExtraError("asynctrack view", package, EXTRA)
 
     from asynctrack._reading._prices import read_prices
-    from asynctrack._reading._spooled import spool_folder
+    from asynctrack._reading._spooled import this_spool
     from asynctrack.view._serve import serve
 
     place = options.place
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
         lambda: find_named_runs(place, options),
         title=place or root_of(options) or "",
         prices=read_prices(options.prices),
-        spool_dir=spool_folder(spool_of(options)),
+        spool=this_spool(spool_of(options)),
         port=options.port,
         open_browser=not options.no_open,
         started=lambda url: _say(url, as_json=options.json),

@@ -22,7 +22,6 @@ from ._process import announce, end_with_parent, ignore_interrupts, server_proce
 
 if TYPE_CHECKING:
     import boto3
-    from sagemaker.session import Session
 
 REGION = "us-east-1"
 _KEY_ID, _SECRET = "embedded", "embedded-secret"
@@ -62,14 +61,16 @@ class EmbeddedAWS:
             aws_access_key_id=_KEY_ID, aws_secret_access_key=_SECRET, region_name=self.region
         )
 
-    def sagemaker_session(self) -> Session:
+    def sagemaker_session(self) -> Any:
         """A session of the SageMaker SDK that speaks to this AWS, with telemetry off.
 
         The first call imports sagemaker, which takes seconds: never make it on an event loop.
         """
-        from sagemaker.session import Session
+        from ._sagemaker import sagemaker_sdk
 
-        return Session(boto_session=self.boto_session(), sagemaker_config=_TELEMETRY_OFF)
+        return sagemaker_sdk().Session(
+            boto_session=self.boto_session(), sagemaker_config=_TELEMETRY_OFF
+        )
 
     def environment(self) -> dict[str, str]:
         """Environment variables that point any program's AWS clients here, telemetry off.

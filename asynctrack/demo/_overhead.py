@@ -19,6 +19,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ._sagemaker import sagemaker_sdk
+
 VARIANTS = ("no handler", "do-nothing async handler", "asynctrack")
 
 
@@ -72,9 +74,10 @@ def measure_into_run(experiment: str, session: Any) -> Overhead:
         experiment: The name of an experiment for this measurement alone.
         session: A session of the SageMaker SDK.
     """
-    from sagemaker.experiments.run import Run
-
-    with Run(experiment_name=experiment, run_name="measured", sagemaker_session=session) as run:
+    make_run = sagemaker_sdk().Run
+    with make_run(
+        experiment_name=experiment, run_name="measured", sagemaker_session=session
+    ) as run:
         return asyncio.run(measure(run, target="the embedded S3 and SageMaker"))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ._models import ModelServer
 from ._notebook import CLASSIC_SCENARIOS, ClassicScenario
+from ._sagemaker import sagemaker_sdk
 from ._scenarios import SCENARIOS, Scenario
 
 _FIRST_CALL = ("llm_start", "chat_model_start")
@@ -86,11 +87,10 @@ def run_scenario(
         session: A session of the SageMaker SDK.
         server: The model server.
     """
-    from sagemaker.experiments.run import Run
-
     lcel = isinstance(scenario, Scenario)
     facts = {"scenario": scenario.title, "style": "lcel" if lcel else "classic"}
-    with Run(experiment_name=experiment, run_name=run_name, sagemaker_session=session) as run:
+    make_run = sagemaker_sdk().Run
+    with make_run(experiment_name=experiment, run_name=run_name, sagemaker_session=session) as run:
         if isinstance(scenario, Scenario):
             answer, statistics = asyncio.run(_tracked(scenario, run, server, facts))
         else:
@@ -140,16 +140,12 @@ def real_session(boto_session: Any) -> Any:
     Args:
         boto_session: A boto3 session with credentials and a region.
     """
-    from sagemaker.session import Session
-
-    return Session(boto_session=boto_session)
+    return sagemaker_sdk().Session(boto_session=boto_session)
 
 
 def data_frame(experiment: str, session: Any, outcomes: list[Outcome]) -> Any:
     """ExperimentAnalytics' data frame with a row for each outcome's Run, in their order."""
-    from sagemaker.analytics import ExperimentAnalytics
-
-    analytics: Any = ExperimentAnalytics
+    analytics = sagemaker_sdk().ExperimentAnalytics
     frame = analytics(experiment, sagemaker_session=session).dataframe()
     names = [f"{experiment}-{outcome.run}" for outcome in outcomes]
     mine = frame[frame["TrialComponentName"].isin(names)]

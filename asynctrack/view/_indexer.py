@@ -11,11 +11,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from asynctrack._errors import AsynctrackError
 from asynctrack._reading._open import Found
+from asynctrack._reading._spooled import Spool
 
 from ._feed import Feed
 from ._index import Index
@@ -44,7 +44,7 @@ class Indexer:
         index: The index.
         locate: Finds the Runs to show; called again and again, for new ones.
         cost_of: What a model call cost.
-        spool_dir: This machine's spool; None reads delivered events only.
+        spool: This machine's spool; empty reads delivered events only.
         clock: Monotonic, in seconds.
         wall: Wall clock, in nanoseconds.
     """
@@ -54,14 +54,14 @@ class Indexer:
         index: Index,
         locate: Callable[[], list[Found]],
         cost_of: Cost,
-        spool_dir: Path | None,
+        spool: Spool,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], int] = time.time_ns,
     ) -> None:
         self._index = index
         self._locate = locate
         self._cost_of = cost_of
-        self._spool_dir = spool_dir
+        self._spool = spool
         self._clock = clock
         self._wall = wall
         self._feeds: list[Feed] = []
@@ -166,6 +166,6 @@ class Indexer:
         for one in found:
             if run_id(one) not in known:
                 state = RunState(len(self._feeds) + 1, run_id(one), one)
-                news = News(one, self._spool_dir, state.report, self._clock)
+                news = News(one, self._spool, state.report, self._clock)
                 feed = Feed(state, news, self._index, self._cost_of, self._clock, self._wall)
                 self._feeds = [*self._feeds, feed]

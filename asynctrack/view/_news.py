@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 from asynctrack._reading._dead_letters import dead_letter_problems, dead_letters_of
@@ -20,6 +19,7 @@ from asynctrack._reading._merge import AHEAD, Fetcher, merged_events
 from asynctrack._reading._open import Found
 from asynctrack._reading._ranges import Ranges, SeqSet, subtract, union
 from asynctrack._reading._spooled import (
+    Spool,
     waiting_artifacts,
     with_waiting,
     writers_of,
@@ -57,16 +57,16 @@ class News:
 
     Args:
         found: Where the Run is.
-        spool_dir: This machine's spool; None reads delivered events only.
+        spool: This machine's spool; empty reads delivered events only.
         report: Told of what cannot be read; it is set aside.
         clock: Monotonic, in seconds.
     """
 
     def __init__(
-        self, found: Found, spool_dir: Path | None, report: Report, clock: Callable[[], float]
+        self, found: Found, spool: Spool, report: Report, clock: Callable[[], float]
     ) -> None:
         self._found = found
-        self._spool_dir = spool_dir
+        self._spool = spool
         self._report = report
         self._clock = clock
         self._seen: frozenset[tuple[str, int]] = frozenset()
@@ -101,9 +101,9 @@ class News:
         spool = [
             (writer, location)
             for location in self._found.locations
-            for writer in writers_of(self._spool_dir, location)
+            for writer in writers_of(self._spool, location)
         ]
-        problems = dead_letter_problems(dead_letters_of(self._spool_dir, self._found.locations))
+        problems = dead_letter_problems(dead_letters_of(self._spool, self._found.locations))
         waits = [
             (writer, waiting_artifacts(writer, location, problems)) for writer, location in spool
         ]

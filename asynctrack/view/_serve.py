@@ -9,7 +9,6 @@ import socket
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Final
 
 import uvicorn
@@ -17,6 +16,7 @@ import uvicorn
 from asynctrack._errors import OptionError
 from asynctrack._reading._open import Found
 from asynctrack._reading._prices import Prices, cost_of
+from asynctrack._reading._spooled import Spool
 
 from ._index import Index
 from ._indexer import Indexer
@@ -34,7 +34,7 @@ def serve(
     *,
     title: str,
     prices: Prices | None,
-    spool_dir: Path | None,
+    spool: Spool,
     port: int,
     open_browser: bool,
     started: Callable[[str], None],
@@ -45,7 +45,7 @@ def serve(
         locate: Finds the Runs to show; called again and again, for new ones.
         title: What is viewed, as the user named it.
         prices: What models cost; None shows no cost.
-        spool_dir: This machine's spool; None shows delivered events only.
+        spool: This machine's spool; empty shows delivered events only.
         port: Of the loopback address; 0 takes any that is free.
         open_browser: Whether a browser is opened.
         started: Told the address.
@@ -56,7 +56,7 @@ def serve(
     """
     listening = _listen(port)
     with closing(listening), closing(Index()) as index:
-        indexer = Indexer(index, locate, _cost_by(prices), spool_dir)
+        indexer = Indexer(index, locate, _cost_by(prices), spool)
         pages = Pages(index, indexer, title, priced=prices is not None)
         indexer.start(locate(), pages.warm)
         try:

@@ -2,7 +2,8 @@
 
     python dask_cluster.py s3://bucket/prefix [--endpoint-url URL] [--scheduler tcp://…:8786]
 
-No code of asynctrack: every task reads one segment. Times are taken in microseconds, which Dask
+Every task reads one segment; all there is of asynctrack is that s3fs verifies certificates with
+every version of what it stands on. Times are taken in microseconds, which Dask
 keeps whole. Without ``--scheduler`` the cluster is a few processes of this machine.
 """
 
@@ -20,6 +21,8 @@ import numpy
 import pandas
 import zstandard
 from distributed import Client, LocalCluster
+
+from asynctrack import storage_options
 
 STARTS = {"chat_model_start", "llm_start"}
 META = {
@@ -113,7 +116,7 @@ def main() -> None:
     if options.root.startswith("s3://"):
         storage = {
             "endpoint_url": options.endpoint_url,
-            "config_kwargs": {"response_checksum_validation": "when_required"},
+            **storage_options(response_checksum_validation="when_required"),
         }
     cluster = options.scheduler or LocalCluster(
         n_workers=options.workers, threads_per_worker=1, processes=True, dashboard_address=None

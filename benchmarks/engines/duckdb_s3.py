@@ -2,7 +2,8 @@
 
     python duckdb_s3.py s3://bucket/prefix [--endpoint-url URL]
 
-No code of asynctrack: the segments are newline-delimited JSON below Hive keys. Times are taken in
+The segments are newline-delimited JSON below Hive keys; all there is of asynctrack is that s3fs
+verifies certificates with every version of what it stands on. Times are taken in
 microseconds. Where DuckDB may download its extension httpfs, ``INSTALL httpfs; LOAD httpfs; CREATE
 SECRET (TYPE s3, PROVIDER credential_chain)`` takes the place of s3fs here; the statement stays the
 same.
@@ -15,6 +16,8 @@ import json
 
 import duckdb
 import s3fs
+
+from asynctrack import storage_options
 
 QUESTION = """
 WITH events AS (
@@ -60,7 +63,7 @@ def main() -> None:
         s3fs.S3FileSystem(
             endpoint_url=options.endpoint_url,
             # Servers that are not AWS answer a ranged request with the whole object's checksum.
-            config_kwargs={"response_checksum_validation": "when_required"},
+            **storage_options(response_checksum_validation="when_required"),
         )
     )
     found = connection.execute(QUESTION.format(root=options.root.rstrip("/")))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
+
 import pytest
 
+from asynctrack import open_run
 from tests.cli.conftest import Command
 from tests.e2e.runs import RunFactory
 from tests.read.test_aws import make_run, sdk, track
@@ -19,7 +22,8 @@ def test_names_are_asked_of_sagemaker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """experiment/run and an experiment's name lead to S3 without a --root; an unknown one is 2."""
-    site = make_run("run-1")
+    written = f"MyExp-{secrets.token_hex(4)}"
+    site = make_run("Run-1", experiment=written)
     accepted = track(site)
     site.leave()
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", site.s3.access_key)
@@ -34,7 +38,29 @@ def test_names_are_asked_of_sagemaker(
     (found,) = listed.document["experiments"]
     assert [one["events"] for one in found["runs"]] == [accepted]
     shown = command("show", f"{experiment}/run-1", "--json")
-    assert shown.document["uri"] == f"s3://{site.s3.bucket}/{site.prefix}"
+    (uri,) = open_run(site.run).uris
+    assert uri.startswith(f"s3://{site.s3.bucket}/") and shown.document["uri"] == uri
     assert command("verify", f"{experiment}/run-1").code == 0
     unknown = command("show", f"{experiment}/run-2")
     assert unknown.code == 2 and "SageMaker knows no Run" in unknown.err
+    as_written(command, written, uri)
+    unknown = command("show", f"{written}/Run-2")
+    assert unknown.code == 2 and f"'{written.lower()}-run-2'" in unknown.err
+
+
+def as_written(command: Command, experiment: str, uri: str) -> None:
+    """Every command takes the names as the user gave them to the SDK."""
+    name = f"{experiment}/Run-1"
+    assert command("ls", name, "--json").code == 0
+    (found,) = command("ls", experiment, "--json").document["experiments"]
+    assert (found["experiment"], len(found["runs"])) == (experiment.lower(), 1)
+    shown = command("show", name, "--json").document
+    assert shown["uri"] == uri
+    assert command("tail", name, "-n", "1", "--until-closed").code == 0
+    assert command("verify", name).code == 0
+    assert command("diff", name, name).code == 0
+    (trace,) = open_run(uri).traces()
+    assert command("trace", name, trace.trace_id).code == 0
+    assert command("query", experiment, "SELECT 1 FROM spans").code == 0
+    assert command("export", name, "--format", "jsonl", "--output", "-").code == 0
+    assert command("compact", name).code == 0

@@ -17,13 +17,20 @@ from typing import Any
 import pytest
 
 from asynctrack._spool import WriterFolder
-from asynctrack._spool_layout import default_spool_dir, is_alive, writer_folder, writers
+from asynctrack._spool_layout import (
+    default_spool_dir,
+    is_alive,
+    spool_places,
+    writer_folder,
+    writers,
+)
 from asynctrack.cli import main
 from asynctrack.cli._spool import address
 from tests.e2e.waiting import until_in_thread
 from tests.support.auditor import assert_exactly_once, audit_folder, audit_s3
 from tests.support.processes import is_asleep
 from tests.support.s3 import REGION, S3Server
+from tests.support.spoiled import make_rubbish
 from tests.test_replay import Dead, event
 from tests.test_segment import WRITER
 
@@ -73,7 +80,7 @@ def test_ls_shows_living_and_dead(
     """Who has how much, where it belongs, and what to do; looking changes nothing."""
     before = {path: path.read_bytes() for path in spool.rglob("*") if path.is_file()}
     with WriterFolder(writer_folder(spool, OTHER)) as living:
-        living.new_segment(4096, 10).unmap()
+        living.new_segment(4096, 10).let_go()
         code, out, _ = run(capsys, "ls", "--spool-dir", spool)
         assert code == 0
         assert re.search(rf"{WRITER}\s+dead\s+7\s+\d+\s+{dead.root}", out)
@@ -98,9 +105,37 @@ def test_an_empty_spool_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
     """A machine on which nothing ever waited: nothing waits, in either form."""
     code, out, _ = run(capsys, "ls")
     assert code == 0 and f"0 events wait in {default_spool_dir()}" in out
-    assert document(capsys, "ls") == (0, {"spool_dir": str(default_spool_dir()), "writers": []})
+    assert document(capsys, "ls") == (0, {"spool_dirs": [str(default_spool_dir())], "writers": []})
     assert run(capsys, "verify")[0] == run(capsys, "replay")[0] == 0
     assert not default_spool_dir().exists()
+
+
+def test_all_places_are_one_spool(
+    dead: Dead, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where trackers had to take their second choice, all commands look there as well."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    temporary = next(place for place in spool_places() if place.private is not None)
+    assert temporary.private is not None
+    temporary.private.mkdir(mode=0o700)
+    dead.path.parents[1].rename(temporary.path)
+    with WriterFolder(writer_folder(default_spool_dir(), OTHER)) as living:
+        living.new_segment(4096, 10).let_go()
+        code, out, _ = run(capsys, "ls")
+        assert code == 0
+        assert f"0 events wait in {default_spool_dir()}," in out
+        assert f"7 events wait in {temporary.path}," in out
+        _, shown = document(capsys, "ls")
+        assert shown["spool_dirs"] == [str(default_spool_dir()), str(temporary.path)]
+        assert [one["events"] for one in shown["writers"]] == [0, 7]
+    assert document(capsys, "verify")[1]["events"] == 7
+    exported = tmp_path / "exported"
+    assert run(capsys, "export", "--output", exported)[0] == 0
+    assert len(exported.read_bytes().splitlines()) == 7
+    code, _, errors = run(capsys, "replay", "x" * 24)
+    assert code == 2 and str(temporary.path) in errors
+    assert document(capsys, "replay", WRITER)[1]["delivered"] == 7
+    assert_exactly_once(audit_folder(tmp_path / "out"), 7)
 
 
 def test_a_folder_that_is_no_spool_is_a_wrong_call(
@@ -144,11 +179,11 @@ def test_verify_reads_every_record(
     assert code == 0 and "all checksums match" in out
     sealed, opened = dead.path / "00000001.sealed", dead.path / "00000002.open"
     dead.damage(sealed, 1)
-    opened.with_suffix(".idx").write_bytes(b"\xff" * 100)
+    make_rubbish(opened)
     code, out, _ = run(capsys, "verify", "--spool-dir", spool)
     assert code == 1
     assert f"DAMAGED  {sealed}: 1 damaged events (seq 2)" in out
-    assert f"DAMAGED  {opened.with_suffix('.idx')}: not an index" in out
+    assert f"DAMAGED  {opened}: not a segment of asynctrack's" in out
     code, shown = document(capsys, "verify", "--spool-dir", spool)
     assert code == 1
     found = {key: shown[key] for key in ("ok", "events", "segments", "damaged", "unreadable")}
@@ -209,7 +244,7 @@ def test_replay_goes_on_after_damage(
     """What is sound is delivered, what is not is named and kept; the exit code says so."""
     dead.damage(dead.path / "00000001.sealed", 0)
     other = Dead(spool, dead.out, OTHER)
-    other.segment(2).with_suffix(".idx").write_bytes(b"\xff" * 100)
+    make_rubbish(other.segment(2))
     code, out, _ = run(capsys, "replay", "--spool-dir", spool)
     assert code == 1 and "6 events delivered" in out
     assert "1 damaged events (seq 1) set aside in" in out and "left as it is" in out
@@ -222,7 +257,7 @@ def test_a_writer_that_does_not_say_where(
     """It is asked for with --to; then the Run's folder is made of what the spool does say."""
     describe(dead, experiment="jokes", run="r/../9", destination=None)
     code, out, _ = run(capsys, "replay", "--spool-dir", spool)
-    assert code == 1 and "give --to" in out and len(list(dead.path.glob("0*"))) == 4
+    assert code == 1 and "give --to" in out and len(list(dead.path.glob("0*"))) == 2
     code, _, _ = run(capsys, "replay", "--spool-dir", spool, "--to", tmp_path / "rescue")
     assert code == 0
     assert_exactly_once(audit_folder(tmp_path / "rescue"), {WRITER: 7})
@@ -263,7 +298,7 @@ def test_a_place_that_cannot_be_written(
     code, out, _ = run(capsys, "replay", "--spool-dir", spool)
     assert code == 1 and "2 events delivered" in out
     assert f"NOT DELIVERED  {dead.path}" in out and "ENOTDIR" in out
-    assert len(list(dead.path.glob("0*"))) == 4
+    assert len(list(dead.path.glob("0*"))) == 2
 
 
 @pytest.fixture
@@ -319,7 +354,7 @@ def test_missing_credentials_are_a_wrong_call(
     arguments = ["--to", f"s3://{s3.bucket}/x", "--endpoint-url", s3.endpoint_url]
     code, _, err = run(capsys, "replay", "--spool-dir", spool, *arguments, "--region", REGION)
     assert code == 2 and "AWS_PROFILE" in err
-    assert len(list(dead.path.glob("0*"))) == 4
+    assert len(list(dead.path.glob("0*"))) == 2
 
 
 def test_a_bucket_that_is_gone_is_said_at_once(
@@ -329,7 +364,7 @@ def test_a_bucket_that_is_gone_is_said_at_once(
     arguments = ["--to", "s3://no-such-bucket/x", "--endpoint-url", keys.endpoint_url]
     code, out, _ = run(capsys, "replay", "--spool-dir", spool, *arguments, "--region", REGION)
     assert code == 1 and "NoSuchBucket" in out
-    assert len(list(dead.path.glob("0*"))) == 4
+    assert len(list(dead.path.glob("0*"))) == 2
 
 
 def test_a_progress_bar_on_a_terminal(dead: Dead, spool: Path) -> None:
@@ -412,7 +447,7 @@ def test_export_writes_what_waits(
     assert code == 0 and "7 events written" in out
     assert output.read_bytes() == b"".join(event(WRITER, seq) for seq in range(1, 8))
     assert stat.S_IMODE(output.stat().st_mode) == 0o600
-    assert len(list(dead.path.glob("0*"))) == 4
+    assert len(list(dead.path.glob("0*"))) == 2
     code, _, err = run(capsys, "export", "--spool-dir", spool, "--output", output)
     assert code == 2 and "exists already" in err, "nothing is overwritten"
 
@@ -460,7 +495,6 @@ def test_a_spool_cannot_steer_the_terminal(
     )
     evil = dead.path / f"00000009{HOSTILE.replace('/', '')}.open"
     evil.write_bytes(b"x")
-    evil.with_suffix(".idx").write_bytes(b"x")
     for arguments in ((), ("--json",)):
         _, out, err = run(capsys, action, "--spool-dir", spool, *arguments)
         for character in "\x1b\x07\u202e\r\x9b":

@@ -157,7 +157,9 @@ if __name__ == "__main__":
 
     warm_up()
     if "aws" in sys.argv[2:]:
-        import aioboto3  # noqa: F401  # for the time it takes
-        import aiobotocore.session  # noqa: F401  # for the time it takes
-        import sagemaker.experiments.run  # noqa: F401  # for the time it takes
+        from asynctrack._backends._library import prepare
+        from asynctrack.demo._sagemaker import sagemaker_sdk
+
+        prepare()
+        sagemaker_sdk()
     _serve(socket.socket(fileno=int(sys.argv[1])))

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from asynctrack import _keeper, _replay, _segment, _spool, _takeover
+from asynctrack import _descriptor, _replay, _segment, _spool, _takeover
 from asynctrack._backends._aws import AwsBackend
 from asynctrack._backends._local import LocalBackend
+from asynctrack._descriptor import Descriptor
 from asynctrack._keeper import Keeper
 from asynctrack._record import Recorder
 from asynctrack._segment import Segment
@@ -65,30 +66,16 @@ def _wrap_async(holder: Any, name: str, *, before: Any = None, after: Any = None
     setattr(holder, name, wrapper)
 
 
-def _between_files_of_a_segment(die: Death) -> None:
-    original = _segment._map
+def _half_a_line(die: Death) -> None:
+    """A write goes page by page: the process may be killed when half of it is there."""
+    original = Descriptor.write_at
 
-    def wrapper(path: Path, size: int) -> Any:
-        if path.suffix == ".open":
-            die()
-        return original(path, size)
+    def wrapper(self: Descriptor, content: bytes, at: int) -> None:
+        original(self, content[: len(content) // 2], at)
+        die()
+        original(self, content, at)
 
-    _segment._map = wrapper
-
-
-def _between_line_and_entry(die: Death) -> None:
-    entry = _segment.ENTRY
-
-    class Packer:
-        size = entry.size
-        iter_unpack = staticmethod(entry.iter_unpack)
-
-        @staticmethod
-        def pack_into(*arguments: Any) -> None:
-            die()
-            entry.pack_into(*arguments)
-
-    _segment.ENTRY = Packer  # type: ignore[misc,assignment]  # final for the product, not here
+    Descriptor.write_at = wrapper  # type: ignore[method-assign]
 
 
 def _between_the_deletions(die: Death) -> None:
@@ -124,11 +111,11 @@ _POINTS: dict[str, Callable[[Death], None]] = {
     "folder-made": lambda die: _wrap(_spool, "_lock", before=die),
     "folder-locked": lambda die: _wrap(WriterFolder, "describe", before=die),
     "described": lambda die: _wrap(WriterFolder, "describe", after=die),
-    "segment-half-made": _between_files_of_a_segment,
+    "segment-half-made": lambda die: _wrap(_descriptor, "_allocate", before=die),
     "segment-made": lambda die: _wrap(WriterFolder, "new_segment", after=die),
     "segment-begun": lambda die: _wrap(Segment, "begin", after=die),
     "segment-supplied": lambda die: _wrap(Store, "supply", after=die),
-    "line-without-entry": _between_line_and_entry,
+    "line-half-written": _half_a_line,
     "line-appended": lambda die: _wrap(Segment, "append", after=die),
     "piece-cut": lambda die: _wrap(Store, "cut", after=die),
     "sealed": lambda die: _wrap(Segment, "seal", after=die),
@@ -140,7 +127,7 @@ _POINTS: dict[str, Callable[[Death], None]] = {
     "before-manifest": lambda die: _put(die, stored=False, manifest=True),
     "manifest-without-answer": lambda die: _put(die, stored=True, manifest=True),
     "recorded": lambda die: _wrap(Recorder, "delivered", after=die),
-    "unmapped": lambda die: _wrap(_keeper.Keeper, "_unmap", after=die),
+    "let-go": lambda die: _wrap(Keeper, "_let_go", after=die),
     "replay-begun": lambda die: _wrap(_replay, "plan_segment", before=die),
     "replay-planned": lambda die: _wrap(_replay, "plan_segment", after=die),
     "replay-listed": lambda die: _wrap_async(_replay._ReplayManifest, "add", after=die),

@@ -25,7 +25,7 @@ from tests.support.auditor import audit_folder, audit_s3
 from tests.support.s3 import S3Server
 
 ROUNDS = 8
-UNDELIVERABLE = {"unmapped", "trimmed"}
+UNDELIVERABLE = {"let-go", "trimmed"}
 """Moments that come only while events pile up."""
 
 

@@ -26,9 +26,6 @@ def sagemaker_session(aws: EmbeddedAWS) -> Any:
     with warnings.catch_warnings():
         # The SDK warns about itself while it is imported; that is not ours to fail on.
         warnings.simplefilter("ignore")
-        import sagemaker.analytics
-        import sagemaker.experiments.run  # noqa: F401  # imported here for its warnings
-
         return aws.sagemaker_session()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import importlib
 import json
 import os
 import signal
@@ -22,17 +21,17 @@ from botocore.exceptions import ClientError
 from asynctrack.demo._aws import EmbeddedAWS
 from asynctrack.demo._aws_search import BadSearch, search
 from asynctrack.demo._process import ServerNotStarted, server_process
+from asynctrack.demo._sagemaker import sagemaker_sdk
 
 
 def new_run(session: Any, experiment: str, name: str, **options: Any) -> Any:
-    from sagemaker.experiments.run import Run
-
-    return Run(experiment_name=experiment, run_name=name, sagemaker_session=session, **options)
+    return sagemaker_sdk().Run(
+        experiment_name=experiment, run_name=name, sagemaker_session=session, **options
+    )
 
 
 def data_frame(session: Any, experiment: str) -> Any:
-    analytics: Any = importlib.import_module("sagemaker.analytics")
-    return analytics.ExperimentAnalytics(experiment, sagemaker_session=session).dataframe()
+    return sagemaker_sdk().ExperimentAnalytics(experiment, sagemaker_session=session).dataframe()
 
 
 def component(session: Any, experiment: str, name: str = "r") -> str:

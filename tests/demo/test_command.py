@@ -9,6 +9,7 @@ import pty
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,12 +18,13 @@ from asynctrack.cli import main
 from asynctrack.cli._screen import Screen, printable
 from asynctrack.demo._models import model_server
 from tests.e2e.waiting import until_in_thread
+from tests.support.foreign import watched
 
 COMMAND = [sys.executable, "-m", "asynctrack.cli"]
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    environment = {**(environment or os.environ), "PYTHONIOENCODING": "utf-8"}
     return subprocess.run(
         [*COMMAND, *arguments], capture_output=True, text=True, timeout=280, env=environment
     )
@@ -97,10 +99,33 @@ def test_the_overhead_was_measured(document: Any) -> None:
     assert tracked["flush_seconds"] > base["flush_seconds"]
 
 
+@pytest.fixture(scope="module")
+def report(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """A demo without --json on a machine where nobody has switched off any telemetry, and the file
+    with the addresses beyond this machine that it asked for."""
+    file = tmp_path_factory.mktemp("foreign") / "addresses"
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("SAGEMAKER_")
+    }
+    return run("demo", "--scenario", "2", "--no-overhead", **watched(environment, file)), file
+
+
 @pytest.mark.timeout(300)
-def test_the_report_for_a_human() -> None:
+def test_nothing_leaves_this_machine(
+    report: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
+    """The demo asks for no address beyond this machine: the SDK's telemetry is off."""
+    finished, file = report
+    assert finished.returncode == 0, finished.stderr
+    assert file.read_text() == ""
+
+
+@pytest.mark.timeout(300)
+def test_the_report_for_a_human(report: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     """Without --json there is a report that ends with what to do next, and no noise."""
-    finished = run("demo", "--scenario", "2", "--no-overhead")
+    finished, _ = report
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr == ""
     assert "dataframe(): 1 rows" in finished.stdout

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from asynctrack._backends._library import prepare
 from asynctrack.demo._aws import EmbeddedAWS
+from asynctrack.demo._sagemaker import sagemaker_sdk
 from tests.e2e.runs import RunFactory
 from tests.support.proxy import FaultProxy, fault_proxy
 from tests.support.s3 import S3Server
@@ -23,8 +25,8 @@ def heavy_imports() -> None:
     with warnings.catch_warnings():
         # The SDK warns about itself while it is imported; that is not ours to fail on.
         warnings.simplefilter("ignore")
-        import aioboto3  # noqa: F401  # for the time it takes
-        import sagemaker.experiments.run  # noqa: F401  # for the time it takes
+        prepare()
+        sagemaker_sdk()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import boto3
 import botocore.session
 
 from asynctrack.demo._aws import EmbeddedAWS
+from asynctrack.demo._sagemaker import sagemaker_sdk
 from tests.support.s3 import REGION, S3Server
 
 
@@ -143,22 +144,20 @@ class RunFactory:
         self._open.clear()
 
     def _entered(self, session: Any, experiment: str, name: str) -> Any:
-        from sagemaker.experiments.run import Run
-        from sagemaker.session import Session
-
-        sdk_session = Session(
+        sdk = sagemaker_sdk()
+        sdk_session = sdk.Session(
             boto_session=session,
             sagemaker_client=session.client("sagemaker"),
             sagemaker_metrics_client=session.client("sagemaker-metrics"),
             default_bucket=self._s3.bucket,
         )
-        run = Run(
+        run = sdk.Run(
             experiment_name=experiment,
             run_name=name,
             sagemaker_session=sdk_session,
             artifact_bucket=self._s3.bucket,
         )
-        run.__enter__()  # type: ignore[no-untyped-call]  # the SDK has no types there
+        run.__enter__()
         return run
 
 
@@ -169,7 +168,7 @@ def _session(s3: S3Server, s3_url: str, sagemaker_url: str) -> Any:
             return super().client(service_name, *arguments, **options)
 
     botocore_session = botocore.session.Session()
-    botocore_session.register_component("data_loader", _loader())
+    botocore_session.register_component("data_loader", loader())
     return TestSession(
         botocore_session=botocore_session,
         aws_access_key_id=s3.access_key,
@@ -179,7 +178,7 @@ def _session(s3: S3Server, s3_url: str, sagemaker_url: str) -> Any:
 
 
 @functools.cache
-def _loader() -> Any:
+def loader() -> Any:
     """One for all sessions: reading the service models takes a third of a second each time."""
     return botocore.session.Session().get_component("data_loader")
 

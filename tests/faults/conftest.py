@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from asynctrack._backends._library import prepare
 from asynctrack.demo._aws import EmbeddedAWS
 from tests.faults.ground import Ground
 from tests.faults.light import Place
@@ -17,7 +18,7 @@ from tests.support.s3 import S3Server
 @pytest.fixture(scope="session")
 def loaded() -> None:
     """Import what takes seconds, so that no test's time limits pay for it."""
-    import aioboto3  # noqa: F401  # for the time it takes
+    prepare()
 
 
 @pytest.fixture

@@ -51,13 +51,10 @@ class Place:
             return Credentials(self.access_key, self.secret_key)
 
         def client(url: str) -> Any:
-            path = SimpleNamespace(s3={"addressing_style": "path"})
-            return SimpleNamespace(meta=SimpleNamespace(endpoint_url=url, config=path))
+            return SimpleNamespace(meta=SimpleNamespace(endpoint_url=url, region_name="us-east-1"))
 
         session = SimpleNamespace(
-            boto_session=SimpleNamespace(
-                get_credentials=credentials or own, region_name="us-east-1"
-            ),
+            boto_session=SimpleNamespace(get_credentials=credentials or own),
             sagemaker_client=client(self.sagemaker_url),
             sagemaker_metrics_client=client(self.sagemaker_url),
         )

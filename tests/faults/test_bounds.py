@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import struct
+import shutil
 import sys
 import threading
 import tracemalloc
@@ -22,7 +22,7 @@ from langchain_core.runnables import RunnableLambda
 from asynctrack import open_run, tracker
 from asynctrack._buffer import Buffer
 from asynctrack._keeper import Keeper
-from asynctrack._segment_format import FORMAT_VERSION
+from asynctrack._segment_format import FORMAT_VERSION, HEADER_BYTES
 from tests.e2e.waiting import Wall, until, until_in_thread
 from tests.faults.ground import elsewhere, end, finish, outputs, start_child
 from tests.support.auditor import audit_folder, events_in_folder
@@ -141,7 +141,8 @@ def test_a_burst_into_a_disk_that_refuses_does_not_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the disk has said no, what does not fit into memory is dropped at once, and counted."""
-    monkeypatch.setattr("asynctrack._keeper.KEEP_FREE", 1 << 60)
+    usage = type(shutil.disk_usage(tmp_path))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(1 << 40, 1 << 40, 0))
     monkeypatch.setattr("asynctrack._sink.SPOOL_WAIT", 3600.0)
     wall = Wall(tmp_path)
     with tracker(wall.folder, max_buffer_bytes=64 << 10, close_timeout=0.2) as handler:
@@ -212,12 +213,9 @@ def test_a_newer_spool_is_refused_and_kept(
         with tracker(wall.folder, close_patience=0.2) as handler:
             end(handler, value)
         assert handler.statistics().spooled == 1
-    newer, ours = sorted(state_home.rglob("*.idx"))
-    header = bytearray(newer.read_bytes())
-    struct.pack_into("<H", header, 8, FORMAT_VERSION + 1)
-    size = struct.calcsize("<8sHHIQ32s")
-    struct.pack_into("<I", header, size, zlib.crc32(bytes(header[:size])))
-    newer.write_bytes(header)
+    newer, ours = sorted(state_home.rglob("0*.*"))
+    text = (b"ATSPOOL %d " % (FORMAT_VERSION + 1)).ljust(HEADER_BYTES - 9)
+    newer.write_bytes(text + b"%08x\n" % zlib.crc32(text) + newer.read_bytes()[HEADER_BYTES:])
     before = {path.name: path.read_bytes() for path in newer.parent.iterdir()}
     wall.mend()
     with tracker(tmp_path / "next") as handler:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import secrets
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import boto3
 import pytest
 from langchain_core.language_models import FakeListChatModel
 
 from asynctrack import tracker
+from asynctrack._backends._s3_read import Access, ask_for_experiment, ask_for_run
 from asynctrack._errors import BackendError, NotFoundError
 from asynctrack._reading._experiment import open_experiment
 from asynctrack._reading._read import open_run
+from asynctrack._reading._spooled import spool_writers, this_spool
 from asynctrack._reading._verify import verify
 from asynctrack.demo._aws import EmbeddedAWS
+from asynctrack.demo._sagemaker import sagemaker_sdk
 from tests.e2e.runs import RunFactory, Site
+from tests.e2e.waiting import until_in_thread
+from tests.support.faults import PAGES, Answer, Page
+from tests.support.proxy import fault_proxy
 from tests.support.s3 import S3Server
 
 
@@ -24,7 +32,7 @@ def sdk() -> None:
     """The SDK, imported: it warns about itself while it is."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import sagemaker.experiments.run  # noqa: F401  # for the time and the warnings it takes
+        sagemaker_sdk()
 
 
 @pytest.fixture
@@ -91,6 +99,32 @@ def test_names_are_looked_up_in_sagemaker(make_run: RunFactory) -> None:
         open_experiment("no-such-experiment", **options(site))
 
 
+def test_names_are_found_as_the_user_wrote_them(make_run: RunFactory) -> None:
+    """The SDK stores names in small letters: whoever made Run("MyExp…", "Run-A") finds it by these
+    names, also before its first event is delivered; an error says what was looked for."""
+    written = f"MyExp-{secrets.token_hex(4)}"
+    site = make_run("Run-A", experiment=written)
+    with tracker(site.run, max_delay=600) as handler:
+        handler.log_parameters({"temperature": 0.1})
+        until_in_thread(lambda: any(one.uri for one in spool_writers(this_spool())))
+        waiting = open_run((written, "Run-A"), **options(site))
+        assert [one.spooled for one in waiting.events()] == [True]
+    site.leave()
+    run = open_run((written, "Run-A"), **options(site))
+    assert run.uris == open_run(site.run).uris
+    assert verify((written, "RUN-a"), **options(site)).ok
+    experiment = open_experiment(written, **options(site))
+    assert [one.name for one in experiment] == ["run-a"]
+    assert experiment["Run-A"].uris == run.uris
+    below = {"root": f"s3://{site.s3.bucket}", **options(site)}
+    assert open_run((written, "Run-A"), **below).uris == run.uris
+    assert len(open_experiment(written, **below)) == 1
+    with pytest.raises(NotFoundError, match=f"'{written.lower()}-run-b'"):
+        open_run((written, "Run-B"), **options(site))
+    with pytest.raises(NotFoundError, match="Other/Run-A or other/run-a"):
+        open_run(("Other", "Run-A"), **below)
+
+
 def test_a_run_that_was_tracked_into_two_places(make_run: RunFactory) -> None:
     """Two trackers with other prefixes on the same Run: both are read, as one Run."""
     site = make_run("run-1")
@@ -109,3 +143,21 @@ def test_a_run_without_events_is_an_error(make_run: RunFactory) -> None:
         open_run(site.run)
     with pytest.raises(NotFoundError, match="it was not tracked"):
         open_run((site.experiment, "run-1"), **options(site))
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("status", [200, 403])
+def test_a_page_of_somebody_else_is_no_run(
+    status: int, page: Page, aws: EmbeddedAWS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 200 that is not SageMaker's is read neither as a Run without parameters nor as an
+    experiment without Runs."""
+    monkeypatch.setattr("asynctrack._backends._s3_read.BACKOFF", 0.001)
+    with fault_proxy(aws.endpoint_url) as proxy:
+        proxy.add(Answer(status, page=page))
+        session = boto3.Session("AK", "secret", region_name=aws.region)
+        client = Access(endpoint_url=proxy.endpoint_url, session=session).client("sagemaker")
+        for ask in (ask_for_run, ask_for_experiment):
+            with pytest.raises(BackendError, match=r"^NotSageMaker: .*is not SageMaker"):
+                ask(client, "some-name")
+        client.close()

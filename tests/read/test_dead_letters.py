@@ -85,7 +85,7 @@ def test_a_file_with_another_name_is_none(spool: SpoolFolder) -> None:
     """The name says which numbers are in it: what does not is left alone."""
     (spool.path / "x-2.dead").write_bytes(b"?")
     (spool.path / f"{5:012d}-{4:012d}.dead").write_bytes(b"?")
-    from asynctrack._reading._spooled import spool_writers
+    from asynctrack._reading._spooled import spool_writers, this_spool
 
-    (writer,) = spool_writers(Path(default_spool_dir()))
+    (writer,) = spool_writers(this_spool())
     assert dead_letter_ranges(writer) == []

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from asynctrack._reading._open import locate_runs
 from asynctrack._reading._parquet import NAMES
 from benchmarks.generate import generate
 from tests.support.s3 import S3Server
+from tests.support.tls import tls_proxy
 
 ENGINES = Path(__file__).parents[2] / "benchmarks/engines"
 ATHENA = (ENGINES / "athena.sql").read_text()
@@ -75,6 +77,23 @@ def ask(script: str, server: S3Server, *arguments: str) -> list[dict[str, Any]]:
     )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_engines_ask_no_stranger(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Behind a proxy whose certificate nobody trusts the examples send nothing but a handshake;
+    they go through one that is trusted."""
+    generate(s3.folder / "p", 1_000, runs=1, writers=1, days=1, batch_events=1_000)
+    server = replace(s3, endpoint_url="https://s3.example.com")
+    with tls_proxy(s3.endpoint_url) as gateway:
+        monkeypatch.setenv("HTTPS_PROXY", gateway.url)
+        for script in ("duckdb_s3.py", "dask_cluster.py"):
+            with pytest.raises(AssertionError, match="CERTIFICATE_VERIFY_FAILED"):
+                ask(script, server)
+        assert gateway.received == b"" and len(gateway.asked) >= 2
+        monkeypatch.setenv("AWS_CA_BUNDLE", gateway.bundle(tmp_path))
+        assert ask("duckdb_s3.py", server)
 
 
 def test_duckdb_and_a_dask_cluster_answer_the_same(

@@ -14,11 +14,13 @@ from asynctrack._reading._follow import Follower, in_order
 from asynctrack._reading._open import Found
 from asynctrack._reading._ranges import SeqSet
 from asynctrack._reading._read import open_run
+from asynctrack._reading._spooled import this_spool
 from asynctrack._spool_layout import default_spool_dir
 from tests.e2e.waiting import until_in_thread
 from tests.read.making import OTHER, START, WRITER, RunFolder, event
 from tests.read.spooling import SpoolFolder, folder_of
 from tests.support.descriptors import open_below
+from tests.support.spoiled import spoil_lines
 
 
 def numbers(first: int, last: int, **fields: Any) -> list[dict[str, Any]]:
@@ -33,7 +35,7 @@ def spool(folder: RunFolder) -> SpoolFolder:
 @pytest.fixture
 def follower(folder: RunFolder) -> Iterator[Follower]:
     folder.artifact(numbers(1, 5))
-    follower = Follower(Found(open_run(folder.path).locations), default_spool_dir())
+    follower = Follower(Found(open_run(folder.path).locations), this_spool())
     yield follower
     follower.close()
 
@@ -113,8 +115,7 @@ def test_many_segments_are_followed_with_few_open_files(
 def test_damage_is_told_once(follower: Follower, spool: SpoolFolder) -> None:
     """A damaged record between sound ones is a problem, and the others come."""
     segment = spool.segment(numbers(6, 8))
-    length = segment.used // 3
-    segment._lines[length + 9 : length + 10] = b"?"
+    spoil_lines(segment.path, 1)
     assert seqs(follower.from_spool()) == [6, 8]
     (problem,) = follower.take_problems()
     assert problem.reason == "event 7 is damaged"
@@ -128,7 +129,7 @@ def test_a_tracker_is_followed_to_its_end(tmp_path: Path) -> None:
         handler.log_metric("n", 0)
         until_in_thread(lambda: any(tmp_path.glob("runs/asynctrack/v1/*/run=*")))
         located = Found(open_run(tmp_path / "runs").locations)
-        follower = Follower(located, default_spool_dir())
+        follower = Follower(located, this_spool())
         for number in range(1, 200):
             handler.log_metric("n", number)
             if number % 3 == 0:

@@ -14,7 +14,7 @@ from asynctrack._reading._experiment import open_experiment
 from asynctrack._reading._read import aopen_run, open_run
 from asynctrack._reading._verify import verify
 from tests.read.making import OTHER, RunFolder, event
-from tests.support.faults import Answer, FlipBit, ResetAnswer
+from tests.support.faults import PAGES, Answer, FlipBit, Page, ResetAnswer
 from tests.support.proxy import fault_proxy
 from tests.support.s3 import S3Server
 
@@ -130,8 +130,9 @@ def test_faults_on_the_way_are_tried_again(
             proxy.add(Answer(503), operation="ListObjectsV2", times=2),
             proxy.add(Answer(500), operation="GetObject", times=2),
             proxy.add(ResetAnswer(-5), operation="GetObject", path="*.zst", times=2),
-            proxy.add(FlipBit("answer"), operation="GetObject", path="*.zst", times=1),
-            proxy.add(Answer(200, body=b"other bytes"), path="*.zst", times=1),
+            # Of different objects: one that is wrong twice is damaged.
+            proxy.add(FlipBit("answer"), operation="GetObject", path=f"*{'a' * 24}-*.zst", times=1),
+            proxy.add(Answer(200, body=b"other bytes"), path=f"*{OTHER}-*.zst", times=1),
         ]
         run = open_run(f"s3://{bucket.bucket}/team/data", **options)
         assert sum(1 for _ in run.events()) == 600
@@ -150,3 +151,27 @@ def test_a_server_that_never_recovers_is_an_error(
         run = open_run(f"s3://{bucket.bucket}/team/data", **options)
         with pytest.raises(BackendError, match="503"):
             list(run.events())
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("status", [200, 302, 403, 404])
+@pytest.mark.parametrize("operation", ["ListObjectsV2", "GetObject"])
+def test_a_page_of_somebody_else_is_no_answer(
+    operation: str, status: int, page: Page, bucket: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither an empty Run, nor an object that is gone: an error that says what answered; and no
+    more than a hiccup where it goes away."""
+    monkeypatch.setattr("asynctrack._backends._s3_read.BACKOFF", 0.001)
+    with fault_proxy(bucket.endpoint_url) as proxy:
+        options = {**access(bucket), "endpoint_url": proxy.endpoint_url}
+        rule = proxy.add(Answer(status, page=page), operation=operation)
+        with pytest.raises(BackendError, match="is not S3") as caught:
+            list(open_run(f"s3://{bucket.bucket}/team/data", **options).events())
+        assert "filter/1.0" in str(caught.value) and len(str(caught.value)) < 300
+        proxy.remove(rule)
+        rule = proxy.add(Answer(status, page=page), operation=operation, times=2)
+        run = open_run(f"s3://{bucket.bucket}/team/data", **options)
+        assert sum(1 for _ in run.events()) == 600
+        assert run.problems == () and rule.applied == 2
+        # A redirect to nowhere is asked about once for each request, not hundreds of times.
+        assert sum(one.operation == "HeadBucket" for one in proxy.requests) <= 8 * (status == 302)

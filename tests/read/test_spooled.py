@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,16 @@ from asynctrack._reading._experiment import open_experiment
 from asynctrack._reading._manifests import Problem
 from asynctrack._reading._merge import Fetcher, merged_events
 from asynctrack._reading._read import RecordedRun, open_run
-from asynctrack._reading._spooled import waiting_artifacts, writers_of
+from asynctrack._reading._spooled import this_spool, waiting_artifacts, writers_of
 from asynctrack._reading._tables import COLUMNS
-from asynctrack._spool_layout import default_spool_dir
+from asynctrack._reading._verify import verify
+from asynctrack._spool_layout import default_spool_dir, spool_places
 from tests.e2e.waiting import until_in_thread
 from tests.read.making import OTHER, WRITER, RunFolder, event
 from tests.read.spooling import SpoolFolder, bucket_of, folder_of
 from tests.read.test_s3 import access, put
 from tests.support.s3 import S3Server
+from tests.support.spoiled import make_rubbish, spoil_lines
 
 
 @pytest.fixture
@@ -75,6 +76,35 @@ def test_a_tracker_that_is_still_open_is_read_from_the_spool(tmp_path: Path) -> 
             (number, True) for number in range(5)
         ]
     assert [one.spooled for one in run.events("metric")] == [False] * 5
+
+
+def test_every_place_is_looked_into(
+    folder: RunFolder, spool: SpoolFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a tracker left in its second or third choice of a place is read like the rest, also of
+    one that had to move on the way; a private folder that others may look into is not."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    state, home, temporary, *_ = (place.path for place in spool_places())
+    assert state == spool.spool_dir
+    folder.artifact(numbers(1, 1))
+    spool.segment(numbers(2, 2), seal=True)
+    at_home = SpoolFolder(home, folder_of(folder.path))
+    at_home.segment(numbers(3, 4), seal=True)
+    other = SpoolFolder(home, folder_of(folder.path), writer=OTHER)
+    other.segment([event(1, writer=OTHER, kind="parameters", data={"a": 1})])
+    temporary.parent.mkdir(mode=0o700)
+    aside = SpoolFolder(temporary, folder_of(folder.path), writer=OTHER)
+    aside.segment([event(2, writer=OTHER, kind="parameters", data={"b": 2})])
+    aside.dead_letters([event(3, writer=OTHER)], "no")
+    run = open_run(folder.path)
+    mine = [("a", 1, False), *(("a", seq, True) for seq in (2, 3, 4))]
+    assert sorted(seen(run)) == [*mine, ("b", 1, True), ("b", 2, True)]
+    assert run.parameters == {"a": 1, "b": 2}
+    assert [one.reason for one in run.dead_letter_events()] == ["no"]
+    waiting = {one.writer_id: one.waiting for one in verify(folder.path).writers}
+    assert [(one.first_seq, one.last_seq) for one in waiting[WRITER]] == [(2, 4)]
+    temporary.parent.chmod(0o755)
+    assert sorted(seen(open_run(folder.path))) == [*mine, ("b", 1, True)]
 
 
 def test_it_can_be_left_out(
@@ -161,10 +191,7 @@ def test_a_damaged_record_is_named_and_a_torn_end_is_not(
     """Damage between sound records is a problem; an end that is not whole is not there yet."""
     folder.artifact(numbers(1, 1))
     segment = spool.segment(numbers(2, 6))
-    lengths = [len(json.dumps(one, separators=(",", ":"))) + 1 for one in numbers(2, 6)]
-    segment._lines[lengths[0] + 9 : lengths[0] + 10] = b"?"  # of event 3
-    last = sum(lengths[:4])
-    segment._lines[last + 9 : last + 10] = b"?"  # of event 6
+    spoil_lines(segment.path, 1, 4)  # events 3 and 6
     run = open_run(folder.path)
     assert [seq for _, seq, _ in seen(run)] == [1, 2, 4, 5]
     (problem,) = run.problems
@@ -176,8 +203,8 @@ def test_a_segment_that_cannot_be_read_is_named(folder: RunFolder, spool: SpoolF
     """A segment of rubbish is a problem, and the rest is read."""
     folder.artifact(numbers(1, 1))
     segment = spool.segment(numbers(2, 2))
-    segment._index[:64] = b"\xff" * 64
-    segment._lines[:4] = b"????"
+    make_rubbish(segment.path)
+    (spool.path / "00000008.sealed").write_bytes(b"rubbish\n")
     (spool.path / "00000009.sealed").write_bytes(b"rubbish\n")
     (spool.path / "00000009.idx").write_bytes(b"\1" * 100)
     run = open_run(folder.path)
@@ -193,7 +220,7 @@ def test_a_segment_that_is_delivered_while_it_is_read(
     spool.segment(numbers(4, 5))
     (location,) = open_run(folder.path).locations
     problems: list[Problem] = []
-    (writer,) = writers_of(default_spool_dir(), location)
+    (writer,) = writers_of(this_spool(), location)
     waiting = waiting_artifacts(writer, location, problems)
     assert [(one.place.first_seq, one.place.last_seq) for one in waiting] == [(1, 3), (4, 5)]
     folder.artifact(numbers(1, 3))

@@ -1,13 +1,15 @@
 """A blocking call in the event loop of a test fails the test.
 
-blockbuster patches the blocking functions of the standard library for the whole process. Two things
-are added here. Only the thread of the test is watched: a background worker has an event loop of its
-own and may write to the disk in it. And each blocking call is remembered, because code that must
-never raise into an application swallows blockbuster's exception like any other.
+blockbuster patches the blocking functions of the standard library for the whole process. Three
+things are added here. More functions are watched, which our spool is written with. Only the thread
+of the test is watched: a background worker has an event loop of its own and may write to the disk
+in it. And each blocking call is remembered, because code that must never raise into an application
+swallows blockbuster's exception like any other.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -21,6 +23,14 @@ from blockbuster import blockbuster as blockbuster_module
 # that calls back into asynctrack belongs here.
 ALLOWED: tuple[tuple[str, str, str], ...] = (
     (
+        "asynctrack/_segment.py",
+        "append",
+        "the one call to the system for each event that a callback makes, 1 µs into pages that are"
+        " in memory: what has been accepted survives a kill, and nothing that others do to the file"
+        " kills the program, as it would with a mapping. Making, filling, reading and syncing a"
+        " segment are the worker's, and stay forbidden here",
+    ),
+    (
         "tests/support/proxy.py",
         "_in_proxy_loop",
         "steering the proxy waits for its thread: a fault is in force when the call returns",
@@ -31,6 +41,10 @@ ALLOWED: tuple[tuple[str, str, str], ...] = (
         "pytest writes log records to a file of its own; where a user's go is the user's choice",
     ),
 )
+
+
+_ON_DISK = ("pwrite", "pread", "fsync", "fdatasync", "posix_fallocate", "truncate")
+"""Functions of ``os`` that blockbuster does not know of."""
 
 
 class BlockingCalls:
@@ -62,6 +76,10 @@ def no_blocking_calls() -> Iterator[BlockingCalls]:
             caught.stacks.append(f"blocking call to {func} in the event loop:\n{stack}")
 
     guard = blockbuster.BlockBuster()
+    for name in _ON_DISK:
+        if hasattr(os, name):
+            full = f"os.{name}"
+            guard.functions[full] = blockbuster.BlockBusterFunction(None, full)
     for function in guard.functions.values():
         function.can_block_predicate = _elsewhere_or(watched, function.can_block_predicate)
         for filename, name, _reason in ALLOWED:

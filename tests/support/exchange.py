@@ -22,6 +22,7 @@ from tests.support.faults import (
     ResetAnswer,
     ResetConnection,
     ResetRequest,
+    Rewrite,
     Throttle,
     acts_before_the_body,
 )
@@ -143,6 +144,8 @@ class Exchange:
         fault = rule.fault if rule is not None else None
         if isinstance(fault, FlipBit) and fault.where == "answer":
             body = fault.apply(body)
+        if isinstance(fault, Rewrite):
+            head = head.changed(fault.headers)
         answer = http1.for_the_client(head, body)
         if isinstance(fault, DropAnswer):
             self._end("lost")

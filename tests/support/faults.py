@@ -13,6 +13,21 @@ from xml.sax.saxutils import escape
 
 from tests.support.seen import Request
 
+Page: TypeAlias = Literal["empty", "html", "xhtml", "json"]
+STRANGER = "filter/1.0"
+"""How somebody else calls itself."""
+PAGES: dict[Page, tuple[str, bytes]] = {
+    "empty": ("", b""),
+    "html": ("text/html", b"<!DOCTYPE html><html><head><title>Sign in<br></head><p>&nbsp;</html>"),
+    # Parsed as XML, it is an answer in which nothing is said.
+    "xhtml": (
+        "application/xhtml+xml",
+        b'<?xml version="1.0"?><html><head><title>Blocked</title></head>'
+        b"<body><p>Blocked</p></body></html>",
+    ),
+    "json": ("application/json", b'{"error": "blocked", "message": "by policy", "code": 17}'),
+}
+
 
 @dataclass(frozen=True)
 class ResetConnection:
@@ -83,6 +98,16 @@ class FlipBit:
 
 
 @dataclass(frozen=True)
+class Rewrite:
+    """Forward, and change headers of the answer: another text, or None to take one out.
+
+    Names in lower case.
+    """
+
+    headers: Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
 class Answer:
     """Answer in the server's place, with an error body in the shape of the service it was sent to.
 
@@ -92,6 +117,8 @@ class Answer:
         retry_after: Seconds, a `timedelta` for a date that far from now, or any text as it is.
         headers: Further headers.
         body: This body instead of an error's.
+        page: Somebody else answers, a filter or a load balancer, with such a page: nothing of AWS's
+            is in it, neither a request id nor an error's code.
     """
 
     status: int
@@ -100,8 +127,13 @@ class Answer:
     retry_after: float | timedelta | str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
+    page: Page | None = None
 
     def head_and_body(self, request: Request) -> tuple[dict[str, str], bytes]:
+        if self.page is not None:
+            kind, body = PAGES[self.page]
+            headers = {"Server": STRANGER, **({"Content-Type": kind} if kind else {})}
+            return {**headers, **self.headers}, body
         xml = request.service in {"", "s3"}
         codes = _S3_CODES if xml else _JSON_CODES
         code = (
@@ -142,6 +174,7 @@ Fault: TypeAlias = (
     | Delay
     | Throttle
     | FlipBit
+    | Rewrite
     | Answer
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -26,6 +26,12 @@ class Head:
     def get(self, name: str, default: str = "") -> str:
         found = [value for field, value in self.fields if field.lower() == name]
         return ", ".join(found) if found else default
+
+    def changed(self, headers: Mapping[str, str | None]) -> Head:
+        """With other values of some headers, names in lower case; None takes one out."""
+        fields = [field for field in self.fields if field[0].lower() not in headers]
+        fields += [(name, value) for name, value in headers.items() if value is not None]
+        return Head(self.first, tuple(fields))
 
     @property
     def chunked(self) -> bool:

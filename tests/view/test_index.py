@@ -20,6 +20,7 @@ from asynctrack._reading._open import Found, locate_runs
 from asynctrack._reading._prices import cost_of, read_prices
 from asynctrack._reading._ranges import SeqSet
 from asynctrack._reading._trace import TraceBuilder
+from asynctrack._spool_layout import spool_places
 from asynctrack.view import _indexer, _pages, _queries
 from asynctrack.view._filters import Filters
 from asynctrack.view._index import Index
@@ -57,7 +58,7 @@ class Reader:
         self.clock = Clock()
         self.problems: list[Problem] = []
         (run,) = found(folder.root)
-        self.news = News(run, None, self.problems.append, self.clock)
+        self.news = News(run, (), self.problems.append, self.clock)
 
     def read(self) -> list[int]:
         """The numbers of the events that are new."""
@@ -151,7 +152,7 @@ def indexed(demo_place: Path) -> Iterator[tuple[Index, Indexer]]:
     assert prices is not None
     index = Index()
     place = demo_place / "runs"
-    indexer = Indexer(index, lambda: found(place), lambda span: cost_of(span, prices), None)
+    indexer = Indexer(index, lambda: found(place), lambda span: cost_of(span, prices), ())
     ready: list[RunState] = []
     indexer.start(found(place), ready.append)
     wait_for(lambda: len(ready) >= len(indexer.runs), indexer)
@@ -318,7 +319,7 @@ def test_a_compacted_run(tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPa
     if when == "before":
         compact()
     index = Index()
-    indexer = Indexer(index, lambda: found(tmp_path), lambda _: None, None)
+    indexer = Indexer(index, lambda: found(tmp_path), lambda _: None, ())
     ready: list[RunState] = []
     with closing(index):
         indexer.start(found(tmp_path), ready.append)
@@ -351,7 +352,7 @@ def test_dead_letters_are_told(tmp_path: Path) -> None:
     spool.die()
     problems: list[Problem] = []
     (run,) = found(tmp_path)
-    news = News(run, tmp_path / "spool", problems.append, Clock())
+    news = News(run, spool_places(tmp_path / "spool"), problems.append, Clock())
     news.look()
     (problem,) = problems
     assert problem.object == str(dead) and "events 3 to 4, refused for good" in problem.reason
