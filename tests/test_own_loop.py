@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from asynctrack._own_loop import OwnLoop
-from asynctrack._turns import new_event_loop
+from asynctrack._turns import new_event_loop, turns
 
 pytestmark = pytest.mark.may_block("the loop is the worker's, run in the thread of the test")
 
@@ -28,7 +28,8 @@ def looks_soon(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(main: Coroutine[Any, Any, None]) -> None:
     loop = new_event_loop()
     try:
-        loop.run_until_complete(main)
+        with turns.taken():
+            loop.run_until_complete(main)
     finally:
         loop.close()
 
@@ -99,7 +100,8 @@ def test_what_wakes_it_is_made_anew(tmp_path: Path) -> None:
 def test_it_is_closed_without_closing_files_of_the_program(tmp_path: Path) -> None:
     """Closed by others while it does not run: it closes only what is still its own."""
     loop = new_event_loop()
-    loop.run_until_complete(asyncio.sleep(0))
+    with turns.taken():
+        loop.run_until_complete(asyncio.sleep(0))
     own = Own(tmp_path, numbers_of(loop))
     loop.close()
     gc.collect()
