@@ -214,7 +214,10 @@ def test_a_disk_that_is_taken_away(
         until_in_thread(settled(handler, before + 25))
     assert handler.statistics().delivered == before + 25
     assert_exactly_once_without_spans(tmp_path / "wall", before + 25)
-    assert len(warnings(caplog, "was removed while it was in use")) == 1
+    # Which of them is met first is chance: the folder is gone, or a file cannot be made in it.
+    assert len(warnings(caplog, f"asynctrack's spool {disk.path}")) == 1 or len(
+        warnings(caplog, "cannot write to its spool")
+    )
 
 
 def test_a_read_only_disk(disk: Disk, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
