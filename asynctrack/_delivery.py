@@ -81,6 +81,10 @@ class Delivery:
         """Wait until one more may be delivered; ``deliver`` gives the slot back."""
         await self._slots.acquire()
 
+    def give_back(self) -> None:
+        """Give a slot back that was not needed."""
+        self._slots.release()
+
     async def deliver(self, piece: MemoryPiece | SegmentPiece) -> None:
         """Deliver a piece, in a slot that was waited for, and settle it."""
         work = Work(deque([Part(piece.first_seq, piece.first_seq + piece.events - 1)]))

@@ -75,7 +75,11 @@ class Leftovers:
                 else f"Those of log_parameters and log_metric are in the events; {manifest}{comma}"
                 " could not be stored either.",
             )
-        elif not self.manifest_complete and not (statistics.spooled or statistics.pending):
+        elif (
+            statistics.accepted  # else there is nothing that it could say
+            and not self.manifest_complete
+            and not (statistics.spooled or statistics.pending)
+        ):
             warn(
                 "asynctrack could not store %s %s. All events are where they"
                 " belong; `asynctrack verify` and the list of Runs lack what it says of them.",

@@ -189,7 +189,6 @@ class Stages:
 
     async def _cut(self) -> None:
         while True:
-            await self._delivery.slot()
             piece = await self._next_piece()
             self.flushes.cut(piece.first_seq, piece.first_seq + piece.events - 1)
             if isinstance(piece, SegmentPiece) and self._keeper is not None:
@@ -198,15 +197,19 @@ class Stages:
             del piece  # what waits for the next one must not hold on to this one
 
     async def _next_piece(self) -> MemoryPiece | SegmentPiece:
+        """Return the next piece, with a slot for it, which is not held before there is one: those
+        that wait for their next attempt want it too."""
         while True:
             self._wakeup.clear()
             events, oldest, hurry = self._buffer.cut_state()
             hurry = hurry or self.closing.begun or self.flushes.hurry
             wait = self._policy.wait(events, oldest, self._monotonic(), hurry=hurry)
             if wait == 0.0:
+                await self._delivery.slot()
                 piece = self._buffer.take()
                 if piece is not None:
                     return piece
+                self._delivery.give_back()
                 wait = ON_ITS_WAY if events else None  # to its segment
             with anyio.move_on_after(wait):
                 await self._wakeup.wait()

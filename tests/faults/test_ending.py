@@ -13,7 +13,7 @@ from tests.faults.ground import finish, line_of, outputs, start_child, tell
 from tests.support.auditor import events_in_folder
 
 GOES_ON = """
-    import sys, threading, uuid
+    import sys, threading, time, uuid
     from concurrent.futures import ThreadPoolExecutor
     from asynctrack import tracker
 
@@ -43,6 +43,14 @@ GOES_ON = """
 
     def end():
         sys.stdin.readline()  # when the main thread is at its end
+        main, quiet = threading.main_thread().ident, 0
+        while quiet < 30:  # and what it closes there is closed
+            frame, names = sys._current_frames()[main], set()
+            while frame is not None:
+                names.add(frame.f_code.co_name)
+                frame = frame.f_back
+            quiet = 0 if "close_at_exit" in names else quiet + 1
+            time.sleep(0.01)
         go.set()
 
     pool = ThreadPoolExecutor(2)
@@ -255,3 +263,48 @@ def test_a_stream_that_pytest_has_closed(theirs: bool, tmp_path: Path) -> None:
     assert errors.count("asynctrack could not deliver 1 of 1 events") == 1
     assert errors.count("--- Logging error ---") == theirs, errors
     assert errors.count("Traceback") == theirs, errors
+
+
+FORKED = """
+    import multiprocessing, sys, threading, uuid
+    from concurrent.futures import ThreadPoolExecutor
+    from asynctrack import tracker
+
+    over = multiprocessing.get_context("fork").Event()
+    hook = threading._shutdown
+
+    def shutdown():
+        over.set()
+        hook()
+
+    threading._shutdown = shutdown
+
+    def target(folder):
+        handler = tracker(folder, run_name="child").__enter__()
+
+        def goes_on(who):
+            over.wait()
+            for number in range(8):
+                handler.on_chain_end([who, number], run_id=uuid.uuid4())
+
+        ThreadPoolExecutor(1).submit(goes_on, "pool")
+        threading.Thread(target=goes_on, args=["thread"]).start()
+
+    with tracker(sys.argv[1], run_name="parent") as handler:
+        handler.on_chain_end(["parent", 0], run_id=uuid.uuid4())
+        child = multiprocessing.get_context("fork").Process(target=target, args=[sys.argv[1]])
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+"""
+
+
+def test_threads_that_go_on_in_a_child_of_multiprocessing(tmp_path: Path) -> None:
+    """A forked child runs no function of atexit: its threads are waited for all the same."""
+    child = start_child(FORKED, str(tmp_path / "out"))
+    _, errors = finish(child)
+    assert (child.returncode, errors) == (0, "")
+    found = outputs(events_in_folder(tmp_path / "out"))
+    assert sorted(found) == sorted(
+        [["parent", 0], *([who, number] for who in ("pool", "thread") for number in range(8))]
+    )
