@@ -62,7 +62,8 @@ class Disk:
         self._do("mount", "-o", f"remount,{mode}", str(self.path))
 
     def unmount(self) -> None:
-        self._do("umount", "--lazy", str(self.path))
+        if self.path.is_mount():
+            self._do("umount", "--lazy", str(self.path))
 
     @staticmethod
     def _do(*command: str) -> None:
@@ -194,6 +195,29 @@ def test_a_file_cut_by_others_on_a_disk_that_they_fill(
     assert handler.statistics().dead_lettered == 20
     assert audit_folder(tmp_path / "wall").events == 20
     assert len(warnings(caplog, "are lost")) == 1
+
+
+@pytest.mark.parametrize("before", [0, 5, 25])
+def test_a_disk_that_is_taken_away(
+    disk: Disk, tmp_path: Path, caplog: pytest.LogCaptureFixture, before: int
+) -> None:
+    """Its mount is gone: what was open is still read, and what comes goes to where it was."""
+    wall = Wall(tmp_path)
+    options = {**SMALL, "max_batch_events": 10}
+    with tracker(wall.folder, spool_dir=str(disk.path / "spool"), **options) as handler:
+        put(handler, before)
+        until_in_thread(lambda: handler.statistics().pending == 0)
+        disk.unmount()
+        put(handler, 25)
+        until_in_thread(lambda: handler.statistics().pending == 0)
+        wall.mend()
+        until_in_thread(settled(handler, before + 25))
+    assert handler.statistics().delivered == before + 25
+    assert_exactly_once_without_spans(tmp_path / "wall", before + 25)
+    # Which of them is met first is chance: the folder is gone, or a file cannot be made in it.
+    assert len(warnings(caplog, f"asynctrack's spool {disk.path}")) == 1 or len(
+        warnings(caplog, "cannot write to its spool")
+    )
 
 
 def test_a_read_only_disk(disk: Disk, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
