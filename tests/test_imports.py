@@ -128,7 +128,7 @@ def test_nothing_slow_is_imported_in_the_users_loop(tmp_path: Path) -> None:
         "asynctrack._backends._run", "asynctrack._artifact",
         "asynctrack._destination", "asynctrack._exit", "asynctrack._format",
         "asynctrack._importing", "asynctrack._notices", "asynctrack._options", "asynctrack._own",
-            "asynctrack._own_loop",
+        "asynctrack._own_loop",
         "asynctrack._prepare", "asynctrack._progress", "asynctrack._signals", "asynctrack._tracker",
         "asynctrack._turns",
     }  # fmt: skip
