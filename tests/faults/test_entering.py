@@ -213,7 +213,7 @@ ANOTHER_USER = """
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads as processes")
 def test_a_limit_of_processes_that_is_reached() -> None:
     """`ulimit -u` refuses the worker's thread: events go to disk."""
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
         Path(name).chmod(0o777)  # unlike pytest's, for a user without rights as well
         spool = Path(name) / "spool"
         child = start_child(ANOTHER_USER, f"{name}/out", ASYNCTRACK_SPOOL_DIR=str(spool))
