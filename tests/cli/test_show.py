@@ -126,7 +126,7 @@ def test_dead_letters_are_shown_with_the_reason(command: Command, tmp_path: Path
     none = command("show", *where, "--dead-letters")
     assert none.code == 0 and "Nothing was refused" in none.out
     assert command("show", *where, "--dead-letters", "--json").document["dead_letters"] == []
-    folder.manifest(refused_ranges=[[24, 28]], accepted=28)
+    folder.manifest(refused_ranges=[[25, 29]], accepted=29)
     spool = SpoolFolder(tmp_path / "spool", folder_of(folder.path))
     dead = spool.dead_letters([event(26, inputs=HOSTILE), event(27)], "EntityTooLarge: \x1b[31mno")
     spool.die()
