@@ -178,7 +178,7 @@ class Tracked:
 @pytest.fixture
 def land() -> Iterator[Land]:
     # Not below tmp_path: pytest's folders are its user's alone.
-    root = Path(tempfile.mkdtemp(prefix="land-"))
+    root = Path(tempfile.mkdtemp(prefix="land-", dir="/tmp"))
     yield Land(root)
     shutil.rmtree(root)
 
