@@ -60,6 +60,7 @@ def track(folder: Path, share: float, events: int, then: Any) -> Troubled:
         )  # fmt: skip
         pipeline = Pipeline(backend, options, monotonic=loop.time, uniform=world.chances.random)
         worker = asyncio.ensure_future(_worker(pipeline))
+        await anyio.sleep(0)  # else the first event looks for a worker in a thread
         handler = AsyncHandler(pipeline.sink)
         for number in range(events):
             await handler.on_custom_event("x", number, run_id=UUID(int=number))
