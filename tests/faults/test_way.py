@@ -319,6 +319,13 @@ def test_a_redirect_is_not_followed_to_anybody(
     assert amazon.puts == []
 
 
+def run_with(ground: Ground, session: Any) -> Any:
+    """The Run of the ground, with the credentials of a session of boto3's."""
+    run = ground.run()
+    run._artifact_uploader.sagemaker_session.boto_session = session
+    return run
+
+
 @pytest.mark.parametrize("kind", ["file", "environment"])
 def test_replaced_credentials_are_taken(
     kind: str, ground: Ground, s3_proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -341,8 +348,7 @@ def test_replaced_credentials_are_taken(
         Answer(400, code="ExpiredToken"),
         when=lambda request: "AKIDOLD" in request.headers["authorization"],
     )
-    run = ground.run()
-    run._artifact_uploader.sagemaker_session.boto_session = boto3.Session()
+    run = run_with(ground, boto3.Session())
     with tracker(run, max_delay=0.01) as handler:
         end(handler, 1)
         s3_proxy.wait_for(lambda seen: bool(expired.applied))
@@ -358,8 +364,7 @@ def test_keys_in_the_code_are_nobodys_to_replace(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ground.place.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", ground.place.secret_key)
     s3_proxy.add(Answer(400, code="ExpiredToken"), times=3)
-    run = ground.run()
-    run._artifact_uploader.sagemaker_session.boto_session = boto3.Session("AKIDMINE", "mine")
+    run = run_with(ground, boto3.Session("AKIDMINE", "mine"))
     with tracker(run, max_delay=0.01, close_timeout=5.0, close_patience=5.0) as handler:
         end(handler, 1)
         seen = s3_proxy.wait_for(lambda seen: len(seen) >= 3)
@@ -453,8 +458,7 @@ def test_credentials_of_a_container_are_renewed(
         Answer(403, code="SignatureDoesNotMatch"),
         when=lambda request: "AKIDFIRST" in request.headers["authorization"],
     )
-    run = ground.run()
-    run._artifact_uploader.sagemaker_session.boto_session = boto3.Session()
+    run = run_with(ground, boto3.Session())
     with tracker(run, max_delay=0.01) as handler:
         end(handler, 1)
         s3_proxy.wait_for(lambda seen: bool(seen))
@@ -477,8 +481,7 @@ def test_credentials_of_a_process_are_renewed(
         Answer(403, code="SignatureDoesNotMatch"),
         when=lambda request: "AKIDFIRST" in request.headers["authorization"],
     )
-    run = ground.run()
-    run._artifact_uploader.sagemaker_session.boto_session = boto3.Session()
+    run = run_with(ground, boto3.Session())
     with tracker(run, max_delay=0.01) as handler:
         end(handler, 1)
         s3_proxy.wait_for(lambda seen: bool(seen))
