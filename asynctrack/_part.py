@@ -49,7 +49,13 @@ class Part:
         """Begin, unless it is under way or its time has not come."""
         if self.task is None and now >= self._due:
             self.task = asyncio.create_task(self._work(closed))
+            self.task.add_done_callback(_asked)
             self._started = now
+
+    def cancel(self) -> None:
+        """Have done with it; what comes of it is nobody's any more."""
+        if self.task is not None:
+            self.task.cancel()
 
     def age(self, now: float) -> float:
         """Return how long it has been under way, in seconds."""
@@ -75,3 +81,9 @@ class Part:
             return error
         self.failures, self._due = 0, float("-inf")
         return None
+
+
+def _asked(task: asyncio.Task[None]) -> None:
+    """Ask for what it failed with, or asyncio says of one that is cancelled that nobody has."""
+    if not task.cancelled():
+        task.exception()

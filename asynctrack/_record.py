@@ -145,8 +145,7 @@ class Recorder:
             self._collect(everything=True, last=True)
         self._points.give_up()
         for part in self._parts:
-            if part.task is not None and not part.task.cancel() and not part.task.cancelled():
-                part.task.exception()  # asked for, or asyncio says that nobody has
+            part.cancel()
 
     async def write(self, *, everything: bool, closed: bool = False) -> float | None:
         """Write what is due.

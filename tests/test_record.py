@@ -19,6 +19,7 @@ from asynctrack._notices import Notices
 from asynctrack._observe import Observations
 from asynctrack._record import Recorder
 from asynctrack._redact import Redactor
+from tests.support.virtual import VirtualLoop, run
 
 
 class RunFolder(LocalBackend):
@@ -156,6 +157,25 @@ def test_a_failed_part_waits_and_the_others_go_on(backend: RunFolder) -> None:
     asyncio.run(main())
     assert backend.parameters["a"] == 1.0
     assert len(backend.points) == 1
+
+
+def test_what_fails_while_it_is_cancelled_is_quiet(backend: RunFolder) -> None:
+    """asyncio prints a page for each task that has failed and that nobody asked: none of ours."""
+
+    class Hanging(RunFolder):
+        async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
+            try:
+                await asyncio.sleep(3_600.0)
+            except asyncio.CancelledError:
+                raise TransientError("ConnectionClosedError", "cut off") from None
+
+    async def main(loop: VirtualLoop) -> None:
+        written = recorder(Hanging(backend._root), Observations())
+        assert await written.write(everything=True, closed=True) is not None
+        written.end()
+        await asyncio.sleep(1.0)
+
+    run(main)
 
 
 def test_what_is_refused_for_good_is_not_sent_for_ever(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -37,6 +38,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.clock = _Selector()
         super().__init__(self.clock)
         self._clock_resolution = 1e-9
+        self.reported: list[str] = []
+        self.set_exception_handler(lambda _, context: self.reported.append(str(context)))
 
     def time(self) -> float:
         return self.clock.now
@@ -47,7 +50,9 @@ def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, _T]]) -> _T:
 
     Raises:
         Stuck: It waits for what never comes.
+        AssertionError: Something failed and nobody asked for it.
     """
+    gc.freeze()  # only what is made from here on is looked through at the end
     loop = VirtualLoop()
     try:
         return loop.run_until_complete(main(loop))
@@ -61,3 +66,6 @@ def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, _T]]) -> _T:
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             loop.close()
+        gc.collect()  # a task says when it is deleted that nobody asked what it failed with
+        gc.unfreeze()
+        assert not loop.reported, loop.reported
