@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -310,7 +310,7 @@ class _Child:
         if self._closed:
             time.sleep(timeout)
             return False
-        if not select.select([stream], [], [], timeout)[0]:
+        if not wait([stream], timeout):
             return False
         # Unbuffered, and one line is one write: a line that begins is whole.
         line = stream.readline()

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import select
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from multiprocessing.connection import wait
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -173,7 +173,7 @@ class _Application:
     def read(self, timeout: float, silence: float = SILENCE_LIMIT) -> None:
         """Take in a line where there is one within ``timeout`` seconds."""
         assert self._process.stdout is not None
-        if select.select([self._process.stdout], [], [], timeout)[0]:
+        if wait([self._process.stdout], timeout):
             # Unbuffered, and one line is one write: a line that begins is whole.
             line = self._process.stdout.readline()
             if not line:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import pty
 import re
-import select
 import shutil
 import subprocess
 import sys
 import time
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
@@ -120,7 +120,7 @@ def _read_until(terminal: int, pattern: str) -> str:
     shown = ""
     deadline = time.monotonic() + 120
     while not re.search(pattern, shown):
-        ready, _, _ = select.select([terminal], [], [], 1)
+        ready = wait([terminal], 1)
         assert time.monotonic() < deadline, shown
         if ready:
             shown += os.read(terminal, 4096).decode("utf-8", "replace")
