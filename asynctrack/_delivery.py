@@ -113,18 +113,19 @@ class Delivery:
                 await self._upload(piece, content, work)
             except DeferredError as error:
                 deferred = error
-        if keeper is not None and isinstance(piece, SegmentPiece):
-            buried = [
-                await keeper.bury(content.batch(part), str(why)) for part, why in work.refused
-            ]
-            if all(buried):
-                await keeper.settled(piece)
-        for part, why in work.refused:
+        buried = [await self._bury(content, part, why) for part, why in work.refused]
+        if keeper is not None and isinstance(piece, SegmentPiece) and all(buried):
+            await keeper.settled(piece)
+        for (part, why), kept in zip(work.refused, buried, strict=True):
             self._recorder.refused(part.first_seq, part.last_seq)
-            self._tell_refused(part, why)
+            self._tell_refused(part, why, piece, kept=kept)
         refused = sum(part.events for part, _ in work.refused)
         self._buffer.settle(piece, refused=work.lost + refused)
         return None
+
+    async def _bury(self, content: Content, part: Part, why: PermanentError) -> bool:
+        """Set refused events aside, also those that were in memory; return whether they are."""
+        return self._keeper is not None and await self._keeper.bury(content.batch(part), str(why))
 
     async def _read(self, piece: MemoryPiece | SegmentPiece, work: Work) -> Content:
         """Return the lines of a piece: all, or those that others have left of it."""
@@ -189,13 +190,17 @@ class Delivery:
             " as dead_lettered.",
         )
 
-    def _tell_refused(self, part: Part, error: PermanentError) -> None:
+    def _tell_refused(
+        self, part: Part, error: PermanentError, piece: MemoryPiece | SegmentPiece, *, kept: bool
+    ) -> None:
         where = "They are lost."
-        if self._keeper is not None:
+        if kept and self._keeper is not None:
             where = (
                 f"They are in {self._keeper.path}; asynctrack show --dead-letters reads them,"
                 " asynctrack spool replay --dead-letters sends them again."
             )
+        elif isinstance(piece, SegmentPiece):
+            where = f"They stay in {piece.segment.path}, which a later tracker sends again."
         self._notices.warn(
             f"refused:{error.code}",
             f"asynctrack could not upload {part.events} events (seq {part.first_seq} to"

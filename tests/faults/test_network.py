@@ -6,6 +6,7 @@ and 7 are in ``tests/e2e/test_s3_faults.py`` and ``test_requests.py`` as well.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -470,6 +471,41 @@ def test_what_is_too_large_is_halved(
     (one,) = run.dead_letter_events()
     assert one.event.outputs == "y" * 90_000 and "EntityTooLarge" in one.reason
     assert 21 not in [event.seq for event in run.events()]
+
+
+@pytest.mark.parametrize("refuses", ["segments", "dead letters", "all"])
+def test_refused_for_good_while_the_disk_refuses(
+    refuses: str,
+    ground: Ground,
+    state_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What is refused is set aside where the disk takes it, and the message says where it is."""
+
+    def full(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if refuses != "dead letters":
+        monkeypatch.setattr("asynctrack._segment.open_new", full)
+    if refuses != "segments":
+        monkeypatch.setattr("asynctrack._keeper.bury", full)
+    ground.proxy.add(Answer(413), path=EVENTS, when=lambda request: request.body_size > 60_000)
+    with tracker(ground.run(), compression="none") as handler:
+        end(handler, "y" * 90_000)
+        assert handler.flush(60) is False
+    assert handler.statistics().dead_lettered == 1
+    (told,) = [text for one in caplog.records if "for good" in (text := one.getMessage())]
+    dead, segments = [*state_home.rglob("*.dead")], [*state_home.rglob("*.sealed")]
+    if refuses == "segments":
+        assert segments == [] and len(dead) == 1
+        assert f"They are in {dead[0].parent};" in told
+    elif refuses == "dead letters":
+        assert dead == [] and len(segments) == 1
+        assert f"They stay in {segments[0]}, which a later tracker sends again." in told
+    else:
+        assert dead == segments == []
+        assert told.endswith("They are lost.")
 
 
 # -- options passed on ----------------------------------------------------------------------------
