@@ -98,6 +98,7 @@ class Keeper:
         self._sleep = sleep
         self._folders: dict[Path, WriterFolder] = {}
         self._used: dict[Path, None] = {}
+        self._sealed: set[Segment] = set()  # until they are settled: no longer in the buffer
 
     @property
     def where(self) -> str:
@@ -105,25 +106,18 @@ class Keeper:
         return " and ".join(map(str, self._used)) or str(self.path)
 
     async def supply(self) -> bool:
-        """Make and hand over every segment that is wanted.
+        """Make and hand over every segment that is wanted; close files that are not needed soon.
 
         Returns:
             Whether there was none wanted, or all were had; False where the disk refuses.
         """
-        for segment in self._buffer.take_failed():
-            await offload(self._give_up, segment)
-        while (wanted := self._buffer.segment_wanted()) is not None:
-            try:
-                segment = await offload(self._make, *wanted)
-                back = self._hand_over(segment)
-            except OSError as error:
+        while self._buffer.needs_disk:
+            error = await offload(self._supply_one)
+            if error is not None:
                 self.tell(error)
-                self._buffer.disk_answered(False)
                 return False
-            self._buffer.disk_answered(True)
-            if back is not None:
-                await offload(_discard, back)
-            await self.let_go_waiting()  # in here too: in a burst one is always wanted
+        if self._waiting():
+            await offload(self._let_go_waiting)
         return True
 
     def supply_now(self) -> OSError | None:
@@ -132,29 +126,53 @@ class Keeper:
         Returns:
             What the disk says where it refuses, for who calls this to ``tell``; else None.
         """
-        for segment in self._buffer.take_failed():
-            self._give_up(segment)
-        while (wanted := self._buffer.segment_wanted()) is not None:
-            try:
-                back = self._hand_over(self._make(*wanted))
-            except OSError as error:
-                self._buffer.disk_answered(False)
+        while self._buffer.needs_disk:
+            error = self._supply_one()
+            if error is not None:
                 return error
-            self._buffer.disk_answered(True)
-            if back is not None:
-                _discard(back)
-        for segment in self._buffer.segments()[HELD_PIECES:-1]:
-            if segment.held:
-                self._let_go(segment)
+        self._let_go_waiting()
         return None
 
-    def _hand_over(self, segment: Segment) -> Segment | None:
+    def _supply_one(self) -> OSError | None:
+        """Take, make and hand over in one go: a cancellation in between would leave it to nobody.
+
+        Returns:
+            What the disk says where it refuses.
+        """
+        self._give_up_failed()
+        wanted = self._buffer.segment_wanted()
+        if wanted is None:
+            return None
         try:
-            return self._buffer.supply(segment)
+            self._hand_over(self._make(*wanted))
+        except OSError as error:
+            self._buffer.disk_answered(False)
+            return error
+        self._buffer.disk_answered(True)
+        self._let_go_waiting()  # in here too: in a burst one is always wanted
+        return None
+
+    def _hand_over(self, segment: Segment) -> None:
+        try:
+            back = self._buffer.supply(segment)
         except OSError as error:
             _discard(segment)
             # As ``_make`` says it.
             raise OSError(error.errno, f"{segment.path.parent} ({error.strerror})") from error
+        if back is not None:
+            _discard(back)
+
+    def _waiting(self) -> list[Segment]:
+        """Return the full segments that will not be uploaded soon, and whose files are open."""
+        return [one for one in self._buffer.segments()[HELD_PIECES:-1] if one.held]
+
+    def _let_go_waiting(self) -> None:
+        for segment in self._waiting():
+            self._let_go(segment)
+
+    def _give_up_failed(self) -> None:
+        for segment in self._buffer.take_failed():
+            self._give_up(segment)
 
     def _give_up(self, segment: Segment) -> None:
         """Look at a segment that takes no more lines, because of the disk or others. Blocks."""
@@ -197,6 +215,7 @@ class Keeper:
 
     async def seal(self, piece: SegmentPiece) -> None:
         """Mark a piece as complete, before anything of it is uploaded."""
+        self._sealed.add(piece.segment)
         try:
             await offload(self._seal, piece.segment)
         except OSError as error:
@@ -208,10 +227,14 @@ class Keeper:
 
     async def settled(self, piece: SegmentPiece) -> None:
         """Delete a piece that was acknowledged, or whose rest was buried."""
+        segment = piece.segment
 
         def remove() -> None:
-            piece.segment.remove()
-            piece.segment.path.with_suffix(".parts").unlink(missing_ok=True)
+            try:
+                segment.remove()
+                segment.path.with_suffix(".parts").unlink(missing_ok=True)
+            finally:
+                self._sealed.discard(segment)  # its file is closed, whatever the disk says
 
         try:
             await offload(remove)
@@ -236,8 +259,7 @@ class Keeper:
         except OSError as error:
             self._notices.warn(
                 "spool",
-                f"asynctrack could not set dead letters aside in {self.path}"
-                f" ({error.strerror}); the segment they are in stays there.",
+                f"asynctrack could not set dead letters aside in {self.path} ({error.strerror}).",
             )
             return False
         return True
@@ -265,12 +287,6 @@ class Keeper:
         """Close the file of a piece that will not be uploaded soon."""
         await offload(self._let_go, piece.segment)
 
-    async def let_go_waiting(self) -> None:
-        """Close the files of full segments that will not be uploaded soon."""
-        for segment in self._buffer.segments()[HELD_PIECES:-1]:
-            if segment.held:
-                await offload(self._let_go, segment)
-
     def close(self) -> None:
         """Give back what is not used; what was not delivered stays on disk. Blocks.
 
@@ -278,10 +294,11 @@ class Keeper:
         """
         # For a worker that fails: the others have closed it with a reason of their own.
         self._buffer.close("worker_failed")
+        self._give_up_failed()
         spare = self._buffer.take_spare()
         if spare is not None:
             _discard(spare)
-        segments = self._buffer.segments()
+        segments = [*self._sealed, *self._buffer.segments()]
         for folder in [*self._folders.values()] if segments else []:
             try:
                 if not folder.path.is_dir():

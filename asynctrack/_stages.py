@@ -228,7 +228,6 @@ class Stages:
             self._supply_request.clear()
             supplied = await keeper.supply()
             self.be_ready()
-            await keeper.let_go_waiting()
             with anyio.move_on_after(None if supplied else RETRY):
                 await self._supply_request.wait()
 

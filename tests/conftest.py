@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.blocking import BlockingCalls, no_blocking_calls
+from tests.support.descriptors import open_below
 from tests.support.environment import isolate
 from tests.support.proxy import FaultProxy, fault_proxy
 from tests.support.s3 import S3Server, rclone_s3
@@ -78,6 +79,14 @@ def blocking_calls(request: pytest.FixtureRequest) -> Iterator[BlockingCalls]:
         return
     with no_blocking_calls() as caught:
         yield caught
+
+
+@pytest.fixture(autouse=True)
+def files_closed(tmp_path: Path) -> Iterator[None]:
+    """No test leaves a file of its own open: many trackers must not use the descriptors up."""
+    yield
+    held = open_below(tmp_path)
+    assert not held, f"left open: {held}"
 
 
 @pytest.fixture(autouse=True)

@@ -115,7 +115,7 @@ def test_without_threads_the_worker_does_it_all_itself(parts: Parts) -> None:
         assert isinstance(piece, SegmentPiece)
         await parts.keeper.let_go(piece)
         assert not piece.segment.held
-        await parts.keeper.let_go_waiting()
+        await parts.keeper.supply()
         await parts.keeper.settled(piece)
         parts.keeper.close()
 
@@ -280,6 +280,57 @@ async def test_a_folder_removed_before_the_end_is_saved_again(parts: Parts) -> N
     assert read_description(writer_folder(parts.spool, WRITER))["run"] == "r"
 
 
+async def test_close_knows_what_is_under_way(parts: Parts) -> None:
+    """With S3 away, pieces that are sealed and not settled are trimmed and let go, too."""
+    await parts.keeper.supply()
+    parts.put(PIECE_EVENTS + 1)
+    await parts.keeper.supply()
+    pieces = [parts.buffer.take() for _ in range(2)]
+    for piece in pieces:
+        assert isinstance(piece, SegmentPiece)
+        await parts.keeper.seal(piece)
+    full = pieces[0].segment.path.stat().st_size
+    parts.keeper.close()
+    assert not open_below(parts.spool)
+    assert all(piece.segment.path.stat().st_size < full for piece in pieces)
+    assert parts.seqs_on_disk() == list(range(1, PIECE_EVENTS + 2))
+
+
+async def test_close_saves_what_is_under_way_and_was_removed(parts: Parts) -> None:
+    """Whoever deletes the spool while S3 is away costs no event: they are in the open file."""
+    await parts.keeper.supply()
+    parts.put(3)
+    piece = parts.buffer.take()
+    assert isinstance(piece, SegmentPiece)
+    await parts.keeper.seal(piece)
+    shutil.rmtree(parts.spool)
+    parts.keeper.close()
+    assert parts.seqs_on_disk() == [1, 2, 3]
+    assert not open_below(parts.spool)
+
+
+@pytest.mark.parametrize("closes", [False, True])
+async def test_a_spare_that_takes_no_line_is_closed(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, closes: bool
+) -> None:
+    """The disk refuses the first line of a segment: it is deleted, at the next look or at close."""
+
+    def full(number: int, content: bytes, at: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    await parts.keeper.supply()
+    with monkeypatch.context() as refusing:
+        refusing.setattr("asynctrack._descriptor._write_at", full)
+        parts.put(1)
+    (failed,) = writer_folder(parts.spool, WRITER).glob("*.open")
+    if not closes:
+        await parts.keeper.supply()
+        assert not failed.exists() and parts.seqs_on_disk() == [1]
+    parts.keeper.close()
+    assert not open_below(parts.spool)
+    assert not failed.exists()
+
+
 async def test_full_segments_are_let_go_and_read_back(parts: Parts) -> None:
     """With S3 down, only a few descriptors are used; all events are there when it is back."""
     count = HELD_PIECES + 7
@@ -287,7 +338,7 @@ async def test_full_segments_are_let_go_and_read_back(parts: Parts) -> None:
         await parts.keeper.supply()
         parts.put(PIECE_EVENTS)
     segments = parts.buffer.segments()
-    await parts.keeper.let_go_waiting()
+    await parts.keeper.supply()
     held = [segment.held for segment in segments]
     assert held == [True] * HELD_PIECES + [False] * (count - 1 - HELD_PIECES) + [True]
     assert len(open_below(parts.spool)) <= HELD_PIECES + 3, "these, the open one, spare and lock"
@@ -349,7 +400,7 @@ async def test_power_syncs_before_a_file_is_let_go_and_before_sealing(
     for _ in range(6):
         await parts.keeper.supply()
         parts.put(PIECE_EVENTS)
-    await parts.keeper.let_go_waiting()
+    await parts.keeper.supply()
     assert syncs.names == [f"0000000{number}.open" for number in (3, 4, 5)]
     piece = parts.buffer.take()
     assert isinstance(piece, SegmentPiece)

@@ -1,10 +1,15 @@
-"""Descriptors that others close while connections to S3 and SageMaker are open. Row 50."""
+"""Descriptors: those that others close, and those that we must not keep. Row 50."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
-from tests.faults.ground import Ground, finish, outputs, start_child
+from asynctrack import tracker
+from tests.e2e.waiting import until_in_thread
+from tests.faults.ground import Ground, end, finish, outputs, start_child
+from tests.support.descriptors import open_below
+from tests.support.faults import Hang
 
 PROGRAM = """
     import json, os, sys, uuid
@@ -57,3 +62,21 @@ def test_connections_that_others_close(ground: Ground, tmp_path: str) -> None:
     expected += [["after", number] for number in range(25)]
     assert outputs(ground.events()) == expected
     assert ground.problems() == []
+
+
+def test_trackers_opened_and_closed_while_s3_is_away(ground: Ground, state_home: Path) -> None:
+    """A service with a tracker for each request keeps no file open, whatever was under way."""
+    ground.proxy.add(Hang(), method="PUT")
+    for _ in range(3):
+        with tracker(
+            ground.run(), close_timeout=0.5, close_patience=0.1, max_batch_events=2
+        ) as handler:
+            for number in range(20):
+                end(handler, number)
+        assert handler.statistics().spooled == 20
+        assert open_below(state_home) == []
+    ground.proxy.heal()
+    with tracker(ground.run()) as handler:
+        end(handler)
+        until_in_thread(lambda: handler.statistics().replayed == 60)
+    assert len(ground.events()) == 61 and ground.problems() == []

@@ -11,7 +11,7 @@ import pytest
 
 from asynctrack._keeper import Keeper
 from asynctrack._store import SegmentPiece
-from tests.faults.simulation import play, scratch
+from tests.faults.simulation import DISK_CALLS, play, scratch
 from tests.support.virtual import Stuck, VirtualLoop, run
 
 BLOCKS, SEEDS = 10, 30
@@ -21,10 +21,22 @@ pytestmark = pytest.mark.may_block("the disk is called in place, on a clock turn
 
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_the_invariants_hold(block: int) -> None:
-    """Troubles of server and disk, deaths at any await: I1 to I4 hold, and it always ends."""
+    """Troubles of server and disk, deaths at any await: I1 to I5 hold, and it always ends."""
     with scratch() as folder:
         for seed in range(block * SEEDS, (block + 1) * SEEDS):
             play(seed, folder / str(seed))
+
+
+def test_the_seeds_meet_each_trouble(tmp_path: Path) -> None:
+    """A disk that refuses in each place, objects that are too large or refused for good, deaths."""
+    missing = {*DISK_CALLS, "too large", "poison", "killed"}
+    for seed in range(BLOCKS * SEEDS):
+        for entry in play(seed, tmp_path / str(seed)).history:
+            what = entry.split(" ", 1)[1].removeprefix("refused ")
+            missing -= {one for one in missing if what.startswith(one)}
+        if not missing:
+            return
+    pytest.fail(f"never met: {missing}")
 
 
 @pytest.mark.parametrize("seed", [1, 4, 45])
