@@ -114,8 +114,8 @@ class Delivery:
             except DeferredError as error:
                 deferred = error
         buried = [await self._bury(content, part, why) for part, why in work.refused]
-        if keeper is not None and isinstance(piece, SegmentPiece) and all(buried):
-            await keeper.settled(piece)
+        if keeper is not None and isinstance(piece, SegmentPiece):
+            await (keeper.settled(piece) if all(buried) else keeper.let_go(piece))
         for (part, why), kept in zip(work.refused, buried, strict=True):
             self._recorder.refused(part.first_seq, part.last_seq)
             self._tell_refused(part, why, piece, kept=kept)

@@ -35,6 +35,7 @@ from tests.faults.ground import (
     start_child,
     tell,
 )
+from tests.support.descriptors import open_below
 from tests.support.faults import Answer, Delay, FlipBit, Hang, ResetConnection, Throttle
 from tests.support.seen import Request
 
@@ -494,6 +495,7 @@ def test_refused_for_good_while_the_disk_refuses(
     with tracker(ground.run(), compression="none") as handler:
         end(handler, "y" * 90_000)
         assert handler.flush(60) is False
+        assert not [name for name in open_below(state_home) if name.endswith(".sealed")]
     assert handler.statistics().dead_lettered == 1
     (told,) = [text for one in caplog.records if "for good" in (text := one.getMessage())]
     dead, segments = [*state_home.rglob("*.dead")], [*state_home.rglob("*.sealed")]
