@@ -27,7 +27,7 @@ PATIENCE: Final = 60.0
 """Attempts at one artifact, and seconds, that may hold up those of other writers."""
 AGAIN: Final = 10.0
 MAX_AGAIN: Final = 600.0
-"""Seconds until what could not be delivered is tried again: the first time, and at the most."""
+"""Seconds until what could not be delivered is tried again: after some was, and at the most."""
 
 
 class Replayer:
@@ -76,12 +76,13 @@ class Replayer:
                     await self._replay(folder)
 
     async def keep_trying(self) -> None:
-        """Try again what ``run`` had to leave, less and less often, until nothing is left."""
+        """Try again what ``run`` had to leave until nothing is left; less often if none moves."""
         wait = AGAIN
         while self._left:
             await self._sleep(wait)
-            wait = min(wait * 2, MAX_AGAIN)
+            before = self.events
             await self.run()
+            wait = AGAIN if self.events > before else min(wait * 2, MAX_AGAIN)
 
     async def _replay(self, folder: WriterFolder) -> None:
         try:

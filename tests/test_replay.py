@@ -312,6 +312,25 @@ async def test_one_writers_trouble_holds_up_no_other(
     assert writers(bench.spool) == []
 
 
+async def test_a_round_that_gets_on_is_followed_soon(dead: Dead, bench: Bench) -> None:
+    """Many segments and a server that fails now and then: no wait grows while some are delivered,
+    and it grows again when none is."""
+    for _ in range(9):
+        dead.segment(1)
+    outcomes = iter([True, True, False] * 3 + [False] * 2 + [True] * 3)
+
+    def fault(name: str, content: bytes) -> BackendError | None:
+        if name.startswith("_manifest/") and not next(outcomes):
+            return TransientError("SlowDown", "x")
+        return None
+
+    bench.fault = fault
+    await bench.replayer.run()
+    await bench.replayer.keep_trying()
+    assert bench.slept == [10.0, 10.0, 10.0, 20.0, 40.0]
+    assert_exactly_once(audit_folder(dead.out), {WRITER: 9})
+
+
 async def test_one_segment_that_is_refused_holds_up_no_other(dead: Dead, bench: Bench) -> None:
     """Something on the way refuses some for what is in them: the later ones of the same writer are
     delivered; of many that are refused one after the other some wait for the next round, in which

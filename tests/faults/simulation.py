@@ -260,6 +260,15 @@ class Simulation:
         self._buried = _dead_letters(await self._live(spool, 99, last=True))
 
     async def _live(self, spool: Path, number: int, *, last: bool) -> Path:
+        """Live one life to its end; return where its spool is then."""
+        spool = await self._live_to_the_end(spool, number, last=last)
+        if self.lives[-1].died:
+            close_below(self._folder)
+        held = open_below(self._folder)
+        assert not held, f"I5: {held}"
+        return spool
+
+    async def _live_to_the_end(self, spool: Path, number: int, *, last: bool) -> Path:
         chances, world = self._chances, self.world
         options = self._options(spool, last=last)
         backend = SimulatedBackend(world)
@@ -296,10 +305,6 @@ class Simulation:
             trouble.cancel()
             worker.cancel()
             await asyncio.gather(worker, trouble, return_exceptions=True)
-            if life.died:
-                close_below(self._folder)
-            held = open_below(self._folder)
-            assert not held, f"I5: {held}"
 
     async def _replayed(self, pipeline: Pipeline, spool: Path) -> None:
         """Wait until nothing of those before is left; what failed is tried again minutes later."""
