@@ -454,11 +454,11 @@ async def test_a_segment_that_cannot_be_deleted_is_no_trouble(
     piece = parts.buffer.take()
     assert isinstance(piece, SegmentPiece)
 
-    def refuse(self: Segment) -> None:
+    def refuse(path: Path) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Segment, "remove", refuse)
+        patch.setattr("asynctrack._segment.remove_files", refuse)
         await parts.keeper.settled(piece)
         await parts.keeper.supply()
         segment = Segment(parts.spool, 99, PIECE_BYTES, PIECE_EVENTS)
@@ -487,7 +487,8 @@ async def test_lines_go_to_disk_before_they_are_cut(tmp_path: Path) -> None:
     assert parts.buffer.take() is None
     assert await parts.keeper.supply()
     piece = parts.buffer.take()
-    assert piece is not None and piece.durable and piece.events == 10
+    assert isinstance(piece, SegmentPiece) and piece.events == 10
+    await parts.keeper.seal(piece)
     parts.keeper.close()
 
 

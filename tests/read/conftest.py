@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.read.making import RunFolder
+from tests.read.spooling import writers_die as writers_die  # for every test here
 
 
 @pytest.fixture

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+import pytest
 
 from asynctrack._segment import Segment
 from asynctrack._spool import WriterFolder
@@ -16,7 +18,9 @@ from tests.read.making import WRITER
 
 @dataclass
 class SpoolFolder:
-    """A writer's folder in a spool; it lives until ``die`` is called."""
+    """A writer's folder in a spool; it lives until ``die`` is called, or the test ends."""
+
+    made: ClassVar[list[SpoolFolder]] = []
 
     spool_dir: Path
     destination: Mapping[str, Any]
@@ -24,9 +28,10 @@ class SpoolFolder:
     experiment: str = "jokes"
     run: str = "one"
     folder: WriterFolder = field(init=False)
-    open: Segment | None = None
+    segments: list[Segment] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.made.append(self)
         self.folder = WriterFolder(writer_folder(self.spool_dir, self.writer))
         self.folder.describe(
             {
@@ -46,6 +51,7 @@ class SpoolFolder:
     def segment(self, events: Iterable[Mapping[str, Any]] = (), *, seal: bool = False) -> Segment:
         """Make a segment with these events in it; it goes on unless it is sealed."""
         segment = self.folder.new_segment(1 << 20, 1_000)
+        self.segments.append(segment)
         for one in events:
             self.append(segment, one)
         if seal:
@@ -67,8 +73,18 @@ class SpoolFolder:
         segment.append(json.dumps(one, separators=(",", ":")).encode() + b"\n")
 
     def die(self) -> None:
-        """Let go of the lock without cleaning up, as a killed process does."""
+        """Let go of everything without cleaning up, as a killed process does."""
         self.folder.abandon()
+        for segment in self.segments:
+            segment.let_go()
+
+
+@pytest.fixture(autouse=True)
+def writers_die() -> Iterator[None]:
+    """Whoever lives at the end of a test ends with it."""
+    yield
+    while SpoolFolder.made:
+        SpoolFolder.made.pop().die()
 
 
 def folder_of(path: Path) -> dict[str, Any]:
