@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,7 +86,10 @@ def blocking_calls(request: pytest.FixtureRequest) -> Iterator[BlockingCalls]:
 def files_closed(tmp_path: Path) -> Iterator[None]:
     """No test leaves a file of its own open: many trackers must not use the descriptors up."""
     yield
-    held = open_below(tmp_path)
+    # A worker that nobody waited for ends a moment later.
+    deadline = time.monotonic() + 20.0
+    while (held := open_below(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert not held, f"left open: {held}"
 
 
