@@ -46,6 +46,8 @@ FEEDS_BACK = """
         while handler.statistics().delivered < 5:
             threading.Event().wait(0.01)
         log.info("and one more")
+        # What was handed to the loop before this has got there.
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(60)
     statistics = handler.statistics()
     assert statistics.balanced
     dropped = dict(statistics.dropped)
