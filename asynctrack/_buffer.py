@@ -240,12 +240,6 @@ class Buffer:
             hurry = bool(self._waiters) or self._store.full_pieces > 0
             return self._store.events, self._oldest, hurry
 
-    @property
-    def needs_disk(self) -> bool:
-        """Whether a segment is wanted, or one has failed that somebody has to look at."""
-        with self._section:
-            return self._store.wanted is not None or self._store.has_failed
-
     def segment_wanted(self) -> tuple[int, int] | None:
         """Return the size in bytes and events of a segment that is wanted now, or None."""
         with self._section:

@@ -200,7 +200,7 @@ class Delivery:
                 " asynctrack spool replay --dead-letters sends them again."
             )
         elif isinstance(piece, SegmentPiece):
-            where = f"They stay in {piece.segment.path}, which a later tracker sends again."
+            where = f"They stay in {piece.segment.path}, for a later tracker to send again."
         self._notices.warn(
             f"refused:{error.code}",
             f"asynctrack could not upload {part.events} events (seq {part.first_seq} to"

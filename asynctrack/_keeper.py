@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -99,6 +100,9 @@ class Keeper:
         self._folders: dict[Path, WriterFolder] = {}
         self._used: dict[Path, None] = {}
         self._sealed: set[Segment] = set()  # until they are settled: no longer in the buffer
+        self._closed = False
+        # One thread at a time makes segments. Re-entrant: a finalizer may close the tracker.
+        self._disk = threading.RLock()
 
     @property
     def where(self) -> str:
@@ -106,18 +110,16 @@ class Keeper:
         return " and ".join(map(str, self._used)) or str(self.path)
 
     async def supply(self) -> bool:
-        """Make and hand over every segment that is wanted; close files that are not needed soon.
+        """Make and hand over every segment that is wanted.
 
         Returns:
             Whether there was none wanted, or all were had; False where the disk refuses.
         """
-        while self._buffer.needs_disk:
+        while self._wanted:
             error = await offload(self._supply_one)
             if error is not None:
                 self.tell(error)
                 return False
-        if self._waiting():
-            await offload(self._let_go_waiting)
         return True
 
     def supply_now(self) -> OSError | None:
@@ -126,12 +128,15 @@ class Keeper:
         Returns:
             What the disk says where it refuses, for who calls this to ``tell``; else None.
         """
-        while self._buffer.needs_disk:
+        while self._wanted:
             error = self._supply_one()
             if error is not None:
                 return error
-        self._let_go_waiting()
         return None
+
+    @property
+    def _wanted(self) -> tuple[int, int] | None:
+        return None if self._closed else self._buffer.segment_wanted()
 
     def _supply_one(self) -> OSError | None:
         """Take, make and hand over in one go: a cancellation in between would leave it to nobody.
@@ -139,17 +144,27 @@ class Keeper:
         Returns:
             What the disk says where it refuses.
         """
+        with self._disk:
+            try:
+                return self._supply_next()
+            finally:
+                if self._closed:
+                    self._close_files()  # what was made meanwhile
+
+    def _supply_next(self) -> OSError | None:
         self._give_up_failed()
-        wanted = self._buffer.segment_wanted()
+        for segment in self._buffer.segments()[HELD_PIECES:-1]:
+            if segment.held:
+                self._let_go(segment)
+        wanted = self._wanted
         if wanted is None:
-            return None
+            return None  # another thread was faster
         try:
             self._hand_over(self._make(*wanted))
         except OSError as error:
             self._buffer.disk_answered(False)
             return error
         self._buffer.disk_answered(True)
-        self._let_go_waiting()  # in here too: in a burst one is always wanted
         return None
 
     def _hand_over(self, segment: Segment) -> None:
@@ -161,14 +176,6 @@ class Keeper:
             raise OSError(error.errno, f"{segment.path.parent} ({error.strerror})") from error
         if back is not None:
             _discard(back)
-
-    def _waiting(self) -> list[Segment]:
-        """Return the full segments that will not be uploaded soon, and whose files are open."""
-        return [one for one in self._buffer.segments()[HELD_PIECES:-1] if one.held]
-
-    def _let_go_waiting(self) -> None:
-        for segment in self._waiting():
-            self._let_go(segment)
 
     def _give_up_failed(self) -> None:
         for segment in self._buffer.take_failed():
@@ -230,11 +237,9 @@ class Keeper:
         segment = piece.segment
 
         def remove() -> None:
-            try:
-                segment.remove()
-                segment.path.with_suffix(".parts").unlink(missing_ok=True)
-            finally:
-                self._sealed.discard(segment)  # its file is closed, whatever the disk says
+            self._sealed.discard(segment)  # its file is closed, whatever the disk says
+            segment.remove()
+            segment.path.with_suffix(".parts").unlink(missing_ok=True)
 
         try:
             await offload(remove)
@@ -294,6 +299,15 @@ class Keeper:
         """
         # For a worker that fails: the others have closed it with a reason of their own.
         self._buffer.close("worker_failed")
+        self._closed = True
+        if self._disk.acquire(blocking=False):
+            try:
+                self._close_files()
+            finally:
+                self._disk.release()
+        # Else the disk holds up another thread that makes a segment: it closes all in the end.
+
+    def _close_files(self) -> None:
         self._give_up_failed()
         spare = self._buffer.take_spare()
         if spare is not None:

@@ -84,6 +84,6 @@ class Part:
 
 
 def _asked(task: asyncio.Task[None]) -> None:
-    """Ask for what it failed with, or asyncio says of one that is cancelled that nobody has."""
+    """Retrieve what it failed with; else asyncio logs that nobody did, of a cancelled one, too."""
     if not task.cancelled():
         task.exception()

@@ -272,11 +272,6 @@ class Store:
         """Return the segments that hold lines."""
         return [piece.segment for piece in self._pieces if isinstance(piece, SegmentPiece)]
 
-    @property
-    def has_failed(self) -> bool:
-        """Whether there are segments for ``take_failed``."""
-        return bool(self._failed)
-
     def take_failed(self) -> list[Segment]:
         """Return the segments that took no more lines, once each: because of the disk, or others.
 

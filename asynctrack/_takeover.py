@@ -27,7 +27,7 @@ PATIENCE: Final = 60.0
 """Attempts at one artifact, and seconds, that may hold up those of other writers."""
 AGAIN: Final = 10.0
 MAX_AGAIN: Final = 600.0
-"""Seconds until what could not be delivered is tried again: after some was, and at the most."""
+"""Seconds until it is tried again: after a round that delivered something, and at the most."""
 
 
 class Replayer:
@@ -76,7 +76,10 @@ class Replayer:
                     await self._replay(folder)
 
     async def keep_trying(self) -> None:
-        """Try again what ``run`` had to leave until nothing is left; less often if none moves."""
+        """Try again what ``run`` had to leave until nothing is left.
+
+        Less and less often while nothing moves.
+        """
         wait = AGAIN
         while self._left:
             await self._sleep(wait)

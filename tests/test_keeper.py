@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from asynctrack import _keeper
 from asynctrack._buffer import SEGMENT_WAIT, Buffer
+from asynctrack._descriptor import Descriptor, open_new
 from asynctrack._keeper import HELD_PIECES, Keeper
 from asynctrack._notices import Notices
 from asynctrack._offload import run_loop
@@ -309,6 +311,57 @@ async def test_close_saves_what_is_under_way_and_was_removed(parts: Parts) -> No
     assert not open_below(parts.spool)
 
 
+async def test_two_supplies_at_once_do_not_get_in_each_others_way(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The worker's own and that of the closing: each segment has a number of its own."""
+    both = threading.Event()
+    calls = []
+
+    def slow(path: Path, size: int) -> Descriptor:
+        calls.append(path)
+        if len(calls) > 1:
+            both.set()
+        both.wait(0.2)  # for another thread that is at it, too
+        return open_new(path, size)
+
+    monkeypatch.setattr("asynctrack._segment.open_new", slow)
+    parts.put(3 * PIECE_EVENTS)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(parts.keeper.supply)
+    assert len(set(calls)) == len(calls) == 4, "three for what waits, and a spare"
+    assert parts.seqs_on_disk() == list(range(1, 3 * PIECE_EVENTS + 1))
+    assert not caplog.records
+    parts.keeper.close()
+
+
+async def test_closed_while_a_segment_is_made(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that hangs holds closing up no longer than it is patient, and leaves no file open."""
+    made, closed = threading.Event(), threading.Event()
+
+    def hanging(path: Path, size: int) -> Descriptor:
+        made.set()
+        assert closed.wait(60)
+        return open_new(path, size)
+
+    await parts.keeper.supply()
+    parts.put(3)
+    monkeypatch.setattr("asynctrack._segment.open_new", hanging)
+    thread = threading.Thread(target=parts.keeper.supply_now)
+    thread.start()
+    await anyio.to_thread.run_sync(made.wait, 60)
+    parts.keeper.close()
+    assert open_below(parts.spool), "they are the other thread's to close"
+    closed.set()
+    await anyio.to_thread.run_sync(thread.join, 60)
+    assert not open_below(parts.spool)
+    assert parts.seqs_on_disk() == [1, 2, 3]
+    assert not is_alive(writer_folder(parts.spool, WRITER))
+
+
 @pytest.mark.parametrize("closes", [False, True])
 async def test_a_spare_that_takes_no_line_is_closed(
     parts: Parts, monkeypatch: pytest.MonkeyPatch, closes: bool
@@ -462,12 +515,15 @@ async def test_a_segment_that_cannot_be_deleted_is_no_trouble(
         await parts.keeper.settled(piece)
         await parts.keeper.supply()
         segment = Segment(parts.spool, 99, PIECE_BYTES, PIECE_EVENTS)
-        patch.setattr(parts.keeper, "_make", lambda *wanted: segment)
-        patch.setattr(
-            parts.buffer, "segment_wanted", iter([(PIECE_BYTES, PIECE_EVENTS), None]).__next__
-        )
-        assert await parts.keeper.supply()  # one too many, given back
-    segment.let_go()
+
+        def one_too_many(*wanted: int) -> Segment:
+            parts.buffer.supply(Segment(parts.spool, 98, PIECE_BYTES, PIECE_EVENTS))
+            return segment
+
+        patch.setattr(parts.keeper, "_make", one_too_many)
+        parts.put(1)
+        assert await parts.keeper.supply()
+    assert segment.path.exists() and not segment.held, "given back"
     parts.keeper.close()
 
 

@@ -8,7 +8,7 @@ The same seed is the same history, event for event. Invariants are checked after
 
 I1 the equation adds up · I2 in the end each accepted event is stored, but for what was in memory
 when a process died · I3 an object is only ever written again with the same bytes, and no event is
-in two objects · I4 a span's start comes before its end · I5 what has ended holds no file open.
+in two objects · I4 a span's start comes before its end · I5 what has closed holds no file open.
 """
 
 from __future__ import annotations
@@ -36,12 +36,15 @@ import anyio.to_thread
 
 from asynctrack._artifact import MetricPoint, NotTaken, ParameterValue, RunState, Written
 from asynctrack._callback import AsyncHandler
+from asynctrack._delivery import Delivery
 from asynctrack._errors import PausingError, PermanentError, TransientError
 from asynctrack._format import manifest_name
 from asynctrack._options import Options
+from asynctrack._piece import Part
 from asynctrack._pipeline import Pipeline
-from asynctrack._replay_plan import plan_dead_letter
+from asynctrack._replay_plan import plan_dead_letter, plan_segment
 from asynctrack._spool_layout import dead_letters_in, waiting_segments, writers
+from asynctrack._store import MemoryPiece
 from tests.support.descriptors import close_below, open_below
 from tests.support.virtual import VirtualLoop, run
 
@@ -68,6 +71,8 @@ class World:
     loop: VirtualLoop
     objects: dict[str, bytes] = field(default_factory=dict)
     history: list[str] = field(default_factory=list)
+    kept: set[tuple[str, int]] = field(default_factory=set)
+    """Events that need not be stored: they are on disk, or the log says that they are lost."""
     largest: float = inf
     mode: str = "well"
     disk_refuses: bool = False
@@ -211,7 +216,6 @@ class Life:
     backend: SimulatedBackend
     spool: Path
     accepted: int = 0
-    dead_lettered: int = 0
     in_memory: int = 0
     died: bool = False
 
@@ -223,7 +227,7 @@ class Life:
         ), f"I1: {counts}"
         assert min(counts.delivered, counts.spooled, counts.pending, counts.dead_lettered) >= 0
         assert counts.accepted >= self.accepted, "what was accepted is taken back"
-        self.accepted, self.dead_lettered = counts.accepted, counts.dead_lettered
+        self.accepted = counts.accepted
 
 
 class Simulation:
@@ -257,7 +261,8 @@ class Simulation:
         spool = self._folder / "0"
         for number in range(self._chances.choice((1, 1, 2, 3))):
             spool = await self._live(spool, number, last=False)
-        self._buried = _dead_letters(await self._live(spool, 99, last=True))
+        spool = await self._live(spool, 99, last=True)
+        self.world.kept |= _on_disk(spool)
 
     async def _live(self, spool: Path, number: int, *, last: bool) -> Path:
         """Live one life to its end; return where its spool is then."""
@@ -407,17 +412,19 @@ class Simulation:
             missing = [
                 seq
                 for seq in range(1, life.accepted + 1)
-                if not seen[writer_id, seq] and (writer_id, seq) not in self._buried
+                if not seen[writer_id, seq] and (writer_id, seq) not in self.world.kept
             ]
-            lost = len(missing) - life.in_memory - life.dead_lettered
+            lost = len(missing) - life.in_memory
             assert lost <= 0, f"I2: {writer_id} lost {lost}: {missing[:20]}"
             if not life.died and not life.in_memory and life.accepted:
                 manifest = manifest_name(writer_id)
                 assert manifest in self.world.objects or missing or life is not self.lives[-1]
 
 
-def _dead_letters(spool: Path) -> set[tuple[str, int]]:
+def _on_disk(spool: Path) -> set[tuple[str, int]]:
+    """Return the events that are there: dead letters, and those that could not be set aside."""
     plans = [plan_dead_letter(file) for path in writers(spool) for file in dead_letters_in(path)]
+    plans += [plan_segment(file) for path in writers(spool) for file in waiting_segments(path)]
     assert not any(plan.problem for plan in plans), plans
     return {
         (batch.writer_id, seq)
@@ -441,6 +448,16 @@ def _reproducible(simulation: Simulation) -> Iterator[None]:
         await anyio.sleep(world.chances.expovariate(2_000.0))
         return function(*arguments)
 
+    def tell_refused(
+        self: Delivery, part: Part, error: PermanentError, piece: Any, *, kept: bool
+    ) -> None:
+        if not kept and isinstance(piece, MemoryPiece):
+            seqs = range(part.first_seq, part.last_seq + 1)
+            simulation.world.kept |= {(self._writer_id, seq) for seq in seqs}
+        told(self, part, error, piece, kept=kept)
+
+    told = Delivery._tell_refused
+
     def refusing(name: str) -> Callable[..., Any]:
         function: Callable[..., Any] = pkgutil.resolve_name(name)
 
@@ -456,6 +473,7 @@ def _reproducible(simulation: Simulation) -> Iterator[None]:
     with ExitStack() as stack:
         for target, new in (
             *((name, refusing(name)) for name in DISK_CALLS),
+            ("asynctrack._delivery.Delivery._tell_refused", tell_refused),
             ("anyio.to_thread.run_sync", in_place),
             ("asynctrack._pipeline.secrets.token_hex", lambda size: f"{next(count):0{2 * size}x}"),
             ("asynctrack._pipeline.time.time_ns", lambda: 1_800_000_000_000_000_000),

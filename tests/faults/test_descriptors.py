@@ -68,9 +68,7 @@ def test_trackers_opened_and_closed_while_s3_is_away(ground: Ground, state_home:
     """A service with a tracker for each request keeps no file open, whatever was under way."""
     ground.proxy.add(Hang(), method="PUT")
     for _ in range(3):
-        with tracker(
-            ground.run(), close_timeout=0.5, close_patience=0.1, max_batch_events=2
-        ) as handler:
+        with tracker(ground.run(), close_patience=0.1, max_batch_events=2) as handler:
             for number in range(20):
                 end(handler, number)
         assert handler.statistics().spooled == 20

@@ -504,7 +504,7 @@ def test_refused_for_good_while_the_disk_refuses(
         assert f"They are in {dead[0].parent};" in told
     elif refuses == "dead letters":
         assert dead == [] and len(segments) == 1
-        assert f"They stay in {segments[0]}, which a later tracker sends again." in told
+        assert f"They stay in {segments[0]}, for a later tracker to send again." in told
     else:
         assert dead == segments == []
         assert told.endswith("They are lost.")

@@ -55,7 +55,7 @@ def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, _T]]) -> _T:
     gc.freeze()  # only what is made from here on is looked through at the end
     loop = VirtualLoop()
     try:
-        return loop.run_until_complete(main(loop))
+        result = loop.run_until_complete(main(loop))
     finally:
         try:
             tasks = asyncio.all_tasks(loop)
@@ -68,4 +68,5 @@ def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, _T]]) -> _T:
             loop.close()
         gc.collect()  # a task says when it is deleted that nobody asked what it failed with
         gc.unfreeze()
-        assert not loop.reported, loop.reported
+    assert not loop.reported, loop.reported
+    return result
