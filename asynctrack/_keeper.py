@@ -102,7 +102,7 @@ class Keeper:
         self._sealed: set[Segment] = set()  # until they are settled: no longer in the buffer
         self._closed = False
         # One thread at a time makes segments. Re-entrant: a finalizer may close the tracker.
-        self._disk = threading.RLock()
+        self._making = threading.RLock()
 
     @property
     def where(self) -> str:
@@ -144,7 +144,7 @@ class Keeper:
         Returns:
             What the disk says where it refuses.
         """
-        with self._disk:
+        with self._making:
             try:
                 return self._supply_next()
             finally:
@@ -300,11 +300,11 @@ class Keeper:
         # For a worker that fails: the others have closed it with a reason of their own.
         self._buffer.close("worker_failed")
         self._closed = True
-        if self._disk.acquire(blocking=False):
+        if self._making.acquire(blocking=False):
             try:
                 self._close_files()
             finally:
-                self._disk.release()
+                self._making.release()
         # Else the disk holds up another thread that makes a segment: it closes all in the end.
 
     def _close_files(self) -> None:

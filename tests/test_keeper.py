@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
 import shutil
 import threading
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,13 @@ class Parts:
     def put(self, count: int) -> None:
         for _ in range(count):
             assert self.buffer.put_nowait(body("x"))
+
+    async def cut(self) -> SegmentPiece:
+        """Take the next piece and seal it, as the worker does before it uploads one."""
+        piece = self.buffer.take()
+        assert isinstance(piece, SegmentPiece)
+        await self.keeper.seal(piece)
+        return piece
 
     def seqs_on_disk(self) -> list[int]:
         found = []
@@ -152,14 +161,37 @@ async def test_a_spool_of_delivered_events_vanishes(parts: Parts) -> None:
     """Nothing is left of a writer that delivered all."""
     await parts.keeper.supply()
     parts.put(3)
-    piece = parts.buffer.take()
-    assert isinstance(piece, SegmentPiece)
-    await parts.keeper.seal(piece)
+    piece = await parts.cut()
     assert piece.segment.path.suffix == ".sealed"
     await parts.keeper.settled(piece)
     parts.buffer.settle(piece)
     parts.keeper.close()
     assert not writer_folder(parts.spool, WRITER).exists()
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+async def test_what_is_settled_is_forgotten(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, refuses: bool
+) -> None:
+    """A tracker that lives for months keeps nothing of what it delivered, even if not deleted."""
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    await parts.keeper.supply()
+    parts.put(1)
+    piece = await parts.cut()
+    if refuses:
+        monkeypatch.setattr("asynctrack._segment.remove_files", refuse)
+    await parts.keeper.settled(piece)
+    parts.buffer.settle(piece)
+    segment = weakref.ref(piece.segment)
+    del piece
+    parts.put(1)
+    await parts.keeper.supply()  # a thread remembers its last call
+    gc.collect()
+    assert segment() is None
+    parts.keeper.close()
 
 
 async def test_free_space_is_left_to_others(
@@ -287,10 +319,7 @@ async def test_close_knows_what_is_under_way(parts: Parts) -> None:
     await parts.keeper.supply()
     parts.put(PIECE_EVENTS + 1)
     await parts.keeper.supply()
-    pieces = [parts.buffer.take() for _ in range(2)]
-    for piece in pieces:
-        assert isinstance(piece, SegmentPiece)
-        await parts.keeper.seal(piece)
+    pieces = [await parts.cut() for _ in range(2)]
     full = pieces[0].segment.path.stat().st_size
     parts.keeper.close()
     assert not open_below(parts.spool)
@@ -302,9 +331,7 @@ async def test_close_saves_what_is_under_way_and_was_removed(parts: Parts) -> No
     """Whoever deletes the spool while S3 is away costs no event: they are in the open file."""
     await parts.keeper.supply()
     parts.put(3)
-    piece = parts.buffer.take()
-    assert isinstance(piece, SegmentPiece)
-    await parts.keeper.seal(piece)
+    await parts.cut()
     shutil.rmtree(parts.spool)
     parts.keeper.close()
     assert parts.seqs_on_disk() == [1, 2, 3]
@@ -455,9 +482,7 @@ async def test_power_syncs_before_a_file_is_let_go_and_before_sealing(
         parts.put(PIECE_EVENTS)
     await parts.keeper.supply()
     assert syncs.names == [f"0000000{number}.open" for number in (3, 4, 5)]
-    piece = parts.buffer.take()
-    assert isinstance(piece, SegmentPiece)
-    await parts.keeper.seal(piece)
+    await parts.cut()
     assert syncs.names[3:] == ["00000001.open"]
     parts.keeper.close()
 
@@ -469,9 +494,7 @@ async def test_process_never_syncs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     await parts.keeper.supply()
     parts.put(3)
     await parts.keeper.commit()
-    piece = parts.buffer.take()
-    assert isinstance(piece, SegmentPiece)
-    await parts.keeper.seal(piece)
+    await parts.cut()
     assert syncs.names == []
     parts.keeper.close()
 
@@ -488,9 +511,7 @@ async def test_a_commit_that_fails_is_said_once_and_not_repeated(
         parts.put(1)
         await _commits(parts, 3)
     assert syncs.names == ["00000001.open"]
-    piece = parts.buffer.take()
-    assert isinstance(piece, SegmentPiece)
-    await parts.keeper.seal(piece)
+    piece = await parts.cut()
     assert syncs.names == ["00000001.open"]
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 2, caplog.text  # the commit, and that it could not be sealed
@@ -542,9 +563,7 @@ async def test_lines_go_to_disk_before_they_are_cut(tmp_path: Path) -> None:
     parts.put(25)
     assert parts.buffer.take() is None
     assert await parts.keeper.supply()
-    piece = parts.buffer.take()
-    assert isinstance(piece, SegmentPiece) and piece.events == 10
-    await parts.keeper.seal(piece)
+    assert (await parts.cut()).events == 10
     parts.keeper.close()
 
 
