@@ -6,9 +6,10 @@ hangs, refuses (for good, too), loses answers; the disk refuses for a while; the
 await (its spool is copied as it is at that moment: what a kill leaves), and a next one takes over.
 The same seed is the same history, event for event. Invariants are checked after every step:
 
-I1 the equation adds up · I2 in the end each accepted event is stored, but for what was in memory
-when a process died · I3 an object is only ever written again with the same bytes, and no event is
-in two objects · I4 a span's start comes before its end · I5 what has closed holds no file open.
+I1 the equation adds up · I2 in the end each accepted event is stored or, refused for good, on disk,
+but for what was in memory when a process died or no disk took it · I3 an object is only ever
+written again with the same bytes, and no event is in two objects, but where the disk took no note
+of what was halved · I4 a span's start comes before its end · I5 what has closed holds no file open.
 """
 
 from __future__ import annotations
