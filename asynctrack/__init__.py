@@ -9,7 +9,7 @@
      _redact               _buffer  _stages drives them, in the     _manifest_upload
                                     thread and loop of _worker
 
-``tracker(run)`` puts the stages together (``_tracker``, ``_pipeline``). ``_format`` is the contract
+``tracker(run)`` puts the stages together (``_tracker``, ``pipeline``). ``_format`` is the contract
 with everything that reads what was written; ``_backends`` holds S3, SageMaker and the local folder.
 The way back, ``open_run(source)``, is apart from all this, in ``_reading``; ``cli`` and ``view``
 show what it reads.
@@ -21,6 +21,7 @@ import concurrent.futures.thread  # noqa: F401  # refused once the interpreter e
 import importlib
 from typing import TYPE_CHECKING, Any, cast
 
+from asynctrack._capture.unloaded import Unloaded, is_environments
 from asynctrack._errors import (
     AsynctrackError,
     BackendError,
@@ -37,11 +38,10 @@ from asynctrack._errors import (
     TransientError,
 )
 from asynctrack._statistics import Statistics
-from asynctrack._unloaded import Unloaded, is_environments
 
 if TYPE_CHECKING:
-    from asynctrack._backends._s3fs import storage_options
-    from asynctrack._callback import AsyncHandler, SyncHandler
+    from asynctrack._backends.s3fs import storage_options
+    from asynctrack._capture.handlers import AsyncHandler, SyncHandler
     from asynctrack._reading._dead_letters import DeadLetter
     from asynctrack._reading._decode import Event
     from asynctrack._reading._experiment import (
@@ -119,14 +119,14 @@ def tracker(run: Any, **options: Any) -> Tracker:
 
 _LAZY = {
     # Loaded when they are asked for: they need more than `import asynctrack` may.
-    "AsyncHandler": "_callback",
+    "AsyncHandler": "_capture.handlers",
     "DeadLetter": "_reading._dead_letters",
     "Event": "_reading._decode",
     "RecordedExperiment": "_reading._experiment",
     "RecordedRun": "_reading._read",
     "Report": "_reading._verify",
     "Span": "_reading._span",
-    "SyncHandler": "_callback",
+    "SyncHandler": "_capture.handlers",
     "Trace": "_reading._span",
     "Tracker": "_tracker",
     "aopen_experiment": "_reading._experiment",
@@ -134,7 +134,7 @@ _LAZY = {
     "averify": "_reading._verify",
     "open_experiment": "_reading._experiment",
     "open_run": "_reading._read",
-    "storage_options": "_backends._s3fs",
+    "storage_options": "_backends.s3fs",
     "verify": "_reading._verify",
 }
 

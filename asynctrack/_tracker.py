@@ -12,25 +12,25 @@ from concurrent.futures import wait as wait_for_futures
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
-from asynctrack import _exit
-from asynctrack._destination import backend_maker
+from asynctrack._capture.unloaded import Unloaded, is_environments
+from asynctrack._common.notices import warn
+from asynctrack._engine import at_exit
+from asynctrack._engine.destination import backend_maker
+from asynctrack._engine.prepare import prepare, prepare_to_await
+from asynctrack._engine.progress import progress
+from asynctrack._engine.signals import TerminationHandler
 from asynctrack._errors import StateError
-from asynctrack._notices import warn
 from asynctrack._options import Options
-from asynctrack._prepare import prepare, prepare_to_await
-from asynctrack._progress import progress
-from asynctrack._signals import TerminationHandler
 from asynctrack._statistics import Statistics
-from asynctrack._unloaded import Unloaded, is_environments
 
 # Only what imports nothing: tracker(...) is called in the user's event loop. The stages are
 # imported by `_prepare`, in a thread where that matters.
 if TYPE_CHECKING:
-    from asynctrack._backends._protocol import Backend
-    from asynctrack._callback import AsyncHandler, SyncHandler
-    from asynctrack._flush import Flush
-    from asynctrack._pipeline import Pipeline
-    from asynctrack._sink import Sink
+    from asynctrack._backends.protocol import Backend
+    from asynctrack._capture.handlers import AsyncHandler, SyncHandler
+    from asynctrack._engine.flush import Flush
+    from asynctrack._engine.pipeline import Pipeline
+    from asynctrack._engine.sink import Sink
 
 SPOOL_READY: Final = 1.0
 """Seconds that entering waits for the spool at the most, so that the first event is on disk too;
@@ -70,7 +70,7 @@ class Tracker:
     def _pipeline(self) -> Pipeline:
         """The stages; put together when they are first asked for."""
         if self._built is None:
-            from asynctrack._pipeline import Pipeline
+            from asynctrack._engine.pipeline import Pipeline
 
             self._built = Pipeline(self._make_backend(), self._options)
         return self._built
@@ -88,7 +88,7 @@ class Tracker:
             await prepare_to_await()
         except BaseException as error:
             return cast("AsyncHandler", self._enter_unloaded(error, "AsyncCallbackHandler"))
-        from asynctrack._callback import AsyncHandler
+        from asynctrack._capture.handlers import AsyncHandler
 
         self._open()
         try:
@@ -113,7 +113,7 @@ class Tracker:
             prepare()
         except BaseException as error:
             return cast("SyncHandler", self._enter_unloaded(error, "BaseCallbackHandler"))
-        from asynctrack._callback import SyncHandler
+        from asynctrack._capture.handlers import SyncHandler
 
         self._open()
         try:
@@ -236,7 +236,7 @@ class Tracker:
             self._termination = TerminationHandler(self.close)
             self._termination.install()
         self._pipeline.worker.start()
-        _exit.remember(self)
+        at_exit.remember(self)
 
     def _enter_unloaded(self, error: BaseException, base: str) -> Any:
         """Return a handler that drops, where the environment is to blame; else raise the error."""
@@ -260,7 +260,7 @@ class Tracker:
         return True
 
     def _end_close(self) -> None:
-        _exit.forget(self)
+        at_exit.forget(self)
         if self._termination is not None:
             self._termination.uninstall()
         self._pipeline.buffer.close("close_timeout")

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from asynctrack._callback import SyncHandler
-from asynctrack._flush import Flush
+from asynctrack._capture.handlers import SyncHandler
+from asynctrack._engine.flush import Flush
 from asynctrack._tracker import make_tracker
 
 __all__ = ["SageMakerCallbackHandler"]

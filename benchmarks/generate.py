@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from asynctrack._artifact import Batch, Receipt
-from asynctrack._encode import encode_batch
+from asynctrack._common.artifact import Batch, Receipt
+from asynctrack._delivery.encode import encode_batch
 from asynctrack._format import line_prefix, manifest_name, number_line, run_prefix
-from asynctrack._manifest import Manifest
+from asynctrack._record.manifest import Manifest
 
 MODELS: Final = ("local-1", "local-1-mini", "other-large", "other-small")
 TOPICS: Final = ("fish", "sea", "tide", "ship", "whale", "harbour", "lighthouse", "storm")

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-from asynctrack._backends._s3_read import S3Store
+from asynctrack._backends.s3_read import S3Store
 from asynctrack._format import compact_prefix
 from asynctrack._reading._compact import compact_run
 from asynctrack._reading._compacted import CompactStore, read_compacted

@@ -31,7 +31,7 @@ QUESTION: Final = (
 
 
 def _runs(folder: Path) -> Any:
-    from asynctrack._backends._s3_read import Access
+    from asynctrack._backends.s3_read import Access
     from asynctrack._reading._open import locate_runs
     from asynctrack._reading._read import RecordedRun
 

@@ -215,9 +215,9 @@ def one_core_rate() -> dict[str, float]:
     import orjson
     import zstandard
 
-    from asynctrack._capture import Capture
-    from asynctrack._observe import Observations
-    from asynctrack._redact import Redactor
+    from asynctrack._capture.capture import Capture
+    from asynctrack._capture.observations import Observations
+    from asynctrack._capture.redact import Redactor
 
     bodies: list[bytes] = []
 

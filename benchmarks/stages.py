@@ -97,9 +97,9 @@ def captured_callbacks(invocations: int = INVOCATIONS) -> list[Captured]:
 
 def new_capture() -> Any:
     """Return a capture as the handlers have it, without a buffer behind it."""
-    from asynctrack._capture import Capture
-    from asynctrack._observe import Observations
-    from asynctrack._redact import Redactor
+    from asynctrack._capture.capture import Capture
+    from asynctrack._capture.observations import Observations
+    from asynctrack._capture.redact import Redactor
 
     return Capture(tokens="stream", redactor=Redactor(), observations=Observations())
 
@@ -132,10 +132,10 @@ def _records(captured: list[Captured]) -> list[Recorded]:
 
 def _encoded(recorded: Recorded) -> bytes:
     """Encode as the capture does, without looking for secrets."""
-    from asynctrack import _payload
+    from asynctrack._common import payload
 
     record, values, shared = recorded
-    body = _payload.encode(record, values)
+    body = payload.encode(record, values)
     return body[:-2] + shared + body[-2:] if shared else body
 
 
@@ -157,7 +157,7 @@ def all_stages() -> Iterator[list[Stage]]:
 
 
 def _capture_stages(captured: list[Captured]) -> list[Stage]:
-    from asynctrack._redact import Redactor
+    from asynctrack._capture.redact import Redactor
 
     records = _records(captured)
     bodies = [_encoded(record) for record in records]
@@ -207,10 +207,10 @@ def _fields_as_they_are(value: Any) -> Any:
 
 
 def _line_stages(captured: list[Captured], folder: Path) -> list[Stage]:
-    from asynctrack._buffer import Buffer
-    from asynctrack._encode import compress
+    from asynctrack._buffer.buffer import Buffer
+    from asynctrack._buffer.store import Store
+    from asynctrack._delivery.encode import compress
     from asynctrack._format import line_prefix, number_line
-    from asynctrack._store import Store
 
     records = _records(captured)
     bodies = [_encoded(record) for record in records]
@@ -329,7 +329,7 @@ def _line_stages(captured: list[Captured], folder: Path) -> list[Stage]:
 
 def _new_segment(folder: Path, ordinal: int, lines: list[bytes], made: list[Any]) -> Any:
     """Make a segment that takes these lines; the one made before it is deleted."""
-    from asynctrack._segment import Segment
+    from asynctrack._spool.segment import Segment
 
     while made:
         made.pop().remove()
@@ -350,22 +350,22 @@ def _large_stages(file: int) -> list[Stage]:
     import numpy  # noqa: F401  # sagemaker brings it; it folds long lines
     from langchain_core.messages import AIMessage
 
-    from asynctrack import _payload
-    from asynctrack._redact import Redactor
-    from asynctrack._search import question
-    from asynctrack._segment_format import make_record
+    from asynctrack._capture.redact import Redactor
+    from asynctrack._common import payload
+    from asynctrack._common.search import question
+    from asynctrack._spool.segment_format import make_record
 
     text = " ".join(f"word{number * 7919 % 10_007}" for number in range(LARGE // 8))[:LARGE]
     message = AIMessage(text)
     options = captured_callbacks(1)[-1][2]
     capture = new_capture()
-    record = orjson.loads(_payload.encode({"outputs": message, **options}))
+    record = orjson.loads(payload.encode({"outputs": message, **options}))
 
     def run_capture(_: Any) -> None:
         capture.on_chain_end(message, **options)
 
     def run_encode(_: Any) -> None:
-        _payload.encode({"outputs": message, **options})
+        payload.encode({"outputs": message, **options})
 
     def bare(_: Any) -> None:
         orjson.dumps(record)
@@ -394,7 +394,7 @@ def _answer_stage() -> Stage:
     from langchain_core.messages import AIMessage
     from langchain_core.outputs import ChatGeneration, LLMResult
 
-    from asynctrack import _payload
+    from asynctrack._common import payload
 
     usage = {
         "completion_tokens": 15,
@@ -415,12 +415,12 @@ def _answer_stage() -> Stage:
     )
     result = LLMResult(generations=[[generation]], llm_output={"token_usage": usage, **said})
     record = {"event": "llm_end", "outputs": result}
-    plain = orjson.loads(_payload.encode(record))
+    plain = orjson.loads(payload.encode(record))
     count = 100
 
     def run(_: Any) -> None:
         for _ in range(count):
-            _payload.encode(record, (result,))
+            payload.encode(record, (result,))
 
     def floor(_: Any) -> None:
         for _ in range(count):

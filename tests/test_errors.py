@@ -16,10 +16,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from asynctrack import _errors
-from asynctrack._backends import _advice
-from asynctrack._backends import _aws_errors as aws_errors
-from asynctrack._backends._advice import advice_for
-from asynctrack._backends._aws_errors import map_error
+from asynctrack._backends import advice
+from asynctrack._backends import aws_errors as aws_errors
+from asynctrack._backends.advice import advice_for
+from asynctrack._backends.aws_errors import map_error
 from asynctrack._errors import (
     AsynctrackError,
     BackendError,
@@ -162,7 +162,7 @@ def test_only_s3_itself_refuses_for_good(code: str) -> None:
     assert type(map_error(answer(400, code, server="x"))) is PausingError
 
 
-@pytest.mark.parametrize("code", sorted(_advice._TABLE))
+@pytest.mark.parametrize("code", sorted(advice._TABLE))
 @pytest.mark.parametrize("status", [400, 403, 404, 501])
 def test_what_somebody_can_mend_is_kept(code: str, status: int) -> None:
     """Credentials, permissions, settings and missing buckets are waited for, and it is said how."""

@@ -48,7 +48,8 @@ def test_import_loads_nothing_but_what_it_names() -> None:
     loaded = modules_after("import asynctrack")
     ours = {module for module in loaded if module.startswith("asynctrack.")}
     assert ours <= {
-        "asynctrack._errors", "asynctrack._statistics", "asynctrack._unloaded",
+        "asynctrack._capture", "asynctrack._capture.unloaded", "asynctrack._errors",
+        "asynctrack._statistics",
     }  # fmt: skip
 
 
@@ -124,13 +125,15 @@ def test_nothing_slow_is_imported_in_the_users_loop(tmp_path: Path) -> None:
     ).stdout
     imported, compiled = shown.splitlines()
     assert set(ast.literal_eval(imported)) <= {
-        "asynctrack._backends", "asynctrack._backends._library",
-        "asynctrack._backends._run", "asynctrack._artifact",
-        "asynctrack._destination", "asynctrack._exit", "asynctrack._format",
-        "asynctrack._importing", "asynctrack._notices", "asynctrack._options", "asynctrack._own",
-        "asynctrack._own_loop",
-        "asynctrack._prepare", "asynctrack._progress", "asynctrack._signals", "asynctrack._tracker",
-        "asynctrack._turns",
+        "asynctrack._backends", "asynctrack._backends.library",
+        "asynctrack._backends.run", "asynctrack._common.artifact",
+        "asynctrack._engine.destination", "asynctrack._engine.at_exit", "asynctrack._format",
+        "asynctrack._common.importing", "asynctrack._common.notices", "asynctrack._options",
+        "asynctrack._common.own", "asynctrack._common", "asynctrack._capture", "asynctrack._engine",
+        "asynctrack._common.own_loop",
+        "asynctrack._engine.prepare", "asynctrack._engine.progress", "asynctrack._engine.signals",
+        "asynctrack._tracker",
+        "asynctrack._common.turns",
     }  # fmt: skip
     assert compiled == "[]", "the rules of what is a secret are compiled in a thread"
 

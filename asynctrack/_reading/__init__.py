@@ -11,5 +11,5 @@
     _read, _experiment    what the user holds: a Run, and all Runs of an experiment
     _verify, _follow, _overview, _compare, _export…, _query, _compact   what the commands do
 
-It meets the way there at the format only (``_format``, ``_segment_format``, ``_spool_layout``).
+It meets the way there at the format only (``_format``, ``segment_format``, ``layout``).
 """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from asynctrack import _payload
+from asynctrack._common import payload
 from asynctrack._errors import ReadError
 from asynctrack._format import compact_name
 from asynctrack._reading import _tables
@@ -59,7 +59,7 @@ def rows_of(events: Iterable[Event]) -> list[tuple[tuple[Any, ...], bytes]] | No
     for event in events:
         row = row_of(event.raw)
         line = line_of(dict(zip(NAMES, row, strict=True)))
-        if not _same(_payload.decode(line), event.raw):
+        if not _same(payload.decode(line), event.raw):
             return None
         found.append((row, line))
     return found

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from typing import Any, Final, cast
 
-from asynctrack import _payload
+from asynctrack._common import payload
 from asynctrack._errors import ReadError
 from asynctrack._format import ArtifactName, compact_prefix, parse_artifact_name
 from asynctrack._reading import _tables
@@ -82,7 +82,7 @@ class CompactFile:
 
     def encode(self) -> bytes:
         """Return it as its manifest is stored."""
-        return _payload.encode({"v": VERSION, **asdict(self)})
+        return payload.encode({"v": VERSION, **asdict(self)})
 
 
 def decode_file(content: bytes) -> CompactFile:
@@ -91,7 +91,7 @@ def decode_file(content: bytes) -> CompactFile:
     Raises:
         ValueError: It is none.
     """
-    raw = _payload.decode(content)
+    raw = payload.decode(content)
     if type(raw) is not dict or raw.get("v") != VERSION:
         raise ValueError(f"not a manifest of compacted events of version {VERSION}")
     try:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import orjson
 import zstandard
 
-from asynctrack import _payload
+from asynctrack._common import payload
 from asynctrack._format import SCHEMA_VERSION, ArtifactName
 
 MAX_LINE: Final = 256 * 1024 * 1024
@@ -173,7 +173,7 @@ def read_events(
             return
         number += 1
         try:
-            raw = _payload.decode(line)
+            raw = payload.decode(line)
             reason = _fault(raw, place, before)
         except ValueError as error:
             damaged(Damage(number, f"not JSON: {error}"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from asynctrack._backends._s3_read import Access
+from asynctrack._backends.s3_read import Access
 from asynctrack._errors import OptionError
 from asynctrack._reading._manifests import Metric
 from asynctrack._reading._merge import AHEAD

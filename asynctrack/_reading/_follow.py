@@ -23,8 +23,8 @@ from asynctrack._reading._ranges import SeqSet
 from asynctrack._reading._segment_reader import SegmentReader
 from asynctrack._reading._sources import Location
 from asynctrack._reading._spooled import Spool, SpoolWriter, is_same_s3, writers_of
-from asynctrack._segment_format import SegmentError
-from asynctrack._spool_layout import waiting_segments
+from asynctrack._spool.layout import waiting_segments
+from asynctrack._spool.segment_format import SegmentError
 
 RECENT_WRITERS: Final = 8
 """Writers whose last artifact is read to show what came before: the youngest ones."""

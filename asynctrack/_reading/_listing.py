@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from asynctrack._artifact import Receipt
+from asynctrack._common.artifact import Receipt
 from asynctrack._errors import PausingError
 from asynctrack._format import ArtifactName, compact_prefix, parse_artifact_name
 from asynctrack._reading._compacted import Compacted, CompactStore, Twin, read_compacted, twins_of

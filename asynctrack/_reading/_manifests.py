@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from asynctrack import _payload
-from asynctrack._artifact import Receipt
+from asynctrack._common import payload
+from asynctrack._common.artifact import Receipt
 from asynctrack._format import SCHEMA_VERSION, parse_artifact_name
 from asynctrack._reading._sources import GoneError, Location
 
@@ -167,7 +167,7 @@ def read_manifests(location: Location, problems: list[Problem]) -> list[WriterMa
         writer_id, _, page = name.removesuffix(".json").partition(".")
         uri = store.uri(found.key)
         try:
-            content = _payload.decode(store.read(found.key))
+            content = payload.decode(store.read(found.key))
             if type(content) is not dict or content.get("v") != SCHEMA_VERSION:
                 raise ValueError(f"not a manifest of schema version {SCHEMA_VERSION}")
             if content.get("writer_id") != writer_id:

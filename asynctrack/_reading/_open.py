@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Union
 
-from asynctrack._backends._run import looks_like_run
-from asynctrack._backends._s3_read import (
+from asynctrack._backends.run import looks_like_run
+from asynctrack._backends.s3_read import (
     Access,
     S3Store,
     ask_for_experiment,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from asynctrack._artifact import Receipt
+from asynctrack._common.artifact import Receipt
 from asynctrack._errors import PausingError
 from asynctrack._format import parse_artifact_name
 from asynctrack._reading._compacted import read_compacted

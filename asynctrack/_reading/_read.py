@@ -14,7 +14,7 @@ from collections.abc import (
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from asynctrack._backends._s3_read import Access
+from asynctrack._backends.s3_read import Access
 from asynctrack._errors import NotFoundError, OptionError
 from asynctrack._reading._dead_letters import (
     DeadLetter,

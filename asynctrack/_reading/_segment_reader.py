@@ -21,9 +21,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from asynctrack import _segment_format_1
 from asynctrack._format import line_time
-from asynctrack._segment_format import (
+from asynctrack._spool import segment_format_1
+from asynctrack._spool.segment_format import (
     CHECK_BYTES,
     HEADER_BYTES,
     Header,
@@ -153,9 +153,9 @@ class SegmentReader:
     def _indexed(self, index: FileIO, after: int) -> list[Record]:
         """Return the sound records of a segment of format 1."""
         used = len(_read(index, 0, _size(index)).rstrip(b"\0"))
-        entries = _read(index, 0, used + _segment_format_1.ENTRY.size)
+        entries = _read(index, 0, used + segment_format_1.ENTRY.size)
         content = _read(self._file, 0, _size(self._file))
-        header, lines = _segment_format_1.parse(entries, content, self.path)
+        header, lines = segment_format_1.parse(entries, content, self.path)
         self._header = self._header or header
         sound, end = [], 0
         for number, line in enumerate(lines):

@@ -14,9 +14,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final, Union
 
-from asynctrack import _payload
-from asynctrack._backends._s3_read import S3Store
-from asynctrack._backends._way import store_of
+from asynctrack._backends.s3_read import S3Store
+from asynctrack._backends.way import store_of
+from asynctrack._common import payload
 from asynctrack._errors import OptionError
 from asynctrack._format import ArtifactName
 from asynctrack._options import whole_path
@@ -25,8 +25,7 @@ from asynctrack._reading._manifests import Problem, as_in_the_run
 from asynctrack._reading._ranges import SeqRange, union
 from asynctrack._reading._segment_reader import SegmentReader
 from asynctrack._reading._sources import GoneError, Location, Store, StoredObject
-from asynctrack._segment_format import SegmentError
-from asynctrack._spool_layout import (
+from asynctrack._spool.layout import (
     SpoolPlace,
     dead_letters_in,
     is_alive,
@@ -36,6 +35,7 @@ from asynctrack._spool_layout import (
     waiting_segments,
     writers,
 )
+from asynctrack._spool.segment_format import SegmentError
 
 VARIABLE: Final = "ASYNCTRACK_SPOOL_DIR"
 _PARAMETERS: Final = b'"event":"parameters"'
@@ -179,7 +179,7 @@ def spooled_parameters(writer: SpoolWriter) -> dict[str, Any]:
         try:
             with SegmentReader(path) as segment:
                 lines = [line for _, line in segment.more() if _PARAMETERS in line[:_HEAD]]
-            events = [_payload.decode(line) for line in lines]
+            events = [payload.decode(line) for line in lines]
         except (SegmentError, OSError, ValueError):
             continue  # reading the events says so
         for event in events:

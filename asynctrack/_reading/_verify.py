@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from asynctrack._backends._s3_read import Access
+from asynctrack._backends.s3_read import Access
 from asynctrack._errors import NotFoundError
 from asynctrack._reading._dead_letters import dead_letter_ranges
 from asynctrack._reading._listing import Listing, StoredArtifact, list_run

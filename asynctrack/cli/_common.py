@@ -239,7 +239,7 @@ def find_named_runs(text: str | None, options: argparse.Namespace) -> list[Found
         Missing: ``text`` names nothing.
         AsynctrackError: As ``open_run``; ``NotFoundError`` where there is none.
     """
-    from asynctrack._backends._s3_read import Access
+    from asynctrack._backends.s3_read import Access
     from asynctrack._reading._open import describe, locate_experiment, locate_runs
     from asynctrack._reading._sources import nothing_at
     from asynctrack._reading._spooled import this_spool

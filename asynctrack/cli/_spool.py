@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from asynctrack._spool_layout import (
+from asynctrack._spool.layout import (
     DIRECTORY_VERSION,
     dead_letters_in,
     default_spool_dir,
@@ -140,7 +140,10 @@ def states(spool_dir: Path) -> list[WriterState]:
 
 
 def _state(folder: Path) -> WriterState:
-    from asynctrack._replay_plan import numbers, plan_segment  # only here: few commands need it
+    from asynctrack._delivery.replay_plan import (  # only here: few commands need it
+        numbers,
+        plan_segment,
+    )
 
     alive = is_alive(folder)
     info = read_description(folder)
@@ -281,7 +284,7 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from asynctrack._replay_plan import numbers, plan_segment
+    from asynctrack._delivery.replay_plan import numbers, plan_segment
 
     spools = find_spools(options.spool_dir)
     events = 0

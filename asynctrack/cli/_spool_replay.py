@@ -15,19 +15,19 @@ from typing import Any, Final, Protocol
 import anyio
 import anyio.to_thread
 
-from asynctrack._artifact import Artifact, Batch, Receipt
-from asynctrack._backends._aws_errors import map_error
-from asynctrack._backends._local import LocalBackend
-from asynctrack._backends._s3_put import put_object
-from asynctrack._backends._s3_read import Access, split_uri
+from asynctrack._backends.aws_errors import map_error
+from asynctrack._backends.local import LocalBackend
+from asynctrack._backends.s3_put import put_object
+from asynctrack._backends.s3_read import Access, split_uri
+from asynctrack._common.artifact import Artifact, Batch, Receipt
+from asynctrack._common.retry import RetryPolicy
+from asynctrack._delivery.replay import SegmentOutcome, replay_dead_letters, replay_folder
+from asynctrack._delivery.replay_plan import numbers
 from asynctrack._errors import BackendError, TransientError
 from asynctrack._format import MEDIA_TYPE, run_prefix
 from asynctrack._reading._s3_options import resolve_s3_options
-from asynctrack._replay import SegmentOutcome, replay_dead_letters, replay_folder
-from asynctrack._replay_plan import numbers
-from asynctrack._retry import RetryPolicy
-from asynctrack._spool import SpoolBusyError, WriterFolder
-from asynctrack._spool_layout import dead_letters_in, read_description, waiting_segments, writers
+from asynctrack._spool.folder import SpoolBusyError, WriterFolder
+from asynctrack._spool.layout import dead_letters_in, read_description, waiting_segments, writers
 
 from ._common import Missing, print_json
 from ._progress import Advance, progress

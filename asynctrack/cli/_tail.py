@@ -201,7 +201,7 @@ class _Objects:
 
 
 def _find(options: argparse.Namespace) -> Found:
-    from asynctrack._backends._s3_read import Access
+    from asynctrack._backends.s3_read import Access
     from asynctrack._errors import NotFoundError
     from asynctrack._reading._open import locate_run
     from asynctrack._reading._spooled import this_spool

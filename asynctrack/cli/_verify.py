@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         Missing: The argument names nothing.
         AsynctrackError: It cannot be read.
     """
-    from asynctrack._backends._s3_read import Access
+    from asynctrack._backends.s3_read import Access
     from asynctrack._reading._spooled import this_spool
     from asynctrack._reading._verify import verify_found
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Final
 
-from asynctrack import _payload
+from asynctrack._common.payload import decode
 from asynctrack._errors import NotFoundError, OptionError
 
 from . import _queries
@@ -374,4 +374,4 @@ class Pages:
         row = _queries.span(self._index, found["no"], number_of(asked, "place"))
         if row is None:
             raise NotFoundError("there is no such span in this trace")
-        return row, _payload.decode(row["payload"])
+        return row, decode(row["payload"])

@@ -50,10 +50,10 @@ def test_every_bound_belongs_to_a_stage_that_runs() -> None:
 
 def test_the_encode_stage_does_the_work_of_a_tracker(monkeypatch: Any) -> None:
     """What is measured is the encoder itself, once for each event that the figure is divided by."""
-    from asynctrack import _payload
+    from asynctrack._common import payload
 
     encoded: list[bytes] = []
-    encode = _payload.encode
+    encode = payload.encode
 
     def counted(record: dict[str, Any], values: Any = None) -> bytes:
         encoded.append(encode(record, values))
@@ -61,7 +61,7 @@ def test_the_encode_stage_does_the_work_of_a_tracker(monkeypatch: Any) -> None:
 
     with stages.all_stages() as made:
         (stage,) = [one for one in made if one.name == "encode"]
-        monkeypatch.setattr(_payload, "encode", counted)
+        monkeypatch.setattr(payload, "encode", counted)
         stage.ours(stage.setup())
     assert len(encoded) == stage.events
     assert all(line.startswith(b'{"time_unix_nano":') for line in encoded)

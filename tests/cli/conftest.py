@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from asynctrack.cli import main
-from tests.read.spooling import writers_die as writers_die  # for every test here
-from tests.read.test_s3 import put
+from tests.reading.spooling import writers_die as writers_die  # for every test here
+from tests.reading.test_s3 import put
 from tests.support.s3 import REGION, S3Server
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.read.making import START, WRITER, RunFolder, event
+from tests.reading.making import START, WRITER, RunFolder, event
 
 HOSTILE = "\x1b]0;owned\x07 [bold]not bold[/bold] \u202eevil\u202c"
 """A terminal escape, rich's markup and a bidi override."""

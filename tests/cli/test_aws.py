@@ -9,7 +9,7 @@ import pytest
 from asynctrack import open_run
 from tests.cli.conftest import Command
 from tests.e2e.runs import RunFactory
-from tests.read.test_aws import make_run, sdk, track
+from tests.reading.test_aws import make_run, sdk, track
 from tests.support.s3 import REGION
 
 __all__ = ["make_run", "sdk"]  # fixtures

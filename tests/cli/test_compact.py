@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from asynctrack import cli
-from tests.read.making import RunFolder, event
+from tests.reading.making import RunFolder, event
 
 
 def test_compact_says_what_it_did(tmp_path: Path, capsys: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from asynctrack import cli
-from tests.read.making import RunFolder, event
+from tests.reading.making import RunFolder, event
 from tests.support.s3 import S3Server
 
 

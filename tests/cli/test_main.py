@@ -217,7 +217,7 @@ def test_what_went_wrong_decides_the_code(
     assert unknown.code == 2 and "AWS cannot be asked" in unknown.err and "nobody" in unknown.err
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
-    monkeypatch.setattr("asynctrack._backends._s3_read.ATTEMPTS", 1)
+    monkeypatch.setattr("asynctrack._backends.s3_read.ATTEMPTS", 1)
     away = command("ls", "s3://bucket/x", "--endpoint-url", "http://127.0.0.1:9")
     assert away.code == 1 and away.out == ""
 

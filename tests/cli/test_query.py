@@ -17,7 +17,7 @@ import pytest
 
 from asynctrack import cli
 from tests.e2e.waiting import until_in_thread
-from tests.read.making import RunFolder, event
+from tests.reading.making import RunFolder, event
 from tests.support.s3 import S3Server
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.cli.conftest import Command
 from tests.cli.runs import HOSTILE, make_run, prices, trace_id
-from tests.read.making import RunFolder, event
-from tests.read.spooling import SpoolFolder, folder_of
+from tests.reading.making import RunFolder, event
+from tests.reading.spooling import SpoolFolder, folder_of
 
 pytestmark = pytest.mark.may_block("no event loop in here")
 

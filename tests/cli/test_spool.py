@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from asynctrack._spool import WriterFolder
-from asynctrack._spool_layout import (
+from asynctrack._spool.folder import WriterFolder
+from asynctrack._spool.layout import (
     default_spool_dir,
     is_alive,
     spool_places,
@@ -26,13 +26,13 @@ from asynctrack._spool_layout import (
 )
 from asynctrack.cli import main
 from asynctrack.cli._spool import address
+from tests.delivery.test_replay import Dead, event
 from tests.e2e.waiting import until_in_thread
+from tests.spool.test_segment import WRITER
 from tests.support.auditor import assert_exactly_once, audit_folder, audit_s3
 from tests.support.processes import is_asleep
 from tests.support.s3 import REGION, S3Server
 from tests.support.spoiled import make_rubbish
-from tests.test_replay import Dead, event
-from tests.test_segment import WRITER
 
 OTHER = "b" * 24
 pytestmark = pytest.mark.may_block("the event loop in here is the command's own, nobody's chain")

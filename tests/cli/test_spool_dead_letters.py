@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 
 from asynctrack import open_run, verify
-from asynctrack._artifact import Batch
-from asynctrack._encode import encode_batch
-from asynctrack._spool import WriterFolder, bury
-from asynctrack._spool_layout import default_spool_dir, writers
+from asynctrack._common.artifact import Batch
+from asynctrack._delivery.encode import encode_batch
+from asynctrack._spool.folder import WriterFolder, bury
+from asynctrack._spool.layout import default_spool_dir, writers
 from asynctrack.cli import main
+from tests.delivery.test_replay import Dead, event
+from tests.spool.test_segment import WRITER
 from tests.support.auditor import audit_folder, audit_s3
 from tests.support.faults import PAGES, Answer, Page
 from tests.support.proxy import fault_proxy
 from tests.support.s3 import REGION, S3Server
-from tests.test_replay import Dead, event
-from tests.test_segment import WRITER
 
 pytestmark = pytest.mark.may_block("the event loop in here is the command's own, nobody's chain")
 OTHER = "b" * 24

@@ -15,13 +15,13 @@ from typing import IO, Any
 import pytest
 
 import asynctrack
-from asynctrack._spool_layout import default_spool_dir
+from asynctrack._spool.layout import default_spool_dir
 from tests.cli.conftest import Command
 from tests.cli.runs import HOSTILE, chain, make_run
 from tests.e2e.waiting import PATIENCE, until_in_thread
-from tests.read.making import RunFolder, event
-from tests.read.spooling import SpoolFolder, bucket_of, folder_of
-from tests.read.test_s3 import put
+from tests.reading.making import RunFolder, event
+from tests.reading.spooling import SpoolFolder, bucket_of, folder_of
+from tests.reading.test_s3 import put
 from tests.support.s3 import S3Server
 
 pytestmark = pytest.mark.may_block("no event loop in here")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.conftest import Command
 from tests.cli.runs import HOSTILE, make_run, prices, trace_id
-from tests.read.making import RunFolder, event
+from tests.reading.making import RunFolder, event
 
 pytestmark = pytest.mark.may_block("no event loop in here")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from asynctrack._spool_layout import default_spool_dir
+from asynctrack._spool.layout import default_spool_dir
 from tests.cli.conftest import Command
 from tests.cli.runs import make_run
-from tests.read.making import event
-from tests.read.spooling import SpoolFolder, folder_of
+from tests.reading.making import event
+from tests.reading.spooling import SpoolFolder, folder_of
 
 pytestmark = pytest.mark.may_block("no event loop in here")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from asynctrack import tracker
-from asynctrack._spool_layout import writers
+from asynctrack._spool.layout import writers
 from tests.crash import points
 from tests.crash.nursery import Child, Nursery
 from tests.e2e.waiting import until_in_thread

@@ -157,7 +157,7 @@ if __name__ == "__main__":
 
     warm_up()
     if "aws" in sys.argv[2:]:
-        from asynctrack._backends._library import prepare
+        from asynctrack._backends.library import prepare
         from asynctrack.demo._sagemaker import sagemaker_sdk
 
         prepare()

@@ -13,15 +13,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from asynctrack import _descriptor, _replay, _segment, _spool, _takeover
-from asynctrack._backends._aws import AwsBackend
-from asynctrack._backends._local import LocalBackend
-from asynctrack._descriptor import Descriptor
-from asynctrack._keeper import Keeper
-from asynctrack._record import Recorder
-from asynctrack._segment import Segment
-from asynctrack._spool import WriterFolder
-from asynctrack._store import Store
+from asynctrack._backends.aws import AwsBackend
+from asynctrack._backends.local import LocalBackend
+from asynctrack._buffer.store import Store
+from asynctrack._delivery import replay, takeover
+from asynctrack._record.recorder import Recorder
+from asynctrack._spool import descriptor, folder, segment
+from asynctrack._spool.descriptor import Descriptor
+from asynctrack._spool.folder import WriterFolder
+from asynctrack._spool.keeper import Keeper
+from asynctrack._spool.segment import Segment
 
 
 class Death:
@@ -79,15 +80,15 @@ def _half_a_line(die: Death) -> None:
 
 
 def _between_the_deletions(die: Death) -> None:
-    original = _segment.remove_files
+    original = segment.remove_files
 
     def wrapper(path: Path) -> None:
         path.unlink(missing_ok=True)
         die()
         original(path)
 
-    _segment.remove_files = wrapper
-    _spool.remove_files = wrapper
+    segment.remove_files = wrapper
+    folder.remove_files = wrapper
 
 
 def _put(die: Death, *, stored: bool, manifest: bool) -> None:
@@ -108,10 +109,10 @@ def _put(die: Death, *, stored: bool, manifest: bool) -> None:
 
 
 _POINTS: dict[str, Callable[[Death], None]] = {
-    "folder-made": lambda die: _wrap(_spool, "_lock", before=die),
+    "folder-made": lambda die: _wrap(folder, "_lock", before=die),
     "folder-locked": lambda die: _wrap(WriterFolder, "describe", before=die),
     "described": lambda die: _wrap(WriterFolder, "describe", after=die),
-    "segment-half-made": lambda die: _wrap(_descriptor, "_allocate", before=die),
+    "segment-half-made": lambda die: _wrap(descriptor, "_allocate", before=die),
     "segment-made": lambda die: _wrap(WriterFolder, "new_segment", after=die),
     "segment-begun": lambda die: _wrap(Segment, "begin", after=die),
     "segment-supplied": lambda die: _wrap(Store, "supply", after=die),
@@ -128,11 +129,11 @@ _POINTS: dict[str, Callable[[Death], None]] = {
     "manifest-without-answer": lambda die: _put(die, stored=True, manifest=True),
     "recorded": lambda die: _wrap(Recorder, "delivered", after=die),
     "let-go": lambda die: _wrap(Keeper, "_let_go", after=die),
-    "replay-begun": lambda die: _wrap(_replay, "plan_segment", before=die),
-    "replay-planned": lambda die: _wrap(_replay, "plan_segment", after=die),
-    "replay-listed": lambda die: _wrap_async(_replay._ReplayManifest, "add", after=die),
-    "replay-settled": lambda die: _wrap(_replay, "_settle", after=die),
-    "replay-ended": lambda die: _wrap_async(_takeover, "replay_folder", after=die),
+    "replay-begun": lambda die: _wrap(replay, "plan_segment", before=die),
+    "replay-planned": lambda die: _wrap(replay, "plan_segment", after=die),
+    "replay-listed": lambda die: _wrap_async(replay._ReplayManifest, "add", after=die),
+    "replay-settled": lambda die: _wrap(replay, "_settle", after=die),
+    "replay-ended": lambda die: _wrap_async(takeover, "replay_folder", after=die),
     "close-begun": lambda die: _wrap(Keeper, "close", before=die),
     "close-ended": lambda die: _wrap(Keeper, "close", after=die),
     "folder-closed": lambda die: _wrap(WriterFolder, "close", after=die),

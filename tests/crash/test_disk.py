@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from asynctrack import Statistics, tracker
-from asynctrack._keeper import HELD_PIECES
-from asynctrack._spool_layout import writers
+from asynctrack._spool.keeper import HELD_PIECES
+from asynctrack._spool.layout import writers
 from tests.e2e.waiting import Wall, until_in_thread
 from tests.support.auditor import audit_folder
 from tests.support.descriptors import open_below
@@ -29,12 +29,12 @@ KIB, MIB = 1 << 10, 1 << 20
 @pytest.fixture(autouse=True)
 def nothing_kept_free(monkeypatch: pytest.MonkeyPatch) -> None:
     """These disks are smaller than what is left to others."""
-    monkeypatch.setattr("asynctrack._keeper.KEEP_FREE", 0)
+    monkeypatch.setattr("asynctrack._spool.keeper.KEEP_FREE", 0)
 
 
 @pytest.fixture(autouse=True)
 def retried_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asynctrack._stages.RETRY", 0.02)
+    monkeypatch.setattr("asynctrack._engine.stages.RETRY", 0.02)
 
 
 class Disk:

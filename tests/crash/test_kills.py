@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from asynctrack import tracker
-from asynctrack._spool_layout import writers
+from asynctrack._spool.layout import writers
 from asynctrack.demo._aws import EmbeddedAWS
 from tests.crash import points
 from tests.crash.kills import SMALL, Tally, kill_one, one_round, replay_all

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from asynctrack import tracker
-from asynctrack._spool_layout import waiting_segments, writers
+from asynctrack._spool.layout import waiting_segments, writers
 from tests.e2e.waiting import Wall, until_in_thread
 from tests.faults.ground import finish, start_child
 from tests.support.auditor import audit_folder

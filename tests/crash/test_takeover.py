@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from asynctrack import tracker
-from asynctrack._backends._local import LocalBackend
-from asynctrack._spool import SpoolBusyError, WriterFolder
-from asynctrack._spool_layout import writer_folder, writers
+from asynctrack._backends.local import LocalBackend
+from asynctrack._spool.folder import SpoolBusyError, WriterFolder
+from asynctrack._spool.layout import writer_folder, writers
 from tests.crash.kills import SMALL, Tally, replay_all
 from tests.crash.nursery import Nursery
+from tests.delivery.test_replay import event
 from tests.e2e.waiting import Wall, until_in_thread
 from tests.support.auditor import assert_exactly_once, audit_folder
 from tests.support.spoiled import make_rubbish
-from tests.test_replay import event
 
 MIB = 1 << 20
 
@@ -136,7 +136,7 @@ def test_entering_does_not_wait_for_a_replay(
     Memory holds a few segments at a time, not all that waits.
     """
     spool, out = tmp_path / "spool", tmp_path / "out"
-    monkeypatch.setattr("asynctrack._keeper.KEEP_FREE", 0)
+    monkeypatch.setattr("asynctrack._spool.keeper.KEEP_FREE", 0)
     count = leave(spool, out, "0" * 24, segments=30, lines=450, size=9000)
     assert sum(file.stat().st_size for file in spool.rglob("*")) > 100 * MIB
     gate = threading.Event()

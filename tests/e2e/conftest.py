@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from asynctrack._backends._library import prepare
+from asynctrack._backends.library import prepare
 from asynctrack.demo._aws import EmbeddedAWS
 from asynctrack.demo._sagemaker import sagemaker_sdk
 from tests.e2e.runs import RunFactory

@@ -59,7 +59,7 @@ def parts(scale: int, seeds: int, first: int) -> dict[str, Callable[[], bool]]:
         "simulation": lambda: simulate(seeds, first),
         "kills": lambda: command("-m", "tests.crash", "--kills", str(200 * scale)),
         "crashes": lambda: command(
-            *("-m", "pytest", "-q", "-n0", "--timeout=7200", "tests/test_store.py"),
+            *("-m", "pytest", "-q", "-n0", "--timeout=7200", "tests/buffer/test_store.py"),
             SPOOL_EXAMPLES=str(200 * scale),
         ),
         "requests": lambda: tests(

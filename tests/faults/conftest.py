@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from asynctrack._backends._library import prepare
+from asynctrack._backends.library import prepare
 from asynctrack.demo._aws import EmbeddedAWS
 from tests.faults.ground import Ground
 from tests.faults.light import Place

@@ -35,29 +35,29 @@ from uuid import UUID
 import anyio
 import anyio.to_thread
 
-from asynctrack._artifact import MetricPoint, NotTaken, ParameterValue, RunState, Written
-from asynctrack._callback import AsyncHandler
-from asynctrack._delivery import Delivery
+from asynctrack._buffer.store import MemoryPiece
+from asynctrack._capture.handlers import AsyncHandler
+from asynctrack._common.artifact import MetricPoint, NotTaken, ParameterValue, RunState, Written
+from asynctrack._delivery.delivery import Delivery
+from asynctrack._delivery.parts import Part
+from asynctrack._delivery.replay_plan import plan_dead_letter, plan_segment
+from asynctrack._engine.pipeline import Pipeline
 from asynctrack._errors import PausingError, PermanentError, TransientError
 from asynctrack._format import manifest_name
 from asynctrack._options import Options
-from asynctrack._piece import Part
-from asynctrack._pipeline import Pipeline
-from asynctrack._replay_plan import plan_dead_letter, plan_segment
-from asynctrack._spool_layout import dead_letters_in, waiting_segments, writers
-from asynctrack._store import MemoryPiece
+from asynctrack._spool.layout import dead_letters_in, waiting_segments, writers
 from tests.support.descriptors import close_below, open_below
 from tests.support.virtual import VirtualLoop, run
 
 DISK_CALLS = (
-    "asynctrack._descriptor._write_at",
-    "asynctrack._keeper.bury",
-    "asynctrack._keeper.divide",
-    "asynctrack._segment.Segment.seal",
-    "asynctrack._segment.Segment.trim",
-    "asynctrack._segment.open_new",
-    "asynctrack._segment.remove_files",
-    "asynctrack._spool._write",
+    "asynctrack._spool.descriptor._write_at",
+    "asynctrack._spool.keeper.bury",
+    "asynctrack._spool.keeper.divide",
+    "asynctrack._spool.segment.Segment.seal",
+    "asynctrack._spool.segment.Segment.trim",
+    "asynctrack._spool.segment.open_new",
+    "asynctrack._spool.segment.remove_files",
+    "asynctrack._spool.folder._write",
 )
 """Where a disk refuses."""
 MODES = ("well", "well", "shaky", "down", "denied", "hangs", "poison")
@@ -474,11 +474,14 @@ def _reproducible(simulation: Simulation) -> Iterator[None]:
     with ExitStack() as stack:
         for target, new in (
             *((name, refusing(name)) for name in DISK_CALLS),
-            ("asynctrack._delivery.Delivery._tell_refused", tell_refused),
+            ("asynctrack._delivery.delivery.Delivery._tell_refused", tell_refused),
             ("anyio.to_thread.run_sync", in_place),
-            ("asynctrack._pipeline.secrets.token_hex", lambda size: f"{next(count):0{2 * size}x}"),
-            ("asynctrack._pipeline.time.time_ns", lambda: 1_800_000_000_000_000_000),
-            ("asynctrack._keeper.KEEP_FREE", 0),
+            (
+                "asynctrack._engine.pipeline.secrets.token_hex",
+                lambda size: f"{next(count):0{2 * size}x}",
+            ),
+            ("asynctrack._engine.pipeline.time.time_ns", lambda: 1_800_000_000_000_000_000),
+            ("asynctrack._spool.keeper.KEEP_FREE", 0),
         ):
             stack.enter_context(mock.patch(target, new))
         yield

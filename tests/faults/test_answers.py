@@ -19,8 +19,8 @@ from typing import Any, Final
 import pytest
 
 from asynctrack import tracker
-from asynctrack._artifact import Artifact
-from asynctrack._backends._aws import AwsBackend
+from asynctrack._backends.aws import AwsBackend
+from asynctrack._common.artifact import Artifact
 from asynctrack._errors import TransientError
 from tests.e2e.waiting import until_in_thread
 from tests.faults.ground import EVENTS, Ground, elsewhere, end, outputs

@@ -20,9 +20,9 @@ from langchain_core.outputs import LLMResult
 from langchain_core.runnables import RunnableLambda
 
 from asynctrack import open_run, tracker
-from asynctrack._buffer import Buffer
-from asynctrack._keeper import Keeper
-from asynctrack._segment_format import FORMAT_VERSION, HEADER_BYTES
+from asynctrack._buffer.buffer import Buffer
+from asynctrack._spool.keeper import Keeper
+from asynctrack._spool.segment_format import FORMAT_VERSION, HEADER_BYTES
 from tests.e2e.waiting import Wall, until, until_in_thread
 from tests.faults.ground import elsewhere, end, finish, outputs, start_child
 from tests.support.auditor import audit_folder, events_in_folder
@@ -104,7 +104,7 @@ def test_overload_sheds_tokens_and_starts_first(tmp_path: Path) -> None:
 
 def test_a_burst_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Far more than memory takes, at once, nothing delivered: on disk, and nothing is dropped."""
-    monkeypatch.setattr("asynctrack._sink.SPOOL_WAIT", 120.0)
+    monkeypatch.setattr("asynctrack._engine.sink.SPOOL_WAIT", 120.0)
     wall = Wall(tmp_path)
     with tracker(wall.folder, max_buffer_bytes=64 << 10, close_patience=0.2) as handler:
         for _ in range(400):
@@ -119,7 +119,7 @@ def test_a_burst_awaits_the_disk_in_any_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same for many tasks at once, and with chain.invoke in the middle of a running loop."""
-    monkeypatch.setattr("asynctrack._sink.SPOOL_WAIT", 120.0)
+    monkeypatch.setattr("asynctrack._engine.sink.SPOOL_WAIT", 120.0)
     wall = Wall(tmp_path)
     chain = RunnableLambda(lambda value: value)
 
@@ -143,7 +143,7 @@ def test_a_burst_into_a_disk_that_refuses_does_not_wait(
     """Where the disk has said no, what does not fit into memory is dropped at once, and counted."""
     usage = type(shutil.disk_usage(tmp_path))
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage(1 << 40, 1 << 40, 0))
-    monkeypatch.setattr("asynctrack._sink.SPOOL_WAIT", 3600.0)
+    monkeypatch.setattr("asynctrack._engine.sink.SPOOL_WAIT", 3600.0)
     wall = Wall(tmp_path)
     with tracker(wall.folder, max_buffer_bytes=64 << 10, close_timeout=0.2) as handler:
         for _ in range(100):
@@ -157,7 +157,7 @@ def test_a_full_spool_does_not_make_callbacks_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With max_spool_bytes reached, the rest is dropped and counted, and nobody waits for it."""
-    monkeypatch.setattr("asynctrack._sink.SPOOL_WAIT", 3600.0)
+    monkeypatch.setattr("asynctrack._engine.sink.SPOOL_WAIT", 3600.0)
     wall = Wall(tmp_path)
     options: dict[str, Any] = {"max_buffer_bytes": 64 << 10, "max_spool_bytes": 16 << 20}
     with tracker(wall.folder, close_timeout=0.2, **options) as handler:
@@ -192,7 +192,7 @@ def test_a_disk_that_hangs_holds_callbacks_up_once(
         until_in_thread(lambda: handler._sink._buffer.segment_wanted() is None)
         monkeypatch.setattr(Keeper, "_make", hang)
         monkeypatch.setattr(Buffer, "enqueue", counted)
-        monkeypatch.setattr("asynctrack._sink.SPOOL_WAIT", 0.05)
+        monkeypatch.setattr("asynctrack._engine.sink.SPOOL_WAIT", 0.05)
         for _ in range(300):
             end(handler, "x" * 5_000)
         dropped = handler.statistics().dropped
@@ -234,7 +234,7 @@ def test_spans_that_never_end_are_bounded_and_abandoned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Starts without an end: memory stays flat, each is said to be abandoned, late ends count."""
-    import asynctrack._spans as spans
+    import asynctrack._capture.spans as spans
 
     monkeypatch.setattr(spans.OpenSpans.__init__, "__defaults__", (1_000,))
     with tracker(tmp_path, max_buffer_bytes=1 << 20, max_batch_events=500) as handler:
@@ -290,8 +290,8 @@ def test_model_calls_that_are_cancelled_leave_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Row 55: LangChain tells nobody. Spans and streams stay flat, and the next one is whole."""
-    import asynctrack._spans as spans
-    import asynctrack._streams as streams
+    import asynctrack._capture.spans as spans
+    import asynctrack._capture.streams as streams
 
     monkeypatch.setattr(spans.OpenSpans.__init__, "__defaults__", (500,))
     monkeypatch.setattr(streams, "MAX_OPEN_STREAMS", 500)
@@ -330,7 +330,7 @@ def test_model_calls_that_are_cancelled_leave_nothing_behind(
 
 def test_the_bound_of_open_spans_is_in_force(tmp_path: Path) -> None:
     """A tracker's own bound, which the test above makes smaller, is the one that is documented."""
-    from asynctrack._spans import MAX_OPEN_SPANS
+    from asynctrack._capture.spans import MAX_OPEN_SPANS
 
     with tracker(tmp_path) as handler:
         assert handler._sink.capture.events.spans._max_open == MAX_OPEN_SPANS == 100_000
@@ -368,7 +368,7 @@ def test_too_many_spans_and_no_room_to_say_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What can be said neither now nor later is counted as dropped: nothing goes silently."""
-    import asynctrack._spans as spans
+    import asynctrack._capture.spans as spans
 
     monkeypatch.setattr(spans.OpenSpans.__init__, "__defaults__", (100,))
     wall = Wall(tmp_path)

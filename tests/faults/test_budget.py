@@ -12,10 +12,10 @@ from uuid import UUID
 import anyio
 import pytest
 
-from asynctrack._callback import AsyncHandler
+from asynctrack._capture.handlers import AsyncHandler
+from asynctrack._engine.pipeline import Pipeline
 from asynctrack._errors import TransientError
 from asynctrack._options import Options
-from asynctrack._pipeline import Pipeline
 from tests.faults.simulation import SimulatedBackend, Simulation, World, _reproducible, _worker
 from tests.support.virtual import VirtualLoop, run
 

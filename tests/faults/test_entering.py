@@ -24,7 +24,7 @@ SCARCE = """
     OPTIONS = json.loads(sys.argv[4])
     EVENTS, ROOM = OPTIONS.pop("events", 10), OPTIONS.pop("room", 0)
     if "prepared" in sys.argv:
-        from asynctrack._prepare import prepare
+        from asynctrack._engine.prepare import prepare
         prepare()
         import asynctrack._tracker
 
@@ -268,13 +268,14 @@ def test_a_thread_with_the_loop_of_a_stranger(use: str, tmp_path: Path) -> None:
 
 BROKEN = """
     import sys, uuid
-    from asynctrack import _stages, tracker
+    from asynctrack import tracker
+    from asynctrack._engine import stages
 
     async def fail(*args):
         raise RuntimeError("a fault of ours")
 
     with tracker(sys.argv[1], run_name="r", durability=sys.argv[2], max_delay=0.05) as handler:
-        _stages.Stages._deliver = fail
+        stages.Stages._deliver = fail
         handler.on_chain_end(0, run_id=uuid.uuid4())
         assert handler.flush(60) is False
         for number in range(1, 10):

@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-import asynctrack._backends._aws as aws_module
+import asynctrack._backends.aws as aws_module
 from asynctrack import BackendError, open_run, tracker, verify
-from asynctrack._backends._clock import ServerClock
+from asynctrack._backends.clock import ServerClock
 from tests.e2e.waiting import until_in_thread
 from tests.faults.ground import (
     EVENTS,
@@ -488,9 +488,9 @@ def test_refused_for_good_while_the_disk_refuses(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     if refuses != "dead letters":
-        monkeypatch.setattr("asynctrack._segment.open_new", full)
+        monkeypatch.setattr("asynctrack._spool.segment.open_new", full)
     if refuses != "segments":
-        monkeypatch.setattr("asynctrack._keeper.bury", full)
+        monkeypatch.setattr("asynctrack._spool.keeper.bury", full)
     ground.proxy.add(Answer(413), path=EVENTS, when=lambda request: request.body_size > 60_000)
     with tracker(ground.run(), compression="none") as handler:
         end(handler, "y" * 90_000)

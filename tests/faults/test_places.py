@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from asynctrack._spool_layout import waiting_segments
+from asynctrack._spool.layout import waiting_segments
 from tests.crash.test_disk import Disk
 from tests.faults.ground import finish, outputs
 from tests.support.auditor import events_in_folder

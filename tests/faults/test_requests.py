@@ -21,14 +21,14 @@ from typing import Any
 import pytest
 
 from asynctrack import PermanentError
-from asynctrack._artifact import Artifact, Batch
-from asynctrack._backends._aws import AwsBackend
-from asynctrack._backends._run import read_run
-from asynctrack._encode import encode_batch
-from asynctrack._gate import Flow, Gate
-from asynctrack._notices import Notices
-from asynctrack._retry import RetryBudget, RetryPolicy
-from asynctrack._upload import Uploader
+from asynctrack._backends.aws import AwsBackend
+from asynctrack._backends.run import read_run
+from asynctrack._common.artifact import Artifact, Batch
+from asynctrack._common.notices import Notices
+from asynctrack._common.retry import RetryBudget, RetryPolicy
+from asynctrack._delivery.encode import encode_batch
+from asynctrack._delivery.gate import Flow, Gate
+from asynctrack._delivery.upload import Uploader
 from tests.faults.ground import EVENTS, Ground, elsewhere
 from tests.support.auditor import assert_exactly_once
 from tests.support.faults import Answer, DropAnswer, FlipBit

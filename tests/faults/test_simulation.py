@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from asynctrack._keeper import Keeper
-from asynctrack._store import SegmentPiece
+from asynctrack._buffer.store import SegmentPiece
+from asynctrack._spool.keeper import Keeper
 from tests.faults.simulation import DISK_CALLS, play, scratch
 from tests.support.virtual import Stuck, VirtualLoop, run
 

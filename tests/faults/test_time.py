@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from asynctrack import tracker
-from asynctrack._backends._clock import ServerClock
-from asynctrack._capture import Capture
+from asynctrack._backends.clock import ServerClock
+from asynctrack._capture.capture import Capture
 from tests.e2e.waiting import Wall, until_in_thread
 from tests.faults.ground import Ground, end, outputs
 from tests.support.auditor import audit_folder, events_in_folder

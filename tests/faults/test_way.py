@@ -20,9 +20,9 @@ from botocore import UNSIGNED
 from botocore.config import Config
 
 from asynctrack import tracker
-from asynctrack._backends._aws import AwsBackend
-from asynctrack._backends._run import read_run
-from asynctrack._backends._s3_read import split_uri
+from asynctrack._backends.aws import AwsBackend
+from asynctrack._backends.run import read_run
+from asynctrack._backends.s3_read import split_uri
 from tests.e2e.runs import loader
 from tests.faults.ground import EVENTS, Ground, elsewhere, end, outputs
 from tests.support.aws_s3 import AwsS3, Put, aws_s3, serving

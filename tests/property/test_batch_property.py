@@ -9,11 +9,11 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynctrack._artifact import Batch
-from asynctrack._buffer import Buffer
-from asynctrack._encode import encode_batch
+from asynctrack._buffer.buffer import Buffer
+from asynctrack._buffer.store import Store
+from asynctrack._common.artifact import Batch
+from asynctrack._delivery.encode import encode_batch
 from asynctrack._format import SUFFIXES, artifact_name, parse_artifact_name
-from asynctrack._store import Store
 from tests.property.strategies import quick
 
 WRITER = "0123456789abcdef" * 2

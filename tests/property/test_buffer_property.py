@@ -12,11 +12,11 @@ from hypothesis.stateful import (
     rule,
 )
 
-from asynctrack._buffer import Buffer
+from asynctrack._buffer.buffer import Buffer
+from asynctrack._buffer.ledger import LINE_OVERHEAD
+from asynctrack._buffer.store import MemoryPiece, SegmentPiece, Store
 from asynctrack._format import line_prefix, number_line
-from asynctrack._ledger import LINE_OVERHEAD
-from asynctrack._store import MemoryPiece, SegmentPiece, Store
-from tests.test_buffer import WRITER, Recorded
+from tests.buffer.test_buffer import WRITER, Recorded
 
 lengths = st.integers(0, 300) | st.sampled_from([1_500, 5_000])
 

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynctrack import _careful, _payload
+from asynctrack._common import careful, payload
 from tests.property.strategies import json_like, thorough, valid_text, weird
 
 
@@ -17,7 +17,7 @@ from tests.property.strategies import json_like, thorough, valid_text, weird
 @given(json_like)
 def test_what_json_holds_comes_back(value: Any) -> None:
     """A JSON-like value is decoded to what was encoded."""
-    assert _payload.decode(_payload.encode({"x": value})) == {"x": value}
+    assert payload.decode(payload.encode({"x": value})) == {"x": value}
 
 
 @thorough
@@ -25,8 +25,8 @@ def test_what_json_holds_comes_back(value: Any) -> None:
 def test_both_paths_agree(value: Any) -> None:
     """The careful path encodes what JSON holds to the same bytes as the fast one."""
     record = {"x": value}
-    assert _payload.encode(record) == _payload.encode(_careful.to_plain(record))
-    assert _careful.to_plain(record) == record
+    assert payload.encode(record) == payload.encode(careful.to_plain(record))
+    assert careful.to_plain(record) == record
 
 
 @thorough
@@ -41,14 +41,14 @@ def test_no_number_passes_for_null(value: Any) -> None:
             return item
         return {"$type": "float", "value": str(item)}
 
-    assert _payload.decode(_payload.encode({"x": value})) == {"x": expected(value)}
+    assert payload.decode(payload.encode({"x": value})) == {"x": expected(value)}
 
 
 @thorough
 @given(weird)
 def test_nothing_makes_it_raise(value: Any) -> None:
     """Any structure becomes one line of JSON, and its neighbours are kept."""
-    line = _payload.encode({"time_unix_nano": 1, "x": value, "neighbour": "kept"})
+    line = payload.encode({"time_unix_nano": 1, "x": value, "neighbour": "kept"})
     assert line.startswith(b'{"time_unix_nano":1,')
     assert b"\n" not in line
     decoded = json.loads(line)  # another parser, with its own idea of what JSON is
@@ -60,8 +60,8 @@ def test_nothing_makes_it_raise(value: Any) -> None:
 @given(weird)
 def test_the_careful_path_gives_plain_data(value: Any) -> None:
     """What the careful path returns is plain: it does not change when it is walked again."""
-    plain = _careful.to_plain(value)
-    assert _careful.to_plain(plain) == plain
+    plain = careful.to_plain(value)
+    assert careful.to_plain(plain) == plain
 
 
 # Few, so that some read the same as text.
@@ -75,7 +75,7 @@ keys = (
 @given(st.dictionaries(keys, st.integers(), max_size=12))
 def test_no_key_is_lost(value: dict[Any, int]) -> None:
     """Keys that read the same as text are kept apart: each value is there."""
-    decoded = _payload.decode(_payload.encode({"x": value}))["x"]
+    decoded = payload.decode(payload.encode({"x": value}))["x"]
     assert sorted(map(str, decoded.values())) == sorted(
-        str(_careful.to_plain(item)) for item in value.values()
+        str(careful.to_plain(item)) for item in value.values()
     )

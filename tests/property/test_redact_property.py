@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from asynctrack import _payload
-from asynctrack._redact import REDACTED, Redactor, _cut
-from asynctrack._secrets import probes, rules, suspects
+from asynctrack._capture.redact import REDACTED, Redactor, _cut
+from asynctrack._capture.secrets import probes, rules, suspects
+from asynctrack._common import payload
 from tests.property.strategies import json_like, quick, thorough, valid_text
 
 CORE = "Zq7Xw9Kv3Jp5Hd2Rt8"
@@ -66,7 +66,7 @@ paths = st.lists(st.one_of(st.none(), st.integers(0, 9), st.sampled_from(["k", "
 def test_planted_secrets_are_cut(text: str, path: list[Any], inside: bool, beside: Any) -> None:
     """A secret at any place is cut, in JSON in a string too, and the result is valid JSON."""
     value = _nest(text, (["json"] if inside else []) + path)
-    body = _payload.encode({"time_unix_nano": 1, "data": [beside, value]})
+    body = payload.encode({"time_unix_nano": 1, "data": [beside, value]})
     line = Redactor().body(body)
     assert CORE.encode() not in line
     assert REDACTED.encode() in line
@@ -77,7 +77,7 @@ def test_planted_secrets_are_cut(text: str, path: list[Any], inside: bool, besid
 @given(json_like)
 def test_result_is_always_json(value: Any) -> None:
     """Whatever is cut, the line stays valid JSON with the same fields at its top."""
-    body = _payload.encode({"time_unix_nano": 1, "data": value, "end": True})
+    body = payload.encode({"time_unix_nano": 1, "data": value, "end": True})
     cut = json.loads(_cut(body, rules()))
     assert (cut["time_unix_nano"], cut["end"]) == (1, True)
 
@@ -101,7 +101,7 @@ jumble = st.lists(_pieces, max_size=12).map("".join)
 @example("amqp://user:pass\u00a0word@host")
 def test_the_question_is_never_narrower_than_the_rules(text: str) -> None:
     """Wherever a rule cuts something, the two questions asked first say yes."""
-    for body in (_payload.encode({"x": text}), _payload.encode({text: [text]}), text.encode()):
+    for body in (payload.encode({"x": text}), payload.encode({text: [text]}), text.encode()):
         if _cut(body, rules()) != body:
             assert probes()(body)
             assert suspects(body)
@@ -115,7 +115,7 @@ def test_the_question_is_never_narrower_than_the_rules(text: str) -> None:
 def test_jumbles_stay_json(text: str, nested: bool) -> None:
     """Cutting through quotes, escapes and line breaks leaves valid JSON, and is done at once."""
     value = json.dumps({"k": text}) if nested else text
-    body = _payload.encode({"x": value, text: 1, "end": True})
+    body = payload.encode({"x": value, text: 1, "end": True})
     cut = _cut(body, rules())
     assert json.loads(cut)["end"] is True
 
@@ -125,7 +125,7 @@ def test_jumbles_stay_json(text: str, nested: bool) -> None:
 def test_a_function_may_do_anything(value: Any) -> None:
     """Whatever the user's function returns, numbers stay and the line is valid JSON."""
     line = Redactor(lambda text: text[::-1] + '"\\\n').body(
-        _payload.encode({"time_unix_nano": 1, "data": value})
+        payload.encode({"time_unix_nano": 1, "data": value})
     )
 
     def numbers(item: Any) -> list[Any]:
@@ -142,6 +142,6 @@ def test_a_function_may_do_anything(value: Any) -> None:
 @given(st.text(string.ascii_lowercase + " .,", max_size=200))
 def test_plain_words_stay(text: str) -> None:
     """Words in lower case with blanks between them are never cut."""
-    body = _payload.encode({"x": text})
+    body = payload.encode({"x": text})
     if "secret" not in text and "passw" not in text:
         assert Redactor().body(body) == body

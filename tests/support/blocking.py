@@ -23,7 +23,7 @@ from blockbuster import blockbuster as blockbuster_module
 # that calls back into asynctrack belongs here.
 ALLOWED: tuple[tuple[str, str, str], ...] = (
     (
-        "asynctrack/_segment.py",
+        "asynctrack/_spool/segment.py",
         "append",
         "the one call to the system for each event that a callback makes, 1 µs into pages that are"
         " in memory: what has been accepted survives a kill, and nothing that others do to the file"

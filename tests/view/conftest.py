@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from selenium.webdriver import Chrome
 
-from tests.read.spooling import writers_die as writers_die  # for every test here
+from tests.reading.spooling import writers_die as writers_die  # for every test here
 from tests.view import demo
 from tests.view.browser import chromium, missing_browser
 from tests.view.serving import Viewer, viewer

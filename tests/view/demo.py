@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.read.making import RunFolder
+from tests.reading.making import RunFolder
 
 EXPERIMENT = "support-bot"
 START = 1_794_988_800 * 10**9  # 2026-11-18T08:00:00Z

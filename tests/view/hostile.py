@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.read.making import START, RunFolder, event
+from tests.reading.making import START, RunFolder, event
 
 SCRIPT = "<script>window.pwned='script'</script>"
 IMAGE = "<img src=x onerror=\"window.pwned='image'\">"

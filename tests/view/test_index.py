@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from asynctrack import open_run
-from asynctrack._backends._s3_read import Access
+from asynctrack._backends.s3_read import Access
 from asynctrack._reading._compact import compact_run
 from asynctrack._reading._decode import Event
 from asynctrack._reading._manifests import Problem
@@ -20,7 +20,7 @@ from asynctrack._reading._open import Found, locate_runs
 from asynctrack._reading._prices import cost_of, read_prices
 from asynctrack._reading._ranges import SeqSet
 from asynctrack._reading._trace import TraceBuilder
-from asynctrack._spool_layout import spool_places
+from asynctrack._spool.layout import spool_places
 from asynctrack.view import _indexer, _pages, _queries
 from asynctrack.view._filters import Filters
 from asynctrack.view._index import Index
@@ -30,8 +30,8 @@ from asynctrack.view._pages import Pages
 from asynctrack.view._progress import RunState
 from asynctrack.view._question import GivenUpError, Question
 from tests.cli.runs import chain, make_run, trace_id
-from tests.read.making import RunFolder, event
-from tests.read.spooling import SpoolFolder, folder_of
+from tests.reading.making import RunFolder, event
+from tests.reading.spooling import SpoolFolder, folder_of
 from tests.view import demo
 
 

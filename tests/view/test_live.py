@@ -15,7 +15,7 @@ from langchain_core.runnables import RunnableLambda
 from selenium.webdriver import Chrome
 
 from asynctrack import tracker
-from tests.read.making import RunFolder, event
+from tests.reading.making import RunFolder, event
 from tests.support.s3 import REGION, S3Server
 from tests.view.pages import Page
 from tests.view.serving import viewer

@@ -21,7 +21,7 @@ from asynctrack.view._filters import Filters
 from asynctrack.view._pytest_case import LONGEST, pytest_case
 from asynctrack.view._rows import rows_of
 from asynctrack.view._shapes import stream_of, varying
-from tests.read.making import RunFolder, event
+from tests.reading.making import RunFolder, event
 
 SPAN = {"kind": "chain", "name": "My Chain", "span_id": "01a2-ffff", "start": 1_767_225_600 * 10**9}
 

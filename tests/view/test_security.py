@@ -21,7 +21,7 @@ from asynctrack.view._question import GivenUpError
 from asynctrack.view._question import asked as asked_question
 from asynctrack.view._security import Guard
 from asynctrack.view._server import make_app, shipped_files
-from tests.read.making import RunFolder, event
+from tests.reading.making import RunFolder, event
 from tests.view.serving import Viewer, viewer
 
 Answer = tuple[int, dict[str, str], bytes]

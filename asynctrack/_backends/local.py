@@ -1,0 +1,132 @@
+"""The local backend: the same layout in a folder, no AWS at all.
+
+Parameters and metrics are in the manifests, which is all that a reader needs; there is no Run.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from asynctrack._common.artifact import MetricPoint, NotTaken, ParameterValue, RunState, Written
+from asynctrack._common.offload import offload
+from asynctrack._errors import BackendError, PausingError, TransientError
+from asynctrack._format import run_prefix
+
+# What only somebody at the machine can mend; anything else may pass by itself.
+_PAUSING = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
+
+
+class LocalBackend:
+    """Stores below ``<folder>/<prefix>/asynctrack/v1/experiment=…/run=…/``.
+
+    Args:
+        folder: Any folder, by its whole path; made when it is missing.
+        prefix: Key prefix below it.
+        experiment: The experiment's name.
+        run: The Run's name.
+    """
+
+    def __init__(self, folder: Path, prefix: str, experiment: str, run: str) -> None:
+        self.experiment = experiment
+        self.run = run
+        self._root = folder / run_prefix(prefix, experiment, run)
+
+    @property
+    def target(self) -> str:
+        """Return nothing: there are no updates to be paced."""
+        return ""
+
+    @property
+    def recordable(self) -> bool:
+        """Return True: there is no Run to be written to."""
+        return True
+
+    @property
+    def located(self) -> bool:
+        """Return True: the folder is given."""
+        return True
+
+    async def open(self) -> None:
+        """Make the Run's folder."""
+        try:
+            await offload(lambda: self._root.mkdir(parents=True, exist_ok=True))
+        except OSError as error:
+            raise _mapped(error) from error
+
+    def uri(self, name: str = "") -> str:
+        """Return a path below the Run's folder; the folder ends in a slash."""
+        return f"{self._root.as_posix()}/{name}"
+
+    def destination(self) -> Mapping[str, Any]:
+        """Return the Run's folder."""
+        return {"kind": "folder", "root": self._root.as_posix()}
+
+    def elsewhere(
+        self, destination: Mapping[str, Any], experiment: str, run: str
+    ) -> LocalBackend | None:
+        """Return a store for another folder."""
+        root = destination.get("root")
+        if destination.get("kind") != "folder" or not isinstance(root, str):
+            return None
+        other = LocalBackend(Path(root), "", experiment, run)
+        other._root = Path(root)
+        return other
+
+    async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
+        """Write a file so that a reader sees all of it or nothing."""
+        try:
+            await offload(_write, self._root / name, content)
+        except OSError as error:
+            raise _mapped(error) from error
+
+    async def state(self) -> RunState:
+        """Return nothing: each writer has its own manifest here."""
+        return RunState({}, {}, frozenset())
+
+    async def update(
+        self,
+        parameters: Mapping[str, ParameterValue],
+        artifacts: Mapping[str, str],
+        remove: Sequence[str] = (),
+    ) -> None:
+        """Do nothing: the manifest holds the parameters."""
+
+    async def put_metrics(self, points: Sequence[MetricPoint]) -> NotTaken:
+        """Do nothing: the manifest and the events hold the metrics."""
+        return NotTaken()
+
+    async def aclose(self) -> None:
+        """Do nothing: no file stays open."""
+
+    def local(self) -> Mapping[str, Any]:
+        """Return nothing: there is no Run object."""
+        return {}
+
+    def mirror(self, written: Iterable[Written]) -> None:
+        """Do nothing: there is no Run object."""
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Hidden, and not ending like an artifact: no glob of a reader meets a file half written.
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def _mapped(error: OSError) -> BackendError:
+    code = errno.errorcode.get(error.errno or 0, "OSError")
+    kind = PausingError if error.errno in _PAUSING else TransientError
+    return kind(code, f"{error.strerror or error}: {error.filename}")

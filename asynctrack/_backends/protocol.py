@@ -1,0 +1,94 @@
+"""What a backend is: where artifacts, manifests and what a Run records go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from asynctrack._common.artifact import MetricPoint, NotTaken, ParameterValue, RunState, Written
+
+
+class Store(Protocol):
+    """Where objects go."""
+
+    async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
+        """Store an object; the same call again stores the same object."""
+
+
+class Backend(Protocol):
+    """Artifacts, manifests, parameters and metrics of one Run.
+
+    Every method but ``local`` and ``mirror`` is called in the worker's event loop only. They raise
+    nothing but ``BackendError``: whatever the libraries below raise is mapped at this boundary.
+    """
+
+    experiment: str
+    run: str
+
+    @property
+    def target(self) -> str:
+        """What updates go to: writers of one process that have the same share their pace; or ''."""
+
+    @property
+    def recordable(self) -> bool:
+        """Whether the Run can be written to; also before the rest is open."""
+
+    @property
+    def located(self) -> bool:
+        """Whether addresses are known."""
+
+    async def open(self) -> None:
+        """Get ready for requests. May be called again after it failed."""
+
+    def uri(self, name: str = "") -> str:
+        """Return the address of an object below the Run's folder; known once it is open."""
+
+    def destination(self) -> Mapping[str, Any]:
+        """Return where artifacts go, as plain data without secrets, for a later replay."""
+
+    def elsewhere(self, destination: Mapping[str, Any], experiment: str, run: str) -> Store | None:
+        """Return a store for what ``destination`` of another writer gave, through the same client.
+
+        Args:
+            destination: What it gave; incomplete where the writer died before it knew.
+            experiment: That writer's experiment.
+            run: That writer's Run.
+
+        Returns:
+            The store; None where this backend does not reach it.
+        """
+
+    async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
+        """Store an object below the Run's folder; the same call again stores the same object."""
+
+    async def state(self) -> RunState:
+        """Return what the Run holds now."""
+
+    async def update(
+        self,
+        parameters: Mapping[str, ParameterValue],
+        artifacts: Mapping[str, str],
+        remove: Sequence[str] = (),
+    ) -> None:
+        """Merge parameters and output artifacts (names to addresses) into the Run.
+
+        Args:
+            parameters: Keys and values.
+            artifacts: Names and addresses.
+            remove: Keys of parameters to be removed.
+        """
+
+    async def put_metrics(self, points: Sequence[MetricPoint]) -> NotTaken:
+        """Send points; return those that were not taken."""
+
+    async def aclose(self) -> None:
+        """Close connections. May be called when it was never opened."""
+
+    def local(self) -> Mapping[str, Any]:
+        """Return the parameters in the user's Run object, which it sends when it ends.
+
+        May be called in any thread; asks no network. The mapping may be the object's own.
+        """
+
+    def mirror(self, written: Iterable[Written]) -> None:
+        """Bring what was written into the user's Run object; on the thread that owns it."""

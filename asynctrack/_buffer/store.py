@@ -1,0 +1,306 @@
+"""What the buffer keeps its lines in: memory, or segments of the spool.
+
+Both hand out *pieces*: consecutive lines that become one artifact. Where a piece ends is decided
+when a line does not fit any more, or when the worker cuts early; either way the lines of a piece
+are the lines of a segment, so that a replay makes the same artifact again.
+
+Nothing here locks: the buffer holds its own lock around every call.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, Protocol
+
+from asynctrack._spool.segment import Segment
+
+MIN_LINE: Final = 64
+"""Bytes of a line at the least: version, writer and number alone take more."""
+
+
+class Piece(Protocol):
+    """Consecutive lines that become one artifact."""
+
+    first_seq: int
+    size: int
+
+    @property
+    def events(self) -> int:
+        """How many lines."""
+
+    @property
+    def durable(self) -> bool:
+        """Whether the lines survive the process."""
+
+    def raw(self) -> bytes:
+        """Return all lines.
+
+        Raises:
+            OSError: Some of them are gone; ``left`` returns the others.
+        """
+
+    def left(self) -> tuple[tuple[int, bytes], ...]:
+        """Return the lines that are still there, each with its sequence number."""
+
+
+class MemoryPiece:
+    """Lines in memory."""
+
+    durable = False
+
+    def __init__(self, first_seq: int, max_bytes: int, max_events: int) -> None:
+        self.first_seq = first_seq
+        self._max_bytes = max_bytes
+        self._max_events = max_events
+        self.size = 0
+        self.lines: list[bytes] = []
+
+    @property
+    def events(self) -> int:
+        """How many lines."""
+        return len(self.lines)
+
+    def has_room(self, length: int) -> bool:
+        """Tell whether a line of this many bytes fits; the first one always does."""
+        return not self.lines or (
+            self.size + length <= self._max_bytes and len(self.lines) < self._max_events
+        )
+
+    def append(self, line: bytes) -> bool:
+        """Add a line; False where the piece is full."""
+        if not self.has_room(len(line)):
+            return False
+        self.lines.append(line)
+        self.size += len(line)
+        return True
+
+    def raw(self) -> bytes:
+        """Return all lines."""
+        return b"".join(self.lines)
+
+    def left(self) -> tuple[tuple[int, bytes], ...]:
+        """Return all lines, each with its sequence number."""
+        return tuple(enumerate(self.lines, self.first_seq))
+
+
+class SegmentPiece:
+    """Lines in a segment of the spool."""
+
+    durable = True
+
+    def __init__(self, segment: Segment) -> None:
+        self.segment = segment
+        self.first_seq = segment.first_seq
+        self.append = segment.append
+        self.has_room = segment.has_room
+
+    @property
+    def size(self) -> int:
+        """Bytes of the lines."""
+        return self.segment.used
+
+    @property
+    def events(self) -> int:
+        """How many lines."""
+        return self.segment.events
+
+    def raw(self) -> bytes:
+        """Return all lines.
+
+        Raises:
+            OSError: The file was removed, cut short or damaged by others, or cannot be read.
+        """
+        return self.segment.content()
+
+    def left(self) -> tuple[tuple[int, bytes], ...]:
+        """Return the lines that are still there, each with its sequence number."""
+        return self.segment.left()
+
+
+class _Totals:
+    """Sums over pieces."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.size = 0
+        self.durable_events = 0
+        self.memory_bytes = 0
+
+    def add(self, piece: MemoryPiece | SegmentPiece, sign: int) -> None:
+        """Add a piece, or take it away."""
+        self.events += sign * piece.events
+        self.size += sign * piece.size
+        if piece.durable:
+            self.durable_events += sign * piece.events
+        else:
+            self.memory_bytes += sign * piece.size
+
+
+class Store:
+    """Pieces in order, the last one open; in memory, and in segments as far as there are some.
+
+    Args:
+        writer_id: Whose segments they are.
+        max_bytes: Bytes of one piece; a single larger line is a piece of its own.
+        max_events: Lines of one piece.
+        spooled: Whether lines belong on disk: it then asks for segments.
+    """
+
+    def __init__(self, writer_id: str, max_bytes: int, max_events: int, *, spooled: bool) -> None:
+        self._writer_id = writer_id
+        self._max_bytes = max_bytes
+        self._max_events = max_events
+        self._spooled = spooled
+        self._pieces: deque[MemoryPiece | SegmentPiece] = deque()
+        self._open: MemoryPiece | SegmentPiece | None = None
+        self._spare: Segment | None = None
+        self._failed: list[Segment] = []
+        # Of the pieces that take no more lines. The open one knows its own, and is asked when
+        # somebody wants to know: adding up for each line would take as long as storing it.
+        self._shut = _Totals()
+
+    def append(self, seq: int, line: bytes) -> bool:
+        """Add the next line.
+
+        Returns:
+            Whether the worker should look: a piece is full, or a segment is wanted.
+        """
+        piece = self._open
+        rolled = piece is None or not piece.append(line)
+        if rolled:
+            self._roll(seq, line)
+        return rolled
+
+    def cut(self) -> MemoryPiece | SegmentPiece | None:
+        """Take the oldest piece, also when it is not full; None when there is no line."""
+        if not self._pieces:
+            return None
+        piece = self._pieces.popleft()
+        if piece is self._open:
+            self._open = None
+        else:
+            self._shut.add(piece, -1)
+        return piece
+
+    @property
+    def awaits_segment(self) -> bool:
+        """Whether the oldest lines belong on disk and are not there yet."""
+        return self._spooled and bool(self._pieces) and isinstance(self._pieces[0], MemoryPiece)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no line."""
+        return not self._pieces
+
+    @property
+    def events(self) -> int:
+        """How many lines."""
+        return self._shut.events + (0 if self._open is None else self._open.events)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all lines."""
+        return self._shut.size + (0 if self._open is None else self._open.size)
+
+    @property
+    def durable_events(self) -> int:
+        """How many lines are in segments."""
+        piece = self._open
+        return self._shut.durable_events + (piece.events if piece and piece.durable else 0)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the lines that are in no segment."""
+        piece = self._open
+        return self._shut.memory_bytes + (piece.size if piece and not piece.durable else 0)
+
+    @property
+    def full_pieces(self) -> int:
+        """How many pieces take no more lines."""
+        return len(self._pieces) - (self._open is not None)
+
+    def durable_room(self, length: int) -> bool:
+        """Tell whether a line of this many bytes would go to a segment right now."""
+        piece = self._open
+        if piece is not None and piece.has_room(length):
+            return piece.durable
+        return self._spare is not None and length <= self._spare.capacity
+
+    # -- segments, made by the worker and handed over here -------------------------------------
+
+    @property
+    def wanted(self) -> tuple[int, int] | None:
+        """Return the size in bytes and events of the segment that is wanted now, or None."""
+        if not self._spooled:
+            return None
+        # No room in its index for more lines than there is room for.
+        max_events = min(self._max_events, self._max_bytes // MIN_LINE + 1)
+        for piece in self._pieces:
+            if isinstance(piece, MemoryPiece):
+                return max(piece.size, self._max_bytes), max(piece.events, max_events)
+        return None if self._spare is not None else (self._max_bytes, max_events)
+
+    def supply(self, segment: Segment) -> Segment | None:
+        """Take a segment: for the oldest piece that is in memory, else as a spare.
+
+        Returns:
+            The segment when there is no use for it any more.
+
+        Raises:
+            OSError: The disk does not take the lines, which stay in memory.
+        """
+        for at, piece in enumerate(self._pieces):
+            if isinstance(piece, MemoryPiece):
+                if piece.size > segment.capacity or piece.events > segment.max_events:
+                    continue  # it grew meanwhile: the next segment is made to its size
+                segment.begin(self._writer_id, piece.first_seq)
+                segment.fill(piece.lines)
+                durable = SegmentPiece(segment)
+                self._pieces[at] = durable
+                if piece is self._open:
+                    self._open = durable
+                else:
+                    self._shut.add(piece, -1)
+                    self._shut.add(durable, 1)
+                return None
+        if self._spare is None:
+            self._spare = segment
+            return None
+        return segment
+
+    def segments(self) -> list[Segment]:
+        """Return the segments that hold lines."""
+        return [piece.segment for piece in self._pieces if isinstance(piece, SegmentPiece)]
+
+    def take_failed(self) -> list[Segment]:
+        """Return the segments that took no more lines, once each: because of the disk, or others.
+
+        One that has no line is of no use to anybody.
+        """
+        failed, self._failed = self._failed, []
+        return failed
+
+    def take_spare(self) -> Segment | None:
+        """Give the spare segment back, at the end."""
+        spare, self._spare = self._spare, None
+        return spare
+
+    def _roll(self, seq: int, line: bytes) -> None:
+        """Begin a new piece with this line: on disk where a spare segment takes it."""
+        if isinstance(self._open, SegmentPiece) and self._open.segment.failed:
+            self._failed.append(self._open.segment)
+        piece: MemoryPiece | SegmentPiece | None = None
+        if self._spare is not None and len(line) <= self._spare.capacity:
+            spare, self._spare = self._spare, None
+            spare.begin(self._writer_id, seq)
+            if spare.append(line):
+                piece = SegmentPiece(spare)
+            else:
+                self._failed.append(spare)
+        if piece is None:
+            piece = MemoryPiece(seq, self._max_bytes, self._max_events)
+            piece.append(line)
+        if self._open is not None:
+            self._shut.add(self._open, 1)
+        self._pieces.append(piece)
+        self._open = piece

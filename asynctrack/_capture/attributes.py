@@ -1,0 +1,178 @@
+"""OpenTelemetry GenAI names for what LangChain says of a model call.
+
+Where LangChain passes it: ``metadata`` (``ls_provider``, ``ls_model_name``, …),
+``invocation_params``, and the ``kwargs`` of ``serialized``, in this order of trust for the names
+they share. The names are those of OpenTelemetry's semantic conventions for generative AI; what
+has no name there becomes ``langchain.request.<name>``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeGuard, Union
+
+from asynctrack._capture.secrets import is_secret_name
+from asynctrack._common.payload import fingerprint
+
+Attribute = Union[str, float, int, bool, "list[str]"]
+
+# LangChain's or a provider's name -> OpenTelemetry's.
+_REQUEST_NAMES = {
+    "model": "gen_ai.request.model",
+    "model_name": "gen_ai.request.model",
+    "model_id": "gen_ai.request.model",
+    "temperature": "gen_ai.request.temperature",
+    "top_p": "gen_ai.request.top_p",
+    "top_k": "gen_ai.request.top_k",
+    "max_tokens": "gen_ai.request.max_tokens",
+    "max_completion_tokens": "gen_ai.request.max_tokens",
+    "max_output_tokens": "gen_ai.request.max_tokens",
+    "frequency_penalty": "gen_ai.request.frequency_penalty",
+    "presence_penalty": "gen_ai.request.presence_penalty",
+    "seed": "gen_ai.request.seed",
+    "stop": "gen_ai.request.stop_sequences",
+    "stop_sequences": "gen_ai.request.stop_sequences",
+    "n": "gen_ai.request.choice.count",
+}
+_METADATA_NAMES = {
+    "ls_provider": "gen_ai.provider.name",
+    "ls_model_name": "gen_ai.request.model",
+    "ls_temperature": "gen_ai.request.temperature",
+    "ls_max_tokens": "gen_ai.request.max_tokens",
+    "ls_stop": "gen_ai.request.stop_sequences",
+}
+# Parts of the request that are content or plumbing, not a hyperparameter.
+_NOT_PARAMETERS = frozenset(
+    {
+        "_type", "callbacks", "functions", "messages", "name", "prompt", "responses", "repr",
+        "stream", "stream_options", "streaming", "tools", "type", "user", "verbose",
+    }
+)  # fmt: skip
+
+
+def request_attributes(
+    operation: str,
+    serialized: Mapping[str, Any] | None,
+    metadata: Mapping[str, Any] | None,
+    invocation_params: Mapping[str, Any] | None,
+) -> dict[str, Attribute]:
+    """Return the attributes of a model call's request: its hyperparameters, without secrets.
+
+    Args:
+        operation: ``chat`` or ``text_completion``.
+        serialized: What LangChain passed as the model's serialized form.
+        metadata: The callback's metadata.
+        invocation_params: The callback's ``invocation_params``.
+    """
+    found: dict[str, Attribute] = {"gen_ai.operation.name": operation}
+    if metadata:
+        for name, attribute in _METADATA_NAMES.items():
+            _add(found, attribute, metadata.get(name))
+    if invocation_params:
+        _add_all(found, invocation_params)
+    if serialized:
+        kwargs = serialized.get("kwargs")
+        if isinstance(kwargs, Mapping):
+            for name, attribute in _REQUEST_NAMES.items():
+                _add(found, attribute, kwargs.get(name))
+    return found
+
+
+def request_key(
+    operation: str,
+    serialized: Mapping[str, Any] | None,
+    metadata: Mapping[str, Any] | None,
+    invocation_params: Mapping[str, Any] | None,
+) -> bytes | None:
+    """Return what the attributes of a request depend on, or None where that is not plain data.
+
+    Making them takes ten times as long as looking up what was made for the same request before.
+    """
+    said = [metadata.get(name) for name in _METADATA_NAMES] if metadata else []
+    kwargs = serialized.get("kwargs") if serialized else None
+    # Zero for None: where ``null`` is in there it may be a NaN, and has to be looked into.
+    said = [0 if value is None else value for value in (*said, invocation_params, kwargs)]
+    return fingerprint((operation, said))
+
+
+def response_attributes(response: Any) -> dict[str, Attribute]:
+    """Return the attributes of a model call's answer: token usage, model, why it finished.
+
+    Args:
+        response: LangChain's ``LLMResult``, or whatever was passed in its place.
+    """
+    found: dict[str, Attribute] = {}
+    generations = getattr(response, "generations", None)
+    reasons: list[str] = []
+    for choices in generations or ():
+        for generation in choices:
+            message = getattr(generation, "message", None)
+            usage = getattr(message, "usage_metadata", None)
+            if _is_mapping(usage):
+                _add_usage(found, usage.get("input_tokens"), usage.get("output_tokens"))
+            info = getattr(message, "response_metadata", None)
+            if not (_is_mapping(info) and info):
+                info = getattr(generation, "generation_info", None)
+            if not _is_mapping(info):
+                continue
+            reason = info.get("finish_reason") or info.get("stop_reason")
+            if isinstance(reason, str):
+                reasons.append(reason)
+            model = info.get("model_name") or info.get("model")
+            if isinstance(model, str):
+                found["gen_ai.response.model"] = model
+    if reasons:
+        found["gen_ai.response.finish_reasons"] = reasons
+    if "gen_ai.usage.input_tokens" not in found:
+        output = getattr(response, "llm_output", None)
+        usage = output.get("token_usage") or output.get("usage") if _is_mapping(output) else None
+        if _is_mapping(usage):
+            _add_usage(
+                found,
+                usage.get("prompt_tokens", usage.get("input_tokens")),
+                usage.get("completion_tokens", usage.get("output_tokens")),
+            )
+    return found
+
+
+def prompt_name(serialized: Mapping[str, Any] | None, name: str | None) -> str | None:
+    """Return what a prompt template is called: its name, with the hub's where it has one."""
+    kwargs = serialized.get("kwargs") if serialized else None
+    metadata = kwargs.get("metadata") if _is_mapping(kwargs) else None
+    if _is_mapping(metadata) and isinstance(metadata.get("lc_hub_repo"), str):
+        owner = metadata.get("lc_hub_owner")
+        return f"{owner}/{metadata['lc_hub_repo']}" if owner else str(metadata["lc_hub_repo"])
+    return name
+
+
+def _is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    # Asking the abstract class takes ten times as long, and nearly all are dictionaries or None.
+    return type(value) is dict or (value is not None and isinstance(value, Mapping))
+
+
+def _add_usage(found: dict[str, Attribute], read: object, written: object) -> None:
+    for attribute, tokens in (
+        ("gen_ai.usage.input_tokens", read),
+        ("gen_ai.usage.output_tokens", written),
+    ):
+        if isinstance(tokens, int):
+            before = found.get(attribute, 0)
+            found[attribute] = tokens + (before if isinstance(before, int) else 0)
+
+
+def _add_all(found: dict[str, Attribute], parameters: Mapping[str, Any]) -> None:
+    for name, value in parameters.items():
+        attribute = _REQUEST_NAMES.get(name)
+        if attribute is not None:
+            _add(found, attribute, value)
+        elif name not in _NOT_PARAMETERS and not is_secret_name(str(name)):
+            _add(found, f"langchain.request.{name}", value)
+
+
+def _add(found: dict[str, Attribute], attribute: str, value: Any) -> None:
+    if value is None or attribute in found:
+        return
+    if isinstance(value, (str, int, float)):
+        found[attribute] = value
+    elif isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        found[attribute] = list(value)

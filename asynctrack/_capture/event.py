@@ -1,0 +1,300 @@
+"""An event: one callback call as one line of JSON, without its number, frozen as it is made.
+
+What all kinds have in common: when it was, which span and trace, name, tags, metadata, the payload
+by kind. The start of a span opens it, its end or error closes it, and is measured. A field with
+nothing to say is left out: absent and empty read the same.
+
+Fields of an event: see ``README.md``, "Event schema". Every body starts with ``time_unix_nano``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from asynctrack._capture.attributes import Attribute
+from asynctrack._capture.observations import Observations
+from asynctrack._capture.recurring import Recurring
+from asynctrack._capture.redact import Redactor
+from asynctrack._capture.spans import OpenSpan, OpenSpans
+from asynctrack._capture.streams import Streams
+from asynctrack._capture.tracebacks import describe_error
+from asynctrack._common import payload
+
+MAX_ENDED: Final = 1_000
+"""Spans that ended last, and are not measured again."""
+
+
+class Events:
+    """Makes events.
+
+    Args:
+        redactor: Cuts secrets out of every event.
+        observations: Where measurements are noted.
+        time_ns: Wall clock, in nanoseconds.
+        perf_ns: Monotonic clock, in nanoseconds.
+    """
+
+    def __init__(
+        self,
+        redactor: Redactor,
+        observations: Observations,
+        time_ns: Callable[[], int],
+        perf_ns: Callable[[], int],
+    ) -> None:
+        self._redactor = redactor
+        self._observations = observations
+        self._time_ns = time_ns
+        self._perf_ns = perf_ns
+        self.streams = Streams(perf_ns)
+        """The streams that are open."""
+        self.spans = OpenSpans()
+        """The spans that are open."""
+        self.recurring = Recurring(redactor)
+        """What many events share."""
+        self._ended: deque[UUID] = deque(maxlen=MAX_ENDED)
+
+    def start(
+        self,
+        event: str,
+        run_id: UUID,
+        parent_run_id: UUID | None,
+        name: str | None,
+        tags: Sequence[str] | None,
+        metadata: Mapping[str, Any] | None,
+        inputs: Any,
+        serialized: Mapping[str, Any] | None,
+        kwargs: dict[str, Any],
+        attributes: bytes = b"",
+    ) -> bytes:
+        """Make the event of a span that starts.
+
+        Args:
+            event: The callback without ``on_``.
+            run_id: The span.
+            parent_run_id: Its parent, or None for a root.
+            name: Its name.
+            tags: As LangChain gives them.
+            metadata: As LangChain gives it.
+            inputs: The payload.
+            serialized: What starts, as LangChain serializes it.
+            kwargs: Everything else that the callback was given.
+            attributes: The end of the event, made before: ``,"attributes":{…}}``.
+        """
+        record: dict[str, Any] = {
+            "time_unix_nano": self._time_ns(),
+            "event": event,
+            "span_id": run_id,
+        }
+        if parent_run_id is not None:
+            record["parent_span_id"] = parent_run_id
+        record["trace_id"] = self.spans.open(run_id, parent_run_id, self._perf_ns())
+        if name:
+            record["name"] = name
+        if tags:
+            record["tags"] = tags
+        if metadata:
+            record["metadata"] = metadata
+        record["inputs"] = inputs
+        data = given(kwargs) if kwargs else kwargs
+        values: tuple[Any, ...] = (tags, metadata, inputs, data)
+        form = self.recurring.form(serialized) if serialized else b""
+        if form is None:
+            data = {**data, "serialized": serialized}
+            values = (tags, metadata, inputs, data)
+        if data or form:
+            record["data"] = data
+        body = self.encode(record, values)
+        if form:  # the last in ``data``, which is the last field
+            body = b"%b%b%b}}" % (body[:-2], b"," if data else b"", form)
+        return body[:-1] + attributes if attributes else body
+
+    def end(
+        self,
+        event: str,
+        run_id: UUID,
+        parent_run_id: UUID | None,
+        tags: Sequence[str] | None,
+        result: Any,
+        kwargs: dict[str, Any],
+        attributes: dict[str, Attribute] | None = None,
+        field: str = "outputs",
+    ) -> bytes:
+        """Make the event of a span that ends, and measure it.
+
+        Args:
+            event: The callback without ``on_``.
+            run_id: The span.
+            parent_run_id: Its parent, or None for a root.
+            tags: As LangChain gives them.
+            result: The payload.
+            kwargs: Everything else that the callback was given.
+            attributes: What is known of a model's answer.
+            field: Where the result belongs: ``outputs`` or ``error``.
+        """
+        record: dict[str, Any] = {
+            "time_unix_nano": self._time_ns(),
+            "event": event,
+            "span_id": run_id,
+        }
+        if parent_run_id is not None:
+            record["parent_span_id"] = parent_run_id
+        record["trace_id"], started = self.spans.end(run_id, parent_run_id)
+        model = event.startswith("llm")
+        failed = field == "error"
+        if model or failed or parent_run_id is None:
+            self._observe_end(run_id, parent_run_id, started, model, failed, attributes)
+        if tags:
+            record["tags"] = tags
+        data: dict[str, Any] = {}
+        inputs = None
+        if kwargs:
+            inputs = kwargs.pop("inputs", None)  # streams know their inputs only at their end
+            if inputs is not None:
+                record["inputs"] = inputs
+            data = given(kwargs)
+        record[field] = result
+        if model:
+            stream = self.streams.pop(run_id, started)
+            if stream is not None:
+                data["stream"] = stream
+        if data:
+            record["data"] = data
+        if attributes:
+            record["attributes"] = attributes
+        return self.encode(record, (tags, inputs, result, data))
+
+    def error(
+        self,
+        event: str,
+        error: BaseException,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> bytes:
+        """Make the event of a span that ends with an error."""
+        described = describe_error(error)
+        return self.end(event, run_id, parent_run_id, tags, described, kwargs, field="error")
+
+    def note(
+        self, event: str, run_id: UUID, name: str | None, data: Any, kwargs: dict[str, Any]
+    ) -> bytes:
+        """Make an event of a span that goes on.
+
+        Args:
+            event: The callback without ``on_``.
+            run_id: The span.
+            name: Its name.
+            data: The payload.
+            kwargs: Everything else that the callback was given.
+        """
+        record = self._record(event, run_id, kwargs.pop("parent_run_id", None))
+        tags, metadata = kwargs.pop("tags", None), kwargs.pop("metadata", None)
+        if name:
+            record["name"] = name
+        if tags:
+            record["tags"] = tags
+        if metadata:
+            record["metadata"] = metadata
+        more = given(kwargs) if kwargs else kwargs
+        record["data"] = {"value": data, **more} if more else data
+        return self.encode(record)
+
+    def abandoned(self, span: OpenSpan, reason: str) -> bytes:
+        """Capture that nobody waits for the end of a span any more; its end may come all the same.
+
+        Args:
+            span: Which.
+            reason: ``too_many`` spans are open, or the tracker is ``closed``.
+        """
+        record: dict[str, Any] = {
+            "time_unix_nano": self._time_ns(),
+            "event": "span_abandoned",
+            "span_id": span.span_id,
+            "trace_id": span.trace_id,
+        }
+        open_seconds = round((self._perf_ns() - span.started) / 1e9, 6)
+        data: dict[str, Any] = {"reason": reason, "open_seconds": open_seconds}
+        stream = self.streams.pop(span.span_id, span.started)
+        if stream is not None:
+            data["stream"] = stream
+        record["data"] = data
+        return self.encode(record)
+
+    def user_value(self, event: str, name: str | None, data: Any) -> bytes:
+        """Capture what ``log_parameters`` and ``log_metric`` were given."""
+        record: dict[str, Any] = {"time_unix_nano": self._time_ns(), "event": event}
+        if name:
+            record["name"] = name
+        record["data"] = data
+        return self.encode(record)
+
+    def encode(
+        self,
+        record: dict[str, Any],
+        values: Iterable[Any] | None = None,
+    ) -> bytes:
+        """Encode a record and cut secrets out of it.
+
+        Args:
+            record: The event.
+            values: Those of its values that may be large; None: all of them.
+        """
+        try:
+            return self._redactor.body(payload.encode(record, values))
+        except Exception as error:
+            # Fail closed: what could not be looked through for secrets is not stored.
+            kept: dict[str, Any] = {
+                name: record[name]
+                for name in ("time_unix_nano", "event", "span_id", "parent_span_id", "trace_id")
+                if name in record
+            }
+            kept["data"] = {"$cut": "redaction", "error": type(error).__name__}
+            return payload.encode(kept)
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _observe_end(
+        self,
+        run_id: UUID,
+        parent_run_id: UUID | None,
+        started: int | None,
+        model: bool,
+        failed: bool,
+        attributes: dict[str, Attribute] | None,
+    ) -> None:
+        """Measure a span, once: LangChain calls a handler twice that it was given twice."""
+        if started is not None:
+            self._ended.append(run_id)
+        elif run_id in self._ended:
+            return
+        if attributes:
+            self._observations.usage(
+                attributes.get("gen_ai.usage.input_tokens"),
+                attributes.get("gen_ai.usage.output_tokens"),
+            )
+        self._observations.end(
+            None if started is None else (self._perf_ns() - started) / 1e9,
+            model=model,
+            root=parent_run_id is None,
+            failed=failed,
+        )
+
+    def _record(self, event: str, run_id: UUID, parent_run_id: UUID | None) -> dict[str, Any]:
+        record: dict[str, Any] = {
+            "time_unix_nano": self._time_ns(),
+            "event": event,
+            "span_id": run_id,
+        }
+        if parent_run_id is not None:
+            record["parent_span_id"] = parent_run_id
+        record["trace_id"] = self.spans.trace_of(run_id, parent_run_id)
+        return record
+
+
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what there is something to say of."""
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,327 @@
+"""The two LangChain handlers: what LangChain calls, and how an event gets into the buffer.
+
+Both have every callback of langchain-core, and none of them raises. The asynchronous one runs
+inline in the caller's task (langchain-core would otherwise make a task for each callback) and
+awaits room when the buffer is full; the synchronous one costs a plain call and waits in its thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from sys import _getframe
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, TypeVar
+from uuid import UUID
+
+from langchain_core.callbacks.base import AsyncCallbackHandler, BaseCallbackHandler
+
+from asynctrack._capture.capture import SHEDDABLE
+from asynctrack._common.own import is_own
+
+if TYPE_CHECKING:
+    from asynctrack._engine.flush import Flush
+    from asynctrack._engine.sink import Sink
+    from asynctrack._statistics import Statistics
+
+_H = TypeVar("_H", bound="_Handler")
+
+
+def _await_in(sink: Sink, name: str) -> Callable[..., Any]:
+    """Make the asynchronous callback of this name that puts into this sink."""
+    sheddable = name in SHEDDABLE
+    capture, put_nowait = getattr(sink.capture, name), sink.put_nowait
+
+    if name == "on_llm_new_token" and sink.capture.joins_tokens:
+        # The hottest callback puts nothing, and names what LangChain passes: a fifth less.
+        async def token_callback(
+            token: Any,
+            *,
+            run_id: UUID,
+            chunk: Any = None,
+            parent_run_id: Any = None,
+            tags: Any = None,
+            **kwargs: Any,
+        ) -> None:
+            if is_own() and sink.leaves_out():
+                return
+            try:
+                capture(token, run_id=run_id)
+            except Exception as error:
+                sink.capture_failed(name, error)
+
+        return token_callback
+
+    async def callback(*args: Any, **kwargs: Any) -> None:
+        if is_own() and sink.leaves_out():
+            return
+        try:
+            body = capture(*args, **kwargs)
+        except Exception as error:
+            sink.capture_failed(name, error)
+            return
+        if body is not None and not put_nowait(body, sheddable):
+            await sink.put(body, sheddable, args[0] if args else None)
+
+    return callback
+
+
+def _call_in(sink: Sink, name: str) -> Callable[..., Any]:
+    """Make the synchronous callback of this name that puts into this sink."""
+    sheddable = name in SHEDDABLE
+    capture, put_nowait = getattr(sink.capture, name), sink.put_nowait
+
+    def callback(*args: Any, **kwargs: Any) -> None:
+        if is_own() and sink.leaves_out():
+            return
+        try:
+            body = capture(*args, **kwargs)
+        except Exception as error:
+            sink.capture_failed(name, error)
+            return
+        if body is not None and not put_nowait(body, sheddable):
+            sink.put_blocking(body, sheddable, args[0] if args else None)
+
+    return callback
+
+
+def _awaiting(name: str) -> Any:
+    """Make the method of this name for the class: documentation, and what ``super()`` finds."""
+
+    async def callback(self: AsyncHandler, *args: Any, **kwargs: Any) -> None:
+        await self._callbacks[name](*args, **kwargs)
+
+    return _named(callback, name)
+
+
+def _calling(name: str) -> Any:
+    """Make the method of this name for the class: documentation, and what ``super()`` finds."""
+
+    def callback(self: SyncHandler, *args: Any, **kwargs: Any) -> None:
+        self._callbacks[name](*args, **kwargs)
+
+    return _named(callback, name)
+
+
+def _named(callback: Callable[..., Any], name: str) -> Any:
+    callback.__name__ = name
+    callback.__qualname__ = f"Handler.{name}"
+    callback.__doc__ = f"Track LangChain's ``{name}``; see langchain-core for the arguments."
+    return callback
+
+
+class _Handler:
+    """What both handlers offer to the user.
+
+    The callbacks are bound to the sink once, and stand in the instance, where LangChain finds them
+    before it makes a method of anything: half a microsecond for each callback.
+    """
+
+    # Plain attributes: langchain-core has a property for each and asks it at each callback.
+    ignore_llm = ignore_chain = ignore_agent = ignore_retriever = False
+    ignore_chat_model = ignore_custom_event = ignore_retry = False
+    _bind: ClassVar[Any]
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    @property
+    def _sink(self) -> Sink:
+        return self._bound_to
+
+    @_sink.setter
+    def _sink(self, sink: Sink) -> None:
+        self._bound_to = sink
+        self._callbacks = {name: type(self)._bind(sink, name) for name in CALLBACKS}
+        for name, callback in self._callbacks.items():
+            # What a subclass defines itself stays in the first place.
+            if getattr(getattr(type(self), name), "__qualname__", None) == f"Handler.{name}":
+                self.__dict__[name] = callback
+
+    def __copy__(self: _H) -> _H:
+        """Return the handler itself, as LangChain's own tracers do: a copied model or config goes
+        on to be tracked."""
+        return self
+
+    def __deepcopy__(self: _H, memo: object) -> _H:
+        """Return the handler itself."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled.
+
+        Raises:
+            TypeError: Always; it says what to do instead.
+        """
+        raise TypeError(
+            "a handler of asynctrack cannot be pickled: it belongs to the tracker of its process."
+            " Call tracker(...) in the other process, and hand over what that takes"
+        )
+
+    def log_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """Log hyperparameters: into the Run's parameters and as an event. Never blocks.
+
+        Args:
+            parameters: Names and values. Numbers and strings are stored as they are, anything
+                else as its JSON. The last value of a name counts. What is over one of AWS's
+                limits is stored whole in the manifest, with a pointer to it in the Run.
+        """
+        self._sink.log_parameters(parameters)
+
+    def log_metric(self, name: str, value: float, step: int | None = None) -> None:
+        """Log one value of a metric: into the Run's metrics and as an event. Never blocks.
+
+        Args:
+            name: 1 to 255 characters.
+            value: A number. What is not finite is stored in the event only: SageMaker takes
+                none.
+            step: The iteration, 0 or more; None numbers the values of a name by themselves.
+        """
+        self._sink.log_metric(name, value, step)
+
+    def statistics(self) -> Statistics:
+        """Return a frozen snapshot of all counters; may be called from any thread."""
+        return self._sink.statistics()
+
+    def flush_tracker(self) -> Flush:
+        """Flush at once without waiting, as the old handler's method of this name.
+
+        Returns:
+            The flush, under way. It may be awaited, or waited for with ``result(timeout)``; both
+            give True once everything accepted before this call is delivered.
+        """
+        return self._sink.request_flush()
+
+
+CALLBACKS: Final = tuple(
+    f"on_{event}"
+    for event in (
+        *("llm_start", "chat_model_start", "llm_new_token", "stream_event", "llm_end", "llm_error"),
+        *("chain_start", "chain_end", "chain_error", "tool_start", "tool_end", "tool_error"),
+        *("retriever_start", "retriever_end", "retriever_error", "agent_action", "agent_finish"),
+        *("text", "retry", "custom_event"),
+    )
+)
+
+
+class AsyncHandler(_Handler, AsyncCallbackHandler):
+    """The handler of ``async with tracker(run) as handler``.
+
+    May be called from any thread and any event loop. Made by ``tracker(...)``.
+    """
+
+    _bind = staticmethod(_await_in)
+
+    @property
+    def run_inline(self) -> bool:  # type: ignore[override]  # a plain attribute in langchain-core
+        """Whether LangChain awaits the callbacks in the caller's task instead of a new one.
+
+        True but for one question: ``AsyncCallbackManager.on_llm_start`` of langchain-core calls
+        none but the inline handlers when there is an inline one (langchain issue 39633). So it is
+        told that we are not, unless another handler is: then we have to be as well, to be called.
+        What it calls next asks again, and hears that we are.
+        """
+        caller = _getframe(1)
+        # Nearly always not one of them, and LangChain asks twice at each callback.
+        if id(caller.f_code) not in (_asking_wrongly or _codes_of_on_llm_start()):
+            return True
+        frame: FrameType | None = caller
+        while frame is not None and "self" not in frame.f_locals:
+            frame = frame.f_back  # a comprehension has a frame of its own until Python 3.11
+        handlers = getattr(frame and frame.f_locals.get("self"), "handlers", ())
+        return any(not isinstance(one, AsyncHandler) and one.run_inline for one in handlers)
+
+    async def flush(self, timeout: float | None = None) -> bool:
+        """Deliver everything accepted before this call.
+
+        Args:
+            timeout: The longest to wait, in seconds; None waits as long as it takes.
+
+        Returns:
+            Whether it is all delivered, parameters and metrics included. False when the time is
+            over first; the worker goes on all the same.
+        """
+        flush = self._sink.request_flush()
+        try:
+            return await asyncio.wait_for(asyncio.shield(flush.as_future()), timeout)
+        except (TimeoutError, asyncio.TimeoutError):  # two types until 3.10
+            return False
+
+    on_llm_start: Any = _awaiting("on_llm_start")
+    on_chat_model_start: Any = _awaiting("on_chat_model_start")
+    on_llm_new_token: Any = _awaiting("on_llm_new_token")
+    on_stream_event: Any = _awaiting("on_stream_event")
+    on_llm_end: Any = _awaiting("on_llm_end")
+    on_llm_error: Any = _awaiting("on_llm_error")
+    on_chain_start: Any = _awaiting("on_chain_start")
+    on_chain_end: Any = _awaiting("on_chain_end")
+    on_chain_error: Any = _awaiting("on_chain_error")
+    on_tool_start: Any = _awaiting("on_tool_start")
+    on_tool_end: Any = _awaiting("on_tool_end")
+    on_tool_error: Any = _awaiting("on_tool_error")
+    on_retriever_start: Any = _awaiting("on_retriever_start")
+    on_retriever_end: Any = _awaiting("on_retriever_end")
+    on_retriever_error: Any = _awaiting("on_retriever_error")
+    on_agent_action: Any = _awaiting("on_agent_action")
+    on_agent_finish: Any = _awaiting("on_agent_finish")
+    on_text: Any = _awaiting("on_text")
+    on_retry: Any = _awaiting("on_retry")
+    on_custom_event: Any = _awaiting("on_custom_event")
+
+
+class SyncHandler(_Handler, BaseCallbackHandler):
+    """The handler of ``with tracker(run) as handler``.
+
+    May be called from any thread and any event loop. Made by ``tracker(...)``.
+    """
+
+    _bind = staticmethod(_call_in)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Deliver everything accepted before this call.
+
+        Args:
+            timeout: The longest to wait, in seconds; None waits as long as it takes.
+
+        Returns:
+            Whether it is all delivered, parameters and metrics included. False when the time is
+            over first; the worker goes on all the same.
+        """
+        return self._sink.request_flush().result(timeout)
+
+    on_llm_start: Any = _calling("on_llm_start")
+    on_chat_model_start: Any = _calling("on_chat_model_start")
+    on_llm_new_token: Any = _calling("on_llm_new_token")
+    on_stream_event: Any = _calling("on_stream_event")
+    on_llm_end: Any = _calling("on_llm_end")
+    on_llm_error: Any = _calling("on_llm_error")
+    on_chain_start: Any = _calling("on_chain_start")
+    on_chain_end: Any = _calling("on_chain_end")
+    on_chain_error: Any = _calling("on_chain_error")
+    on_tool_start: Any = _calling("on_tool_start")
+    on_tool_end: Any = _calling("on_tool_end")
+    on_tool_error: Any = _calling("on_tool_error")
+    on_retriever_start: Any = _calling("on_retriever_start")
+    on_retriever_end: Any = _calling("on_retriever_end")
+    on_retriever_error: Any = _calling("on_retriever_error")
+    on_agent_action: Any = _calling("on_agent_action")
+    on_agent_finish: Any = _calling("on_agent_finish")
+    on_text: Any = _calling("on_text")
+    on_retry: Any = _calling("on_retry")
+    on_custom_event: Any = _calling("on_custom_event")
+
+
+_asking_wrongly: frozenset[int] = frozenset()
+"""The ids of the code that asks for ``run_inline`` wrongly, once it is known."""
+
+
+def _codes_of_on_llm_start() -> frozenset[int]:
+    """Return the ids of the code of ``AsyncCallbackManager.on_llm_start`` and what is in it."""
+    global _asking_wrongly
+    # Not before: it is imported by whoever asks.
+    from langchain_core.callbacks.manager import AsyncCallbackManager
+
+    code = AsyncCallbackManager.on_llm_start.__code__
+    inner = [one for one in code.co_consts if isinstance(one, CodeType)]
+    _asking_wrongly = frozenset(map(id, (code, *inner)))
+    return _asking_wrongly

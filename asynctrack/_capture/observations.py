@@ -1,0 +1,148 @@
+"""What the callbacks notice for the Run: model configurations, prompts, measurements.
+
+Callbacks of any thread write here, the worker reads. Distinct configurations are few, so only a
+new one costs more than a look-up; measurements are added up until the worker takes the sums.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from asynctrack._capture.attributes import Attribute
+
+MAX_DISTINCT: Final = 1_000
+"""Distinct model configurations and prompts that are told apart; further ones are in the events
+only."""
+MAX_POINTS: Final = 100_000
+"""Points of ``log_metric`` that wait for the worker; further ones are in the events only."""
+
+
+@dataclass(slots=True)
+class Window:
+    """Measurements added up since the worker last took them."""
+
+    model_calls: int = 0
+    model_seconds: float = 0.0
+    model_seconds_max: float = 0.0
+    traces: int = 0
+    trace_seconds: float = 0.0
+    trace_seconds_max: float = 0.0
+    errors: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was measured."""
+        return not (self.model_calls or self.traces or self.errors)
+
+
+class Observations:
+    """Collects from the callbacks, thread-safe and re-entrant.
+
+    Args:
+        local: Returns the parameters in the user's Run object.
+    """
+
+    def __init__(self, local: Callable[[], Mapping[str, Any]] = dict) -> None:
+        self._local = local
+        self._lock = threading.RLock()  # re-entrant: a finalizer may end a span while it is held
+        self._window = Window()
+        self._models: set[object] = set()
+        self._prompts: set[str] = set()
+        self._new_models: deque[dict[str, Attribute]] = deque()
+        self._new_prompts: deque[str] = deque()
+        self._parameters: deque[tuple[Mapping[str, Any], Mapping[str, Any]]] = deque()
+        self._points: deque[tuple[str, float, int, int | None]] = deque()
+        self.points_skipped = 0
+
+    def model(self, attributes: dict[str, Attribute]) -> None:
+        """Note the configuration of a model call."""
+        key = tuple(
+            tuple(value) if value.__class__ is list else value
+            for pair in attributes.items()
+            for value in pair
+        )
+        if key not in self._models and len(self._models) < MAX_DISTINCT:
+            self._models.add(key)
+            self._new_models.append(dict(attributes))
+
+    def prompt(self, name: str | None) -> None:
+        """Note the name of a prompt template."""
+        if name and name not in self._prompts and len(self._prompts) < MAX_DISTINCT:
+            self._prompts.add(name)
+            self._new_prompts.append(name)
+
+    def usage(self, input_tokens: object, output_tokens: object) -> None:
+        """Add the tokens of a model call."""
+        with self._lock:
+            if isinstance(input_tokens, int):
+                self._window.input_tokens += input_tokens
+            if isinstance(output_tokens, int):
+                self._window.output_tokens += output_tokens
+
+    def end(self, seconds: float | None, *, model: bool, root: bool, failed: bool) -> None:
+        """Add the end of a span; ``seconds`` is None where its start is not known."""
+        if not (model or root or failed):
+            return
+        with self._lock:
+            window = self._window
+            if model and seconds is not None:
+                window.model_calls += 1
+                window.model_seconds += seconds
+                window.model_seconds_max = max(window.model_seconds_max, seconds)
+            if root and seconds is not None:
+                window.traces += 1
+                window.trace_seconds += seconds
+                window.trace_seconds_max = max(window.trace_seconds_max, seconds)
+            # One failure passes every span on its way up: it counts where it ends up.
+            if failed and root:
+                window.errors += 1
+
+    def parameters(self, values: Mapping[str, Any]) -> None:
+        """Hand over what ``log_parameters`` was given, and what the Run object holds now."""
+        local = self._local()
+        before = {name: local.get(name) for name in values if name in local} if local else {}
+        self._parameters.append((dict(values), before))
+
+    def metric(self, name: str, value: float, time_unix_nano: int, step: int | None) -> None:
+        """Hand over what ``log_metric`` was given."""
+        if len(self._points) >= MAX_POINTS:
+            self.points_skipped += 1
+            return
+        self._points.append((name, value, time_unix_nano, step))
+
+    # -- the worker's side --------------------------------------------------------------------
+
+    def take_window(self) -> Window:
+        """Return the sums and start new ones."""
+        with self._lock:
+            window, self._window = self._window, Window()
+        return window
+
+    def take_models(self) -> list[dict[str, Attribute]]:
+        """Return the model configurations not seen before."""
+        return _drain(self._new_models)
+
+    def take_prompts(self) -> list[str]:
+        """Return the prompt names not seen before."""
+        return _drain(self._new_prompts)
+
+    def take_parameters(self) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+        """Return what ``log_parameters`` was given, oldest first, and the Run's values before."""
+        return _drain(self._parameters)
+
+    def take_points(self) -> list[tuple[str, float, int, int | None]]:
+        """Return what ``log_metric`` was given, oldest first."""
+        return _drain(self._points)
+
+
+def _drain(queue: deque[Any]) -> list[Any]:
+    items = []
+    while queue:
+        items.append(queue.popleft())
+    return items

@@ -1,0 +1,170 @@
+"""Streamed tokens: one record for each stream, at a cost near zero for each token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+from uuid import UUID
+
+from asynctrack._common import marker
+
+MAX_OPEN_STREAMS: Final = 10_000
+"""Of more streams than this, the text of the oldest is not kept."""
+MAX_STREAM_SIZE: Final = 16 * 1024 * 1024
+"""What one stream may take: characters, and ``TOKEN_SIZE`` for each token."""
+MAX_STREAMS_SIZE: Final = 64 * 1024 * 1024
+"""What all open streams together may take. Of a stream cut by either bound, further tokens are
+counted and not kept."""
+SILENCE: Final = 60_000_000_000
+"""Nanoseconds without a token after which a stream makes room for others, where there is none."""
+TOKEN_SIZE: Final = 96
+"""What a token takes beside its characters: its time, and two entries of lists."""
+_GRANT: Final = 1024
+_MAX_GRANT: Final = 256 * 1024
+"""What a stream is given at a time, the first time and at the most, so that the bounds are looked
+at rarely and many short streams reserve little."""
+
+
+class _Stream:
+    __slots__ = ("cut", "granted", "pieces", "room", "times")
+
+    def __init__(self) -> None:
+        self.times: list[int] = []
+        self.pieces: list[str] = []
+        self.room = 0
+        self.granted = 0
+        self.cut = 0
+
+
+class Streams:
+    """The streams that are open, with what came in.
+
+    Args:
+        perf_ns: Monotonic clock, in nanoseconds.
+        max_stream: Bound of one stream.
+        max_streams: Bound of all of them.
+    """
+
+    def __init__(
+        self,
+        perf_ns: Callable[[], int],
+        *,
+        max_stream: int = MAX_STREAM_SIZE,
+        max_streams: int = MAX_STREAMS_SIZE,
+    ) -> None:
+        self._perf_ns = perf_ns
+        self._max_stream = max_stream
+        self._max_streams = max_streams
+        self._open: dict[UUID, _Stream] = {}
+        self._let_go: dict[UUID, int] = {}  # tokens of streams whose text is not kept any more
+
+    def token(self, token: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Note a token: a string, or a list of content blocks."""
+        stream = self._open.get(run_id)
+        if stream is None:
+            stream = self._begin(run_id)
+        text = token if token.__class__ is str else _text_of(token)
+        stream.room = room = stream.room - len(text) - TOKEN_SIZE
+        if room < 0 and not self._grant(stream):
+            return
+        stream.times.append(self._perf_ns())
+        stream.pieces.append(text)
+
+    def protocol_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Note an event of LangChain's streaming protocol; only its deltas carry content."""
+        if isinstance(event, dict) and event.get("event") == "content-block-delta":
+            delta = event.get("delta") or event.get("content_block") or event.get("content")
+            self.token(delta, run_id=run_id)
+
+    def pop(self, run_id: UUID, started: int | None) -> dict[str, Any] | None:
+        """Return the record of a stream that has ended, or None where nothing was streamed.
+
+        Args:
+            run_id: The model call.
+            started: When the call started, on the monotonic clock in nanoseconds, or None.
+
+        Returns:
+            ``text``; ``count`` of tokens; ``time_to_first_token`` in seconds, where the start is
+            known; ``inter_token_times``, the seconds between one token and the next; where the
+            stream was too long, ``cut_tokens``: how many at its end are counted and not kept.
+        """
+        stream = self._open.pop(run_id, None)
+        if stream is None:
+            if run_id not in self._let_go:
+                return None
+            stream = _Stream()
+            stream.cut = self._let_go.pop(run_id, 0)
+        times, cut = stream.times, stream.cut
+        record: dict[str, Any] = {"text": "".join(stream.pieces), "count": len(times) + cut}
+        if started is not None and times:
+            record["time_to_first_token"] = round((times[0] - started) / 1e9, 6)
+        record["inter_token_times"] = [
+            round((after - before) / 1e9, 6)
+            for before, after in zip(times, times[1:], strict=False)
+        ]
+        if cut:
+            record["cut_tokens"] = cut
+        return record
+
+    def _begin(self, run_id: UUID) -> _Stream:
+        stream = self._open[run_id] = _Stream()
+        if run_id in self._let_go:
+            stream.cut, stream.room = self._let_go.pop(run_id, 0), -1
+        if len(self._open) > MAX_OPEN_STREAMS:
+            try:
+                self._forget_text(next(iter(self._open)))
+            except (StopIteration, RuntimeError):
+                pass  # another thread changed it at this very moment: the next stream tries again
+        return stream
+
+    def _forget_text(self, run_id: UUID) -> None:
+        """Keep of a stream how many tokens it had, and no more."""
+        gone = self._open.pop(run_id, None)
+        if gone is not None:
+            self._let_go[run_id] = len(gone.times) + gone.cut
+        if len(self._let_go) > MAX_OPEN_STREAMS:
+            self._let_go.pop(next(iter(self._let_go)), None)
+
+    def _grant(self, stream: _Stream) -> bool:
+        """Give a stream room for a token that did not fit; False where it is too long."""
+        wanted = max(-stream.room, min(_MAX_GRANT, max(_GRANT, stream.granted)))
+        wanted = max(-stream.room, min(wanted, self._max_stream - stream.granted))
+        too_long = stream.cut or stream.granted + wanted > self._max_stream
+        if too_long or not self._spare(wanted, stream):
+            stream.cut += 1
+            stream.room = -1  # and stays below zero
+            return False
+        stream.room += wanted
+        stream.granted += wanted
+        return True
+
+    def _spare(self, wanted: int, asking: _Stream) -> bool:
+        """Tell whether there is room for more; forget streams that went silent where that makes it.
+
+        LangChain tells nobody of a model call that is cancelled: its stream never ends.
+        """
+        streams = list(self._open.items())
+        granted = sum(stream.granted for _, stream in streams)
+        silent = self._perf_ns() - SILENCE if granted + wanted > self._max_streams else 0
+        for run_id, stream in streams:
+            if granted + wanted <= self._max_streams:
+                return True
+            if stream is not asking and stream.times and stream.times[-1] < silent:
+                granted -= stream.granted
+                try:
+                    self._forget_text(run_id)
+                except (StopIteration, RuntimeError):
+                    pass  # as above
+        return granted + wanted <= self._max_streams
+
+
+def _text_of(token: Any) -> str:
+    """Return the text in content blocks; what holds no text counts as a token all the same."""
+    if isinstance(token, list):
+        return "".join(map(_text_of, token))
+    if isinstance(token, dict):
+        for field in ("text", "reasoning", "args", "arguments"):
+            if isinstance(token.get(field), str):
+                return str(token[field])
+        return ""
+    return "" if token is None else marker.safe_str(token)

@@ -1,0 +1,224 @@
+"""A value that JSON does not know, to something closer to JSON: one converter for each type.
+
+Found by the names in a type's ancestry, once: nothing is imported to recognise it. LangChain's
+value objects are their fields, pydantic models what they dump, anything unknown a marker.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import deque
+from collections.abc import Callable, Mapping, Set
+from typing import Any
+
+from asynctrack._common.marker import clean, marker, safe_str, type_name
+
+Converter = Callable[[Any], Any]
+
+MAX_DEPTH = 120
+"""Deeper structures end in a marker; orjson itself refuses 255 levels."""
+MAX_NODES = 2_000_000
+"""More values than this in one record end in a marker (shared references can multiply)."""
+MAX_TYPES = 10_000
+"""Types about which something is remembered: classes made at run time must not pile up."""
+MAX_REPR = 500
+"""Characters kept of the ``repr`` of an object of unknown type."""
+
+BOXES = frozenset({dict, list, tuple})
+"""What holds other values and is encoded without a converter."""
+_SKIPPED_WHEN_EMPTY = frozenset({type(None), dict, list, str})
+
+FIELD_TYPES: set[type] = set()
+"""LangChain's value objects, as far as any was seen."""
+CONVERTERS: dict[type, Converter] = {}
+"""The converters that were found."""
+
+
+def convert(value: Any) -> Any:
+    """Return something closer to JSON for a value that orjson does not know."""
+    converter = converter_of(value)
+    try:
+        return converter(value)
+    except Exception as error:
+        return marker(value, cut="error", error=type_name(error))
+
+
+def converter_of(value: Any) -> Converter:
+    converter = CONVERTERS.get(type(value))
+    if converter is None:
+        converter = _find(type(value))
+        if len(CONVERTERS) < MAX_TYPES:
+            CONVERTERS[type(value)] = converter
+    return converter
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """A LangChain value object by its fields, without those that are empty."""
+    fields = {
+        name: item
+        for name, item in value.__dict__.items()
+        # The class first: some objects, arrays for one, refuse to be asked whether they are empty.
+        if item.__class__ not in _SKIPPED_WHEN_EMPTY or item
+    }
+    extra = getattr(value, "__pydantic_extra__", None)
+    if extra:
+        fields.update(extra)
+    return fields
+
+
+def _message(value: Any) -> dict[str, Any]:
+    fields = _fields(value)
+    fields.setdefault("content", "")
+    return fields
+
+
+def _model(value: Any) -> Any:
+    if _size_of_model(value) > MAX_NODES:  # pydantic goes through all of it at once
+        return marker(value, cut="size")
+    return value.model_dump(warnings=False)
+
+
+def _size_of_model(value: Any) -> int:
+    """Count the values in a pydantic model and the models in it, up to ``MAX_NODES``."""
+    total = 1
+    level = [value.__dict__]
+    for _ in range(MAX_DEPTH):
+        total += sum(map(len, level))
+        if total > MAX_NODES:
+            return total
+        items = [item for box in level for item in (box.values() if type(box) is dict else box)]
+        level = [
+            item if type(item) in BOXES else item.__dict__
+            for item in items
+            if type(item) in BOXES or converter_of(item) is _model
+        ]
+        if not level:
+            return total
+    return MAX_NODES + 1
+
+
+def _dataclass(value: Any) -> Any:
+    # Those with an underscore are the class's own business.
+    names = (name for name in value.__dataclass_fields__ if not name.startswith("_"))
+    return {name: getattr(value, name) for name in names if hasattr(value, name)}
+
+
+def _tuple(value: Any) -> Any:
+    items = list(tuple.__iter__(value))
+    names = getattr(type(value), "_fields", None)  # a named tuple's
+    return items if names is None else dict(zip(names, items, strict=True))
+
+
+def _runnable(value: Any) -> Any:
+    name = getattr(value, "name", None)
+    return marker(value, name=name) if isinstance(name, str) else marker(value)
+
+
+def _bytes(value: Any) -> Any:
+    content = bytes(value)
+    try:
+        return marker(value, utf8=content.decode())
+    except UnicodeDecodeError:
+        return marker(value, base64=base64.b64encode(content).decode())
+
+
+def _exception(value: BaseException) -> Any:
+    return marker(value, message=safe_str(value))
+
+
+def _array(value: Any) -> Any:
+    # A numpy scalar or array that orjson refuses (other byte order, objects, strings).
+    if type(value).__module__.partition(".")[0] == "numpy":
+        if getattr(value, "ndim", 0) == 0:
+            item = value.item()
+            same = type(item) is type(value)  # a long double has no counterpart in Python
+            return marker(value, repr=repr(item)[:MAX_REPR]) if same else item
+        if value.size <= MAX_NODES:
+            return value.tolist()
+    # Tensors and data frames may be huge or live on another device: say what it was.
+    return marker(
+        value,
+        shape=[int(size) for size in value.shape],
+        dtype=safe_str(getattr(value, "dtype", ""), 100),
+    )
+
+
+def _unknown(value: Any) -> Any:
+    try:
+        text = repr(value)[:MAX_REPR]
+    except Exception as error:
+        return marker(value, repr_error=type_name(error))
+    return marker(value, repr=clean(text))
+
+
+def _masked(value: Any) -> str:
+    return "**********"
+
+
+def _function(value: Any) -> Any:
+    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", "")
+    return marker(value, name=safe_str(name, MAX_REPR))
+
+
+_VALUE_OBJECTS = {
+    # LangChain's value objects, by the class that names the family: their fields are their data.
+    "Generation": _fields,
+    "LLMResult": _fields,
+    "Document": _fields,
+    "PromptValue": _fields,
+    "BaseMessage": _message,
+}
+
+_KNOWN: dict[str, Converter] = {
+    "builtins.bytes": _bytes,
+    "builtins.bytearray": _bytes,
+    "builtins.memoryview": _bytes,
+    "builtins.type": _function,
+    "builtins.function": _function,
+    "builtins.builtin_function_or_method": _function,
+    "builtins.method": _function,
+    "builtins.float": float.__float__,
+    "builtins.tuple": _tuple,
+    "builtins.complex": lambda value: marker(value, value=str(value)),
+    "decimal.Decimal": lambda value: marker(value, value=str(value)),
+    "fractions.Fraction": lambda value: marker(value, value=str(value)),
+    "collections.UserList": lambda value: value.data,
+    "datetime.timedelta": lambda value: marker(value, seconds=value.total_seconds()),
+    "pathlib.PurePath": safe_str,
+    "pydantic.types.SecretStr": _masked,
+    "pydantic.types.SecretBytes": _masked,
+    "pydantic.types.Secret": _masked,
+    "pydantic.v1.types.SecretStr": _masked,
+    "pydantic.v1.types.SecretBytes": _masked,
+    "pydantic.v1.main.BaseModel": lambda value: value.dict(),
+}
+
+
+def _find(kind: type) -> Converter:
+    """Find the converter of a type by the names in its ancestry, without importing anything."""
+    is_model = False
+    for base in kind.__mro__:
+        module, name = base.__module__, base.__qualname__
+        if module.startswith("langchain_core.") and name in _VALUE_OBJECTS:
+            FIELD_TYPES.add(kind)
+            return _VALUE_OBJECTS[name]
+        if name == "Runnable" and module.startswith("langchain_core."):
+            return _runnable
+        # pathlib moved into a package in Python 3.13.
+        known = _KNOWN.get(f"{module}.{name}".replace("pathlib._local.", "pathlib."))
+        if known is not None:
+            return known
+        is_model = is_model or (name == "BaseModel" and module == "pydantic.main")
+    if is_model:
+        return _model
+    if issubclass(kind, BaseException):
+        return _exception
+    if hasattr(kind, "__dataclass_fields__"):
+        return _dataclass
+    if issubclass(kind, Mapping):
+        return dict
+    if issubclass(kind, (Set, deque)):
+        return list
+    if hasattr(kind, "shape") and (hasattr(kind, "dtype") or hasattr(kind, "dtypes")):
+        return _array
+    return _unknown

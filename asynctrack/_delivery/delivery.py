@@ -1,0 +1,209 @@
+"""One piece on its way: batch, artifact, receipt; and what is told and kept where one is refused.
+
+What is too large is halved until it passes. What the backend refuses for good is buried in the
+spool, with the reason, and counted. What goes on failing leaves its slot to others while it waits.
+Where others have cut a file of the spool short, what is left of it is delivered, the rest counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections import deque
+from typing import Final
+
+from asynctrack._buffer.buffer import Buffer
+from asynctrack._buffer.store import MemoryPiece, SegmentPiece
+from asynctrack._common.notices import Notices
+from asynctrack._delivery.encode import encode_batch
+from asynctrack._delivery.gate import Gate
+from asynctrack._delivery.parts import Content, Part, Work
+from asynctrack._delivery.upload import DeferredError, Uploader
+from asynctrack._errors import BackendError, PermanentError
+from asynctrack._record.recorder import Recorder
+from asynctrack._spool.keeper import Keeper
+
+AGAIN: Final = 0.5
+"""Seconds until a piece is read again for which there was no descriptor or no memory."""
+_USED_UP: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_TOLD: Final = 10
+"""Ranges of lost events that are named in a message."""
+
+
+class Delivery:
+    """Delivers pieces, several at a time.
+
+    Args:
+        writer_id: Who accepted the events.
+        buffer: Where they wait until they are settled.
+        uploader: Uploads artifacts.
+        recorder: Is told what was delivered and what was refused.
+        keeper: The spool, or None where there is none.
+        notices: Rate-limited warnings.
+        gate: Says when one that has failed may be tried again.
+        concurrency: How many pieces are delivered at a time.
+        compression: How artifacts are compressed.
+    """
+
+    def __init__(
+        self,
+        *,
+        writer_id: str,
+        buffer: Buffer,
+        uploader: Uploader,
+        recorder: Recorder,
+        keeper: Keeper | None,
+        notices: Notices,
+        gate: Gate,
+        concurrency: int,
+        compression: str,
+    ) -> None:
+        self._writer_id = writer_id
+        self._buffer = buffer
+        self._uploader = uploader
+        self._recorder = recorder
+        self._keeper = keeper
+        self._notices = notices
+        self._gate = gate
+        self._slots = asyncio.Semaphore(concurrency)
+        self._compression = compression
+        self.artifacts = 0
+        self.bytes_delivered = 0
+        self.under_way = 0
+        """Bytes of the artifacts that are being uploaded."""
+
+    @property
+    def retries(self) -> int:
+        """Uploads tried again."""
+        return self._uploader.retries
+
+    async def slot(self) -> None:
+        """Wait until one more may be delivered; ``deliver`` gives the slot back."""
+        await self._slots.acquire()
+
+    def give_back(self) -> None:
+        """Give a slot back that was not needed."""
+        self._slots.release()
+
+    async def deliver(self, piece: MemoryPiece | SegmentPiece) -> None:
+        """Deliver a piece, in a slot that was waited for, and settle it."""
+        work = Work(deque([Part(piece.first_seq, piece.first_seq + piece.events - 1)]))
+        while (deferred := await self._attempt(piece, work)) is not None:
+            # Others first: what is repeated is a share of all requests, and what is refused for a
+            # reason of its own holds up nothing else.
+            # Nothing of this one is kept in memory meanwhile that was not there before.
+            self._slots.release()
+            await self._gate.pause(deferred.wait)
+            if not self._gate.may_retry():
+                await self._gate.afford_retry()
+            await self._slots.acquire()
+        self._slots.release()
+
+    async def _attempt(self, piece: MemoryPiece | SegmentPiece, work: Work) -> DeferredError | None:
+        """Deliver what is left of a piece; return why it has to leave its slot, where it has to."""
+        content = await self._read(piece, work)
+        keeper = self._keeper if isinstance(piece, SegmentPiece) else None
+        deferred: DeferredError | None = None
+        while work.todo:
+            if deferred is not None and work.todo[0].failures:
+                if keeper is not None and isinstance(piece, SegmentPiece):
+                    await keeper.let_go(piece)
+                return deferred
+            try:
+                await self._upload(piece, content, work)
+            except DeferredError as error:
+                deferred = error
+        buried = [await self._bury(content, part, why) for part, why in work.refused]
+        if keeper is not None and isinstance(piece, SegmentPiece):
+            await (keeper.settled(piece) if all(buried) else keeper.let_go(piece))
+        for (part, why), kept in zip(work.refused, buried, strict=True):
+            self._recorder.refused(part.first_seq, part.last_seq)
+            self._tell_refused(part, why, piece, kept=kept)
+        refused = sum(part.events for part, _ in work.refused)
+        self._buffer.settle(piece, refused=work.lost + refused)
+        return None
+
+    async def _bury(self, content: Content, part: Part, why: PermanentError) -> bool:
+        """Set refused events aside, also those that were in memory; return whether they are."""
+        return self._keeper is not None and await self._keeper.bury(content.batch(part), str(why))
+
+    async def _read(self, piece: MemoryPiece | SegmentPiece, work: Work) -> Content:
+        """Return the lines of a piece: all, or those that others have left of it."""
+        while True:
+            try:
+                return Content(self._writer_id, piece)
+            except OSError as error:
+                if error.errno not in _USED_UP:
+                    left = dict(piece.left())
+                    self._tell_lost(work.keep(left), error)
+                    return Content(self._writer_id, piece, left)
+            await asyncio.sleep(AGAIN)  # nothing is lost: it is there, and is read later
+
+    async def _upload(
+        self, piece: MemoryPiece | SegmentPiece, content: Content, work: Work
+    ) -> None:
+        """Upload the next part; in halves where it is too large.
+
+        Raises:
+            DeferredError: It waits behind the other parts, which are next.
+        """
+        part = work.todo[0]
+        artifact = encode_batch(content.batch(part), self._compression)
+        self.under_way += len(artifact.content)
+        try:
+            receipt = await self._uploader.upload(artifact, failures=part.failures, deferrable=True)
+        except DeferredError as deferred:
+            part.failures = deferred.failures
+            work.todo.rotate(-1)
+            raise
+        except BackendError as error:
+            work.todo.popleft()
+            if error.too_large and part.events > 1:
+                middle = part.first_seq + part.events // 2
+                if isinstance(piece, SegmentPiece) and self._keeper is not None:
+                    await self._keeper.divide(piece, middle)
+                work.todo.appendleft(Part(middle, part.last_seq))
+                work.todo.appendleft(Part(part.first_seq, middle - 1))
+            elif isinstance(error, PermanentError):
+                work.refused.append((part, error))
+            else:  # without ``attempts`` an upload ends with nothing else
+                raise
+            return
+        finally:
+            self.under_way -= len(artifact.content)
+        work.todo.popleft()
+        self._recorder.delivered(receipt)
+        self.artifacts += 1
+        self.bytes_delivered += receipt.bytes
+
+    def _tell_lost(self, gone: list[Part], error: OSError) -> None:
+        if not gone:
+            return
+        for part in gone:
+            self._recorder.refused(part.first_seq, part.last_seq)
+        lost = sum(part.events for part in gone)
+        seqs = ", ".join(f"{part.first_seq} to {part.last_seq}" for part in gone[:_TOLD])
+        self._notices.warn(
+            "lost",
+            f"asynctrack's spool was cut short, removed or damaged by others ({error}): {lost}"
+            f" events (seq {seqs}{', …' if len(gone) > _TOLD else ''}) are lost. They are counted"
+            " as dead_lettered.",
+        )
+
+    def _tell_refused(
+        self, part: Part, error: PermanentError, piece: MemoryPiece | SegmentPiece, *, kept: bool
+    ) -> None:
+        where = "They are lost."
+        if kept and self._keeper is not None:
+            where = (
+                f"They are in {self._keeper.path}; asynctrack show --dead-letters reads them,"
+                " asynctrack spool replay --dead-letters sends them again."
+            )
+        elif isinstance(piece, SegmentPiece):
+            where = f"They stay in {piece.segment.path}, for a later tracker to send again."
+        self._notices.warn(
+            f"refused:{error.code}",
+            f"asynctrack could not upload {part.events} events (seq {part.first_seq} to"
+            f" {part.last_seq}): the backend refuses the object for good ({error}). They are"
+            f" counted as dead_lettered. {where}",
+        )

@@ -1,0 +1,194 @@
+"""How many uploads may be under way: fewer when the service is in trouble, one when it is down.
+
+Additive increase, multiplicative decrease, as TCP does it (Chiu and Jain, 1989): a success raises
+the limit by one for each round of uploads, a failure halves it. After ``OPEN_AFTER`` failures in a
+row nothing but a probe at a time is sent, after a wait with full jitter; its success lets all go on
+at once. ``Flow`` decides, with the clock passed in; ``Gate`` waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from typing import Final
+
+import anyio
+
+from asynctrack._common.retry import RetryBudget, RetryPolicy
+
+OPEN_AFTER: Final = 5
+"""Failures in a row after which nothing but a probe at a time is sent."""
+OUTAGE: Final = 5.0
+"""Seconds of nothing but failures after which the retries of what waited are not counted."""
+HALVE_INTERVAL: Final = 1.0
+"""Seconds between two cuts of the limit: failures of one round of uploads count once."""
+
+
+class Flow:
+    """The decision: how many uploads, and from when on.
+
+    Args:
+        max_concurrency: Uploads at a time when all is well.
+        policy: Waits between two probes.
+    """
+
+    def __init__(self, max_concurrency: int, policy: RetryPolicy | None = None) -> None:
+        self._max = max_concurrency
+        self._policy = policy or RetryPolicy(base=0.5, cap=10.0)
+        self._limit = float(max_concurrency)
+        self._failures = 0
+        self._not_before = float("-inf")
+        self._cut_at = float("-inf")
+        self.opened = 0.0
+        """When it last began to count as down."""
+
+    @property
+    def allowed(self) -> int:
+        """How many uploads may be under way."""
+        return 1 if self.open else max(1, int(self._limit))
+
+    @property
+    def open(self) -> bool:
+        """Whether the service counts as down: a probe at a time."""
+        return self._failures >= OPEN_AFTER
+
+    def wait(self, now: float) -> float:
+        """Return how long to wait before the next attempt may start, in seconds."""
+        return max(0.0, self._not_before - now) if self.open else 0.0
+
+    def succeeded(self) -> None:
+        """Note a success."""
+        self._failures = 0
+        self._limit = min(float(self._max), self._limit + 1.0 / self._limit)
+
+    def failed(self, now: float, uniform: float, retry_after: float | None) -> None:
+        """Note a failure.
+
+        Args:
+            now: The monotonic clock, in seconds.
+            uniform: A random number in [0, 1).
+            retry_after: What the service asked for, in seconds, or None.
+        """
+        self._failures += 1
+        if now - self._cut_at >= HALVE_INTERVAL:
+            self._cut_at = now
+            self._limit = max(1.0, self._limit / 2.0)
+        if self._failures == OPEN_AFTER:
+            self.opened = now
+        if self.open:
+            probes = self._failures - OPEN_AFTER + 1
+            self._not_before = now + self._policy.wait(probes, uniform, retry_after)
+
+
+class Gate:
+    """Lets uploads through as ``Flow`` decides; used in one event loop.
+
+    Args:
+        flow: The decision.
+        budget: How many of the attempts may be retries.
+        monotonic: The clock, in seconds.
+        uniform: Random numbers in [0, 1).
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        *,
+        budget: RetryBudget | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        uniform: Callable[[], float] = random.random,
+    ) -> None:
+        self._flow = flow
+        self._budget = budget or RetryBudget()
+        self._monotonic = monotonic
+        self._uniform = uniform
+        self._under_way = 0
+        self._untried = 0
+        self._retries = asyncio.Lock()
+        self._changed: asyncio.Event | None = None
+
+    @property
+    def down(self) -> bool:
+        """Whether nothing has got through for a while: a probe at a time."""
+        return self._flow.open
+
+    async def enter(self, *, first: bool = True) -> None:
+        """Wait for the turn of an attempt.
+
+        While the service counts as down, what has not been tried yet is the probe: an object that
+        fails for a reason of its own says nothing of the others, and holds none of them up.
+
+        Args:
+            first: Whether it is the first one at its object.
+        """
+        self._untried += first
+        try:
+            while True:
+                wait: float | None = None
+                if self._under_way < self._flow.allowed and (
+                    first or not (self._flow.open and self._untried)
+                ):
+                    wait = self._flow.wait(self._monotonic())
+                    if wait <= 0.0:
+                        self._under_way += 1
+                        if first:
+                            self._budget.attempted()
+                        return
+                if self._changed is None:
+                    self._changed = asyncio.Event()
+                with anyio.move_on_after(wait):
+                    await self._changed.wait()
+        finally:
+            self._untried -= first
+            if first and not self._untried:
+                self._notify()
+
+    def leave(self) -> None:
+        """Give the turn back without an outcome: the attempt was cancelled."""
+        self._under_way -= 1
+        self._notify()
+
+    def succeeded(self) -> None:
+        """Give the turn back: it worked."""
+        if self._flow.open and self._monotonic() - self._flow.opened >= OUTAGE:
+            self._budget.recovered()
+        self._flow.succeeded()
+        self.leave()
+
+    def failed(self, retry_after: float | None) -> None:
+        """Give the turn back: it failed, and will be tried again."""
+        self._flow.failed(self._monotonic(), self._uniform(), retry_after)
+        self.leave()
+
+    def may_retry(self) -> bool:
+        """Take a retry out of the budget, where there is one; probes of an outage are free."""
+        return self._flow.open or self._budget.take(self._monotonic())
+
+    async def afford_retry(self) -> None:
+        """Wait until the budget has a retry, and take it; first come, first served."""
+        async with self._retries:
+            while not self._budget.take(self._monotonic()):
+                if self._changed is None:
+                    self._changed = asyncio.Event()
+                with anyio.move_on_after(self._budget.wait(self._monotonic())):
+                    await self._changed.wait()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait before the next attempt; not longer than until the service is known to be back."""
+        was_open = self._flow.open
+        end = self._monotonic() + seconds
+        while (left := end - self._monotonic()) > 0:
+            if was_open and not self._flow.open:
+                return
+            was_open = was_open or self._flow.open
+            if self._changed is None:
+                self._changed = asyncio.Event()
+            with anyio.move_on_after(left):
+                await self._changed.wait()
+
+    def _notify(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None

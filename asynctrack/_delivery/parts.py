@@ -1,0 +1,103 @@
+"""The parts in which a piece is delivered: the whole, halves where it is too large, what is left.
+
+A piece is cut into parts where the backend finds it too large, and where others have cut its file
+short: what is left is delivered, as unbroken runs of numbers, and the rest is lost.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from asynctrack._buffer.store import MemoryPiece, SegmentPiece
+from asynctrack._common.artifact import Batch
+from asynctrack._errors import PermanentError
+
+
+@dataclass(slots=True)
+class Part:
+    """Some events of a piece, by their numbers, that become an artifact of their own."""
+
+    first_seq: int
+    last_seq: int
+    failures: int = 0
+
+    @property
+    def events(self) -> int:
+        """How many."""
+        return self.last_seq - self.first_seq + 1
+
+
+class Content:
+    """The lines of a piece, as they were read just now.
+
+    Args:
+        writer_id: Who accepted the events.
+        piece: The piece.
+        left: What is left of it, by numbers; None to read all of it.
+
+    Raises:
+        OSError: It is to be read as a whole, and some of it is gone.
+    """
+
+    def __init__(
+        self,
+        writer_id: str,
+        piece: MemoryPiece | SegmentPiece,
+        left: Mapping[int, bytes] | None = None,
+    ) -> None:
+        self._writer_id = writer_id
+        self._first_seq = piece.first_seq
+        self._events = piece.events
+        self._raw = piece.raw() if left is None else b""
+        self._left = left
+
+    def batch(self, part: Part) -> Batch:
+        """Return the events of a part."""
+        start, end = part.first_seq, part.last_seq + 1
+        if self._left is not None:
+            raw = b"".join([self._left[seq] for seq in range(start, end)])
+        elif part.events == self._events:
+            raw = self._raw
+        else:
+            lines = self._raw.splitlines(keepends=True)
+            raw = b"".join(lines[start - self._first_seq : end - self._first_seq])
+        return Batch(self._writer_id, part.first_seq, part.last_seq, raw)
+
+
+@dataclass(slots=True)
+class Work:
+    """What is left to do of a piece. No bytes: it may be much, and it may wait for long.
+
+    Attributes:
+        todo: Parts to be delivered.
+        refused: Parts that the backend refuses for good, and why.
+        lost: How many events are gone.
+    """
+
+    todo: deque[Part]
+    refused: list[tuple[Part, PermanentError]] = field(default_factory=list)
+    lost: int = 0
+
+    def keep(self, left: Mapping[int, bytes]) -> list[Part]:
+        """Go on with what is left of the piece; return what is lost of it."""
+        gone: list[Part] = []
+        todo: deque[Part] = deque()
+        for part in self.todo:
+            for seq in range(part.first_seq, part.last_seq + 1):
+                into, failures = (todo, part.failures) if seq in left else (gone, 0)
+                if into and into[-1].last_seq == seq - 1 and seq > part.first_seq:
+                    into[-1].last_seq = seq
+                else:
+                    into.append(Part(seq, seq, failures))
+        refused = []
+        for part, why in self.refused:
+            whole = all(seq in left for seq in range(part.first_seq, part.last_seq + 1))
+            if whole:
+                refused.append((part, why))
+            else:  # it cannot be set aside any more
+                gone.append(part)
+        self.todo, self.refused = todo, refused
+        self.lost += sum(part.events for part in gone)
+        return gone

@@ -1,0 +1,250 @@
+"""The stages of one writer, put together.
+
+A process that is forked needs a second set of them: the child is another writer, and nothing that
+holds a lock, a socket or a file of the parent may be touched there.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+
+from asynctrack._backends.protocol import Backend
+from asynctrack._backends.protocol import Store as ObjectStore
+from asynctrack._buffer.batch import CutPolicy
+from asynctrack._buffer.buffer import Buffer
+from asynctrack._buffer.store import Store
+from asynctrack._capture.capture import Capture
+from asynctrack._capture.observations import Observations
+from asynctrack._capture.redact import Redactor
+from asynctrack._common.notices import Notices
+from asynctrack._common.retry import RetryBudget, RetryPolicy
+from asynctrack._delivery.delivery import Delivery
+from asynctrack._delivery.gate import Flow, Gate
+from asynctrack._delivery.takeover import Replayer
+from asynctrack._delivery.upload import MAX_BACKOFF, Uploader
+from asynctrack._engine.leftovers import Leftovers
+from asynctrack._engine.sink import Sink
+from asynctrack._engine.stages import Stages
+from asynctrack._engine.standby import Standby, cause_of
+from asynctrack._engine.worker import Worker
+from asynctrack._format import MEDIA_TYPE
+from asynctrack._options import Options, compile_redact
+from asynctrack._record.recorder import Recorder
+from asynctrack._record.share import run_share
+from asynctrack._spool.keeper import Keeper
+from asynctrack._spool.layout import SpoolPlace, spool_places
+from asynctrack._statistics import Statistics
+
+
+class Pipeline:
+    """From the callbacks to the backend, for one writer.
+
+    Args:
+        backend: Where everything goes.
+        options: The options.
+        monotonic: The clock of all decisions, in seconds.
+        uniform: Random numbers in [0, 1) for what is spread.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        options: Options,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        uniform: Callable[[], float] = random.random,
+    ) -> None:
+        self.backend = backend
+        self._options = options
+        self.writer_id: str = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(6)}"
+        notices = Notices()
+        redactor = Redactor(compile_redact(options.redact))
+        spooled = options.durability != "memory"
+        overflow = options.effective_overflow
+        self._observations = Observations(backend.local)
+        self.buffer = Buffer(
+            writer_id=self.writer_id,
+            store=Store(
+                self.writer_id, options.max_batch_bytes, options.max_batch_events, spooled=spooled
+            ),
+            max_bytes=options.max_buffer_bytes,
+            max_events=options.max_buffer_events,
+            spool_bytes=options.max_spool_bytes if overflow == "spool" else None,
+            reserve=overflow == "block",
+            wake=self._wake,
+            monotonic=monotonic,
+        )
+        self.keeper = self._make_keeper(notices) if spooled else None
+        self.recorder = Recorder(
+            writer_id=self.writer_id,
+            backend=backend,
+            observations=self._observations,
+            redactor=redactor,
+            notices=notices,
+            counts=self._equation,
+            sleep=anyio.sleep,
+            share=run_share(backend.target),
+            monotonic=monotonic,
+            uniform=uniform,
+        )
+        gate = Gate(Flow(options.upload_concurrency), monotonic=monotonic, uniform=uniform)
+        replay_budget = RetryBudget()
+
+        def make_uploader(store: ObjectStore, gate: Gate) -> Uploader:
+            return Uploader(
+                store=store,
+                media_type=MEDIA_TYPE,
+                notices=notices,
+                gate=gate,
+                policy=RetryPolicy(cap=MAX_BACKOFF),
+                uniform=uniform,
+            )
+
+        def make_replay_uploader(store: ObjectStore) -> Uploader:
+            own = Gate(Flow(1), budget=replay_budget, monotonic=monotonic, uniform=uniform)
+            return make_uploader(store, own)
+
+        self.delivery = Delivery(
+            writer_id=self.writer_id,
+            buffer=self.buffer,
+            uploader=make_uploader(backend, gate),
+            recorder=self.recorder,
+            keeper=self.keeper,
+            notices=notices,
+            gate=gate,
+            concurrency=options.upload_concurrency,
+            compression=options.compression,
+        )
+        self.replayer: Replayer | None = None
+        if self.keeper is not None:
+            self.replayer = Replayer(
+                places=self._spool_places,
+                writer_id=self.writer_id,
+                backend=backend,
+                make_uploader=make_replay_uploader,
+                notices=notices,
+            )
+        self.stages = Stages(
+            buffer=self.buffer,
+            backend=backend,
+            recorder=self.recorder,
+            notices=notices,
+            policy=CutPolicy(options.max_delay),
+            delivery=self.delivery,
+            close_patience=options.close_patience,
+            keeper=self.keeper,
+            replayer=self.replayer,
+            monotonic=monotonic,
+            uniform=uniform,
+        )
+        self._standby = Standby(
+            buffer=self.buffer,
+            keeper=self.keeper,
+            closing=self.stages.closing,
+            monotonic=monotonic,
+        )
+        self.worker = Worker(
+            stages=self.stages, standby=self._standby, buffer=self.buffer, monotonic=monotonic
+        )
+        self.sink = Sink(
+            capture=Capture(
+                tokens=options.tokens, redactor=redactor, observations=self._observations
+            ),
+            buffer=self.buffer,
+            observations=self._observations,
+            worker=self.worker,
+            notices=notices,
+            block=overflow == "block",
+            block_timeout=options.block_timeout,
+            statistics=self.statistics,
+        )
+        self.stages.closing.abandon_open = self.sink.abandon_open
+
+    def statistics(self) -> Statistics:
+        """Return a frozen snapshot of all counters."""
+        counts = self.buffer.counts()
+        recorded = self.recorder.counted
+        return Statistics(
+            accepted=counts.accepted,
+            delivered=counts.delivered,
+            spooled=counts.spooled,
+            pending=counts.pending,
+            dead_lettered=counts.dead_lettered,
+            dropped=counts.dropped,
+            waiting_bytes=counts.waiting_bytes,
+            artifacts=self.delivery.artifacts,
+            bytes_delivered=self.delivery.bytes_delivered,
+            retries=self.delivery.retries,
+            replayed=self.replayer.events if self.replayer else 0,
+            run_updates=recorded.updates,
+            metric_points=recorded.points,
+            metric_points_unsent=recorded.points_refused
+            + recorded.points_left
+            + self._observations.points_skipped,
+        )
+
+    def leftovers(self) -> Leftovers:
+        """Return what is not delivered or written; to be asked when the worker has ended."""
+        options, backend, recorder = self._options, self.backend, self.recorder
+        spool = None if self.keeper is None else self.keeper.where
+        limit = f"within close_timeout={options.close_timeout:g} seconds"
+        if self._standby.cause is not None:
+            limit = f"without a worker ({cause_of(self._standby.cause)})"
+            spool = None if self._standby.where_told else spool  # once
+        elif self.stages.closing.gave_up:
+            limit = f"within close_patience={options.close_patience:g} seconds"
+        parameters, points = recorder.unwritten
+        return Leftovers(
+            run=backend.run,
+            statistics=self.statistics(),
+            spool=spool,
+            parameters=parameters,
+            points=points,
+            manifest=recorder.manifest.uri if backend.located else None,
+            manifest_complete=recorder.manifest.complete,
+            limit=limit,
+        )
+
+    def _make_keeper(self, notices: Notices) -> Keeper:
+        options = self._options
+        return Keeper(
+            places=self._spool_places,
+            writer_id=self.writer_id,
+            info=self._spool_info,
+            buffer=self.buffer,
+            notices=notices,
+            max_spool_bytes=options.max_spool_bytes,
+            power=options.durability == "power",
+        )
+
+    def _spool_places(self) -> tuple[SpoolPlace, ...]:
+        return spool_places(self._options.spool_dir)
+
+    def _spool_info(self) -> Mapping[str, Any]:
+        return {
+            "writer_id": self.writer_id,
+            "experiment": self.backend.experiment,
+            "run": self.backend.run,
+            "compression": self._options.compression,
+            "destination": self.backend.destination(),
+        }
+
+    def _wake(self) -> None:
+        self.worker.wake()
+
+    def _equation(self) -> Mapping[str, Any]:
+        counts = self.buffer.counts()
+        return {
+            "accepted": counts.accepted,
+            "delivered": counts.delivered,
+            "spooled": counts.spooled,
+            "pending": counts.pending,
+            "dead_lettered": counts.dead_lettered,
+            "dropped": counts.dropped,
+        }

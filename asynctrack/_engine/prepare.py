@@ -1,0 +1,66 @@
+"""What tracking needs is imported and built beforehand: in a thread, where that would stall a loop.
+
+A quarter of a second, the first time in a process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future as ThreadFuture
+
+from asynctrack._common.own import own_work
+from asynctrack._common.turns import turns
+
+
+def prepare() -> None:
+    """Import the stages and build what they search with, in this thread."""
+    global _prepared
+    with own_work():
+        # anyio reads most of itself when it is first used: in the user's loop, or where no
+        # descriptor is left, which would end the worker.
+        import anyio._backends._asyncio  # noqa: F401  # for the time it takes
+        from anyio import (  # noqa: F401  # for the time it takes
+            CancelScope,
+            create_task_group,
+            move_on_after,
+            sleep,
+            to_thread,
+        )
+
+        from asynctrack._backends import aws, local  # noqa: F401  # for the time it takes
+        from asynctrack._capture import handlers, redact  # noqa: F401  # for the time it takes
+        from asynctrack._engine import pipeline  # noqa: F401  # for the time it takes
+
+        redact.prepare()
+    _prepared = True
+
+
+async def prepare_to_await() -> None:
+    """Do the same for asynchronous use, in a thread that is neither the loop's nor a pool's."""
+    if _prepared:
+        return
+    done: ThreadFuture[None] = ThreadFuture()
+    thread = threading.Thread(
+        target=_prepare_in_thread, args=[done], name="asynctrack-prepare", daemon=True
+    )
+    try:
+        thread.start()
+    except RuntimeError:  # none is to be had
+        prepare()
+    else:
+        await asyncio.wrap_future(done)
+
+
+def _prepare_in_thread(done: ThreadFuture[None]) -> None:
+    done.set_running_or_notify_cancel()  # whoever waits may be cancelled, this is not
+    try:
+        with turns.taken():
+            prepare()
+    except BaseException as error:
+        done.set_exception(error)
+    else:
+        done.set_result(None)
+
+
+_prepared = False

@@ -1,0 +1,271 @@
+"""What the worker does in its event loop: it drives the stages, from the buffer to the Run.
+
+It cuts batches and delivers several at a time, keeps the spool supplied, replays what others left
+in it, lets the recorder write to the Run, and closes. Touched by the worker's own loop only, but
+for the flushes that are asked for before that runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import Future as ThreadFuture
+from concurrent.futures import InvalidStateError
+from typing import Final
+
+import anyio
+
+from asynctrack._backends.protocol import Backend
+from asynctrack._buffer.batch import CutPolicy
+from asynctrack._buffer.buffer import Buffer
+from asynctrack._buffer.store import MemoryPiece, SegmentPiece
+from asynctrack._common.notices import Notices
+from asynctrack._common.retry import RetryPolicy
+from asynctrack._delivery.delivery import Delivery
+from asynctrack._delivery.takeover import Replayer
+from asynctrack._engine.closing import Closing
+from asynctrack._engine.flush import Flushes, FlushRequest
+from asynctrack._errors import BackendError
+from asynctrack._record.recorder import Recorder
+from asynctrack._spool.keeper import RETRY, Keeper
+
+logger = logging.getLogger("asynctrack")
+
+RECORD_TICK: Final = 2.0
+"""Seconds between two looks at what is due for the Run. Also how long a Run's first parameters
+are collected, so that a short one is written once."""
+ON_ITS_WAY: Final = 0.005
+"""Seconds until lines that are about to go to disk are looked at again."""
+SPOOL_FIRST: Final = 5.0
+"""Seconds that a disk which hangs may hold up the opening of the backend."""
+
+
+class Stages:
+    """Delivers what is in the buffer.
+
+    Args:
+        buffer: Where events wait.
+        backend: Where they go.
+        recorder: Writes to the Run.
+        notices: Rate-limited warnings.
+        policy: When a batch is cut.
+        delivery: Delivers pieces.
+        close_patience: Seconds after which closing ends where nothing moves and no event is in
+            memory only.
+        keeper: The spool, or None where there is none.
+        replayer: Delivers what others left in it, or None.
+        monotonic: The clock, in seconds.
+        uniform: Random numbers in [0, 1).
+    """
+
+    def __init__(
+        self,
+        *,
+        buffer: Buffer,
+        backend: Backend,
+        recorder: Recorder,
+        notices: Notices,
+        policy: CutPolicy,
+        delivery: Delivery,
+        close_patience: float,
+        keeper: Keeper | None,
+        replayer: Replayer | None,
+        monotonic: Callable[[], float] = time.monotonic,
+        uniform: Callable[[], float] = random.random,
+    ) -> None:
+        self._buffer = buffer
+        self._backend = backend
+        self._recorder = recorder
+        self._notices = notices
+        self._policy = policy
+        self._delivery = delivery
+        self._keeper = keeper
+        self._replayer = replayer
+        self._replayed = asyncio.Event()
+        self._monotonic = monotonic
+        self._uniform = uniform
+        self.closing = Closing(
+            buffer=buffer,
+            delivery=delivery,
+            recorder=recorder,
+            keeper=keeper,
+            replayer=replayer,
+            replayed=self._replayed,
+            settle_all=self._settle_all,
+            patience=close_patience,
+            monotonic=monotonic,
+        )
+        self.flushes = Flushes()
+        self.ready: ThreadFuture[None] = ThreadFuture()
+        """Resolved when the first segment is there, or the disk has refused it."""
+        self._close_timeout = 0.0
+        self._wakeup = asyncio.Event()
+        self._record_request = asyncio.Event()
+        self._close_request = asyncio.Event()
+        self._supply_request = asyncio.Event()
+
+    # -- called in the loop -------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Look at the buffer."""
+        self._wakeup.set()
+        self._supply_request.set()
+
+    def begin_flush(self, request: FlushRequest) -> None:
+        """Deliver what a flush waits for."""
+        self.flushes.add(request)
+        self._wakeup.set()
+        self._look_at_flushes()
+
+    def begin_close(self, timeout: float) -> None:
+        """Deliver everything, and end when that is done or time is over.
+
+        Args:
+            timeout: Seconds.
+        """
+        self._close_timeout = timeout
+        self._close_request.set()
+
+    def be_ready(self) -> None:
+        """Let nobody wait for the first segment any more; may be called in any thread."""
+        try:
+            self.ready.set_result(None)
+        except InvalidStateError:
+            pass  # it is already
+
+    async def run(self) -> None:
+        """Drive the stages until everything is closed."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                self._look_at_flushes()  # those that were asked for before
+                tasks.start_soon(self._close)
+                if self._keeper is None:
+                    self.be_ready()
+                else:
+                    tasks.start_soon(self._keep, self._keeper)
+                    tasks.start_soon(self._keeper.commit)
+                    # Opening the backend occupies this loop for seconds: it imports and parses.
+                    # Events of that time belong on disk too, so the first segment comes first.
+                    await asyncio.wait({asyncio.wrap_future(self.ready)}, timeout=SPOOL_FIRST)
+                tasks.start_soon(self._record)  # needs no S3, which may be out of reach
+                await self._open()
+                if self._keeper is not None:
+                    await self._keeper.describe()
+                if self._replayer is not None:
+                    tasks.start_soon(self._replay, self._replayer)
+                await self._cut()
+            if self._keeper is not None:
+                self._keeper.close()  # where an error ends it, events go on to disk
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(2.0):
+                await self._close_backend()
+
+    async def _close_backend(self) -> None:
+        try:
+            await self._backend.aclose()
+        except BackendError as error:
+            logger.debug("closing the backend's connections: %s", error)
+
+    async def _open(self) -> None:
+        policy = RetryPolicy()
+        failures = 0
+        while True:
+            try:
+                await self._backend.open()
+                return
+            except BackendError as error:
+                failures += 1
+                self._notices.warn(
+                    "open",
+                    f"asynctrack cannot reach its backend yet ({error}). Events wait in memory;"
+                    f" it is tried again until the tracker is closed. {error.advice}".rstrip(),
+                )
+                wait = policy.wait(failures, self._uniform(), error.retry_after)
+                await anyio.sleep(wait)
+
+    async def _cut(self) -> None:
+        while True:
+            piece = await self._next_piece()
+            self.flushes.cut(piece.first_seq, piece.first_seq + piece.events - 1)
+            if isinstance(piece, SegmentPiece) and self._keeper is not None:
+                await self._keeper.seal(piece)
+            self._tasks.start_soon(self._deliver, piece)
+            del piece  # what waits for the next one must not hold on to this one
+
+    async def _next_piece(self) -> MemoryPiece | SegmentPiece:
+        """Return the next piece, with a slot for it, which is not held before there is one: those
+        that wait for their next attempt want it too."""
+        while True:
+            self._wakeup.clear()
+            events, oldest, hurry = self._buffer.cut_state()
+            hurry = hurry or self.closing.begun or self.flushes.hurry
+            wait = self._policy.wait(events, oldest, self._monotonic(), hurry=hurry)
+            if wait == 0.0:
+                await self._delivery.slot()
+                piece = self._buffer.take()
+                if piece is not None:
+                    return piece
+                self._delivery.give_back()
+                wait = ON_ITS_WAY if events else None  # to its segment
+            with anyio.move_on_after(wait):
+                await self._wakeup.wait()
+
+    async def _deliver(self, piece: MemoryPiece | SegmentPiece) -> None:
+        first = not self._delivery.artifacts
+        await self._delivery.deliver(piece)
+        if first and self._delivery.artifacts and self._keeper is not None:
+            await self._keeper.describe()  # that its destination has been reached
+        self.flushes.settled(piece.first_seq)
+        self._look_at_flushes()
+
+    async def _keep(self, keeper: Keeper) -> None:
+        """Supply segments: at once, whenever one is wanted, and again where the disk refused."""
+        while True:
+            self._supply_request.clear()
+            supplied = await keeper.supply()
+            self.be_ready()
+            with anyio.move_on_after(None if supplied else RETRY):
+                await self._supply_request.wait()
+
+    async def _record(self) -> None:
+        wait: float | None = None
+        while True:
+            pause = RECORD_TICK if wait is None else wait
+            with anyio.move_on_after(pause):
+                await self._record_request.wait()
+                if wait is not None:
+                    await anyio.sleep(wait)  # a flush does not cut a backoff short
+            self._record_request.clear()
+            waiting = self.flushes.take_recording()
+            wait = await self._recorder.write(everything=bool(waiting))
+            if wait is not None:
+                self.flushes.give_back(waiting)
+                continue
+            good = not self._buffer.counts().dead_lettered
+            for request in waiting:
+                request.end(good)
+
+    async def _replay(self, replayer: Replayer) -> None:
+        """Deliver what writers that have died left in the same spool."""
+        await replayer.run()
+        self._replayed.set()
+        await replayer.keep_trying()
+
+    def _look_at_flushes(self) -> None:
+        """Let the flushes whose events are settled wait for the Run."""
+        if self.flushes.move_on():
+            self._record_request.set()
+
+    async def _settle_all(self) -> None:
+        request = FlushRequest(self._buffer.counts().accepted, recorded=False)
+        self.begin_flush(request)
+        await asyncio.wrap_future(request.future)
+
+    async def _close(self) -> None:
+        await self._close_request.wait()
+        await self.closing.run(self._close_timeout)
+        self._tasks.cancel_scope.cancel()

@@ -1,0 +1,252 @@
+"""Parameters on their way to the Run: one request a second for all of them, deltas only.
+
+Which of them go there is decided in ``parameters``; AWS merges them by key. The Run is read before
+the first write, whenever another tracker of this process has written, and once more at the end, in
+case another writer chose the same keys at the same moment. Whatever is too long, or left out for
+want of room, is whole in the manifest.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, Final
+
+from asynctrack._backends.protocol import Backend
+from asynctrack._capture.attributes import Attribute
+from asynctrack._capture.redact import REDACTED, Redactor
+from asynctrack._capture.secrets import is_secret_name
+from asynctrack._common.artifact import RunState, Written
+from asynctrack._common.notices import Notices
+from asynctrack._errors import PermanentError
+from asynctrack._record import limits
+from asynctrack._record.groups import Fitting, TooLong
+from asynctrack._record.manifest_upload import ManifestUpload
+from asynctrack._record.parameters import MORE, Delta, RunParameters
+from asynctrack._record.places import HEAD_ROOM
+from asynctrack._record.share import RunShare
+
+ATTEMPTS: Final = 4
+"""Updates of one write at the most: removing first, looking again, and what came in meanwhile."""
+
+_EVENTS = "asynctrack.events"
+_MANIFEST = "asynctrack.manifest"
+
+
+class RunUpdates:
+    """Writes one writer's parameters into the Run.
+
+    Args:
+        backend: Reaches the Run.
+        manifest: Has every parameter whole.
+        redactor: Cuts secrets out of what was found.
+        notices: Rate-limited warnings.
+        share: What is shared with other writers into this Run.
+        sleep: Waits, in seconds.
+        monotonic: The clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        manifest: ManifestUpload,
+        redactor: Redactor,
+        notices: Notices,
+        share: RunShare,
+        sleep: Callable[[float], Awaitable[None]],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._backend = backend
+        self._manifest = manifest
+        self._redactor = redactor
+        self._notices = notices
+        self._share = share
+        self._sleep = sleep
+        self._monotonic = monotonic
+        self._parameters = RunParameters(share.peers)
+        self._before: dict[str, Any] = {}
+        self._written: deque[Written] = deque()
+        self._looked = self._looked_last = False
+        self._addressed = False
+        self._writes_seen = 0
+        self._artifacts: frozenset[str] | None = None
+        self.announce = False
+        """Whether the Run is to say where the events are, also where there are no parameters."""
+        self.sent = 0
+        """Requests that worked."""
+
+    @property
+    def unwritten(self) -> int:
+        """Parameters that the Run lacks and that are not left out for want of room."""
+        return self._parameters.unwritten
+
+    @property
+    def progress(self) -> object:
+        """Something that changes with each request that has worked."""
+        return self.sent, self._looked, self._looked_last
+
+    def log(self, name: str, value: Any, before: Mapping[str, Any]) -> None:
+        """Want a parameter of the user's in the Run.
+
+        Args:
+            name: Its name.
+            value: Plain data.
+            before: The parameters in the user's Run object at that moment.
+        """
+        self._before.pop(name, None)
+        if name in before:
+            self._before[name] = before[name]
+        whole = self._manifest.parameters
+        if name in whole and whole[name] == value:
+            self._outdate(self._parameters.sent(name))
+            return
+        whole[name] = value
+        fitting = limits.parameter_value(value)
+        self._parameters.log(name, TooLong(name) if fitting is None else fitting)
+        self._manifest.changed()
+
+    def find(self, attributes: Mapping[str, Attribute]) -> None:
+        """Want what was found in a chain in the Run."""
+        group: dict[str, Fitting] = {}
+        for name, value in attributes.items():
+            if isinstance(value, str):
+                value = REDACTED if is_secret_name(name) else self._redactor.text(value)
+            elif isinstance(value, list):
+                value = [self._redactor.text(item) for item in value]
+            fitting = limits.parameter_value(value)
+            # Room for a suffix behind the key; a value too long is whole in the events.
+            key = limits.parameter_key(self._redactor.text(name))[: limits.MAX_KEY - 4]
+            group[key] = TooLong(key) if fitting is None else fitting
+            if fitting is None:
+                self._manifest.parameters.setdefault(key, value)
+        if self._parameters.find(group):
+            self._manifest.changed()
+
+    def found(self) -> dict[str, object]:
+        """Return what was found, under the names it has in the Run, or would have."""
+        return self._parameters.found()
+
+    def outdated(self) -> Iterator[Written]:
+        """Yield what the user's Run object may have an older value of, each once; any thread."""
+        while self._written:
+            yield self._written.popleft()
+
+    async def send(self, closed: bool) -> None:
+        """Write into the Run what it lacks.
+
+        Args:
+            closed: This is the last time.
+
+        Raises:
+            BackendError: Not all of it is written.
+        """
+        parameters = self._parameters
+        # A Run whose chains hold nothing to record says where their events are all the same.
+        unannounced = self.announce and not self._addressed and self._backend.located
+        crowded = self._looked and parameters.crowded(self._announced())
+        if not (parameters.waiting or unannounced or crowded or (closed and parameters.wrote)):
+            return
+        if not self._looked or (closed and not self._looked_last):
+            await self._look()
+            self._looked_last = closed
+        looked_again = False
+        for _ in range(ATTEMPTS):
+            self._add_addresses()
+            if not self._plan():
+                break
+            if (wait := self._share.reserve(self._monotonic())) > 0:
+                await self._sleep(wait)
+            if self._share.writes != self._writes_seen:
+                await self._look()  # another tracker of this process had its turn
+            delta = self._plan()  # the user's Run object may have grown meanwhile
+            if not delta:
+                break
+            parameters.share(delta)
+            try:
+                await self._update(delta)
+            except PermanentError as error:
+                if not looked_again:
+                    # Perhaps another writer took the last places meanwhile.
+                    looked_again = True
+                    await self._look()
+                    continue
+                parameters.refused(delta)
+                self._tell_refused(delta, error)
+        self._tell_left_out()
+
+    async def _update(self, delta: Delta) -> None:
+        artifacts = self._artifact_entry()
+        await self._backend.update(delta.put, artifacts, delta.remove)
+        self.sent += 1
+        if (writes := self._share.wrote()) == self._writes_seen + 1:
+            self._writes_seen = writes
+        self._parameters.done(delta)
+        self._artifacts = (self._artifacts or frozenset()) | artifacts.keys()
+        for key in delta.put:
+            self._outdate((key, delta.put[key]))
+
+    def _plan(self) -> Delta:
+        delta = self._parameters.plan(
+            self._announced(), self._manifest.uri if self._backend.located else None
+        )
+        left_out = self._parameters.left_out()
+        whole = self._manifest.parameters
+        if left_out != whole.pop(MORE, []):
+            self._manifest.changed()
+        if left_out:
+            whole[MORE] = left_out
+        return delta
+
+    async def _look(self) -> None:
+        writes = self._share.writes
+        state: RunState = await self._backend.state()
+        self._parameters.look(state)
+        self._artifacts = frozenset(state.output_artifacts)
+        self._looked, self._writes_seen = True, writes
+
+    def _announced(self) -> frozenset[str]:
+        return frozenset(map(str, list(self._backend.local())))
+
+    def _add_addresses(self) -> None:
+        if self._backend.located and not self._addressed:
+            self._addressed = True
+            for name, uri in ((_EVENTS, self._backend.uri()), (_MANIFEST, self._manifest.uri)):
+                self._parameters.find({name: uri[: limits.MAX_STRING]}, address=True)
+
+    def _artifact_entry(self) -> dict[str, str]:
+        """Return the one output artifact of a Run, where it is not there yet and has room."""
+        uri = self._backend.uri() if self._backend.located else ""
+        there = self._artifacts
+        if (
+            there is None
+            or not uri
+            or _EVENTS in there
+            or len(there) >= limits.MAX_SDK_ARTIFACTS
+            or len(uri) > limits.MAX_ARTIFACT_VALUE
+        ):
+            return {}
+        return {_EVENTS: uri}
+
+    def _outdate(self, sent: tuple[str, Any] | None) -> None:
+        """Note for the user's Run object that it has an older value of a parameter."""
+        if sent is not None and sent[0] in self._before:
+            self._written.append(Written(*sent, self._before.pop(sent[0])))
+
+    def _tell_refused(self, delta: Delta, error: PermanentError) -> None:
+        self._notices.warn(
+            "update_refused",
+            f"asynctrack could not write {len(delta.put)} parameters into the Run:"
+            f" SageMaker refuses them ({error}). They are in the manifest,"
+            f" {self._manifest.uri}.",
+        )
+
+    def _tell_left_out(self) -> None:
+        left_out = self._parameters.left_out()
+        if any(isinstance(one, str) for one in left_out):
+            self._notices.warn(
+                "parameters_full",
+                f"asynctrack left {len(left_out)} parameters out of the Run: AWS takes"
+                f" {limits.MAX_PARAMETERS}, of which the last {HEAD_ROOM} are kept for those of"
+                f" run.log_parameter. All of them are in the manifest, {self._manifest.uri}.",
+            )

@@ -1,0 +1,291 @@
+"""The spool on disk: a folder for each writer, its lock, and what it says about itself.
+
+Its layout is described in ``layout``. There is no index over all of it that could break:
+whoever holds a writer's lock owns its folder, and the operating system gives the lock back however
+a process ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from asynctrack._common.artifact import Batch
+from asynctrack._spool.descriptor import Descriptor
+from asynctrack._spool.layout import (
+    INFO,
+    LOCKED,
+    SpoolPlace,
+    division,
+    read_description,
+    waiting_segments,
+    writers,
+)
+from asynctrack._spool.segment import Segment, remove_files
+from asynctrack._spool.segment_format import FORMAT_VERSION
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+_EXPENDABLE: Final = {"", ".idx", ".json", ".parts", ".reason", ".tmp"}
+"""Endings of files that may go with a folder. Lines, dead letters, damaged segments and what a
+newer version may have left are none of them."""
+
+
+class SpoolBusyError(Exception):
+    """The writer lives, or somebody else replays its events right now."""
+
+
+class WriterFolder:
+    """The folder of one writer, owned: its lock is held until ``close``.
+
+    Args:
+        path: The folder.
+        make: Whether it is made where there is none.
+        after: The highest number of a segment that was there before and must not come again.
+
+    Raises:
+        SpoolBusyError: Somebody else holds the lock.
+        OSError: The folder cannot be made or used.
+    """
+
+    def __init__(self, path: Path, *, make: bool = True, after: int = 0) -> None:
+        self.path = path
+        if make:
+            for folder in (*reversed(path.parents[:2]), path):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            lock = _lock(path / "lock")
+        except OSError:
+            if make:  # a file system without locks: nobody is to find the folder of no writer
+                _remove_empty(path)
+            raise
+        if lock is None:
+            raise SpoolBusyError(f"{path} is in use by a living process")
+        self._lock = lock
+        self.last_ordinal = max(after, *map(_ordinal, path.glob("*.*")), 0)
+
+    def __enter__(self) -> WriterFolder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def describe(self, info: Mapping[str, Any], *, sync: bool = False) -> None:
+        """Write down where the events belong, so that anybody can replay them.
+
+        Args:
+            info: Plain data, no secrets.
+            sync: Whether it is to survive the power as well.
+        """
+        content = json.dumps({"format": FORMAT_VERSION, **info}, indent=1).encode()
+        unfinished = self.path / f"{INFO}.tmp"
+        _write(unfinished, content, sync=sync)
+        unfinished.replace(self.path / INFO)
+        if sync:
+            sync_folder(self.path)
+
+    def description(self) -> dict[str, Any]:
+        """Return what ``describe`` wrote; empty where that is missing or damaged."""
+        return read_description(self.path)
+
+    def new_segment(self, capacity: int, max_events: int) -> Segment:
+        """Make a segment ready.
+
+        Raises:
+            OSError: No space, no permission, no folder.
+        """
+        segment = Segment(self.path, self.last_ordinal + 1, capacity, max_events)
+        self.last_ordinal += 1
+        return segment
+
+    def segments(self) -> list[Path]:
+        """Return the files of lines that wait for delivery, oldest first."""
+        return waiting_segments(self.path)
+
+    def close(self) -> None:
+        """Give the folder up; delete it when nothing in it is worth keeping."""
+        if not self.owned:
+            return  # somebody else may have it by now
+        try:
+            files = [*self.path.iterdir()]
+            if all(file.suffix in _EXPENDABLE for file in files):
+                # The lock goes last: while it is there and held, nobody takes the folder over.
+                for file in sorted(files, key=lambda file: file.name == "lock"):
+                    file.unlink(missing_ok=True)
+                self.path.rmdir()
+        except OSError:
+            pass  # gone already, or read-only: an empty folder does no harm
+        self._lock.close()
+
+    @property
+    def owned(self) -> bool:
+        """Whether its lock is held: not in the child of a fork, nor when others have closed it."""
+        return self._lock.ours
+
+    def abandon(self) -> None:
+        """Close the lock's file without touching anything: for the child of a fork."""
+        self._lock.close()
+
+
+def make_place(place: SpoolPlace) -> None:
+    """Make ready what a place needs that is not the spool's own. Blocks.
+
+    Raises:
+        OSError: It cannot be used; the text says why.
+    """
+    if place.private is not None and not place.why_not():
+        try:
+            place.private.mkdir(mode=0o700)
+        except FileExistsError:
+            pass  # ours, or it is refused now
+    if why := place.why_not():
+        raise OSError(errno.EACCES, why)
+
+
+def orphans(spool_dir: Path, skip: str = "") -> Iterator[WriterFolder]:
+    """Take over the folders of writers that have died, one after the other.
+
+    Args:
+        spool_dir: The spool.
+        skip: A writer to leave alone.
+
+    Yields:
+        Each folder, owned; close it before the next one.
+    """
+    for path in writers(spool_dir):
+        if path.name == skip:
+            continue
+        try:
+            folder = WriterFolder(path, make=False)
+        except (SpoolBusyError, OSError):
+            continue
+        yield folder
+
+
+def used_bytes(spool_dir: Path) -> int:
+    """Return the size of everything in the spool, in bytes."""
+    total = 0
+    for path in writers(spool_dir):
+        for file in path.glob("*"):
+            try:
+                total += file.stat().st_size
+            except OSError:
+                continue  # delivered and deleted meanwhile
+    return total
+
+
+def bury(folder: Path, batch: Batch, reason: str) -> Path:
+    """Write events that are refused for good to a file of dead letters, and why beside it.
+
+    Both are on the disk when this returns: the segment they come from is deleted next. The file is
+    there whole or not at all: it may be sent again at any time.
+
+    Returns:
+        The file.
+    """
+    path = folder / f"{batch.first_seq:012d}-{batch.last_seq:012d}.dead"
+    _write(path.with_suffix(".reason"), reason.encode("utf-8", "backslashreplace"), sync=True)
+    unfinished = path.with_suffix(".tmp")
+    _write(unfinished, batch.raw, sync=True)
+    unfinished.replace(path)
+    if sys.platform != "win32":  # which opens no folders
+        sync_folder(folder)
+    return path
+
+
+def divide(path: Path, first_seq: int) -> None:
+    """Note that what is in a file becomes another artifact from this number on.
+
+    It was too large as a whole, and whatever comes of the parts keeps its key: also where a part
+    has to wait, and a later replay could upload the whole.
+    """
+    cuts = sorted({*division(path), first_seq})
+    unfinished = path.with_suffix(".parts.tmp")
+    _write(unfinished, "\n".join(map(str, cuts)).encode(), sync=True)
+    unfinished.replace(path.with_suffix(".parts"))
+
+
+def set_aside(path: Path, ending: str) -> Path:
+    """Rename a segment's file of lines to another ending; return its new path."""
+    target = path.with_suffix(ending)
+    path.rename(target)
+    return target
+
+
+def forget(path: Path) -> None:
+    """Delete a segment that was delivered."""
+    remove_files(path)
+    path.with_suffix(".parts").unlink(missing_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Make what was made, renamed and deleted in a folder survive the power. Blocks."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: Path, content: bytes, *, sync: bool) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    file = Descriptor(os.open(path, flags, 0o600))
+    try:
+        file.write_at(content, 0)
+        if sync:
+            os.fsync(file.check())
+    finally:
+        file.close()
+
+
+def _remove_empty(path: Path) -> None:
+    try:
+        (path / "lock").unlink(missing_ok=True)
+        path.rmdir()
+    except OSError:
+        pass  # it does no harm, or other files are in it
+
+
+def _ordinal(path: Path) -> int:
+    return int(path.stem) if path.stem.isdecimal() else 0
+
+
+def _lock(path: Path) -> Descriptor | None:
+    """Lock a file; None when somebody else has it, or when it was deleted under our hands.
+
+    Raises:
+        OSError: It cannot be made, or the file system knows no locks.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno in LOCKED:
+            return None
+        raise
+    try:
+        here, there = os.fstat(descriptor), path.stat()
+        if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
+            return Descriptor(descriptor)
+    except OSError:
+        pass  # the folder is gone: whoever had it has deleted it
+    os.close(descriptor)
+    return None

@@ -1,0 +1,177 @@
+"""Streamed tokens: one record for each stream."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from asynctrack._capture.streams import MAX_OPEN_STREAMS, SILENCE, Streams
+
+RUN, OTHER = UUID(int=1), UUID(int=2)
+
+
+def streams(*times: int) -> Streams:
+    """Return streams whose clock shows these nanoseconds, one after the other."""
+    clock = iter(times)
+    return Streams(lambda: next(clock))
+
+
+def test_a_record() -> None:
+    """Text, count, time to first token and the times between tokens."""
+    one = streams(1_500_000_000, 1_600_000_000, 1_850_000_000)
+    for token in ("a", "", "fish"):
+        one.token(token, run_id=RUN)
+    assert one.pop(RUN, 1_000_000_000) == {
+        "text": "afish",
+        "count": 3,
+        "time_to_first_token": 0.5,
+        "inter_token_times": [0.1, 0.25],
+    }
+    assert one.pop(RUN, 0) is None
+
+
+def test_nothing_streamed() -> None:
+    """A call without tokens has no record."""
+    assert streams().pop(RUN, 0) is None
+
+
+def test_a_start_that_is_not_known() -> None:
+    """Without a start there is no time to the first token."""
+    one = streams(5)
+    one.token("a", run_id=RUN)
+    assert one.pop(RUN, None) == {"text": "a", "count": 1, "inter_token_times": []}
+
+
+def test_streams_side_by_side() -> None:
+    """Tokens go to their own stream."""
+    both = streams(1, 2, 3)
+    both.token("a", run_id=RUN)
+    both.token("b", run_id=OTHER)
+    both.token("c", run_id=RUN)
+    first, second = both.pop(RUN, 0), both.pop(OTHER, 0)
+    assert first is not None
+    assert second is not None
+    assert (first["text"], second["text"]) == ("ac", "b")
+
+
+@pytest.mark.parametrize(
+    ("token", "text"),
+    [
+        ("a", "a"),
+        (None, ""),
+        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "ab"),
+        ([{"type": "reasoning", "reasoning": "hm"}], "hm"),
+        ([{"type": "tool_call_chunk", "args": '{"a":'}], '{"a":'),
+        ([{"type": "image", "data": b"x"}], ""),
+        ({"text": None, "args": "x"}, "x"),
+        (["a", ["b"]], "ab"),
+        ([], ""),
+        (5, "5"),
+    ],
+    ids=str,
+)
+def test_kinds_of_tokens(token: Any, text: str) -> None:
+    """Content blocks give their text; what has none is counted all the same."""
+    one = streams(1)
+    one.token(token, run_id=RUN, chunk=object())
+    assert one.pop(RUN, 0) == {
+        "text": text, "count": 1, "time_to_first_token": 0.0, "inter_token_times": [],
+    }  # fmt: skip
+
+
+def test_protocol_events() -> None:
+    """Of LangChain's streaming protocol only the deltas carry content."""
+    one = streams(1, 2)
+    for event in (
+        {"event": "message-start"},
+        {"event": "content-block-start", "content_block": {"text": "no"}},
+        {"event": "content-block-delta", "delta": {"type": "text-delta", "text": "a"}},
+        {"event": "content-block-delta", "content_block": {"type": "text", "text": "b"}},
+        {"event": "content-block-finish", "content_block": {"text": "no"}},
+        {"event": "message-finish"},
+        "odd",
+        None,
+    ):
+        one.protocol_event(event, run_id=RUN)
+    record = one.pop(RUN, 0)
+    assert record is not None
+    assert (record["text"], record["count"]) == ("ab", 2)
+
+
+def test_streams_that_never_end() -> None:
+    """Of too many open streams the text of the oldest is let go, which their record says."""
+    many = Streams(lambda: 0)
+    for number in range(MAX_OPEN_STREAMS + 10):
+        many.token("x", run_id=UUID(int=number))
+    many.token("y", run_id=UUID(int=8))
+    many.token("z", run_id=UUID(int=8))
+    gone = {"text": "", "inter_token_times": []}
+    assert many.pop(UUID(int=8), 0) == {**gone, "count": 3, "cut_tokens": 3}
+    assert many.pop(UUID(int=9), 0) == {**gone, "count": 1, "cut_tokens": 1}
+    assert many.pop(UUID(int=9), 0) is None
+    assert many.pop(UUID(int=10), 0) is not None
+
+
+def test_a_stream_that_never_ends_is_cut_and_says_so() -> None:
+    """Past its bound, tokens are counted and not kept; other streams have theirs whole."""
+    one = Streams(lambda: 0, max_stream=10_000)
+    for _ in range(1_000):
+        one.token("x" * 104, run_id=RUN)
+        one.token("y", run_id=OTHER) if one._open[RUN].cut < 10 else None
+    record = one.pop(RUN, 0)
+    assert record is not None
+    assert (record["count"], record["cut_tokens"]) == (1_000, 950)
+    assert record["text"] == "x" * 104 * 50
+    assert len(record["inter_token_times"]) == 49
+    other = one.pop(OTHER, 0)
+    assert other is not None
+    assert "cut_tokens" not in other and other["text"] == "y" * other["count"]
+
+
+def test_one_token_longer_than_the_bound() -> None:
+    """It is counted, and nothing after it is kept either: the text is a whole beginning."""
+    one = Streams(lambda: 0, max_stream=10_000)
+    for token in ("a", "b" * 20_000, "c"):
+        one.token(token, run_id=RUN)
+    record = one.pop(RUN, None)
+    assert record == {"text": "a", "count": 3, "inter_token_times": [], "cut_tokens": 2}
+
+
+def test_all_streams_together_are_bounded() -> None:
+    """The bound of all holds however many there are, and short ones reserve little of it."""
+    many = Streams(lambda: 0, max_streams=1_000_000)
+    for _ in range(20):
+        for number in range(100):
+            many.token("x" * 1_000, run_id=UUID(int=number))
+    kept = sum(len("".join(stream.pieces)) for stream in many._open.values())
+    assert 300_000 < kept <= 1_000_000
+    first = many.pop(UUID(int=0), 0)
+    assert first is not None
+    assert len(first["text"]) >= 3_000
+    for number in range(100, 500):
+        many.pop(UUID(int=number - 100), 0)
+        many.token("x", run_id=UUID(int=number))
+    last = many.pop(UUID(int=499), 0)
+    assert last is not None
+    assert last["text"] == "x", "what ended has given its room back"
+
+
+def test_streams_that_went_silent_make_room() -> None:
+    """With all room taken by streams that never ended, a new one is whole; what lives is kept."""
+    now = 0
+    many = Streams(lambda: now, max_streams=1_000_000)
+    for number in range(1_000):
+        many.token("x" * 900, run_id=UUID(int=number))
+    now = SILENCE + 1
+    many.token("lives", run_id=UUID(int=900))
+    new = UUID(int=1_000)
+    for _ in range(200):
+        many.token("new", run_id=new)
+    record = many.pop(new, None)
+    assert record is not None and (record["text"], record["count"]) == ("new" * 200, 200)
+    assert "cut_tokens" not in record
+    silent, alive = many.pop(UUID(int=0), None), many.pop(UUID(int=900), None)
+    assert silent is not None and (silent["text"], silent["cut_tokens"]) == ("", 1)
+    assert alive is not None and alive["text"].startswith("x" * 900)

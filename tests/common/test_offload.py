@@ -1,0 +1,118 @@
+"""Blocking work of the worker, also when no thread can be started any more."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asynctrack import tracker
+from asynctrack._common.offload import offload, run_loop
+from tests.support.auditor import audit_folder
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Python 3.12 does from the moment the interpreter ends, which older ones do not."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    for name in ("_start_new_thread", "_start_joinable_thread"):
+        if hasattr(threading, name):
+            monkeypatch.setattr(threading, name, refuse)
+
+
+def idents(call: Any) -> tuple[int, int]:
+    """Run a coroutine function in the worker's kind of loop; where it was, and where that ran."""
+    found: list[int] = []
+
+    async def main() -> None:
+        found.append(await call())
+
+    run_loop(main())
+    return threading.get_ident(), found[0]
+
+
+def test_it_runs_in_a_thread() -> None:
+    """As long as there are threads, blocking work has one."""
+    here, there = idents(lambda: offload(threading.get_ident))
+    assert here != there
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_without_threads_it_runs_where_it_is() -> None:
+    """Once no thread can be started, the work is done all the same, once."""
+    calls: list[int] = []
+
+    def work() -> int:
+        calls.append(1)
+        return threading.get_ident()
+
+    here, there = idents(lambda: offload(work))
+    assert here == there and len(calls) == 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError("its own"), ValueError("its own")])
+def test_its_own_errors_come_out_after_one_call(error: Exception) -> None:
+    """What the function raises is raised; it is not taken for a missing thread."""
+    calls: list[int] = []
+
+    def work() -> int:
+        calls.append(1)
+        raise error
+
+    with pytest.raises(type(error), match="its own"):
+        idents(lambda: offload(work))
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("threads", [True, False])
+def test_names_are_resolved(threads: bool, request: pytest.FixtureRequest) -> None:
+    """A host's address is found with threads and without, and a failure comes out."""
+    if not threads:
+        request.getfixturevalue("no_threads")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo("127.0.0.1", 80)
+        assert found[0][4] == ("127.0.0.1", 80)
+        with pytest.raises(socket.gaierror):
+            await loop.getaddrinfo("127.0.0.1", 80, family=socket.AF_INET6)
+
+    run_loop(main())
+
+
+def test_the_loop_ends_its_tasks() -> None:
+    """What still runs when the coroutine ends is cancelled and waited for."""
+    ended: list[str] = []
+
+    async def endless() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("yes")
+
+    async def main() -> None:
+        main.task = asyncio.create_task(endless())  # type: ignore[attr-defined]  # held somewhere
+        await asyncio.sleep(0)
+
+    run_loop(main())
+    assert ended == ["yes"]
+
+
+def test_a_tracker_delivers_without_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """A tracker whose worker can start no thread delivers everything, spool and all."""
+    with tracker(tmp_path / "runs") as handler:
+        request.getfixturevalue("no_threads")
+        for number in range(10):
+            handler.on_chain_end(number, run_id=uuid.uuid4())
+    assert handler.statistics().delivered == 10
+    assert audit_folder(tmp_path / "runs").events == 10

@@ -1,0 +1,106 @@
+"""Which flushes have what they wait for: decisions of the worker."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asynctrack._engine.flush import Flush, Flushes, FlushRequest
+from tests.property.strategies import quick
+
+
+def ended(request: FlushRequest) -> bool | None:
+    """Return how a flush ended, or None where it has not."""
+    return request.future.result(0) if request.future.done() else None
+
+
+def test_a_flush_waits_for_all_pieces_up_to_its_last_event() -> None:
+    """It goes on to the Run when each piece up to its target is settled, in whatever order."""
+    flushes, request = Flushes(), FlushRequest(7)
+    flushes.add(request)
+    for first in (1, 4, 7, 10):
+        flushes.cut(first, first + 2)
+    for first in (7, 1, 10):
+        flushes.settled(first)
+        assert not flushes.move_on()
+    flushes.settled(4)
+    assert flushes.move_on()
+    assert ended(request) is None, "the Run comes first"
+    assert flushes.take_recording() == [request]
+    assert not flushes.move_on()
+
+
+def test_who_does_not_wait_for_the_run_ends_at_once() -> None:
+    """A flush of events only ends when they are settled."""
+    flushes, request = Flushes(), FlushRequest(2, recorded=False)
+    flushes.add(request)
+    flushes.cut(1, 2)
+    assert not flushes.move_on()
+    flushes.settled(1)
+    assert not flushes.move_on(), "nobody waits for the Run"
+    assert ended(request) is True
+
+
+def test_nothing_accepted_nothing_to_wait_for() -> None:
+    """Before anything was accepted a flush goes on to the Run at once."""
+    flushes = Flushes()
+    flushes.add(FlushRequest(0))
+    assert not flushes.hurry
+    assert flushes.move_on()
+
+
+def test_events_not_cut_yet_are_cut_for_a_flush() -> None:
+    """A flush makes haste until its last event is cut."""
+    flushes = Flushes()
+    flushes.add(FlushRequest(4))
+    assert flushes.hurry
+    flushes.cut(1, 3)
+    assert flushes.hurry
+    flushes.cut(4, 9)
+    assert not flushes.hurry
+
+
+def test_what_is_given_back_comes_first() -> None:
+    """A flush whose record failed waits on, before those that came later."""
+    flushes, first, second = Flushes(), FlushRequest(0), FlushRequest(0)
+    flushes.add(first)
+    flushes.move_on()
+    taken = flushes.take_recording()
+    flushes.add(second)
+    flushes.move_on()
+    flushes.give_back(taken)
+    assert flushes.take_recording() == [first, second]
+
+
+def test_a_worker_that_ends_fails_all() -> None:
+    """Whatever still waits, for events or for the Run, hears that it is not all delivered."""
+    flushes, requests = Flushes(), [FlushRequest(0), FlushRequest(5)]
+    for request in requests:
+        flushes.add(request)
+    flushes.move_on()
+    requests[1].end(True)  # told before
+    flushes.fail()
+    assert [ended(request) for request in requests] == [False, True]
+    assert Flush(requests[0].future).result(0) is False
+
+
+@quick
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.integers(0, 30), st.randoms())
+def test_settled_in_any_order(sizes: list[int], target: int, chances: object) -> None:
+    """A flush ends exactly when no event up to its target is outstanding."""
+    flushes, request = Flushes(), FlushRequest(target, recorded=False)
+    flushes.add(request)
+    pieces: list[tuple[int, int]] = []
+    for size in sizes:
+        first = pieces[-1][1] + 1 if pieces else 1
+        pieces.append((first, first + size - 1))
+        flushes.cut(*pieces[-1])
+    target_cut = target <= pieces[-1][1]
+    chances.shuffle(pieces)  # type: ignore[attr-defined]  # a random.Random
+    while pieces:
+        flushes.move_on()
+        wanted = target_cut and all(first > target for first, _ in pieces)
+        assert (ended(request) is True) == wanted
+        flushes.settled(pieces.pop()[0])
+    flushes.move_on()
+    assert (ended(request) is True) == target_cut

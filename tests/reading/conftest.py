@@ -1,0 +1,16 @@
+"""Fixtures of the read path's tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.reading.making import RunFolder
+from tests.reading.spooling import writers_die as writers_die  # for every test here
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    """An empty Run in a local folder."""
+    return RunFolder(tmp_path)

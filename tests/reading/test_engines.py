@@ -1,0 +1,227 @@
+"""Beyond one machine: the same question, asked of the same keys in S3 by engines that exist."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import zstandard
+
+import asynctrack
+from asynctrack._backends.s3_read import Access
+from asynctrack._reading._compact import compact_run
+from asynctrack._reading._open import locate_runs
+from asynctrack._reading._parquet import NAMES
+from benchmarks.generate import generate
+from tests.support.s3 import S3Server
+from tests.support.tls import tls_proxy
+
+ENGINES = Path(__file__).parents[2] / "benchmarks/engines"
+ATHENA = (ENGINES / "athena.sql").read_text()
+
+
+def plain_answer(place: str, **access: Any) -> list[dict[str, Any]]:
+    """p95 latency and tokens by model and day, in plain Python over ``open_run``."""
+    groups: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
+    for run in asynctrack.open_experiment(place, **access):
+        for trace in run.traces():
+            for span in trace.walk():
+                if span.kind != "chat_model" or span.status != "ok" or span.model is None:
+                    continue
+                assert span.start_unix_nano is not None
+                assert span.end_unix_nano is not None
+                start, end = span.start_unix_nano // 1000, span.end_unix_nano // 1000
+                day = datetime.fromtimestamp(start // 10**6, tz=timezone.utc).strftime("%Y-%m-%d")
+                tokens = (span.input_tokens or 0, span.output_tokens or 0)
+                groups.setdefault((span.model, day), []).append((end - start, *tokens))
+    answer = []
+    for (model, day), calls in sorted(groups.items()):
+        latencies = sorted(latency for latency, _, _ in calls)
+        answer.append(
+            {
+                "model": model,
+                "day": day,
+                "calls": len(calls),
+                "p95_seconds": latencies[-(-len(calls) * 95 // 100) - 1] / 1e6,
+                "input_tokens": sum(read for _, read, _ in calls),
+                "output_tokens": sum(written for _, _, written in calls),
+            }
+        )
+    return answer
+
+
+def ask(script: str, server: S3Server, *arguments: str) -> list[dict[str, Any]]:
+    """What an example prints, run as its users run it."""
+    command = [sys.executable, "-W", "error::DeprecationWarning", str(ENGINES / script)]
+    done = subprocess.run(
+        [*command, f"s3://{server.bucket}/p", "--endpoint-url", server.endpoint_url, *arguments],
+        env={
+            **os.environ,
+            "AWS_ACCESS_KEY_ID": server.access_key,
+            "AWS_SECRET_ACCESS_KEY": server.secret_key,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "DASK_LOGGING__DISTRIBUTED": "error",
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_engines_ask_no_stranger(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Behind a proxy whose certificate nobody trusts the examples send nothing but a handshake;
+    they go through one that is trusted."""
+    generate(s3.folder / "p", 1_000, runs=1, writers=1, days=1, batch_events=1_000)
+    server = replace(s3, endpoint_url="https://s3.example.com")
+    with tls_proxy(s3.endpoint_url) as gateway:
+        monkeypatch.setenv("HTTPS_PROXY", gateway.url)
+        for script in ("duckdb_s3.py", "dask_cluster.py"):
+            with pytest.raises(AssertionError, match="CERTIFICATE_VERIFY_FAILED"):
+                ask(script, server)
+        assert gateway.received == b"" and len(gateway.asked) >= 2
+        monkeypatch.setenv("AWS_CA_BUNDLE", gateway.bundle(tmp_path))
+        assert ask("duckdb_s3.py", server)
+
+
+def test_duckdb_and_a_dask_cluster_answer_the_same(
+    s3: S3Server, capsys: Any, monkeypatch: Any
+) -> None:
+    """DuckDB over S3, Dask in several processes, our own query and plain Python agree exactly."""
+    from asynctrack import cli
+
+    generate(s3.folder / "p", 9_000, runs=2, writers=2, days=2, batch_events=1_000)
+    # Half a segment once more, cut in another way, as after a replay: events count once.
+    segment = min(s3.folder.glob("p/asynctrack/v1/*/*/dt=*/*.jsonl.zst"))
+    lines = zstandard.ZstdDecompressor().decompressobj().decompress(segment.read_bytes())
+    half = b"".join(lines.splitlines(keepends=True)[:500])
+    name = segment.name.replace("-000000001000.", "-000000000500.")
+    assert name != segment.name
+    segment.with_name(name).write_bytes(zstandard.ZstdCompressor().compress(half))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.secret_key)
+    place = f"s3://{s3.bucket}/p"
+    access = {"endpoint_url": s3.endpoint_url, "region": "us-east-1"}
+
+    expected = plain_answer(place, **access)
+    assert len(expected) == 8
+    assert sum(row["calls"] for row in expected) > 500
+    assert ask("duckdb_s3.py", s3) == expected
+    by_dask = ask("dask_cluster.py", s3, "--workers", "2")
+    assert [{name: row[name] for name in expected[0]} for row in by_dask] == expected
+
+    sql = (
+        "SELECT model, strftime(start, '%Y-%m-%d') AS day, count(*) AS calls,"
+        " quantile_disc(duration, 0.95) AS p95_seconds,"
+        " sum(input_tokens)::BIGINT AS input_tokens, sum(output_tokens)::BIGINT AS output_tokens"
+        " FROM spans WHERE kind = 'chat_model' AND status = 'ok' GROUP BY ALL ORDER BY ALL"
+    )
+    options = ["--endpoint-url", s3.endpoint_url, "--region", "us-east-1", "--json"]
+    assert cli.main(["query", place, sql, *options]) == 0
+    ours = json.loads(capsys.readouterr().out)["rows"]
+    for row, other in zip(ours, expected, strict=True):  # spans have nanoseconds
+        assert row.pop("p95_seconds") == pytest.approx(other["p95_seconds"], abs=2e-6)
+        assert row == {name: other[name] for name in row}
+
+    # What was compacted holds the same.
+    for found in locate_runs(place, None, Access(**access)):
+        compact_run(found.locations[0], now=4e9)
+    rows = duckdb.execute(
+        f"SELECT count(*), count(DISTINCT (writer_id, seq)), sum(output_tokens)::BIGINT"
+        f" FROM '{s3.folder}/p/asynctrack/v1-compact/*/*/*/*.parquet' WHERE event = 'llm_end'"
+    ).fetchall()
+    calls = sum(row["calls"] for row in expected)
+    assert rows == [(calls, calls, sum(row["output_tokens"] for row in expected))]
+
+
+def templates() -> dict[str, str]:
+    """The location templates of the Athena tables, by the table's name."""
+    tables = re.findall(r"CREATE EXTERNAL TABLE (\w+)(.*?);", ATHENA, re.DOTALL)
+    assert [name for name, _ in tables] == ["asynctrack_events", "asynctrack_compact"]
+    return {
+        name: re.findall(r"'storage\.location\.template' = '([^']+)'", body)[0]
+        for name, body in tables
+    }
+
+
+def test_the_athena_partitions_are_the_keys_of_a_tracker(tmp_path: Path) -> None:
+    """The template of each table, filled in, is the folder a tracker (or ``compact``) wrote to."""
+    with asynctrack.tracker(tmp_path / "my/prefix", experiment_name="e-1", run_name="r.2") as one:
+        one.log_parameters({"x": 1})
+        one.log_metric("score", 0.5)
+    (found,) = locate_runs(tmp_path, None, Access())
+    compact_run(found.locations[0], now=4e9)
+    for name, template in templates().items():
+        pattern = {"asynctrack_events": "*.jsonl.zst", "asynctrack_compact": "*.parquet"}[name]
+        (path,) = tmp_path.glob(f"my/prefix/asynctrack/*/*/*/*/{pattern}")
+        key = path.relative_to(tmp_path).as_posix()
+        day = re.findall(r"dt=(\d{4}-\d{2}-\d{2})/", key)[0]
+        filled = template.replace("${experiment}", "e-1").replace("${run}", "r.2")
+        filled = filled.replace("${dt}", day)
+        assert "$" not in filled
+        assert f"s3://my-bucket/{key}".rpartition("/")[0] + "/" == filled
+        location = re.findall(rf"{name} .*?LOCATION '([^']+)'", ATHENA, re.DOTALL)[0]
+        assert filled.startswith(location)
+
+
+def columns(table: str) -> dict[str, str]:
+    """The columns of an Athena table, with their types."""
+    body = re.findall(rf"CREATE EXTERNAL TABLE {table} \((.*?)\n\)", ATHENA, re.DOTALL)[0]
+    pairs = (line.strip().rstrip(",").split(" ", 1) for line in body.strip().splitlines())
+    return {name.strip("`"): kind for name, kind in pairs}
+
+
+def test_the_athena_columns_are_the_fields(tmp_path: Path) -> None:
+    """Each column of the tables is a field of the events, or a column of the Parquet files, of a
+    type that holds it."""
+    generate(tmp_path, 500)
+    run = asynctrack.open_run(tmp_path)
+    fields: dict[str, set[str]] = {}
+    for event in run.events():
+        for name, value in event.raw.items():
+            fields.setdefault(name, set()).add(type(value).__name__)
+    events = columns("asynctrack_events")
+    assert set(fields) <= set(events)
+    for name, kind in events.items():
+        if kind in ("int", "bigint"):
+            assert fields[name] == {"int"}, name
+        elif kind.startswith("array"):
+            assert fields[name] == {"list"}, name
+        elif kind.startswith("map"):
+            assert fields[name] == {"dict"}, name
+
+    (found,) = locate_runs(tmp_path, None, Access())
+    compact_run(found.locations[0], now=4e9)
+    (path,) = tmp_path.glob("asynctrack/v1-compact/*/*/*/*.parquet")
+    described = duckdb.execute(
+        f"DESCRIBE SELECT * FROM read_parquet('{path}', hive_partitioning = false)"
+    ).fetchall()
+    kinds = {
+        "VARCHAR": "string", "BIGINT": "bigint", "VARCHAR[]": "array<string>",
+        "TIMESTAMP WITH TIME ZONE": "timestamp",
+    }  # fmt: skip
+    assert columns("asynctrack_compact") == {row[0]: kinds[row[1]] for row in described}
+    assert tuple(columns("asynctrack_compact")) == NAMES
+
+
+@pytest.mark.parametrize("name", ["spark.py"])
+def test_what_is_not_run_names_what_there_is(name: str) -> None:
+    """The Spark example cannot be run here; the columns it names are those of the files."""
+    source = (ENGINES / name).read_text()
+    ast.parse(source)
+    made = {"micros", "model", "started", "ended", "day"}
+    named = set(re.findall(r'f\.col\("(\w+)"\)', source))
+    assert named <= {*NAMES, *made}
+    assert "asynctrack/v1-compact/" in source
