@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
 from asynctrack._capture.unloaded import Unloaded, is_environments
-from asynctrack._common.notices import warn
 from asynctrack._engine import at_exit
 from asynctrack._engine.destination import backend_maker
 from asynctrack._engine.prepare import prepare, prepare_to_await
@@ -149,13 +148,13 @@ class Tracker:
         """
         if not self._begin_close():
             return
-        if self._pipeline.worker.ended.done():  # there was none
+        if self._pipeline.driver.ended.done():  # there was none
             self._end_close()
             return
         import anyio
 
         cancelled: asyncio.CancelledError | None = None
-        ended = asyncio.wrap_future(self._pipeline.worker.ended)
+        ended = asyncio.wrap_future(self._pipeline.driver.ended)
         # The scope keeps anyio from cancelling again and again what is waited for in here; a
         # cancellation by asyncio comes through once each time, and is kept for afterwards.
         with anyio.CancelScope(shield=True), progress(self.statistics) as show:
@@ -200,7 +199,7 @@ class Tracker:
             with progress(self.statistics) as show:
                 while (left := self._deadline - time.monotonic()) > 0:
                     try:
-                        self._pipeline.worker.ended.result(min(left, show()))
+                        self._pipeline.driver.ended.result(min(left, show()))
                         break
                     except (TimeoutError, ThreadTimeout):  # two types until 3.10
                         continue
@@ -235,7 +234,7 @@ class Tracker:
         if self._options.close_on_sigterm:
             self._termination = TerminationHandler(self.close)
             self._termination.install()
-        self._pipeline.worker.start()
+        self._pipeline.open()
         at_exit.remember(self)
 
     def _enter_unloaded(self, error: BaseException, base: str) -> Any:
@@ -256,7 +255,7 @@ class Tracker:
             return False
         self._state = "closed"
         self._deadline = time.monotonic() + self._options.close_timeout + GRACE
-        self._pipeline.worker.close(self._options.close_timeout)
+        self._pipeline.driver.close(self._options.close_timeout)
         return True
 
     def _end_close(self) -> None:
@@ -265,7 +264,8 @@ class Tracker:
             self._termination.uninstall()
         self._pipeline.buffer.close("close_timeout")
         self._pipeline.backend.mirror(self._pipeline.recorder.outdated())
-        self._pipeline.leftovers().tell(warn)
+        self._pipeline.leftovers().tell(self._pipeline.notices.warn)
+        self._pipeline.forget()
 
     def after_fork(self) -> None:
         """Be another writer: in the child of a fork, where the parent's worker is not.
@@ -281,7 +281,7 @@ class Tracker:
             old.keeper.abandon()
         self._built = None
         self._pipeline.sink.capture.events.spans.inherit(old.sink.capture.events.spans)
-        self._pipeline.worker.start_when_needed()
+        self._pipeline.driver.start_when_needed()
         self._unattended = True  # the child of multiprocessing never leaves the 'with' block
         for handler in self._handlers:
             handler._sink = self._pipeline.sink

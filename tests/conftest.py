@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from asynctrack.testing import end_engine
 from tests.support.blocking import BlockingCalls, no_blocking_calls
 from tests.support.descriptors import open_below
 from tests.support.environment import isolate
@@ -82,6 +83,13 @@ def blocking_calls(request: pytest.FixtureRequest) -> Iterator[BlockingCalls]:
         return
     with no_blocking_calls() as caught:
         yield caught
+
+
+@pytest.fixture(autouse=True)
+def engine() -> Iterator[None]:
+    """Every test has an engine of its own, and warnings that no other test has had."""
+    yield
+    end_engine(2.0)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ one imports and parses for a second. botocore's retries are off; ``retry`` is th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
@@ -86,6 +86,11 @@ class AwsBackend:
     def target(self) -> str:
         """Return the Run's address."""
         return self._target.address
+
+    @property
+    def way(self) -> Hashable:
+        """Return what all have in common that reach the same bucket alike."""
+        return (self._bucket, repr(self._way), id(self._target.session.boto_session))
 
     @property
     def recordable(self) -> bool:

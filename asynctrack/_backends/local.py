@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,18 @@ class LocalBackend:
     def __init__(self, folder: Path, prefix: str, experiment: str, run: str) -> None:
         self.experiment = experiment
         self.run = run
+        self._folder = folder
         self._root = folder / run_prefix(prefix, experiment, run)
 
     @property
     def target(self) -> str:
         """Return nothing: there are no updates to be paced."""
         return ""
+
+    @property
+    def way(self) -> Hashable:
+        """Return the folder."""
+        return "folder", self._folder
 
     @property
     def recordable(self) -> bool:
@@ -52,11 +58,7 @@ class LocalBackend:
         return True
 
     async def open(self) -> None:
-        """Make the Run's folder."""
-        try:
-            await offload(lambda: self._root.mkdir(parents=True, exist_ok=True))
-        except OSError as error:
-            raise _mapped(error) from error
+        """Do nothing: folders are made with the first file in them."""
 
     def uri(self, name: str = "") -> str:
         """Return a path below the Run's folder; the folder ends in a slash."""
@@ -112,13 +114,18 @@ class LocalBackend:
 
 
 def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Hidden, and not ending like an artifact: no glob of a reader meets a file half written.
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
+        file = unfinished.open("wb", buffering=0)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = unfinished.open("wb", buffering=0)
+    try:
+        with file:
+            view = memoryview(content)
+            while view:
+                view = view[file.write(view) :]
             os.fsync(file.fileno())
         unfinished.replace(path)
     except BaseException:

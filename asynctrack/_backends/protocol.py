@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from asynctrack._common.artifact import MetricPoint, NotTaken, ParameterValue, RunState, Written
@@ -28,6 +28,10 @@ class Backend(Protocol):
     @property
     def target(self) -> str:
         """What updates go to: writers of one process that have the same share their pace; or ''."""
+
+    @property
+    def way(self) -> Hashable:
+        """What all have in common that reach the same store alike; known once it is open."""
 
     @property
     def recordable(self) -> bool:

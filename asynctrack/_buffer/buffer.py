@@ -22,10 +22,10 @@ from collections.abc import Callable
 from typing import Final
 
 from asynctrack._buffer.ledger import BufferCounts, Ledger, Room
+from asynctrack._buffer.segment import Segment
 from asynctrack._buffer.store import MemoryPiece, SegmentPiece, Store
 from asynctrack._buffer.waiters import Waiter
 from asynctrack._format import line_prefix, number_line
-from asynctrack._spool.segment import Segment
 
 SEGMENT_WAIT: Final = 1.0
 """Seconds that lines in memory wait for their segment at the most before they are uploaded from
@@ -244,6 +244,11 @@ class Buffer:
         """Return the size in bytes and events of a segment that is wanted now, or None."""
         with self._section:
             return self._store.wanted
+
+    def low_segment(self) -> Segment | None:
+        """Return the segment that is being filled where it is to grow now, or None."""
+        with self._section:
+            return self._store.low
 
     def supply(self, segment: Segment) -> Segment | None:
         """Hand over a segment; it comes back when there is no use for it any more.

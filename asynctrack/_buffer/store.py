@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, Protocol
 
-from asynctrack._spool.segment import Segment
+from asynctrack._buffer.segment import Segment
 
 MIN_LINE: Final = 64
 """Bytes of a line at the least: version, writer and number alone take more."""
@@ -66,13 +66,13 @@ class MemoryPiece:
             self.size + length <= self._max_bytes and len(self.lines) < self._max_events
         )
 
-    def append(self, line: bytes) -> bool:
-        """Add a line; False where the piece is full."""
+    def append(self, line: bytes) -> int:
+        """Add a line; 0 where the piece is full, else 1."""
         if not self.has_room(len(line)):
-            return False
+            return 0
         self.lines.append(line)
         self.size += len(line)
-        return True
+        return 1
 
     def raw(self) -> bytes:
         """Return all lines."""
@@ -163,13 +163,13 @@ class Store:
         """Add the next line.
 
         Returns:
-            Whether the worker should look: a piece is full, or a segment is wanted.
+            Whether the engine should look: a piece is full, a segment is wanted, or is to grow.
         """
         piece = self._open
-        rolled = piece is None or not piece.append(line)
-        if rolled:
+        taken = 0 if piece is None else piece.append(line)
+        if not taken:
             self._roll(seq, line)
-        return rolled
+        return taken != 1
 
     def cut(self) -> MemoryPiece | SegmentPiece | None:
         """Take the oldest piece, also when it is not full; None when there is no line."""
@@ -239,6 +239,12 @@ class Store:
             if isinstance(piece, MemoryPiece):
                 return max(piece.size, self._max_bytes), max(piece.events, max_events)
         return None if self._spare is not None else (self._max_bytes, max_events)
+
+    @property
+    def low(self) -> Segment | None:
+        """The open segment where it is to grow, or None."""
+        piece = self._open
+        return piece.segment if isinstance(piece, SegmentPiece) and piece.segment.low else None
 
     def supply(self, segment: Segment) -> Segment | None:
         """Take a segment: for the oldest piece that is in memory, else as a spare.

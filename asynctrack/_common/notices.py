@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 from asynctrack._common.own import is_own, own_work
@@ -16,8 +17,27 @@ INTERVAL: Final = 60.0
 """Seconds between two warnings of the same kind."""
 
 
-class Notices:
-    """Warnings of one tracker, at most one of a kind in ``INTERVAL``.
+@dataclass(slots=True)
+class _Kind:
+    """What is known of one kind of warning.
+
+    Attributes:
+        told: When it was logged last, in seconds.
+        teller: Who it came from then.
+        text: The latest text that was held back.
+        held_back: How often it came since.
+        trackers: Who it came from since, besides the one that was logged.
+    """
+
+    told: float
+    teller: str
+    text: str = ""
+    held_back: int = 0
+    trackers: set[str] = field(default_factory=set)
+
+
+class Board:
+    """The warnings of all trackers of a process: one cause is told once in ``INTERVAL``.
 
     Args:
         monotonic: The clock, in seconds.
@@ -26,8 +46,60 @@ class Notices:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._lock = threading.RLock()  # re-entrant: a finalizer may warn while it is held
-        self._last: dict[str, float] = {}
-        self._held_back: dict[str, int] = {}
+        self._kinds: dict[tuple[object, str], _Kind] = {}
+
+    def warn(self, cause: tuple[object, str], tracker: str, text: str) -> None:
+        """Log a warning, unless one of the same cause was logged a moment ago; count it then.
+
+        Args:
+            cause: What counts as the same warning.
+            tracker: Who warns.
+            text: What happened, where the data is now, and what to do. No secrets.
+        """
+        now = self._monotonic()
+        with self._lock:
+            known = self._kinds.get(cause)
+            if known is not None and now - known.told < INTERVAL:
+                known.text = text
+                known.held_back += 1
+                if tracker != known.teller:
+                    known.trackers.add(tracker)
+                return
+            self._kinds[cause] = _Kind(now, tracker)
+        more = ""
+        if known is not None and known.held_back:
+            more = f" (and {known.held_back} more times since the last warning{_of(known)})"
+        warn("%s%s", text, more)
+
+    def tell_rest(self) -> None:
+        """Log what was held back of other trackers than the one that was told of."""
+        with self._lock:
+            kinds, self._kinds = self._kinds, {}
+        for known in kinds.values():
+            if known.trackers:
+                warn("%s (%d more times%s)", known.text, known.held_back, _of(known))
+
+
+def _of(known: _Kind) -> str:
+    count = len(known.trackers)
+    return f", in {count} more tracker{'s' if count > 1 else ''}" if count else ""
+
+
+class Notices:
+    """The warnings of one tracker.
+
+    Args:
+        board: Those of the process; None for a board of its own.
+        tracker: Who warns.
+        place: Where its events go: two trackers may fail for the same cause at the same place.
+    """
+
+    def __init__(
+        self, board: Board | None = None, *, tracker: str = "", place: object = None
+    ) -> None:
+        self._board = board or Board()
+        self._tracker = tracker
+        self._place = place
 
     def warn(self, kind: str, text: str) -> None:
         """Log a warning, unless one of this kind was logged a moment ago; count it then.
@@ -36,16 +108,7 @@ class Notices:
             kind: What counts as the same warning.
             text: What happened, where the data is now, and what to do. No secrets.
         """
-        now = self._monotonic()
-        with self._lock:
-            last = self._last.get(kind)
-            if last is not None and now - last < INTERVAL:
-                self._held_back[kind] = self._held_back.get(kind, 0) + 1
-                return
-            self._last[kind] = now
-            held_back = self._held_back.pop(kind, 0)
-        more = f" (and {held_back} more times since the last warning)" if held_back else ""
-        warn("%s%s", text, more)
+        self._board.warn((self._place, kind), self._tracker, text)
 
 
 def warn(text: str, *args: object) -> None:

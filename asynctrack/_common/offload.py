@@ -1,24 +1,99 @@
-"""Blocking work of the worker's event loop in threads, also while the interpreter ends.
+"""Blocking work of the engine's event loop in threads, also while the interpreter ends.
+
+Two threads serve all trackers. Where a disk holds both up, others get one more each twentieth of a
+second, so that one that hangs holds up nobody else.
 
 A program that ends without leaving its ``with`` block is flushed while the interpreter shuts down,
 and from Python 3.12 on no thread can be started any more by then. What cannot have a thread runs
-in the worker's own one: it holds up nobody but the worker.
+in the engine's own one.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Thread, current_thread
-from typing import Any, TypeVar
+from collections import deque
+from collections.abc import Callable
+from threading import current_thread
+from typing import Any, Final, TypeVar
 
 import anyio.to_thread
+from anyio.lowlevel import RunVar
 
 from asynctrack._common.own import own_work
-from asynctrack._common.turns import new_event_loop, turns
+from asynctrack._common.turns import turns
+
+THREADS: Final = 2
+"""Threads while nothing hangs."""
+MAX_THREADS: Final = 64
+"""Threads at the most."""
+STUCK: Final = 0.05
+"""Seconds without the end of any call after which there is one more thread."""
 
 _T = TypeVar("_T")
+
+
+class _Threads:
+    """Lets calls of one event loop into threads, first come, first served."""
+
+    def __init__(self) -> None:
+        self._free = THREADS
+        self._more = 0  # threads besides these, while some hang
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._moved = 0.0
+        self._watched = False
+
+    async def __aenter__(self) -> None:
+        if self._free and not self._waiting:
+            self._free -= 1
+            return
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
+        self._waiting.append(turn)
+        if not self._watched:
+            self._watched, self._moved = True, loop.time()
+            loop.call_later(STUCK, self._watch, loop)
+        try:
+            await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():
+                self._give_on()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._moved = asyncio.get_running_loop().time()
+        if self._more:
+            self._more -= 1
+        else:
+            self._give_on()
+
+    def _give_on(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._watched = any(not turn.done() for turn in self._waiting)
+        if not self._watched:
+            return
+        if loop.time() - self._moved >= STUCK and self._more < MAX_THREADS - THREADS:
+            self._more += 1
+            self._give_on()
+        loop.call_later(STUCK, self._watch, loop)
+
+
+_threads: Final[RunVar[_Threads]] = RunVar("asynctrack_threads")
+
+
+def _threads_here() -> _Threads:
+    try:
+        return _threads.get()
+    except LookupError:
+        threads = _Threads()
+        _threads.set(threads)
+        return threads
 
 
 async def offload(call: Callable[..., _T], *args: Any, abandon_on_cancel: bool = False) -> _T:
@@ -42,81 +117,12 @@ async def offload(call: Callable[..., _T], *args: Any, abandon_on_cancel: bool =
             return call(*args)
 
     try:
-        return await anyio.to_thread.run_sync(run, abandon_on_cancel=abandon_on_cancel)
+        return await anyio.to_thread.run_sync(
+            run,
+            abandon_on_cancel=abandon_on_cancel,
+            limiter=_threads_here(),  # type: ignore[arg-type]  # it is entered and left, no more
+        )
     except RuntimeError:
         if begun:
             raise
         return call(*args)
-
-
-def run_loop(main: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine in an event loop of its own, as ``asyncio.run`` does, but for its threads.
-
-    ``asyncio.run`` starts a thread at its end to wait for those that resolved names.
-
-    Args:
-        main: The coroutine.
-
-    Raises:
-        OSError: No descriptors are left for a loop; the coroutine has not begun.
-        RuntimeError: Another event loop runs in this thread, as with threads that are none
-            (gevent); the coroutine has not begun.
-    """
-    with own_work():
-        try:
-            loop = _new_loop()
-        except BaseException:
-            main.close()
-            raise
-        with turns.taken():
-            try:
-                loop.run_until_complete(main)
-            finally:
-                try:
-                    loop.run_until_complete(_cancel_others())
-                    loop.run_until_complete(loop.shutdown_asyncgens())
-                finally:
-                    loop.close()
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        pass
-    else:
-        raise RuntimeError("another event loop runs in its thread")
-    loop = new_event_loop()
-    # Debugging is meant for the program's loop. Of ours it would report each import as slow.
-    loop.set_debug(False)
-    loop.set_default_executor(_ThreadEach())
-    return loop
-
-
-async def _cancel_others() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-
-
-class _ThreadEach(ThreadPoolExecutor):
-    """A thread for each call, which are few: names that are resolved."""
-
-    def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
-        future: Future[_T] = Future()
-
-        def run() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                with own_work():
-                    future.set_result(fn(*args, **kwargs))
-            except BaseException as error:
-                future.set_exception(error)
-
-        try:
-            Thread(target=run, name="asynctrack-resolver", daemon=True).start()
-        except RuntimeError:
-            run()
-        return future

@@ -10,17 +10,18 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections import deque
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from asynctrack._buffer.buffer import Buffer
 from asynctrack._buffer.store import MemoryPiece, SegmentPiece
+from asynctrack._common.artifact import Receipt
 from asynctrack._common.notices import Notices
 from asynctrack._delivery.encode import encode_batch
 from asynctrack._delivery.gate import Gate
 from asynctrack._delivery.parts import Content, Part, Work
 from asynctrack._delivery.upload import DeferredError, Uploader
 from asynctrack._errors import BackendError, PermanentError
-from asynctrack._record.recorder import Recorder
 from asynctrack._spool.keeper import Keeper
 
 AGAIN: Final = 0.5
@@ -30,17 +31,26 @@ _TOLD: Final = 10
 """Ranges of lost events that are named in a message."""
 
 
+class Outcome(Protocol):
+    """Learns what became of events."""
+
+    def delivered(self, receipt: Receipt) -> None:
+        """Note an artifact that is stored."""
+
+    def refused(self, first_seq: int, last_seq: int) -> None:
+        """Note events that the backend refuses for good."""
+
+
 class Delivery:
     """Delivers pieces, several at a time.
 
     Args:
         writer_id: Who accepted the events.
         buffer: Where they wait until they are settled.
-        uploader: Uploads artifacts.
-        recorder: Is told what was delivered and what was refused.
+        make_uploader: Returns what uploads artifacts, through a gate.
+        outcome: Learns what was delivered and what was refused.
         keeper: The spool, or None where there is none.
         notices: Rate-limited warnings.
-        gate: Says when one that has failed may be tried again.
         concurrency: How many pieces are delivered at a time.
         compression: How artifacts are compressed.
     """
@@ -50,21 +60,21 @@ class Delivery:
         *,
         writer_id: str,
         buffer: Buffer,
-        uploader: Uploader,
-        recorder: Recorder,
+        make_uploader: Callable[[Gate], Uploader],
+        outcome: Outcome,
         keeper: Keeper | None,
         notices: Notices,
-        gate: Gate,
         concurrency: int,
         compression: str,
     ) -> None:
         self._writer_id = writer_id
         self._buffer = buffer
-        self._uploader = uploader
-        self._recorder = recorder
+        self._make_uploader = make_uploader
+        self._uploader: Uploader
+        self._gate: Gate
+        self._outcome = outcome
         self._keeper = keeper
         self._notices = notices
-        self._gate = gate
         self._slots = asyncio.Semaphore(concurrency)
         self._compression = compression
         self.artifacts = 0
@@ -72,10 +82,19 @@ class Delivery:
         self.under_way = 0
         """Bytes of the artifacts that are being uploaded."""
 
+    def open(self, gate: Gate) -> None:
+        """Get ready to deliver.
+
+        Args:
+            gate: Says how many uploads may be under way, and when one is tried again.
+        """
+        self._gate = gate
+        self._uploader = self._make_uploader(gate)
+
     @property
     def retries(self) -> int:
         """Uploads tried again."""
-        return self._uploader.retries
+        return self._uploader.retries if hasattr(self, "_uploader") else 0
 
     async def slot(self) -> None:
         """Wait until one more may be delivered; ``deliver`` gives the slot back."""
@@ -117,7 +136,7 @@ class Delivery:
         if keeper is not None and isinstance(piece, SegmentPiece):
             await (keeper.settled(piece) if all(buried) else keeper.let_go(piece))
         for (part, why), kept in zip(work.refused, buried, strict=True):
-            self._recorder.refused(part.first_seq, part.last_seq)
+            self._outcome.refused(part.first_seq, part.last_seq)
             self._tell_refused(part, why, piece, kept=kept)
         refused = sum(part.events for part, _ in work.refused)
         self._buffer.settle(piece, refused=work.lost + refused)
@@ -172,7 +191,7 @@ class Delivery:
         finally:
             self.under_way -= len(artifact.content)
         work.todo.popleft()
-        self._recorder.delivered(receipt)
+        self._outcome.delivered(receipt)
         self.artifacts += 1
         self.bytes_delivered += receipt.bytes
 
@@ -180,7 +199,7 @@ class Delivery:
         if not gone:
             return
         for part in gone:
-            self._recorder.refused(part.first_seq, part.last_seq)
+            self._outcome.refused(part.first_seq, part.last_seq)
         lost = sum(part.events for part in gone)
         seqs = ", ".join(f"{part.first_seq} to {part.last_seq}" for part in gone[:_TOLD])
         self._notices.warn(

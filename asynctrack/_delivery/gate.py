@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import anyio
@@ -20,6 +22,9 @@ from asynctrack._common.retry import RetryBudget, RetryPolicy
 
 OPEN_AFTER: Final = 5
 """Failures in a row after which nothing but a probe at a time is sent."""
+MAX_UPLOADS: Final = 32
+"""Uploads at a time of all trackers of a process that reach the same store alike. One tracker has
+``upload_concurrency`` of them."""
 OUTAGE: Final = 5.0
 """Seconds of nothing but failures after which the retries of what waited are not counted."""
 HALVE_INTERVAL: Final = 1.0
@@ -82,6 +87,15 @@ class Flow:
             self._not_before = now + self._policy.wait(probes, uniform, retry_after)
 
 
+@dataclass(eq=False, slots=True)
+class _Turn:
+    """One that waits to be let in."""
+
+    first: bool
+    let_in: bool = False
+    future: asyncio.Future[None] | None = None
+
+
 class Gate:
     """Lets uploads through as ``Flow`` decides; used in one event loop.
 
@@ -105,7 +119,9 @@ class Gate:
         self._monotonic = monotonic
         self._uniform = uniform
         self._under_way = 0
-        self._untried = 0
+        self._queue: deque[_Turn] = deque()
+        self._untried = 0  # of those in the queue
+        self._timer: asyncio.TimerHandle | None = None
         self._retries = asyncio.Lock()
         self._changed: asyncio.Event | None = None
 
@@ -115,7 +131,7 @@ class Gate:
         return self._flow.open
 
     async def enter(self, *, first: bool = True) -> None:
-        """Wait for the turn of an attempt.
+        """Wait for the turn of an attempt; first come, first served.
 
         While the service counts as down, what has not been tried yet is the probe: an object that
         fails for a reason of its own says nothing of the others, and holds none of them up.
@@ -123,31 +139,51 @@ class Gate:
         Args:
             first: Whether it is the first one at its object.
         """
+        turn = _Turn(first)
+        self._queue.append(turn)
         self._untried += first
+        self._let_in()
+        if turn.let_in:
+            return
+        turn.future = asyncio.get_running_loop().create_future()
         try:
-            while True:
-                wait: float | None = None
-                if self._under_way < self._flow.allowed and (
-                    first or not (self._flow.open and self._untried)
-                ):
-                    wait = self._flow.wait(self._monotonic())
-                    if wait <= 0.0:
-                        self._under_way += 1
-                        if first:
-                            self._budget.attempted()
-                        return
-                if self._changed is None:
-                    self._changed = asyncio.Event()
-                with anyio.move_on_after(wait):
-                    await self._changed.wait()
-        finally:
-            self._untried -= first
-            if first and not self._untried:
-                self._notify()
+            await turn.future
+        except BaseException:
+            if turn.let_in:
+                self.leave()
+            else:
+                self._queue.remove(turn)
+                self._untried -= first
+                self._let_in()
+            raise
+
+    def _let_in(self) -> None:
+        """Let in whose turn it is."""
+        while self._queue and self._under_way < self._flow.allowed:
+            wait = self._flow.wait(self._monotonic())
+            if wait > 0.0:
+                if self._timer is not None:
+                    self._timer.cancel()
+                self._timer = asyncio.get_running_loop().call_later(wait, self._let_in)
+                return
+            turn = self._queue[0]
+            if self._flow.open and self._untried:
+                turn = next(one for one in self._queue if one.first)
+                self._queue.remove(turn)
+            else:
+                self._queue.popleft()
+            self._untried -= turn.first
+            self._under_way += 1
+            if turn.first:
+                self._budget.attempted()
+            turn.let_in = True
+            if turn.future is not None and not turn.future.done():
+                turn.future.set_result(None)
 
     def leave(self) -> None:
         """Give the turn back without an outcome: the attempt was cancelled."""
         self._under_way -= 1
+        self._let_in()
         self._notify()
 
     def succeeded(self) -> None:

@@ -1,11 +1,14 @@
-"""Takes over what dead writers left in the spool, in the background of a tracker."""
+"""Takes over what dead writers left in the spool, once for all trackers of a process."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+import os
+from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
@@ -17,8 +20,16 @@ from asynctrack._delivery.replay import SegmentOutcome, replay_folder
 from asynctrack._delivery.replay_plan import numbers
 from asynctrack._delivery.upload import DeferredError, Uploader
 from asynctrack._errors import BackendError, TransientError
-from asynctrack._spool.folder import WriterFolder, orphans
-from asynctrack._spool.layout import SpoolPlace, usable_spools
+from asynctrack._spool.folder import SpoolBusyError, WriterFolder, sweep
+from asynctrack._spool.layout import (
+    DIRECTORY_VERSION,
+    INFO,
+    SpoolPlace,
+    read_description,
+    usable_spools,
+    waiting_segments,
+    writer_names,
+)
 
 logger = logging.getLogger("asynctrack")
 
@@ -28,40 +39,129 @@ PATIENCE: Final = 60.0
 AGAIN: Final = 10.0
 MAX_AGAIN: Final = 600.0
 """Seconds until it is tried again: after a round that delivered something, and at the most."""
+LOOK: Final = 0.03
+"""Seconds that a tracker which closes waits for the look at what is there. What is within reach is
+nearly always found in that time, as the latest comes first."""
+
+
+@dataclass(eq=False, slots=True)
+class Member:
+    """A tracker that takes part: what it reaches is delivered for it, and counted as its own.
+
+    Attributes:
+        writer_id: Its own writer, to be left alone.
+        backend: Reaches where events belong.
+        make_uploader: Returns an uploader for a store: one that no other waits for, so that a
+            destination in trouble holds up neither the tracker's own nor another one.
+        notices: Its warnings.
+        events: Events that were delivered for it.
+        looked: Set when all there was has been tried once since it came.
+        number: Its place in the order in which they came.
+    """
+
+    writer_id: str
+    backend: Backend
+    make_uploader: Callable[[Store], Uploader]
+    notices: Notices
+    events: int = 0
+    looked: asyncio.Event = field(default_factory=asyncio.Event)
+    number: int = 0
+
+
+@dataclass(slots=True)
+class _Known:
+    """What a writer says of itself, as it was read at some time.
+
+    Attributes:
+        written: When it wrote that, as its file says.
+        destination: Where its events belong; None where it does not say.
+        experiment: The experiment's name.
+        run: The Run's name.
+        checked: The number of the last tracker that was asked whether it reaches it; of those up
+            to it none does.
+    """
+
+    written: int
+    destination: dict[str, Any] | None
+    experiment: str
+    run: str
+    checked: int = 0
 
 
 class Replayer:
-    """Takes over what dead writers left behind, in the background of a tracker.
+    """Takes over what dead writers left behind, in the background of the trackers of a process.
 
     Args:
         places: Returns where the spool may be: what waits in any of them is delivered.
-        writer_id: The tracker's own writer, to be left alone.
-        backend: Reaches where the events belong.
-        make_uploader: Returns an uploader for a store: one that no other waits for, so that a
-            destination in trouble holds up neither the tracker's own nor another one.
-        notices: Rate-limited warnings.
+        own: The writers of this process, which are left alone.
         sleep: Waits, in seconds.
     """
 
     def __init__(
         self,
-        *,
         places: Callable[[], Sequence[SpoolPlace]],
-        writer_id: str,
-        backend: Backend,
-        make_uploader: Callable[[Store], Uploader],
-        notices: Notices,
+        own: Container[str] = (),
+        *,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
         self._places = places
-        self._writer_id = writer_id
-        self._backend = backend
-        self._make_uploader = make_uploader
-        self._notices = notices
         self._sleep = sleep
+        self._own = own
+        self._members: dict[int, Member] = {}
+        self._count = 0
+        self._serves: Member | None = None
+        self._known: dict[str, _Known] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._scope: anyio.CancelScope | None = None
+        self._asked = asyncio.Event()
         self._left = False
+        self._found = 0
         self._failed: set[Path] = set()
         self.events = 0
+
+    # -- what a tracker asks --------------------------------------------------------------------
+
+    def join(self, member: Member) -> None:
+        """Deliver what this tracker reaches as well, from now on."""
+        self._count += 1
+        member.number = self._count
+        self._members[member.number] = member
+        self._begin()
+
+    async def leave(self, member: Member) -> None:
+        """Do without a tracker that closes; nothing is under way for it any more then."""
+        self._members.pop(member.number, None)
+        task = self._task
+        if task is not None and (not self._members or self._serves is member):
+            self._task = None
+            if self._scope is None:
+                task.cancel()  # it has not begun
+            else:
+                self._scope.cancel()
+            await asyncio.wait({task})
+            if self._members:
+                self._begin()
+
+    def _begin(self) -> None:
+        self._asked.set()
+        if self._task is None:
+            self._scope = None
+            self._task = asyncio.ensure_future(self._go_on())
+
+    async def looked(self, member: Member, patience: float) -> None:
+        """Wait until what this tracker reaches was tried once, where there is something.
+
+        Args:
+            member: The tracker.
+            patience: Seconds, at the most.
+        """
+        with anyio.move_on_after(LOOK):
+            await member.looked.wait()
+        if self._found:
+            with anyio.move_on_after(patience):
+                await member.looked.wait()
+
+    # -- rounds -----------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Deliver for every writer that has died and whose destination is within reach.
@@ -69,11 +169,22 @@ class Replayer:
         What cannot be delivered now holds nothing else up; it is left to ``keep_trying``.
         """
         self._left = False
+        self._found = 0
+        members = [*self._members.values()]
         for spool_dir in await offload(lambda: usable_spools(self._places())):
-            found = orphans(spool_dir, self._writer_id)
-            while (folder := await offload(next, found, None)) is not None:
-                with folder:
-                    await self._replay(folder)
+            found = self._within_reach(spool_dir)
+            while (one := await offload(next, found, None)) is not None:
+                self._found += 1
+                folder, member, store = one
+                self._serves = member
+                try:
+                    with folder:
+                        await self._replay(folder, member, store)
+                finally:
+                    self._serves = None
+        self._found = 0
+        for member in members:
+            member.looked.set()
 
     async def keep_trying(self) -> None:
         """Try again what ``run`` had to leave until nothing is left.
@@ -82,17 +193,112 @@ class Replayer:
         """
         wait = AGAIN
         while self._left:
-            await self._sleep(wait)
             before = self.events
+            await self._sleep(wait)
             await self.run()
             wait = AGAIN if self.events > before else min(wait * 2, MAX_AGAIN)
 
-    async def _replay(self, folder: WriterFolder) -> None:
+    async def _go_on(self) -> None:
+        """Look whenever a tracker comes, and again for what had to be left."""
+        wait = AGAIN
+        with anyio.CancelScope() as scope:
+            self._scope = scope
+            while True:
+                self._asked.clear()
+                before = self.events
+                await self.run()
+                if self.events > before:
+                    wait = AGAIN
+                with anyio.move_on_after(wait if self._left else None) as pause:
+                    await self._asked.wait()
+                wait = min(wait * 2, MAX_AGAIN) if pause.cancelled_caught else AGAIN
+
+    # -- in a thread ------------------------------------------------------------------------------
+
+    def _within_reach(self, spool_dir: Path) -> Iterator[tuple[WriterFolder, Member, Store]]:
+        """Yield what dead writers left that a tracker reaches, the latest first. Blocks.
+
+        Yields:
+            The folder, owned, to be closed before the next one; for whom; and where it belongs.
+        """
+        sweep(spool_dir)
+        names = sorted(writer_names(spool_dir), reverse=True)
+        if len(self._known) > 2 * len(names):
+            self._known = {name: self._known[name] for name in names if name in self._known}
+        for name in names:
+            if name in self._own:
+                continue
+            path = spool_dir / DIRECTORY_VERSION / name
+            reached = self._reached(path)
+            if reached is None:
+                continue
+            try:
+                folder = WriterFolder(path, make=False)
+            except (SpoolBusyError, OSError):
+                continue  # it lives, or somebody else is at it
+            again = self._reached(path)  # it may have said more before it died
+            if again is None:
+                folder.close()
+            else:
+                yield folder, *again
+
+    def _reached(self, path: Path) -> tuple[Member, Store] | None:
+        """Return a tracker that reaches where a writer's events belong, and a store for it."""
+        known = self._look_at(path)
+        latest = self._count
+        for number in range(latest, known.checked, -1):
+            member = self._members.get(number)
+            if member is None:
+                continue
+            if known.destination is None:
+                self._tell_of_no_destination(member, path)
+                break
+            try:
+                store = member.backend.elsewhere(known.destination, known.experiment, known.run)
+            except Exception as error:
+                _tell_of_ours(member, path, error)
+                break
+            if store is not None:
+                return member, store
+        known.checked = latest
+        return None
+
+    def _look_at(self, path: Path) -> _Known:
         try:
-            store = self._store_for(folder)
-            if store is None:
-                return
-            uploader = self._make_uploader(store)
+            written = os.stat(path / INFO).st_mtime_ns  # noqa: PTH116  # of thousands, each time
+        except OSError:
+            written = 0
+        known = self._known.get(path.name)
+        if known is None or known.written != written:
+            info = read_description(path)
+            destination = info.get("destination")
+            known = self._known[path.name] = _Known(
+                written,
+                destination if isinstance(destination, dict) else None,
+                str(info.get("experiment", "")),
+                str(info.get("run", "")),
+            )
+        return known
+
+    def _tell_of_no_destination(self, member: Member, path: Path) -> None:
+        try:
+            # Who closes it deletes it, where it holds nothing.
+            with WriterFolder(path, make=False):
+                if not waiting_segments(path):
+                    return
+        except (SpoolBusyError, OSError):
+            return
+        member.notices.warn(
+            f"no destination:{path.name}",
+            f"asynctrack found events of a writer in {path} that does not say where"
+            " they belong. They stay there: `asynctrack spool replay --to …`.",
+        )
+
+    # -- one writer -------------------------------------------------------------------------------
+
+    async def _replay(self, folder: WriterFolder, member: Member, store: Store) -> None:
+        try:
+            uploader = member.make_uploader(store)
 
             async def upload(artifact: Artifact) -> Receipt:
                 try:
@@ -106,49 +312,39 @@ class Replayer:
                 folder,
                 store=store,
                 upload=upload,
-                replayed_by=self._writer_id,
-                report=self._report,
+                replayed_by=member.writer_id,
+                report=lambda outcome: self._report(member, outcome),
                 failed=self._failed,
             )
         except BackendError as error:
             self._left = True
             # One warning for all that fail alike: there may be many of them.
-            self._warn(error.code, folder, str(error), "it is tried again", error.advice)
+            _warn(member, error.code, folder.path, str(error), "it is tried again", error.advice)
         except OSError as error:
             self._left = True
-            self._warn(str(error.errno), folder, str(error), "it is tried again")
+            _warn(member, str(error.errno), folder.path, str(error), "it is tried again")
         except Exception as error:
-            logger.debug("replay of %s", folder.path, exc_info=True)
-            why = f"{type(error).__name__}: {error}"
-            self._warn(folder.path.name, folder, why, "please report this")
+            _tell_of_ours(member, folder.path, error)
 
-    def _warn(
-        self, kind: str, folder: WriterFolder, why: str, next_step: str, advice: str = ""
-    ) -> None:
-        self._notices.warn(
-            f"replay:{kind}",
-            f"asynctrack could not replay all of {folder.path} ({why}). What is left stays there;"
-            f" {next_step}, and `asynctrack spool replay` does it by hand. {advice}".rstrip(),
-        )
-
-    def _report(self, outcome: SegmentOutcome) -> None:
+    def _report(self, member: Member, outcome: SegmentOutcome) -> None:
         self.events += outcome.delivered
+        member.events += outcome.delivered
         path = outcome.plan.path
         if outcome.problem:
-            self._notices.warn(
+            member.notices.warn(
                 f"unreadable:{path}",
                 "asynctrack cannot read a segment of its spool and leaves it as it is:"
                 f" {outcome.problem}",
             )
         elif outcome.plan.damaged:
-            self._notices.warn(
+            member.notices.warn(
                 f"damaged:{path}",
                 f"asynctrack found {len(outcome.plan.damaged)} damaged events in {path}"
                 f" (seq {numbers(outcome.plan.damaged)}). The others were delivered; the file is"
                 " kept beside it with the ending .damaged.",
             )
         for batch, reason in outcome.refused:
-            self._notices.warn(
+            member.notices.warn(
                 f"refused:{path}",
                 f"asynctrack could not replay the events {batch.first_seq} to {batch.last_seq} of"
                 f" {path}: the backend refuses them for good ({reason}). They are kept beside it"
@@ -156,17 +352,17 @@ class Replayer:
                 " again.",
             )
 
-    def _store_for(self, folder: WriterFolder) -> Store | None:
-        info = folder.description()
-        destination = info.get("destination")
-        if not isinstance(destination, dict):
-            if folder.segments():
-                self._notices.warn(
-                    f"no destination:{folder.path.name}",
-                    f"asynctrack found events of a writer in {folder.path} that does not say where"
-                    " they belong. They stay there: `asynctrack spool replay --to …`.",
-                )
-            return None
-        return self._backend.elsewhere(
-            destination, str(info.get("experiment", "")), str(info.get("run", ""))
-        )
+
+def _tell_of_ours(member: Member, path: Path, error: Exception) -> None:
+    logger.debug("replay of %s", path, exc_info=error)
+    _warn(member, path.name, path, f"{type(error).__name__}: {error}", "please report this")
+
+
+def _warn(
+    member: Member, kind: str, path: Path, why: str, next_step: str, advice: str = ""
+) -> None:
+    member.notices.warn(
+        f"replay:{kind}",
+        f"asynctrack could not replay all of {path} ({why}). What is left stays there;"
+        f" {next_step}, and `asynctrack spool replay` does it by hand. {advice}".rstrip(),
+    )

@@ -9,10 +9,13 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from typing import Protocol
+from typing import Final, Protocol
 
 from asynctrack._common.importing import gate
 from asynctrack._common.notices import hush_closed_streams, warn
+
+ENGINE_WAIT: Final = 2.0
+"""Seconds for the engine's connections to be closed."""
 
 
 class _Closable(Protocol):
@@ -83,12 +86,17 @@ def _goes_on(thread: threading.Thread) -> bool:
 
 
 def _close_all() -> None:
+    from asynctrack._engine.engine import current  # not before a tracker has been entered
+
     hush_closed_streams()
     for tracker in list(_open):
         try:
             tracker.close_at_exit()
         except ResourceWarning as error:
             warn("%s", error)  # made an error by -W: nothing is left here that it could stop
+    thread = current().end_soon()
+    if thread is not None:
+        thread.join(ENGINE_WAIT)
 
 
 def _after_fork() -> None:

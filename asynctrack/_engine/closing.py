@@ -6,7 +6,6 @@ accepted, then what ends with the tracker, then what came in meanwhile; then the
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -16,7 +15,6 @@ import anyio
 from asynctrack._buffer.buffer import Buffer
 from asynctrack._buffer.ledger import BufferCounts
 from asynctrack._delivery.delivery import Delivery
-from asynctrack._delivery.takeover import Replayer
 from asynctrack._record.recorder import Recorder
 from asynctrack._spool.keeper import Keeper
 
@@ -72,8 +70,8 @@ class Closing:
         delivery: Delivers it meanwhile.
         recorder: Writes to the Run.
         keeper: The spool, or None where there is none.
-        replayer: Delivers what others left there, or None.
-        replayed: Set when it has tried.
+        looked: Waits so many seconds at the most until what others have left was tried, too.
+        replayed: Returns how many events of others were delivered.
         settle_all: Waits until everything accepted so far is settled.
         patience: Seconds after which it ends where nothing moves and no event is in memory only.
         monotonic: The clock, in seconds.
@@ -86,8 +84,8 @@ class Closing:
         delivery: Delivery,
         recorder: Recorder,
         keeper: Keeper | None,
-        replayer: Replayer | None,
-        replayed: asyncio.Event,
+        looked: Callable[[float], Awaitable[None]],
+        replayed: Callable[[], int],
         settle_all: Callable[[], Awaitable[None]],
         patience: float,
         monotonic: Callable[[], float] = time.monotonic,
@@ -96,7 +94,7 @@ class Closing:
         self._delivery = delivery
         self._recorder = recorder
         self._keeper = keeper
-        self._replayer = replayer
+        self._looked = looked
         self._replayed = replayed
         self._settle_all = settle_all
         self._patience = Patience(patience)
@@ -148,10 +146,8 @@ class Closing:
         self._buffer.close("closed")
         await self._settle_all()
         await self._record(closed=True)
-        if self._replayer is not None:
-            # The next chance may be far off: a short job after a crash is one as well.
-            with anyio.move_on_after(REPLAY_GRACE):
-                await self._replayed.wait()
+        # The next chance may be far off: a short job after a crash is one as well.
+        await self._looked(REPLAY_GRACE)
 
     async def _record_meanwhile(self, wait: float) -> None:
         """Write into the Run what there is, where the events take long or do not get out at all."""
@@ -167,8 +163,7 @@ class Closing:
         delivery = self._delivery
         while True:
             recorded = self._recorder.counted
-            replayed = 0 if self._replayer is None else self._replayer.events
-            moved = (delivery.artifacts, replayed, recorded.updates, recorded.points)
+            moved = (delivery.artifacts, self._replayed(), recorded.updates, recorded.points)
             counts = self._buffer.counts()
             if self._patience.lost(self._monotonic(), moved, delivery.under_way, counts):
                 self.gave_up = True

@@ -33,47 +33,41 @@ class Leftovers:
     manifest_complete: bool
     limit: str
 
-    def tell(self, warn: Callable[..., None]) -> None:
+    def tell(self, warn: Callable[[str, str], None]) -> None:
         """Warn of it; says nothing where nothing is left.
 
         Args:
-            warn: Takes a template and its arguments, as ``logger.warning``.
+            warn: Takes what kind of warning it is, and its text.
         """
         statistics = self.statistics
         if statistics.spooled and self.spool is not None:
             warn(
-                "asynctrack could not deliver %d of %d events to %s %s. They are on disk in %s;"
+                "left in the spool",
+                f"asynctrack could not deliver {statistics.spooled} of {statistics.accepted} events"
+                f" to {self.run} {self.limit}. They are on disk in {self.spool};"
                 " the next tracker on this machine that uses this spool delivers them, or"
                 " `asynctrack spool replay`.",
-                statistics.spooled,
-                statistics.accepted,
-                self.run,
-                self.limit,
-                self.spool,
             )
         if statistics.pending:
             warn(
-                "asynctrack could not deliver %d of %d events to %s %s: they are lost. Warnings"
-                " above say what stood in the way.",
-                statistics.pending,
-                statistics.accepted,
-                self.run,
-                self.limit,
+                "left and lost",
+                f"asynctrack could not deliver {statistics.pending} of {statistics.accepted} events"
+                f" to {self.run} {self.limit}: they are lost. Warnings above say what stood in the"
+                " way.",
             )
         manifest = "the manifest" if self.manifest is None else f"the manifest, {self.manifest}"
         comma = "" if self.manifest is None else ","
         if self.parameters or self.points:
-            warn(
-                "asynctrack could not write %d parameters and %d metric points into the Run %s"
-                " %s. %s",
-                self.parameters,
-                self.points,
-                self.run,
-                self.limit,
+            rest = (
                 f"Parameters and the metrics' sums are in {manifest}."
                 if self.manifest_complete
                 else f"Those of log_parameters and log_metric are in the events; {manifest}{comma}"
-                " could not be stored either.",
+                " could not be stored either."
+            )
+            warn(
+                "left out of the Run",
+                f"asynctrack could not write {self.parameters} parameters and {self.points} metric"
+                f" points into the Run {self.run} {self.limit}. {rest}",
             )
         elif (
             statistics.accepted  # else there is nothing that it could say
@@ -81,8 +75,7 @@ class Leftovers:
             and not (statistics.spooled or statistics.pending)
         ):
             warn(
-                "asynctrack could not store %s %s. All events are where they"
+                "left without a manifest",
+                f"asynctrack could not store {manifest} {self.limit}. All events are where they"
                 " belong; `asynctrack verify` and the list of Runs lack what it says of them.",
-                manifest,
-                self.limit,
             )

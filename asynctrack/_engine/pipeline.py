@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import anyio
@@ -26,19 +26,21 @@ from asynctrack._common.notices import Notices
 from asynctrack._common.retry import RetryBudget, RetryPolicy
 from asynctrack._delivery.delivery import Delivery
 from asynctrack._delivery.gate import Flow, Gate
-from asynctrack._delivery.takeover import Replayer
+from asynctrack._delivery.takeover import Member
 from asynctrack._delivery.upload import MAX_BACKOFF, Uploader
+from asynctrack._engine.driver import Driver
+from asynctrack._engine.engine import Engine, current
 from asynctrack._engine.leftovers import Leftovers
 from asynctrack._engine.sink import Sink
 from asynctrack._engine.stages import Stages
 from asynctrack._engine.standby import Standby, cause_of
-from asynctrack._engine.worker import Worker
 from asynctrack._format import MEDIA_TYPE
 from asynctrack._options import Options, compile_redact
 from asynctrack._record.recorder import Recorder
 from asynctrack._record.share import run_share
+from asynctrack._spool.homes import Homes
 from asynctrack._spool.keeper import Keeper
-from asynctrack._spool.layout import SpoolPlace, spool_places
+from asynctrack._spool.layout import spool_places
 from asynctrack._statistics import Statistics
 
 
@@ -48,6 +50,7 @@ class Pipeline:
     Args:
         backend: Where everything goes.
         options: The options.
+        engine: Where it runs; None for that of the process.
         monotonic: The clock of all decisions, in seconds.
         uniform: Random numbers in [0, 1) for what is spread.
     """
@@ -57,13 +60,18 @@ class Pipeline:
         backend: Backend,
         options: Options,
         *,
+        engine: Engine | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         uniform: Callable[[], float] = random.random,
     ) -> None:
         self.backend = backend
         self._options = options
         self.writer_id: str = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(6)}"
-        notices = Notices()
+        engine = engine or current()
+        self._engine = engine
+        self.notices = notices = Notices(
+            engine.board, tracker=self.writer_id, place=_place(backend.destination())
+        )
         redactor = Redactor(compile_redact(options.redact))
         spooled = options.durability != "memory"
         overflow = options.effective_overflow
@@ -80,7 +88,7 @@ class Pipeline:
             wake=self._wake,
             monotonic=monotonic,
         )
-        self.keeper = self._make_keeper(notices) if spooled else None
+        self.keeper = self._make_keeper() if spooled else None
         self.recorder = Recorder(
             writer_id=self.writer_id,
             backend=backend,
@@ -93,7 +101,6 @@ class Pipeline:
             monotonic=monotonic,
             uniform=uniform,
         )
-        gate = Gate(Flow(options.upload_concurrency), monotonic=monotonic, uniform=uniform)
         replay_budget = RetryBudget()
 
         def make_uploader(store: ObjectStore, gate: Gate) -> Uploader:
@@ -113,23 +120,16 @@ class Pipeline:
         self.delivery = Delivery(
             writer_id=self.writer_id,
             buffer=self.buffer,
-            uploader=make_uploader(backend, gate),
-            recorder=self.recorder,
+            make_uploader=lambda gate: make_uploader(backend, gate),
+            outcome=self.recorder,
             keeper=self.keeper,
             notices=notices,
-            gate=gate,
             concurrency=options.upload_concurrency,
             compression=options.compression,
         )
-        self.replayer: Replayer | None = None
+        self.member: Member | None = None
         if self.keeper is not None:
-            self.replayer = Replayer(
-                places=self._spool_places,
-                writer_id=self.writer_id,
-                backend=backend,
-                make_uploader=make_replay_uploader,
-                notices=notices,
-            )
+            self.member = Member(self.writer_id, backend, make_replay_uploader, notices)
         self.stages = Stages(
             buffer=self.buffer,
             backend=backend,
@@ -139,7 +139,9 @@ class Pipeline:
             delivery=self.delivery,
             close_patience=options.close_patience,
             keeper=self.keeper,
-            replayer=self.replayer,
+            gate=engine.gate,
+            replayer=lambda: engine.replayer(options.spool_dir),
+            member=self.member,
             monotonic=monotonic,
             uniform=uniform,
         )
@@ -149,8 +151,12 @@ class Pipeline:
             closing=self.stages.closing,
             monotonic=monotonic,
         )
-        self.worker = Worker(
-            stages=self.stages, standby=self._standby, buffer=self.buffer, monotonic=monotonic
+        self.driver = Driver(
+            engine=engine,
+            stages=self.stages,
+            standby=self._standby,
+            buffer=self.buffer,
+            monotonic=monotonic,
         )
         self.sink = Sink(
             capture=Capture(
@@ -158,13 +164,22 @@ class Pipeline:
             ),
             buffer=self.buffer,
             observations=self._observations,
-            worker=self.worker,
+            driver=self.driver,
             notices=notices,
             block=overflow == "block",
             block_timeout=options.block_timeout,
             statistics=self.statistics,
         )
         self.stages.closing.abandon_open = self.sink.abandon_open
+
+    def open(self) -> None:
+        """Begin to deliver."""
+        self._engine.writers.add(self.writer_id)
+        self.driver.start()
+
+    def forget(self) -> None:
+        """Leave what is left to others, at the end."""
+        self._engine.writers.discard(self.writer_id)
 
     def statistics(self) -> Statistics:
         """Return a frozen snapshot of all counters."""
@@ -181,7 +196,7 @@ class Pipeline:
             artifacts=self.delivery.artifacts,
             bytes_delivered=self.delivery.bytes_delivered,
             retries=self.delivery.retries,
-            replayed=self.replayer.events if self.replayer else 0,
+            replayed=self.member.events if self.member else 0,
             run_updates=recorded.updates,
             metric_points=recorded.points,
             metric_points_unsent=recorded.points_refused
@@ -211,20 +226,19 @@ class Pipeline:
             limit=limit,
         )
 
-    def _make_keeper(self, notices: Notices) -> Keeper:
+    def _make_keeper(self) -> Keeper:
         options = self._options
-        return Keeper(
-            places=self._spool_places,
+        power = options.durability == "power"
+        homes = Homes(
+            places=lambda: spool_places(options.spool_dir),
             writer_id=self.writer_id,
             info=self._spool_info,
-            buffer=self.buffer,
-            notices=notices,
+            notices=self.notices,
+            usage=self._engine.usage,
             max_spool_bytes=options.max_spool_bytes,
-            power=options.durability == "power",
+            power=power,
         )
-
-    def _spool_places(self) -> tuple[SpoolPlace, ...]:
-        return spool_places(self._options.spool_dir)
+        return Keeper(homes=homes, buffer=self.buffer, notices=self.notices, power=power)
 
     def _spool_info(self) -> Mapping[str, Any]:
         return {
@@ -236,7 +250,7 @@ class Pipeline:
         }
 
     def _wake(self) -> None:
-        self.worker.wake()
+        self.driver.wake()
 
     def _equation(self) -> Mapping[str, Any]:
         counts = self.buffer.counts()
@@ -248,3 +262,9 @@ class Pipeline:
             "dead_lettered": counts.dead_lettered,
             "dropped": counts.dropped,
         }
+
+
+def _place(destination: Mapping[str, Any]) -> Hashable:
+    """Return what a destination has in common with those of other Runs at the same place."""
+    root = str(destination.get("root") or "").partition("asynctrack/v1/")[0]
+    return root, *(destination.get(name) for name in ("kind", "bucket", "region", "endpoint_url"))

@@ -27,8 +27,8 @@ SPOOL_WAIT: Final = 5.0
 take more: it takes a millisecond, unless the worker or the disk is held up."""
 
 
-class WorkerView(Protocol):
-    """What the sink needs of the worker."""
+class DriverView(Protocol):
+    """What the sink needs of the driver."""
 
     def request_flush(self) -> ThreadFuture[bool]: ...
 
@@ -47,7 +47,7 @@ class Sink:
         capture: Turns callbacks into bytes.
         buffer: Where events go.
         observations: Where the user's parameters and metrics go for the Run.
-        worker: Delivers, and is asked to flush.
+        driver: Delivers, and is asked to flush.
         notices: Rate-limited warnings.
         block: Whether a callback waits when the buffer is full.
         block_timeout: The longest wait, in seconds, or None.
@@ -60,7 +60,7 @@ class Sink:
         capture: Capture,
         buffer: Buffer,
         observations: Observations,
-        worker: WorkerView,
+        driver: DriverView,
         notices: Notices,
         block: bool,
         block_timeout: float | None,
@@ -70,7 +70,7 @@ class Sink:
         self.statistics = statistics
         self._buffer = buffer
         self._observations = observations
-        self._worker = worker
+        self._driver = driver
         self._notices = notices
         self._block = block
         self._block_timeout = block_timeout
@@ -141,10 +141,10 @@ class Sink:
 
     def _may_wait(self, length: int) -> bool:
         """Whether a callback waits: for delivery, or for a disk that has not refused to take it."""
-        if self._worker.runs_here():
+        if self._driver.runs_here():
             return False
-        if self._worker.absent:
-            self._worker.wake()  # it may be had now, or the disk takes something in this thread
+        if self._driver.absent:
+            self._driver.wake()  # it may be had now, or the disk takes something in this thread
             return False
         return self._block or self._buffer.disk_may_help(length)
 
@@ -260,7 +260,7 @@ class Sink:
 
     def request_flush(self) -> Flush:
         """Start delivering everything accepted so far."""
-        return Flush(self._worker.request_flush())
+        return Flush(self._driver.request_flush())
 
     def _put_own(self, body: bytes) -> None:
         """Take the user's own values, which never wait; the reserved tenth is for them as well."""

@@ -1,7 +1,7 @@
-"""What the worker does in its event loop: it drives the stages, from the buffer to the Run.
+"""What the engine does for one tracker: it drives the stages, from the buffer to the Run.
 
 It cuts batches and delivers several at a time, keeps the spool supplied, replays what others left
-in it, lets the recorder write to the Run, and closes. Touched by the worker's own loop only, but
+in it, lets the recorder write to the Run, and closes. Touched by the engine's loop only, but
 for the flushes that are asked for before that runs.
 """
 
@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import InvalidStateError
 from typing import Final
@@ -25,7 +25,8 @@ from asynctrack._buffer.store import MemoryPiece, SegmentPiece
 from asynctrack._common.notices import Notices
 from asynctrack._common.retry import RetryPolicy
 from asynctrack._delivery.delivery import Delivery
-from asynctrack._delivery.takeover import Replayer
+from asynctrack._delivery.gate import Gate
+from asynctrack._delivery.takeover import Member, Replayer
 from asynctrack._engine.closing import Closing
 from asynctrack._engine.flush import Flushes, FlushRequest
 from asynctrack._errors import BackendError
@@ -56,7 +57,9 @@ class Stages:
         close_patience: Seconds after which closing ends where nothing moves and no event is in
             memory only.
         keeper: The spool, or None where there is none.
-        replayer: Delivers what others left in it, or None.
+        gate: Returns the gate of all that reach the same store alike.
+        replayer: Returns what delivers what others left in the spool.
+        member: This tracker's part in that; None where there is no spool.
         monotonic: The clock, in seconds.
         uniform: Random numbers in [0, 1).
     """
@@ -72,7 +75,9 @@ class Stages:
         delivery: Delivery,
         close_patience: float,
         keeper: Keeper | None,
-        replayer: Replayer | None,
+        gate: Callable[[Hashable], Gate],
+        replayer: Callable[[], Replayer],
+        member: Member | None,
         monotonic: Callable[[], float] = time.monotonic,
         uniform: Callable[[], float] = random.random,
     ) -> None:
@@ -83,8 +88,10 @@ class Stages:
         self._policy = policy
         self._delivery = delivery
         self._keeper = keeper
-        self._replayer = replayer
-        self._replayed = asyncio.Event()
+        self._gate = gate
+        self._make_replayer = replayer
+        self._replayer: Replayer | None = None
+        self._member = member
         self._monotonic = monotonic
         self._uniform = uniform
         self.closing = Closing(
@@ -92,8 +99,8 @@ class Stages:
             delivery=delivery,
             recorder=recorder,
             keeper=keeper,
-            replayer=replayer,
-            replayed=self._replayed,
+            looked=self._looked,
+            replayed=lambda: 0 if member is None else member.events,
             settle_all=self._settle_all,
             patience=close_patience,
             monotonic=monotonic,
@@ -147,21 +154,26 @@ class Stages:
                     self.be_ready()
                 else:
                     tasks.start_soon(self._keep, self._keeper)
-                    tasks.start_soon(self._keeper.commit)
-                    # Opening the backend occupies this loop for seconds: it imports and parses.
-                    # Events of that time belong on disk too, so the first segment comes first.
+                    if self._keeper.power:
+                        tasks.start_soon(self._keeper.commit)
+                    # Opening the backend may take seconds: it imports and parses. Events of that
+                    # time belong on disk too, so the first segment comes first.
                     await asyncio.wait({asyncio.wrap_future(self.ready)}, timeout=SPOOL_FIRST)
                 tasks.start_soon(self._record)  # needs no S3, which may be out of reach
                 await self._open()
+                self._delivery.open(self._gate(self._backend.way))
                 if self._keeper is not None:
                     await self._keeper.describe()
-                if self._replayer is not None:
-                    tasks.start_soon(self._replay, self._replayer)
+                if self._member is not None:
+                    self._replayer = self._make_replayer()
+                    self._replayer.join(self._member)
                 await self._cut()
             if self._keeper is not None:
-                self._keeper.close()  # where an error ends it, events go on to disk
+                await self._keeper.aclose()  # where an error ends it, events go on to disk
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(2.0):
+                if self._replayer is not None and self._member is not None:
+                    await self._replayer.leave(self._member)
                 await self._close_backend()
 
     async def _close_backend(self) -> None:
@@ -249,11 +261,9 @@ class Stages:
             for request in waiting:
                 request.end(good)
 
-    async def _replay(self, replayer: Replayer) -> None:
-        """Deliver what writers that have died left in the same spool."""
-        await replayer.run()
-        self._replayed.set()
-        await replayer.keep_trying()
+    async def _looked(self, patience: float) -> None:
+        if self._replayer is not None and self._member is not None:
+            await self._replayer.looked(self._member, patience)
 
     def _look_at_flushes(self) -> None:
         """Let the flushes whose events are settled wait for the Run."""

@@ -91,6 +91,19 @@ class Descriptor:
             at += len(part)
         return b"".join(parts)
 
+    def claim(self, size: int) -> None:
+        """Claim room on the disk, in bytes from its start; what is written stays. Blocks.
+
+        Raises:
+            OSError: There is none, or it is not this file any more.
+        """
+        if hasattr(os, "posix_fallocate"):  # elsewhere a full disk is met by who writes
+            try:
+                os.posix_fallocate(self.check(), 0, size)
+            except OSError as error:
+                if error.errno not in _CANNOT_ALLOCATE:
+                    raise
+
     def close(self) -> None:
         """Close it, if it is still ours; nothing when it was closed before."""
         number, ours = self.number, self.ours
@@ -161,13 +174,7 @@ _CANNOT_ALLOCATE: Final = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 
 
 def _allocate(made: Descriptor, size: int) -> None:
-    if hasattr(os, "posix_fallocate"):
-        # Claims the blocks: a full disk is met here, in the worker's thread.
-        try:
-            os.posix_fallocate(made.check(), 0, size)
-        except OSError as error:
-            if error.errno not in _CANNOT_ALLOCATE:
-                raise
+    made.claim(size)  # a full disk is met here, in a thread of ours
     # Zeros claim them as well, for macOS and the file systems that cannot. Everywhere they bring
     # the pages into the page cache, so that the caller's thread writes into pages that are there.
     chunk = bytes(1 << 18)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
+import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -19,13 +21,14 @@ from typing import Any, Final
 from asynctrack._common.artifact import Batch
 from asynctrack._spool.descriptor import Descriptor
 from asynctrack._spool.layout import (
+    DIRECTORY_VERSION,
     INFO,
+    LOCK,
     LOCKED,
     SpoolPlace,
     division,
     read_description,
     waiting_segments,
-    writers,
 )
 from asynctrack._spool.segment import Segment, remove_files
 from asynctrack._spool.segment_format import FORMAT_VERSION
@@ -35,6 +38,9 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+UNFINISHED: Final = ".new-"
+"""How the names of folders begin that are being made."""
+_TRIES: Final = 5
 _EXPENDABLE: Final = {"", ".idx", ".json", ".parts", ".reason", ".tmp"}
 """Endings of files that may go with a folder. Lines, dead letters, damaged segments and what a
 newer version may have left are none of them."""
@@ -49,27 +55,39 @@ class WriterFolder:
 
     Args:
         path: The folder.
-        make: Whether it is made where there is none.
+        make: Whether it is made where there is none: under another name, so that nobody sees it
+            before it is locked and says where its events belong.
+        info: What ``describe`` writes; None leaves what is there.
         after: The highest number of a segment that was there before and must not come again.
+        sync: Whether what is made is to survive the power as well.
 
     Raises:
         SpoolBusyError: Somebody else holds the lock.
         OSError: The folder cannot be made or used.
     """
 
-    def __init__(self, path: Path, *, make: bool = True, after: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        make: bool = True,
+        info: Mapping[str, Any] | None = None,
+        after: int = 0,
+        sync: bool = False,
+    ) -> None:
         self.path = path
-        if make:
-            for folder in (*reversed(path.parents[:2]), path):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            lock = _lock(path / "lock")
-        except OSError:
-            if make:  # a file system without locks: nobody is to find the folder of no writer
-                _remove_empty(path)
-            raise
+        lock = _make(path, info, sync=sync) if make and not path.is_dir() else None
         if lock is None:
-            raise SpoolBusyError(f"{path} is in use by a living process")
+            lock = _lock(path / LOCK)
+            if lock is None:
+                raise SpoolBusyError(f"{path} is in use by a living process")
+            self._lock = lock
+            if info is not None:
+                try:
+                    self.describe(info, sync=sync)
+                except BaseException:
+                    self.close()
+                    raise
         self._lock = lock
         self.last_ordinal = max(after, *map(_ordinal, path.glob("*.*")), 0)
 
@@ -91,12 +109,7 @@ class WriterFolder:
             info: Plain data, no secrets.
             sync: Whether it is to survive the power as well.
         """
-        content = json.dumps({"format": FORMAT_VERSION, **info}, indent=1).encode()
-        unfinished = self.path / f"{INFO}.tmp"
-        _write(unfinished, content, sync=sync)
-        unfinished.replace(self.path / INFO)
-        if sync:
-            sync_folder(self.path)
+        _describe(self.path, info, sync=sync)
 
     def description(self) -> dict[str, Any]:
         """Return what ``describe`` wrote; empty where that is missing or damaged."""
@@ -124,7 +137,7 @@ class WriterFolder:
             files = [*self.path.iterdir()]
             if all(file.suffix in _EXPENDABLE for file in files):
                 # The lock goes last: while it is there and held, nobody takes the folder over.
-                for file in sorted(files, key=lambda file: file.name == "lock"):
+                for file in sorted(files, key=lambda file: file.name == LOCK):
                     file.unlink(missing_ok=True)
                 self.path.rmdir()
         except OSError:
@@ -154,38 +167,6 @@ def make_place(place: SpoolPlace) -> None:
             pass  # ours, or it is refused now
     if why := place.why_not():
         raise OSError(errno.EACCES, why)
-
-
-def orphans(spool_dir: Path, skip: str = "") -> Iterator[WriterFolder]:
-    """Take over the folders of writers that have died, one after the other.
-
-    Args:
-        spool_dir: The spool.
-        skip: A writer to leave alone.
-
-    Yields:
-        Each folder, owned; close it before the next one.
-    """
-    for path in writers(spool_dir):
-        if path.name == skip:
-            continue
-        try:
-            folder = WriterFolder(path, make=False)
-        except (SpoolBusyError, OSError):
-            continue
-        yield folder
-
-
-def used_bytes(spool_dir: Path) -> int:
-    """Return the size of everything in the spool, in bytes."""
-    total = 0
-    for path in writers(spool_dir):
-        for file in path.glob("*"):
-            try:
-                total += file.stat().st_size
-            except OSError:
-                continue  # delivered and deleted meanwhile
-    return total
 
 
 def bury(folder: Path, batch: Batch, reason: str) -> Path:
@@ -252,12 +233,61 @@ def _write(path: Path, content: bytes, *, sync: bool) -> None:
         file.close()
 
 
-def _remove_empty(path: Path) -> None:
-    try:
-        (path / "lock").unlink(missing_ok=True)
-        path.rmdir()
-    except OSError:
-        pass  # it does no harm, or other files are in it
+def _make(path: Path, info: Mapping[str, Any] | None, *, sync: bool) -> Descriptor | None:
+    """Make a writer's folder, locked and described when it gets its name; return its lock.
+
+    None where somebody else has made it meanwhile.
+
+    Raises:
+        OSError: The disk refuses, or the file system knows no locks: nothing is left behind.
+    """
+    for folder in reversed(path.parents[:2]):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for left in reversed(range(_TRIES)):
+        unfinished = path.with_name(f"{UNFINISHED}{path.name}.{secrets.token_hex(4)}")
+        lock: Descriptor | None = None
+        try:
+            unfinished.mkdir(mode=0o700)
+            lock = _lock(unfinished / LOCK)
+            if lock is None:
+                raise FileNotFoundError(errno.ENOENT, "swept away", str(unfinished))
+            if info is not None:
+                _describe(unfinished, info, sync=sync)
+            unfinished.rename(path)
+            if sync:
+                sync_folder(path.parent)
+            return lock
+        except BaseException as error:
+            if lock is not None:
+                lock.close()
+            shutil.rmtree(unfinished, ignore_errors=True)
+            if isinstance(error, OSError) and path.is_dir():
+                return None
+            # Whoever sweeps may come between making and locking.
+            if not (left and lock is None and isinstance(error, FileNotFoundError)):
+                raise
+    return None
+
+
+def _describe(folder: Path, info: Mapping[str, Any], *, sync: bool) -> None:
+    content = json.dumps({"format": FORMAT_VERSION, **info}, indent=1).encode()
+    unfinished = folder / f"{INFO}.tmp"
+    _write(unfinished, content, sync=sync)
+    unfinished.replace(folder / INFO)
+    if sync:
+        sync_folder(folder)
+
+
+def sweep(spool_dir: Path) -> None:
+    """Delete what died before it had its name. Blocks."""
+    for path in (spool_dir / DIRECTORY_VERSION).glob(f"{UNFINISHED}*"):
+        try:
+            lock = _lock(path / LOCK)
+        except OSError:
+            continue
+        if lock is not None:
+            shutil.rmtree(path, ignore_errors=True)
+            lock.close()
 
 
 def _ordinal(path: Path) -> int:

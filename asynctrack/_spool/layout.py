@@ -30,6 +30,7 @@ else:
 
 DIRECTORY_VERSION: Final = "v1"
 INFO: Final = "writer.json"
+LOCK: Final = "lock"
 _MAX_INFO_BYTES: Final = 1 << 20
 _NAMES: Final = 4
 """Folders among the temporary files that are tried."""
@@ -154,8 +155,15 @@ def writer_folder(spool_dir: Path, writer_id: str) -> Path:
 
 def writers(spool_dir: Path) -> list[Path]:
     """Return the folders of all writers, oldest first, whoever owns them."""
+    top = spool_dir / DIRECTORY_VERSION
+    return [top / name for name in sorted(writer_names(spool_dir))]
+
+
+def writer_names(spool_dir: Path) -> list[str]:
+    """Return the names of the folders of all writers."""
     try:
-        return sorted(path for path in (spool_dir / DIRECTORY_VERSION).iterdir() if path.is_dir())
+        with os.scandir(spool_dir / DIRECTORY_VERSION) as found:
+            return [one.name for one in found if one.name[0] != "." and one.is_dir()]
     except OSError:
         return []
 
@@ -163,7 +171,7 @@ def writers(spool_dir: Path) -> list[Path]:
 def is_alive(folder: Path) -> bool:
     """Tell whether a writer lives, or somebody replays its events right now. Changes nothing."""
     try:
-        descriptor = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False  # nobody's
     try:

@@ -2,12 +2,12 @@
 
 Its file is described, and read, in ``segment_format``.
 
-It is allocated in full when it is made: appending is one short write into pages that are in memory
-already, which the operating system keeps when the process is killed, and a full disk is noticed
-when a segment is made. It is not mapped into memory: a copy into a mapping kills the process when
-somebody else has cut the file short, while a write goes on behind the hole. States, by the file's
-ending: ``open`` (being written), ``sealed`` (complete, perhaps being uploaded), ``dead`` (refused
-for good).
+It claims its part of the disk ahead of what is written, some KiB at first and twice as much each
+time it is half full. Appending is one short write, which the operating system keeps when the
+process is killed; a full disk is noticed by whoever claims. It is not mapped into memory: a copy
+into a mapping kills the process when somebody else has cut the file short, while a write goes on
+behind the hole. States, by the file's ending: ``open`` (being written), ``sealed`` (complete,
+perhaps being uploaded), ``dead`` (refused for good).
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from asynctrack._spool.segment_format import (
     make_record,
 )
 
+FIRST_CLAIM: Final = 16 * 1024
+"""Bytes of the disk that a segment claims when it is made. It doubles as it fills up."""
 _sync: Final[Callable[[int], None]] = getattr(os, "fdatasync", os.fsync)
 
 
@@ -59,9 +61,35 @@ class Segment:
         """Why it takes no more lines: the disk has refused one, or somebody took its descriptor."""
         self._room = capacity
         self._end = 0  # where the next record goes; the header goes with the first one
+        self.full = _size(capacity, max_events)
+        """Bytes of the file at the most."""
+        self.claimed = size_at_first(capacity, max_events)
+        """Bytes of the disk that are its own."""
+        self._top = self.full
+        self._low_at = self.claimed // 2
         self._unsynced: OSError | None = None
         self._disk = threading.Lock()  # syncing and letting go, never appending
-        self._file = open_new(self.path, HEADER_BYTES + capacity + max_events * CHECK_BYTES)
+        self._file = open_new(self.path, self.claimed)
+
+    @property
+    def low(self) -> bool:
+        """Whether it is to grow: half of what it has claimed is used."""
+        return self._end > self.claimed // 2 and self.claimed < self._top
+
+    def grow(self) -> None:
+        """Claim twice as much of the disk, up to all of it. Blocks.
+
+        Raises:
+            OSError: There is no space.
+        """
+        size = min(2 * self.claimed, self.full)
+        self._file.claim(size)
+        self._low_at = size // 2
+        self.claimed = size
+
+    def stop_growing(self) -> None:
+        """Take no more than there is room for now."""
+        self._top = max(self.claimed, self._end)
 
     def write_through(self) -> None:
         """Bring the zeros it was made with to the disk, before it is used. Blocks.
@@ -78,18 +106,23 @@ class Segment:
 
     def has_room(self, length: int) -> bool:
         """Tell whether a line of this many bytes fits."""
-        return self.events < self.max_events and self.used + length <= self._room
+        return (
+            self.events < self.max_events
+            and self.used + length <= self._room
+            and self._end + length < self._top
+        )
 
-    def append(self, line: bytes) -> bool:
+    def append(self, line: bytes) -> int:
         """Add a line: one write, which the operating system keeps from then on.
 
         Returns:
-            False where it has no room, or the disk does not take it: it takes no more then.
+            0 where it has no room, or the disk does not take it: it takes no more then. 2 where it
+            was taken, and it is time to ``grow``; else 1.
         """
         number = self.events
         used = self.used + len(line)
-        if used > self._room or number >= self.max_events:
-            return False
+        if used > self._room or number >= self.max_events or self._end + len(line) >= self._top:
+            return 0
         record = make_record(number, line)
         if not number:
             record = self._header(0) + record
@@ -98,12 +131,15 @@ class Segment:
         except OSError as error:
             self.failed = error
             self._room = -1
-            return False
+            return 0
         # Only now: what did not get there is not counted.
-        self._end += len(record)
+        self._end = end = self._end + len(record)
         self.used = used
         self.events = number + 1
-        return True
+        if end <= self._low_at:
+            return 1
+        self._low_at = self.full  # once
+        return 2
 
     def fill(self, lines: list[bytes]) -> None:
         """Add lines to a new segment that has room for them, in one write. Blocks.
@@ -196,11 +232,17 @@ class Segment:
         with self._disk:
             self._file.close()
 
-    def trim(self) -> None:
-        """Close the file and give the room that it does not use back. Blocks."""
+    def trim(self) -> int:
+        """Close the file and give the room that it does not use back. Blocks.
+
+        Returns:
+            Bytes given back.
+        """
         self._close_header()
         self.let_go()
         os.truncate(self.path, self._end)
+        given_back, self.claimed = max(0, self.claimed - self._end), self._end
+        return given_back
 
     def remove(self) -> None:
         """Delete the file. Blocks."""
@@ -219,6 +261,15 @@ class Segment:
         if self.held:
             return self._file.read_at(self._end, 0)
         return self.path.read_bytes()[: self._end]
+
+
+def size_at_first(capacity: int, max_events: int) -> int:
+    """Return how many bytes of the disk a new segment claims."""
+    return min(FIRST_CLAIM, _size(capacity, max_events))
+
+
+def _size(capacity: int, max_events: int) -> int:
+    return HEADER_BYTES + capacity + max_events * CHECK_BYTES
 
 
 def remove_files(path: Path) -> None:

@@ -6,13 +6,13 @@ import logging
 
 import pytest
 
-from asynctrack._common.notices import INTERVAL, Notices
+from asynctrack._common.notices import INTERVAL, Board, Notices
 
 
 def test_once_and_then_counted(caplog: pytest.LogCaptureFixture) -> None:
     """A warning is given at once, held back for a while, and then says how often."""
     clock = [1_000.0]
-    notices = Notices(lambda: clock[0])
+    notices = Notices(Board(lambda: clock[0]))
     with caplog.at_level(logging.WARNING, "asynctrack"):
         for _ in range(5):
             notices.warn("full", "The buffer is full.")
@@ -32,7 +32,7 @@ def test_once_and_then_counted(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_kinds_do_not_hide_each_other(caplog: pytest.LogCaptureFixture) -> None:
     """Another kind of warning is given although one was a moment ago."""
-    notices = Notices(lambda: 0.0)
+    notices = Notices(Board(lambda: 0.0))
     notices.warn("a", "First.")
     notices.warn("b", "Second.")
     notices.warn("a", "First.")
@@ -41,12 +41,12 @@ def test_kinds_do_not_hide_each_other(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_trackers_do_not_hide_each_other(caplog: pytest.LogCaptureFixture) -> None:
     """Each tracker has its own count."""
-    Notices(lambda: 0.0).warn("a", "First.")
-    Notices(lambda: 0.0).warn("a", "First.")
+    Notices(Board(lambda: 0.0)).warn("a", "First.")
+    Notices(Board(lambda: 0.0)).warn("a", "First.")
     assert caplog.messages == ["First."] * 2
 
 
 def test_signs_of_formatting_are_text(caplog: pytest.LogCaptureFixture) -> None:
     """A percent sign in a message is a percent sign."""
-    Notices(lambda: 0.0).warn("a", "100 %s full %d")
+    Notices(Board(lambda: 0.0)).warn("a", "100 %s full %d")
     assert caplog.messages == ["100 %s full %d"]

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from asynctrack import tracker
-from asynctrack._common.offload import offload, run_loop
+from asynctrack._common.offload import offload
+from asynctrack._engine.loop import run_loop
 from tests.support.auditor import audit_folder
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from asynctrack import tracker
-from asynctrack._common.offload import offload, run_loop
+from asynctrack._common.offload import offload
 from asynctrack._common.turns import INTERVAL, Turns, turns
+from asynctrack._engine.loop import run_loop
 
 USUAL = 0.004
 

@@ -29,7 +29,7 @@ KIB, MIB = 1 << 10, 1 << 20
 @pytest.fixture(autouse=True)
 def nothing_kept_free(monkeypatch: pytest.MonkeyPatch) -> None:
     """These disks are smaller than what is left to others."""
-    monkeypatch.setattr("asynctrack._spool.keeper.KEEP_FREE", 0)
+    monkeypatch.setattr("asynctrack._spool.homes.KEEP_FREE", 0)
 
 
 @pytest.fixture(autouse=True)

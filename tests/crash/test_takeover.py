@@ -136,7 +136,7 @@ def test_entering_does_not_wait_for_a_replay(
     Memory holds a few segments at a time, not all that waits.
     """
     spool, out = tmp_path / "spool", tmp_path / "out"
-    monkeypatch.setattr("asynctrack._spool.keeper.KEEP_FREE", 0)
+    monkeypatch.setattr("asynctrack._spool.homes.KEEP_FREE", 0)
     count = leave(spool, out, "0" * 24, segments=30, lines=450, size=9000)
     assert sum(file.stat().st_size for file in spool.rglob("*")) > 100 * MIB
     gate = threading.Event()

@@ -20,7 +20,7 @@ from asynctrack._delivery.encode import encode_batch
 from asynctrack._delivery.gate import Flow, Gate
 from asynctrack._delivery.replay import SegmentOutcome, replay_folder
 from asynctrack._delivery.replay_plan import plan_segment
-from asynctrack._delivery.takeover import Replayer
+from asynctrack._delivery.takeover import Member, Replayer
 from asynctrack._delivery.upload import Uploader
 from asynctrack._errors import BackendError, PausingError, PermanentError, TransientError
 from asynctrack._format import MEDIA_TYPE
@@ -96,14 +96,15 @@ class Bench:
         self.fault: Callable[[str, bytes], BackendError | None] = lambda name, content: None
         self.puts: list[str] = []
         self.slept: list[float] = []
-        self.replayer = Replayer(
-            places=lambda: spool_places(self.spool),
-            writer_id=ME,
-            backend=self,  # type: ignore[arg-type]  # the part of it that is needed
-            make_uploader=self.uploader,
-            notices=Notices(),
-            sleep=self.sleep,
+        self.replayer = Replayer(lambda: spool_places(self.spool), {ME}, sleep=self.sleep)
+        self.member = Member(
+            ME,
+            self,  # type: ignore[arg-type]  # the part of it that is needed
+            self.uploader,
+            Notices(),
+            number=1,
         )
+        self.replayer._members[1], self.replayer._count = self.member, 1
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)

@@ -41,6 +41,7 @@ from asynctrack._common.artifact import MetricPoint, NotTaken, ParameterValue, R
 from asynctrack._delivery.delivery import Delivery
 from asynctrack._delivery.parts import Part
 from asynctrack._delivery.replay_plan import plan_dead_letter, plan_segment
+from asynctrack._engine.engine import Engine
 from asynctrack._engine.pipeline import Pipeline
 from asynctrack._errors import PausingError, PermanentError, TransientError
 from asynctrack._format import manifest_name
@@ -107,6 +108,7 @@ class SimulatedBackend:
         self._open = False
 
     target = ""
+    way = "simulated"
     located = True
 
     @property
@@ -278,7 +280,11 @@ class Simulation:
         chances, world = self._chances, self.world
         options = self._options(spool, last=last)
         backend = SimulatedBackend(world)
-        pipeline = Pipeline(backend, options, monotonic=world.loop.time, uniform=chances.random)
+        clock = world.loop.time
+        engine = Engine(monotonic=clock, uniform=chances.random)
+        pipeline = Pipeline(
+            backend, options, engine=engine, monotonic=clock, uniform=chances.random
+        )
         # What is stored says when: by the same clock.
         events: Any = pipeline.sink.capture.events
         events._time_ns = lambda: 1_800_000_000_000_000_000 + int(world.loop.time() * 1e9)
@@ -299,7 +305,7 @@ class Simulation:
                 self._heal()
             if last:
                 await self._replayed(pipeline, spool)
-            pipeline.worker.close(3_600.0 if last else options.close_timeout)
+            pipeline.driver.close(3_600.0 if last else options.close_timeout)
             await asyncio.wait_for(asyncio.shield(worker), 100_000.0)
             life.check()
             counts = pipeline.buffer.counts()
@@ -353,7 +359,7 @@ class Simulation:
                 open_spans.append(span)
             life.check()
             if chances.random() < 0.02:
-                life.pipeline.worker.request_flush()
+                life.pipeline.driver.request_flush()
 
     async def _trouble(self) -> None:
         chances, world = self._chances, self.world
@@ -436,7 +442,7 @@ def _on_disk(spool: Path) -> set[tuple[str, int]]:
 
 
 async def _worker(pipeline: Pipeline) -> None:
-    await pipeline.worker._main()
+    await pipeline.driver.run()
 
 
 @contextmanager
@@ -481,7 +487,7 @@ def _reproducible(simulation: Simulation) -> Iterator[None]:
                 lambda size: f"{next(count):0{2 * size}x}",
             ),
             ("asynctrack._engine.pipeline.time.time_ns", lambda: 1_800_000_000_000_000_000),
-            ("asynctrack._spool.keeper.KEEP_FREE", 0),
+            ("asynctrack._spool.homes.KEEP_FREE", 0),
         ):
             stack.enter_context(mock.patch(target, new))
         yield

@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 from asynctrack._capture.handlers import AsyncHandler
+from asynctrack._engine.engine import Engine
 from asynctrack._engine.pipeline import Pipeline
 from asynctrack._errors import TransientError
 from asynctrack._options import Options
@@ -58,7 +59,9 @@ def track(folder: Path, share: float, events: int, then: Any) -> Troubled:
         options = Options(
             durability="memory", max_batch_events=1, max_batch_bytes=2_048, compression="none"
         )  # fmt: skip
-        pipeline = Pipeline(backend, options, monotonic=loop.time, uniform=world.chances.random)
+        uniform = world.chances.random
+        engine = Engine(monotonic=loop.time, uniform=uniform)
+        pipeline = Pipeline(backend, options, engine=engine, monotonic=loop.time, uniform=uniform)
         worker = asyncio.ensure_future(_worker(pipeline))
         await anyio.sleep(0)  # else the first event looks for a worker in a thread
         handler = AsyncHandler(pipeline.sink)
@@ -66,7 +69,7 @@ def track(folder: Path, share: float, events: int, then: Any) -> Troubled:
             await handler.on_custom_event("x", number, run_id=UUID(int=number))
             await anyio.sleep(0.05)
         await then(backend, pipeline)
-        pipeline.worker.close(3_600.0)
+        pipeline.driver.close(3_600.0)
         await worker
         assert pipeline.buffer.counts().delivered == events, "nothing is given up"
         return backend

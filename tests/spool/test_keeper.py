@@ -20,10 +20,11 @@ import pytest
 from asynctrack._buffer.buffer import SEGMENT_WAIT, Buffer
 from asynctrack._buffer.store import SegmentPiece, Store
 from asynctrack._common.notices import Notices
-from asynctrack._common.offload import run_loop
-from asynctrack._spool import keeper
+from asynctrack._engine.loop import run_loop
+from asynctrack._spool import homes
 from asynctrack._spool.descriptor import Descriptor, open_new
-from asynctrack._spool.folder import WriterFolder
+from asynctrack._spool.folder import WriterFolder, sweep
+from asynctrack._spool.homes import Homes
 from asynctrack._spool.keeper import HELD_PIECES, Keeper
 from asynctrack._spool.layout import (
     is_alive,
@@ -32,14 +33,16 @@ from asynctrack._spool.layout import (
     waiting_segments,
     writer_folder,
 )
-from asynctrack._spool.segment import Segment
+from asynctrack._spool.segment import Segment, size_at_first
 from asynctrack._spool.segment_content import read_segment
+from asynctrack._spool.usage import AGAIN, Usage
 from tests.buffer.test_store import body
 from tests.common.test_offload import no_threads as no_threads  # a fixture
 from tests.spool.test_segment import WRITER
 from tests.support.descriptors import open_below
 
 PIECE_BYTES, PIECE_EVENTS = 4000, 10
+SIZE = size_at_first(PIECE_BYTES, PIECE_EVENTS)
 
 pytestmark = pytest.mark.may_block("the keeper runs in the worker's loop, which may; tests look")
 
@@ -59,13 +62,20 @@ class Parts:
             spool_bytes=1 << 30,
             wake=lambda: None,
         )
-        self.keeper = Keeper(
+        self.now = 0.0
+        self.homes = Homes(
             places=lambda: spool_places(spool),
             writer_id=WRITER,
             info=self.info,
+            notices=Notices(),
+            usage=Usage(lambda: self.now),
+            max_spool_bytes=max_spool_bytes,
+            power=power,
+        )
+        self.keeper = Keeper(
+            homes=self.homes,
             buffer=self.buffer,
             notices=Notices(),
-            max_spool_bytes=max_spool_bytes,
             power=power,
             sleep=self.sleep,
         )
@@ -199,13 +209,13 @@ async def test_free_space_is_left_to_others(
 ) -> None:
     """With less than 512 MiB free, nothing is written; it is tried again when asked again."""
     usage = type(shutil.disk_usage(parts.spool))
-    free = [keeper.KEEP_FREE + PIECE_BYTES - 1]
+    free = [homes.KEEP_FREE + SIZE - 1]
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage(1 << 40, 0, free[0]))
     assert not await parts.keeper.supply()
     parts.put(2)
     assert parts.buffer.counts().pending == 2 and parts.seqs_on_disk() == []
     assert "would be left free" in caplog.text and str(parts.spool) in caplog.text
-    free[0] += 2 * PIECE_BYTES
+    free[0] += 2 * SIZE
     assert await parts.keeper.supply()
     assert parts.seqs_on_disk() == [1, 2] and parts.buffer.counts().spooled == 2
     parts.keeper.close()
@@ -216,7 +226,7 @@ async def test_of_a_small_disk_an_eighth_is_left(
 ) -> None:
     """A disk of 512 MiB in all, as Lambda's, is used as well."""
     usage = type(shutil.disk_usage(parts.spool))
-    free = [(64 << 20) + PIECE_BYTES - 1]
+    free = [(64 << 20) + SIZE - 1]
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage(512 << 20, 0, free[0]))
     assert not await parts.keeper.supply()
     free[0] += 1
@@ -228,9 +238,10 @@ async def test_the_spool_is_bounded_together(tmp_path: Path) -> None:
     """What other writers hold counts: the bound is that of the whole folder."""
     other = WriterFolder(writer_folder(tmp_path, "0" * 24))
     segment = other.new_segment(50_000, 10)
-    parts = Parts(tmp_path, max_spool_bytes=50_000 + PIECE_BYTES)
+    parts = Parts(tmp_path, max_spool_bytes=segment.claimed + SIZE - 1)
     assert not await parts.keeper.supply()
     segment.remove()
+    parts.now += AGAIN
     assert await parts.keeper.supply()
     parts.keeper.close()
     other.close()
@@ -240,37 +251,44 @@ async def test_a_description_that_cannot_be_written_holds_no_lock(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full disk fails at any step; the next try begins at the beginning."""
-    described = WriterFolder.describe
 
-    def full(self: WriterFolder, info: Mapping[str, Any], *, sync: bool = False) -> None:
+    def full(folder: Path, info: Mapping[str, Any], *, sync: bool = False) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(WriterFolder, "describe", full)
-    for _ in range(3):
-        assert not await parts.keeper.supply()
-    assert not writer_folder(parts.spool, WRITER).exists()
-    monkeypatch.setattr(WriterFolder, "describe", described)
+    with monkeypatch.context() as patch:
+        patch.setattr("asynctrack._spool.folder._describe", full)
+        for _ in range(3):
+            assert not await parts.keeper.supply()
+    assert list((parts.spool / "v1").iterdir()) == []
     assert await parts.keeper.supply()
     parts.keeper.close()
 
 
-async def test_a_replay_that_looks_into_a_new_folder_does_no_harm(parts: Parts) -> None:
-    """Between making and locking a folder somebody may take it for left behind: tried again."""
-    taken = WriterFolder(writer_folder(parts.spool, WRITER))
-    released = threading.Timer(0.05, taken.close)
-    released.start()
-    assert await parts.keeper.supply()
-    released.join()
-    parts.put(1)
-    assert parts.seqs_on_disk() == [1]
-    parts.keeper.close()
+def test_who_sweeps_the_spool_meanwhile_does_no_harm(tmp_path: Path) -> None:
+    """A new folder is nobody else's from its first moment, and what was left half made goes."""
+    (tmp_path / "v1" / ".new-left").mkdir(parents=True)
+    swept = threading.Event()
+
+    def go_on() -> None:
+        while not swept.is_set():
+            sweep(tmp_path)
+
+    sweeper = threading.Thread(target=go_on)
+    sweeper.start()
+    try:
+        for number in range(300):
+            WriterFolder(writer_folder(tmp_path, f"{number:024x}"), info={"run": "r"}).close()
+    finally:
+        swept.set()
+        sweeper.join()
+    sweep(tmp_path)
+    assert list((tmp_path / "v1").iterdir()) == []
 
 
 async def test_a_folder_held_for_good_is_a_disk_that_refuses(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    parts: Parts, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It must never happen; when it does, events wait in memory and the worker goes on."""
-    monkeypatch.setattr("asynctrack._spool.keeper._BUSY_TRIES", 2)
     with WriterFolder(writer_folder(parts.spool, WRITER)):
         assert not await parts.keeper.supply()
         assert "another process holds the lock" in caplog.text
@@ -541,7 +559,7 @@ async def test_a_segment_that_cannot_be_deleted_is_no_trouble(
             parts.buffer.supply(Segment(parts.spool, 98, PIECE_BYTES, PIECE_EVENTS))
             return segment
 
-        patch.setattr(parts.keeper, "_make", one_too_many)
+        patch.setattr(parts.homes, "make", one_too_many)
         parts.put(1)
         assert await parts.keeper.supply()
     assert segment.path.exists() and not segment.held, "given back"
@@ -595,7 +613,7 @@ async def test_a_lock_that_others_closed_is_taken_again(parts: Parts) -> None:
     """The folder is nobody's then: with the next segment it is ours again, numbers go on."""
     await parts.keeper.supply()
     parts.put(3)
-    (folder,) = parts.keeper._folders.values()
+    (folder,) = parts.homes._folders.values()
     os.close(folder._lock.number)
     assert not is_alive(folder.path)
     parts.put(PIECE_EVENTS)

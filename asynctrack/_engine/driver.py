@@ -1,9 +1,8 @@
-"""The worker: one daemon thread with its own event loop, in which the stages are driven.
+"""Drives one tracker in the engine; while that has no thread, does itself what must not wait.
 
-It has a loop of its own so that a user's loop that is blocked, closed or waiting for a callback
-never stands in the way of delivery, and the other way round. What others ask of it comes in from
-any thread: also before the loop is there, after it has ended, and while there is no thread to be
-had. Then what must not wait is done by whoever asks (``standby``), and it is tried again.
+What others ask of a tracker comes in from any thread: also before its task has begun, after it has
+ended, and while there is no thread to be had. Then whoever asks brings to disk what there is
+(``standby``), and the engine is tried again.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Final
 
 from asynctrack._buffer.buffer import Buffer
 from asynctrack._common.notices import report
-from asynctrack._common.offload import run_loop
+from asynctrack._engine.engine import Engine
 from asynctrack._engine.flush import FlushRequest
 from asynctrack._engine.stages import Stages
 from asynctrack._engine.standby import Standby
@@ -28,12 +27,13 @@ CLOSE_WAIT: Final = 1.0
 """Seconds that closing waits for another thread that stands in for the worker."""
 
 
-class Worker:
-    """Runs the stages.
+class Driver:
+    """Drives the stages of one tracker.
 
     Args:
+        engine: Where they run.
         stages: What it drives.
-        standby: What is done while there is no worker.
+        standby: What is done while there is no engine.
         buffer: Where events wait.
         monotonic: The clock, in seconds.
     """
@@ -41,16 +41,17 @@ class Worker:
     def __init__(
         self,
         *,
+        engine: Engine,
         stages: Stages,
         standby: Standby,
         buffer: Buffer,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._engine = engine
         self._stages = stages
         self._standby = standby
         self._buffer = buffer
         self._monotonic = monotonic
-        self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.RLock()  # re-entrant: a finalizer may wake the worker
         self._begun = False  # the loop of the thread runs, or did
@@ -61,6 +62,7 @@ class Worker:
         self._asked = False
         self._tried_last = False
         self._again = 0.0
+        self._disk_first = False
         self.absent = True
         """Whether nothing is delivered: whoever waited for it would wait for nobody."""
         self.ended: ThreadFuture[None] = ThreadFuture()
@@ -69,17 +71,17 @@ class Worker:
     def start_when_needed(self) -> None:
         """Start with the first event: in the child of a fork, which may never track anything.
 
-        What that event needs of the disk is made now. Blocks for a millisecond.
+        Whoever tracks that event brings it to disk as well, in a millisecond: there is nothing yet.
         """
-        self._standby.supply()
+        self._disk_first = True
 
     def start(self) -> None:
         """Start the thread. Raises nothing: without one, events are kept until there is one."""
         self._stand_in()
 
     def runs_here(self) -> bool:
-        """Tell whether the caller is the worker's own thread, which must never wait for itself."""
-        return self._thread is not None and threading.get_ident() == self._thread.ident
+        """Tell whether the caller is the engine's own thread, which must never wait for itself."""
+        return self._engine.runs_here()
 
     def wake(self) -> None:
         """Make the worker look at the buffer."""
@@ -144,6 +146,9 @@ class Worker:
                 self._busy = True
                 try:
                     self._asked = False
+                    if self._disk_first:
+                        self._disk_first = False
+                        self._standby.supply()
                     if self._monotonic() < self._again or not self._start():
                         self._standby.supply()
                         self._stages.be_ready()
@@ -153,16 +158,14 @@ class Worker:
                 self._hands.release()
 
     def _start(self) -> bool:
-        """Start the thread; tell whether there is one."""
+        """Have the engine run it; tell whether that has a thread."""
         if self._dead:
             return False
         self._again = self._monotonic() + AGAIN
-        self._thread = threading.Thread(target=self._run, name="asynctrack", daemon=True)
         self.absent = self._begun = self._buffer.wake_always = False
         try:
-            self._thread.start()
+            self._engine.submit(self)
         except (RuntimeError, MemoryError) as error:
-            self._thread = None
             self._be_without(error)
             return False
         return True
@@ -189,29 +192,28 @@ class Worker:
             if held:
                 self._hands.release()
 
-    # -- in the worker's thread ---------------------------------------------------------------
+    # -- in the engine's thread -----------------------------------------------------------------
 
-    def _run(self) -> None:
+    async def run(self) -> None:
+        """Drive the stages to their end; an error in them is this tracker's alone."""
         try:
-            run_loop(self._main())
+            with self._lock:
+                self._loop = asyncio.get_running_loop()
+                self._begun, self.absent = True, False
+                close = self._close_by
+            self._standby.cause = None
+            if close is not None:
+                self._stages.begin_close(max(0.0, close - self._monotonic()))
+            await self._stages.run()
         except BaseException as error:
-            self._fail(error)
+            self.fail(error)
             if not isinstance(error, Exception):
                 raise
         else:
             self._end()
 
-    async def _main(self) -> None:
-        with self._lock:
-            self._loop = asyncio.get_running_loop()
-            self._begun, self.absent = True, False
-            close = self._close_by
-        self._standby.cause = None
-        if close is not None:
-            self._stages.begin_close(max(0.0, close - self._monotonic()))
-        await self._stages.run()
-
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
+        """Go on without the engine, because of an error in it, or as it never began."""
         self._loop = None
         if self._begun:
             self._dead = True  # what the stages hold belongs to a loop that is gone
