@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Callable
 from threading import current_thread
 from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 
 import anyio.to_thread
-from anyio.lowlevel import RunVar
 
 from asynctrack._common.own import own_work
 from asynctrack._common.turns import turns
@@ -84,16 +84,15 @@ class _Threads:
         loop.call_later(STUCK, self._watch, loop)
 
 
-_threads: Final[RunVar[_Threads]] = RunVar("asynctrack_threads")
+_threads: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Threads]] = WeakKeyDictionary()
 
 
 def _threads_here() -> _Threads:
-    try:
-        return _threads.get()
-    except LookupError:
-        threads = _Threads()
-        _threads.set(threads)
-        return threads
+    loop = asyncio.get_running_loop()
+    threads = _threads.get(loop)
+    if threads is None:
+        threads = _threads[loop] = _Threads()
+    return threads
 
 
 async def offload(call: Callable[..., _T], *args: Any, abandon_on_cancel: bool = False) -> _T:

@@ -77,6 +77,7 @@ class Delivery:
         self._notices = notices
         self._slots = asyncio.Semaphore(concurrency)
         self._compression = compression
+        self._again = 0  # pieces that wait for their next attempt
         self.artifacts = 0
         self.bytes_delivered = 0
         self.under_way = 0
@@ -96,6 +97,12 @@ class Delivery:
         """Uploads tried again."""
         return self._uploader.retries if hasattr(self, "_uploader") else 0
 
+    @property
+    def passed_by_others(self) -> int:
+        """Uploads that came through the same gate, also others', while none of these has to be
+        tried again: its turn comes."""
+        return self._gate.passed if hasattr(self, "_gate") and not self._again else 0
+
     async def slot(self) -> None:
         """Wait until one more may be delivered; ``deliver`` gives the slot back."""
         await self._slots.acquire()
@@ -112,10 +119,14 @@ class Delivery:
             # reason of its own holds up nothing else.
             # Nothing of this one is kept in memory meanwhile that was not there before.
             self._slots.release()
-            await self._gate.pause(deferred.wait)
-            if not self._gate.may_retry():
-                await self._gate.afford_retry()
-            await self._slots.acquire()
+            self._again += 1
+            try:
+                await self._gate.pause(deferred.wait)
+                if not self._gate.may_retry():
+                    await self._gate.afford_retry()
+                await self._slots.acquire()
+            finally:
+                self._again -= 1
         self._slots.release()
 
     async def _attempt(self, piece: MemoryPiece | SegmentPiece, work: Work) -> DeferredError | None:

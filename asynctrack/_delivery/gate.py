@@ -121,6 +121,8 @@ class Gate:
         self._under_way = 0
         self._queue: deque[_Turn] = deque()
         self._untried = 0  # of those in the queue
+        self.passed = 0
+        """Attempts that have worked."""
         self._timer: asyncio.TimerHandle | None = None
         self._retries = asyncio.Lock()
         self._changed: asyncio.Event | None = None
@@ -191,6 +193,7 @@ class Gate:
         if self._flow.open and self._monotonic() - self._flow.opened >= OUTAGE:
             self._budget.recovered()
         self._flow.succeeded()
+        self.passed += 1
         self.leave()
 
     def failed(self, retry_after: float | None) -> None:

@@ -61,6 +61,10 @@ class Patience:
             return False
         return not counts.pending
 
+    def left(self, now: float) -> float:
+        """Return the seconds until it may be lost at the earliest."""
+        return self._since + self._seconds - now
+
 
 class Closing:
     """Closes a writer, once.
@@ -163,10 +167,17 @@ class Closing:
         delivery = self._delivery
         while True:
             recorded = self._recorder.counted
-            moved = (delivery.artifacts, self._replayed(), recorded.updates, recorded.points)
+            moved = (
+                delivery.artifacts,
+                self._replayed(),
+                recorded.updates,
+                recorded.points,
+                delivery.passed_by_others,
+            )
             counts = self._buffer.counts()
-            if self._patience.lost(self._monotonic(), moved, delivery.under_way, counts):
+            now = self._monotonic()
+            if self._patience.lost(now, moved, delivery.under_way, counts):
                 self.gave_up = True
                 closing.cancel()
                 return
-            await anyio.sleep(PATIENCE_TICK)
+            await anyio.sleep(max(PATIENCE_TICK, self._patience.left(now)))

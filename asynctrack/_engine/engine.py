@@ -207,7 +207,7 @@ def current() -> Engine:
     """Return the engine of this process."""
     global _engine
     if _engine is None:
-        _engine = Engine()
+        _engine = Engine(LINGER)
     return _engine
 
 

@@ -14,6 +14,8 @@ DELAY: Final = 1.0
 """Seconds a flush takes before it is shown."""
 INTERVAL: Final = 0.1
 """Seconds between two looks at it."""
+UNSEEN: Final = 3600.0
+"""Seconds to wait where nobody sees it."""
 
 
 @contextmanager
@@ -33,14 +35,16 @@ def progress(statistics: Callable[[], Statistics]) -> Iterator[Callable[[], floa
 
     def show() -> float:
         nonlocal bar
-        if time.monotonic() - begun < DELAY:
-            return INTERVAL
-        now = statistics()
+        left = begun + DELAY - time.monotonic()
+        if left > 0:
+            return left
         if bar is None:
-            bar = _bar(now)
-        if bar is not False:
-            settled = now.delivered + now.dead_lettered
-            bar.update(bar.task_ids[0], completed=settled, total=now.accepted)
+            bar = _bar(statistics())
+        if bar is False:
+            return UNSEEN
+        now = statistics()
+        settled = now.delivered + now.dead_lettered
+        bar.update(bar.task_ids[0], completed=settled, total=now.accepted)
         return INTERVAL
 
     try:

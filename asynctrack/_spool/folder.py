@@ -88,8 +88,9 @@ class WriterFolder:
                 except BaseException:
                     self.close()
                     raise
+            after = max(after, *map(_ordinal, path.glob("*.*")), 0)
         self._lock = lock
-        self.last_ordinal = max(after, *map(_ordinal, path.glob("*.*")), 0)
+        self.last_ordinal = after
 
     def __enter__(self) -> WriterFolder:
         return self
@@ -241,13 +242,16 @@ def _make(path: Path, info: Mapping[str, Any] | None, *, sync: bool) -> Descript
     Raises:
         OSError: The disk refuses, or the file system knows no locks: nothing is left behind.
     """
-    for folder in reversed(path.parents[:2]):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for left in reversed(range(_TRIES)):
         unfinished = path.with_name(f"{UNFINISHED}{path.name}.{secrets.token_hex(4)}")
         lock: Descriptor | None = None
         try:
-            unfinished.mkdir(mode=0o700)
+            try:
+                unfinished.mkdir(mode=0o700)
+            except FileNotFoundError:
+                for folder in reversed(path.parents[:2]):
+                    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                unfinished.mkdir(mode=0o700)
             lock = _lock(unfinished / LOCK)
             if lock is None:
                 raise FileNotFoundError(errno.ENOENT, "swept away", str(unfinished))
@@ -270,7 +274,7 @@ def _make(path: Path, info: Mapping[str, Any] | None, *, sync: bool) -> Descript
 
 
 def _describe(folder: Path, info: Mapping[str, Any], *, sync: bool) -> None:
-    content = json.dumps({"format": FORMAT_VERSION, **info}, indent=1).encode()
+    content = json.dumps({"format": FORMAT_VERSION, **info}).encode()
     unfinished = folder / f"{INFO}.tmp"
     _write(unfinished, content, sync=sync)
     unfinished.replace(folder / INFO)

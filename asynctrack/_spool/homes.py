@@ -85,9 +85,10 @@ class Homes:
             OSError: None does; the text names each, and why.
         """
         failed: list[str] = []
-        for place in self._places():
+        places = self._places()
+        for place in places:
             try:
-                segment = self._make_in(place, capacity, max_events)
+                segment = self._make_in(place, places, capacity, max_events)
             except OSError as error:
                 failed.append(f"{place.path} ({error.strerror or error})")
                 if isinstance(error, _SpoolFullError) or place.last:
@@ -108,7 +109,8 @@ class Homes:
         """
         before = segment.claimed
         try:
-            self._require_room(segment.path.parent, min(before, segment.full - before))
+            more = min(before, segment.full - before)
+            self._require_room(segment.path.parent, self._places(), more)
             segment.grow()
         except OSError:
             segment.stop_growing()
@@ -156,7 +158,9 @@ class Homes:
         for folder in self._folders.values():
             folder.abandon()
 
-    def _make_in(self, place: SpoolPlace, capacity: int, max_events: int) -> Segment:
+    def _make_in(
+        self, place: SpoolPlace, places: Sequence[SpoolPlace], capacity: int, max_events: int
+    ) -> Segment:
         path = writer_folder(place.path, self._writer_id)
         folder = self._folders.get(path)
         first = folder is None
@@ -165,7 +169,7 @@ class Homes:
         elif not folder.owned or not path.is_dir():
             folder = self._own_again(folder)
         size = size_at_first(capacity, max_events)
-        self._require_room(place.path, size, glance=first)
+        self._require_room(place.path, places, size, glance=first)
         if folder is None:
             folder = self._own(path, 0)
         segment = folder.new_segment(capacity, max_events)
@@ -180,21 +184,21 @@ class Homes:
                 raise
         return segment
 
-    def _require_room(self, where: Path, size: int, *, glance: bool = False) -> None:
+    def _require_room(
+        self, where: Path, places: Sequence[SpoolPlace], size: int, *, glance: bool = False
+    ) -> None:
         """Make sure that the disk and the bound have room for so much more.
 
         Raises:
             OSError: One has none.
         """
-        while not where.exists() and where != where.parent:
-            where = where.parent
-        usage = shutil.disk_usage(where)
+        usage = _disk_usage(where)
         keep_free = min(KEEP_FREE, usage.total // 8)
         if usage.free - size < keep_free:
             raise OSError(
                 errno.ENOSPC, f"less than {keep_free} bytes would be left free on the disk"
             )
-        spools = usable_spools(self._places())
+        spools = usable_spools(places)
         if not self._usage.fits(spools, size, self._max_spool_bytes, glance=glance):
             raise _SpoolFullError(
                 errno.EDQUOT, f"the spool holds max_spool_bytes={self._max_spool_bytes}"
@@ -247,3 +251,14 @@ class Homes:
             " next tracker and the asynctrack command look there as well. To choose a folder that"
             " lasts and that this user may write to: spool_dir=… or ASYNCTRACK_SPOOL_DIR",
         )
+
+
+def _disk_usage(where: Path) -> Any:
+    """Return total, used and free bytes of the disk that a folder is, or will be, on."""
+    while True:
+        try:
+            return shutil.disk_usage(where)
+        except FileNotFoundError:
+            if where == where.parent:
+                raise
+            where = where.parent
