@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from asynctrack._reading._experiment import RecordedExperiment
-    from asynctrack._reading._open import Found, Source
-    from asynctrack._reading._read import RecordedRun
+    from asynctrack._reading.experiment import RecordedExperiment
+    from asynctrack._reading.run import RecordedRun
+    from asynctrack._reading.sources.locate import Found, Source
 
 OK: Final = 0
 FAILED: Final = 1
@@ -170,7 +170,7 @@ def reading(options: argparse.Namespace) -> dict[str, Any]:
 
 def access_of(options: argparse.Namespace) -> dict[str, Any]:
     """Return how AWS is reached, as keywords of ``open_run`` and its like."""
-    from asynctrack._reading._s3_options import resolve_s3_options
+    from asynctrack._reading.sources.locate import resolve_s3_options
 
     s3_options = resolve_s3_options()
     if options.request_payer:
@@ -195,7 +195,7 @@ def open_named_run(text: str, options: argparse.Namespace, **more: Any) -> Recor
         Missing: ``text`` names nothing.
         AsynctrackError: As ``open_run``.
     """
-    from asynctrack._reading._read import open_run
+    from asynctrack._reading.run import open_run
 
     source, root = source_of(text, options)
     return open_run(source, root=root, **reading(options), **more)
@@ -215,7 +215,7 @@ def open_named_experiment(
         Missing: ``text`` names nothing.
         AsynctrackError: As ``open_experiment``.
     """
-    from asynctrack._reading._experiment import open_experiment
+    from asynctrack._reading.experiment import open_experiment
 
     root = root_of(options)
     if text.startswith("s3://") or (options.root is None and Path(text).expanduser().exists()):
@@ -240,9 +240,9 @@ def find_named_runs(text: str | None, options: argparse.Namespace) -> list[Found
         AsynctrackError: As ``open_run``; ``NotFoundError`` where there is none.
     """
     from asynctrack._backends.s3_read import Access
-    from asynctrack._reading._open import describe, locate_experiment, locate_runs
-    from asynctrack._reading._sources import nothing_at
-    from asynctrack._reading._spooled import this_spool
+    from asynctrack._reading.sources.locate import describe, locate_experiment, locate_runs
+    from asynctrack._reading.sources.spool import this_spool
+    from asynctrack._reading.sources.stores import nothing_at
 
     access = Access(**access_of(options))
     spool = this_spool(spool_of(options))

@@ -13,7 +13,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
-from asynctrack._reading._csv import safe_cell
+from asynctrack._reading.export.rows import safe_cell
 
 from ._common import (
     Missing,
@@ -59,7 +59,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _query(options: argparse.Namespace) -> int:
-    from asynctrack._reading._query import QueryError, query
+    from asynctrack._reading.query import QueryError, query
 
     from ._progress import progress
 

@@ -30,13 +30,13 @@ from ._common import (
 from ._screen import Screen, printable
 
 if TYPE_CHECKING:
-    from asynctrack._reading._decode import Event
-    from asynctrack._reading._follow import Follower
-    from asynctrack._reading._listing import StoredArtifact
-    from asynctrack._reading._merge import Fetched
-    from asynctrack._reading._open import Found
-    from asynctrack._reading._span import Span
-    from asynctrack._reading._spooled import Spool
+    from asynctrack._reading.decoding.events import Event
+    from asynctrack._reading.merging.fetch import Fetched
+    from asynctrack._reading.merging.follow import Follower
+    from asynctrack._reading.sources.listing import StoredArtifact
+    from asynctrack._reading.sources.locate import Found
+    from asynctrack._reading.sources.spool import Spool
+    from asynctrack._reading.trees.span import Span
 
 SPOOL_EVERY: Final = 0.2
 """Seconds between two looks into the spool."""
@@ -104,8 +104,8 @@ def run(options: argparse.Namespace) -> int:
         Missing: The argument names nothing.
         AsynctrackError: The Run is not there, or cannot be read.
     """
-    from asynctrack._reading._follow import Follower
-    from asynctrack._reading._spooled import this_spool
+    from asynctrack._reading.merging.follow import Follower
+    from asynctrack._reading.sources.spool import this_spool
 
     spool = this_spool(spool_of(options))
     found = _find(options)
@@ -203,8 +203,8 @@ class _Objects:
 def _find(options: argparse.Namespace) -> Found:
     from asynctrack._backends.s3_read import Access
     from asynctrack._errors import NotFoundError
-    from asynctrack._reading._open import locate_run
-    from asynctrack._reading._spooled import this_spool
+    from asynctrack._reading.sources.locate import locate_run
+    from asynctrack._reading.sources.spool import this_spool
 
     access = Access(**access_of(options))
     spool = this_spool(spool_of(options))
@@ -232,7 +232,7 @@ def _before(
     """Return the events that are there already, as many as are asked for."""
     if lines is not None:
         return objects.last(lines)
-    from asynctrack._reading._read import RecordedRun
+    from asynctrack._reading.run import RecordedRun
 
     everything = RecordedRun(found, damaged="set_aside", spool=spool)
     return _unless_away(event for event in everything.events() if not follower.seen(event))
@@ -247,7 +247,7 @@ def _unless_away(events: Iterable[Event]) -> Iterator[Event]:
 
 def _coming(follower: Follower, objects: _Objects, options: argparse.Namespace) -> Iterator[Event]:
     """Yield events until the Run is closed, where that is to end it; else for ever."""
-    from asynctrack._reading._follow import in_order
+    from asynctrack._reading.merging.follow import in_order
 
     listings = 0
     next_listing = 0.0
@@ -274,7 +274,7 @@ def _coming(follower: Follower, objects: _Objects, options: argparse.Namespace) 
 
 
 def _printer(options: argparse.Namespace) -> Callable[[Event], None]:
-    from asynctrack._reading._trace import Pairs
+    from asynctrack._reading.trees.build import Pairs
 
     kinds = None if options.kind is None else _kinds(options.kind)
     screen = Screen()

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any, Final
 
-from asynctrack._reading._decode import json_text
-from asynctrack._reading._span import Span
+from asynctrack._reading.decoding.events import json_text
+from asynctrack._reading.trees.span import Span
 
 CUT: Final = 1_000
 """Characters of a text that are shown unless all are asked for."""

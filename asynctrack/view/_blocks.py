@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from asynctrack._reading._decode import json_text
+from asynctrack._reading.decoding.events import json_text
 
 SHOWN: Final = 20_000
 """Characters of one text that are shown at first."""

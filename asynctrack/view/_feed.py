@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Final
 
-from asynctrack._reading._span import Trace
-from asynctrack._reading._trace import LINGER, TraceBuilder
+from asynctrack._reading.trees.build import LINGER, TraceBuilder
+from asynctrack._reading.trees.span import Trace
 
 from ._index import Index
 from ._news import FRESH, News

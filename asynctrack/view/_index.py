@@ -8,15 +8,16 @@ from itertools import count
 from operator import itemgetter
 from typing import Any, Final
 
-from asynctrack._reading import _tables
-from asynctrack._reading._database import CONFIG
-from asynctrack._reading._scratch import Scratch
+from asynctrack._reading.extras import load
+from asynctrack._reading.scratch import Scratch
+from asynctrack._reading.tables import span_table
+from asynctrack._reading.tables.database import CONFIG
 
 from ._question import GivenUpError, asked
 from ._rows import SPAN_COLUMNS, TRACE_COLUMNS, Row
 
 _TABLES: Final = {"traces": TRACE_COLUMNS, "spans": SPAN_COLUMNS}
-_COLUMNS: Final[dict[str, tuple[_tables.Column, ...]]] = {
+_COLUMNS: Final[dict[str, tuple[span_table.Column, ...]]] = {
     table: tuple((name, kind, itemgetter(n)) for n, (name, kind) in enumerate(columns))
     for table, columns in _TABLES.items()
 }
@@ -44,15 +45,15 @@ class Index:
     """
 
     def __init__(self) -> None:
-        self._duckdb = duckdb = _tables.load("asynctrack view", "duckdb")
-        self._pyarrow = _tables.load("asynctrack view", "pyarrow")
+        self._duckdb = duckdb = load("asynctrack view", "duckdb")
+        self._pyarrow = load("asynctrack view", "pyarrow")
         self._folder = Scratch("view")
         self.path = self._folder.path
         settings = {**CONFIG, **_SETTINGS, "temp_directory": str(self.path / "tmp")}
         self._connection = duckdb.connect(str(self.path / "index.duckdb"), config=settings)
         for table, columns in _TABLES.items():
             fields = ", ".join(
-                f'"{name}" {_tables.SQL_TYPES[kind]}{_PACKED.get(name, "")}'
+                f'"{name}" {span_table.SQL_TYPES[kind]}{_PACKED.get(name, "")}'
                 for name, kind in columns
             )
             self._connection.execute(f"CREATE TABLE {table} ({fields})")
@@ -84,7 +85,7 @@ class Index:
                         f"DELETE FROM {table} WHERE no IN (SELECT unnest(?))", [replaced]
                     )  # our own names
             for table, rows in (("traces", traces), ("spans", spans)):
-                for batch in _tables.record_batches(self._pyarrow, _COLUMNS[table], rows):
+                for batch in span_table.record_batches(self._pyarrow, _COLUMNS[table], rows):
                     cursor.register("new_rows", self._pyarrow.Table.from_batches([batch]))
                     cursor.execute(f"INSERT INTO {table} SELECT * FROM new_rows")
                     cursor.unregister("new_rows")

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Final
 
 from asynctrack._errors import AsynctrackError
-from asynctrack._reading._open import Found
-from asynctrack._reading._spooled import Spool
+from asynctrack._reading.sources.locate import Found
+from asynctrack._reading.sources.spool import Spool
 
 from ._feed import Feed
 from ._index import Index

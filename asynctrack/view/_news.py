@@ -11,14 +11,21 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from asynctrack._reading._dead_letters import dead_letter_problems, dead_letters_of
-from asynctrack._reading._decode import Event
-from asynctrack._reading._listing import Listing, StoredArtifact, list_run
-from asynctrack._reading._manifests import Metric, Problem, Report, merge_metrics, merge_parameters
-from asynctrack._reading._merge import AHEAD, Fetcher, merged_events
-from asynctrack._reading._open import Found
-from asynctrack._reading._ranges import Ranges, SeqSet, subtract, union
-from asynctrack._reading._spooled import (
+from asynctrack._reading.decoding.events import Event
+from asynctrack._reading.merging.fetch import AHEAD, Fetcher
+from asynctrack._reading.merging.merge import merged_events
+from asynctrack._reading.sources.dead_letters import dead_letter_problems, dead_letters_of
+from asynctrack._reading.sources.listing import Listing, StoredArtifact, list_run
+from asynctrack._reading.sources.locate import Found
+from asynctrack._reading.sources.manifests import (
+    Metric,
+    Problem,
+    Report,
+    merge_metrics,
+    merge_parameters,
+)
+from asynctrack._reading.sources.ranges import Ranges, SeqSet, subtract, union
+from asynctrack._reading.sources.spool import (
     Spool,
     waiting_artifacts,
     with_waiting,

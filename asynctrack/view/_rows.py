@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from asynctrack._reading._decode import json_text
-from asynctrack._reading._span import Span, Trace
+from asynctrack._reading.decoding.events import json_text
+from asynctrack._reading.trees.span import Span, Trace
 
 MAX_SEARCHED_VALUE: Final = 64 * 1024
 """Characters of one logged value that can be found by searching; all of it can be read."""

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynctrack._format import ArtifactName
-from asynctrack._reading._decode import Damage, Event, json_text, read_events
+from asynctrack._reading.decoding.events import Damage, Event, json_text, read_events
 from tests.reading.making import DAY, WRITER, event, lines, packed
 
 SUFFIXES = (".zst", ".gz", "")
@@ -130,7 +130,7 @@ def test_a_checksum_that_is_cut_off_is_noticed(suffix: str) -> None:
 @pytest.mark.parametrize("suffix", (".zst", ".gz"))
 def test_a_bomb_is_unpacked_in_pieces(suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small artifact that unpacks to a huge line ends as damage within a bounded memory."""
-    monkeypatch.setattr("asynctrack._reading._decode.MAX_LINE", 8 * 1024 * 1024)
+    monkeypatch.setattr("asynctrack._reading.decoding.events.MAX_LINE", 8 * 1024 * 1024)
     size = 400 * 1024 * 1024
     if suffix == ".zst":
         packer = zstandard.ZstdCompressor().compressobj()

@@ -20,8 +20,8 @@ from asynctrack._errors import (
     OptionError,
     SeveralRunsError,
 )
-from asynctrack._reading._read import aopen_run, open_run
-from asynctrack._reading._sources import LocalStore
+from asynctrack._reading.run import aopen_run, open_run
+from asynctrack._reading.sources.stores import LocalStore
 from tests.reading.making import OTHER, START, WRITER, RunFolder, event
 
 

@@ -11,13 +11,14 @@ import pytest
 import asynctrack
 from asynctrack._buffer import buffer
 from asynctrack._errors import NotFoundError, OptionError, SeveralRunsError
-from asynctrack._reading._experiment import open_experiment
-from asynctrack._reading._manifests import Problem
-from asynctrack._reading._merge import Fetcher, merged_events
-from asynctrack._reading._read import RecordedRun, open_run
-from asynctrack._reading._spooled import this_spool, waiting_artifacts, writers_of
-from asynctrack._reading._tables import COLUMNS
-from asynctrack._reading._verify import verify
+from asynctrack._reading.experiment import open_experiment
+from asynctrack._reading.merging.fetch import Fetcher
+from asynctrack._reading.merging.merge import merged_events
+from asynctrack._reading.run import RecordedRun, open_run
+from asynctrack._reading.sources.manifests import Problem
+from asynctrack._reading.sources.spool import this_spool, waiting_artifacts, writers_of
+from asynctrack._reading.tables.span_table import COLUMNS
+from asynctrack._reading.verify import verify
 from asynctrack._spool.layout import default_spool_dir, spool_places
 from tests.e2e.waiting import until_in_thread
 from tests.reading.making import OTHER, WRITER, RunFolder, event

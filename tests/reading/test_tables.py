@@ -9,8 +9,8 @@ import duckdb
 import pyarrow
 import pytest
 
-from asynctrack._reading import _tables
-from asynctrack._reading._read import RecordedRun, open_run
+from asynctrack._reading.run import RecordedRun, open_run
+from asynctrack._reading.tables import span_table
 from tests.reading.making import START, RunFolder, event
 
 
@@ -88,7 +88,7 @@ def test_duckdb_tables_are_replaced_whole_or_not_at_all(
     run: RecordedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Into the user's own database: again, in pieces, and without a trace of what failed."""
-    monkeypatch.setattr(_tables, "ROWS", 1)
+    monkeypatch.setattr(span_table, "ROWS", 1)
     connection = duckdb.connect()
     for _ in range(2):
         assert run.to_duckdb(connection) is connection
@@ -99,7 +99,7 @@ def test_duckdb_tables_are_replaced_whole_or_not_at_all(
         raise RuntimeError("the network is gone")
 
     with pytest.raises(RuntimeError, match="the network is gone"):
-        _tables.spans_to_duckdb(failing(), {}, connection)
+        span_table.spans_to_duckdb(failing(), {}, connection)
     assert connection.execute("SELECT count(*) FROM spans").fetchone() == (4,)
     assert connection.execute("SHOW TABLES").fetchall() == [("parameters",), ("spans",)]
     connection.close()
@@ -110,7 +110,7 @@ def test_an_empty_run_is_an_empty_table(folder: RunFolder) -> None:
     folder.manifest()
     run = open_run(folder.path)
     assert run.to_arrow().num_rows == 0
-    assert list(run.to_pandas().columns) == [name for name, _, _ in _tables.COLUMNS]
+    assert list(run.to_pandas().columns) == [name for name, _, _ in span_table.COLUMNS]
     connection = run.to_duckdb()
     assert connection.execute("SELECT count(*) FROM spans").fetchone() == (0,)
     connection.close()

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from asynctrack._reading._decode import Event
-from asynctrack._reading._span import Trace
-from asynctrack._reading._trace import LINGER_WITHOUT_ROOT, build_traces
+from asynctrack._reading.decoding.events import Event
+from asynctrack._reading.trees.build import LINGER_WITHOUT_ROOT, build_traces
+from asynctrack._reading.trees.span import Trace
 from tests.reading.making import OTHER, WRITER, event
 
 
