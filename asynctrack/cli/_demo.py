@@ -12,45 +12,21 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ._common import Missing
-from ._demo_show import show
+from ._demo_show import Report, show
 from ._screen import Screen
 
 if TYPE_CHECKING:
     from asynctrack.demo._overhead import Overhead
-    from asynctrack.demo._run import LoggedCall, Outcome
 
 EXPERIMENT = "asynctrack-demo"
 #: Packages that the command needs, of `aws` or `aws-latest` and of `scenarios`; of the latter moto
 #: only for the embedded AWS.
 _SDK = ("aiobotocore", "boto3", "sagemaker")
 _SCENARIOS = ("langchain", "langchain_classic", "langchain_openai", "pandas")
-
-
-@dataclass(frozen=True)
-class Report:
-    """All that the demo found out.
-
-    Attributes:
-        aws: ``"embedded"`` or ``"real"``.
-        model_server: Its base URL.
-        outcomes: What each scenario did.
-        rows: The data frame's rows, without the columns that have no value.
-        keys: The addresses of all objects, by Run.
-        logged: One prompt with its answer, read back from S3.
-        overhead: What tracking cost; None when it was not measured.
-    """
-
-    aws: str
-    model_server: str
-    outcomes: list[Outcome]
-    rows: list[dict[str, Any]]
-    keys: dict[str, list[str]]
-    logged: LoggedCall
-    overhead: Overhead | None
 
 
 def add_parser(commands: Any) -> None:
