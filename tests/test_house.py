@@ -71,20 +71,6 @@ def test_no_circle_of_modules() -> None:
     assert circle_in(graph) == []
 
 
-def test_no_circle_of_packages_that_read() -> None:
-    """The packages of the read path stand above each other."""
-    start = "asynctrack._reading."
-    graph: dict[str, set[str]] = {}
-    for name, path in MODULES.items():
-        if name.startswith(start):
-            part = name.removeprefix(start).partition(".")[0]
-            others = (one for one in imported_by(name, path) if one.startswith(start))
-            parts = {one.removeprefix(start).partition(".")[0] for one in others}
-            graph.setdefault(part, set()).update(parts - {part})
-    assert graph["run"], "the imports are found"
-    assert circle_in(graph) == []
-
-
 def test_no_circle_of_scripts() -> None:
     """No ES module of the pages imports one that leads back to it."""
     graph = {
