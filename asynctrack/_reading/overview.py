@@ -1,4 +1,4 @@
-"""A Run at a glance, without reading its events: from its manifests, or else from its listing."""
+"""A Run at a glance, without its events: from its manifests, else from its listing."""
 
 from __future__ import annotations
 
@@ -48,21 +48,21 @@ class RunOverview:
         writers: How many there are.
         events: Events delivered.
         spooled: Events that wait in this machine's spool.
-        refused: Events that the backend refused for good, as far as manifests and this machine's
-            dead letters say.
+        refused: Events that the backend refused for good, by manifests and this machine's dead
+            letters.
         dropped: Events that were never accepted.
         objects: How many artifacts there are, and Parquet files that they were compacted into.
         bytes: Their size, in bytes.
-        traces: Traces that ended; None where it is not known, as the following ones.
+        traces: Traces that ended; None if unknown, like the next four.
         failed: Traces that ended with an error.
         model_calls: Calls of models that ended.
         input_tokens: What models read.
         output_tokens: What models wrote.
         cost: In USD, by the prices given, where one model was used and has a price.
         start_unix_nano: When its first writer began.
-        updated_unix_nano: When its writers were heard of last.
+        updated_unix_nano: When one of its writers last updated its manifest.
         parameters: Its parameters.
-        problems: Manifests that cannot be read: what they count is not in here.
+        problems: Manifests that cannot be read; the counts lack them.
     """
 
     experiment: str
@@ -90,7 +90,7 @@ class RunOverview:
 
 
 def overview(found: Found, spool: Spool = (), prices: Prices | None = None) -> RunOverview:
-    """Look at a Run. Blocks: a listing and a few small objects.
+    """Return a Run at a glance. Blocks: it reads a listing and a few small objects.
 
     Args:
         found: Where it is.
@@ -165,17 +165,17 @@ def _spooled(found: Found, spool: Spool) -> tuple[int, bool]:
 
 
 def _sizes(locations: Iterable[Location], receipts: list[Receipt]) -> list[int]:
-    """Return the sizes of what is stored: as manifests list it, unless it was compacted."""
+    """Return the sizes of what is stored: from the manifests, unless it was compacted."""
     compacted: list[int] = []
     for location in locations:
         try:
             files = read_compacted(location, []).files
-        except PausingError:  # who may see the Run's folder need not see the one beside it
+        except PausingError:  # a reader may see the Run's folder and not the one beside it
             continue
         compacted += [file.size for file in files]
     if not compacted:
         return [receipt.bytes for receipt in receipts]
-    # Some segments may be deleted: what is there is asked of the listing.
+    # Some segments may be deleted: the listing has what is there.
     segments = [
         one.size
         for location in locations
@@ -186,7 +186,7 @@ def _sizes(locations: Iterable[Location], receipts: list[Receipt]) -> list[int]:
 
 
 def _sum(metrics: Mapping[str, Metric], name: str, writers: list[WriterManifest]) -> int | None:
-    """Return what a metric adds up to: none of it is nothing counted, once there is a manifest."""
+    """Return a metric's sum; 0 if the manifests lack it, None without a manifest."""
     if not writers:
         return None
     metric = metrics.get(name)
@@ -200,5 +200,5 @@ def _cost(
     model = models.pop() if len(models) == 1 else None
     pair = prices.get(model) if prices is not None and isinstance(model, str) else None
     if pair is None or read is None or written is None:
-        return None  # of several models it is not known which one read what
+        return None  # with several models, the tokens of each are unknown
     return (read * pair[0] + written * pair[1]) / MILLION

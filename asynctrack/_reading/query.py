@@ -1,7 +1,7 @@
-"""SQL over Runs: read what a statement names into a database of its own, then answer read-only.
+"""SQL over Runs: read what a statement names into a new database, then answer read-only.
 
-The statement is the user's own, but what it works on is not: so DuckDB may neither touch a file nor
-the network, loads no extension, and cannot be told otherwise by the statement.
+The user trusts the statement, but not what it reads: so DuckDB touches no file and no network,
+loads no extension, and the statement cannot change that.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from asynctrack._reading.tables.database import CONFIG, TABLES, Database, Feed, 
 ROWS: Final = 2_000
 """Rows of an answer that are in memory at a time."""
 FILL: Final = {"memory_limit": "128MB", "threads": 1}
-"""What DuckDB may hold while the tables are filled; the rest is in the file. Each thread takes
-memory besides, and one is enough: reading the Runs takes longer."""
+"""What DuckDB may hold while the tables are filled; the rest is in the file. Each thread takes more
+memory, and one is enough: reading the Runs takes longer."""
 ANSWER: Final = {"memory_limit": "1GB"}
 """What it may hold while it answers; the rest is spilled to disk."""
 ALLOWED: Final = ("SELECT", "EXPLAIN")
@@ -31,12 +31,12 @@ ALLOWED: Final = ("SELECT", "EXPLAIN")
 
 
 class QueryError(AsynctrackError, ValueError):
-    """The statement is not one that can be answered; the text is DuckDB's."""
+    """The statement cannot be answered; the text is DuckDB's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a statement gives.
+    """The answer to a statement.
 
     Attributes:
         columns: The columns' names.
@@ -58,7 +58,7 @@ def query(
     Args:
         runs: The Runs; each table has their names in ``experiment`` and ``run``.
         sql: One statement that reads.
-        progress: Told of the events that have been read.
+        progress: Called with how many events were read.
 
     Raises:
         QueryError: The statement is wrong, is not one, or does not only read.
@@ -102,7 +102,7 @@ def add_run(
         database: The database.
         run: The Run; its events are read once, and not at all for ``parameters`` alone.
         tables: Which tables are filled.
-        progress: Told of the events that have been read.
+        progress: Called with how many events were read.
 
     Raises:
         ChecksumError: As ``RecordedRun.events``.
@@ -139,7 +139,7 @@ def _check(duckdb: Any, sql: str) -> None:
             " Begin with SELECT, FROM, WITH, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN"
         )
     if kind == "SELECT":
-        # What is wrong with it is told before anything is read.
+        # Fail on a wrong statement before reading anything.
         with Database() as empty:
             empty.connection.execute("SET enable_external_access = false")
             try:

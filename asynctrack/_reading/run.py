@@ -1,4 +1,4 @@
-"""``open_run``: a Run read back, from S3 or a folder; as it was written, in order, and checked."""
+"""``open_run``: a Run read back from S3 or a folder, in order, and checked."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("asynctrack")
 
 CHUNK: Final = 500
-"""Events that are decoded in one visit to a thread, for ``aevents``."""
+"""Events that ``aevents`` decodes in one visit to a thread."""
 TRACES: Final = 20
 """The same for ``atraces``; a trace is tens of events."""
 _WARNINGS: Final = 20

@@ -1,8 +1,8 @@
-"""Temporary folders that hold what was logged: only their owner's, and gone afterwards; what a
-killed process left is removed by the next one.
+"""Temporary folders for what was logged: readable for their owner only, and removed afterwards;
+the next process removes what a killed one left.
 
-A folder is locked as long as its process lives. The lock is there before its name is, so a folder
-whose lock can be had is nobody's any more.
+A process locks its folder while it lives. It takes the lock before the lock has its name, so a
+folder whose lock is free belongs to no process any more.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Scratch:
         self.path = Path(tempfile.mkdtemp(prefix=prefix))
         unnamed = self.path / f".{_LOCK}"
         lock = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        # Also where nobody closes it: when it is collected, and at the end of the process.
+        # Also without close(): when it is collected, and at the end of the process.
         self._remove = weakref.finalize(self, _remove, self.path, lock)
         fcntl.flock(lock, fcntl.LOCK_EX)
         unnamed.rename(self.path / _LOCK)
@@ -64,11 +64,11 @@ def sweep(prefix: str) -> None:
                 continue
             lock = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
-            continue  # without a lock: being made, being removed, or another's
+            continue  # no lock: it is being made or removed, or is another user's
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(path, ignore_errors=True)
         except OSError:
-            continue  # it is used
+            continue  # in use
         finally:
             os.close(lock)

@@ -1,4 +1,4 @@
-"""From blocking calls and generators to async ones: the work is done in anyio's threads."""
+"""Blocking calls and generators as async ones: they run in anyio's threads."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _T = TypeVar("_T")
 
 async def in_thread(call: Callable[[], _T]) -> _T:
     """Run what blocks in a thread."""
-    import anyio.to_thread  # only here: who reads from synchronous code does without
+    import anyio.to_thread  # only here: synchronous code does not need it
 
     return await anyio.to_thread.run_sync(call)
 
 
 async def from_thread(items: Generator[_T, None, None], chunk: int) -> AsyncIterator[_T]:
-    """Yield what a generator yields, which runs in threads, so many items in one visit."""
+    """Yield the items of a generator that runs in threads, ``chunk`` items in one visit."""
     import anyio
 
     try:

@@ -1,4 +1,4 @@
-"""``verify``: is every event there exactly once, and every object as it was written?
+"""``verify``: is each event there exactly once, and each object as it was written?
 
 It reads the manifests and every object, and names what is missing, doubled, damaged or not listed.
 """
@@ -93,7 +93,7 @@ class WriterReport:
 
     @property
     def complete(self) -> bool:
-        """Whether also everything that was accepted has arrived, as far as anybody here knows."""
+        """Whether also all accepted events have arrived, as far as this machine can tell."""
         absent = (self.undelivered, self.waiting, self.dead_letters, self.refused)
         return self.ok and not any(absent)
 
@@ -123,7 +123,7 @@ class Report:
     """What ``verify`` found; ``str(report)`` says it in words.
 
     Attributes:
-        uris: The addresses of the Runs that were looked at.
+        uris: The addresses of the Runs.
         writers: Each writer.
         problems: Manifests that cannot be read, and objects with names of another kind.
     """
@@ -139,7 +139,7 @@ class Report:
 
     @property
     def complete(self) -> bool:
-        """Whether also everything that was accepted has arrived, as far as anybody here knows."""
+        """Whether also all accepted events have arrived, as far as this machine can tell."""
         return self.ok and all(writer.complete for writer in self.writers)
 
     @property
@@ -176,7 +176,7 @@ def verify(
     Blocks. What is wrong with the data is in the report; it is never raised.
 
     Args:
-        source: As for ``open_run``; several Runs are all looked at.
+        source: As for ``open_run``; may be the place of several Runs.
         root: As for ``open_run``.
         concurrency: How many objects are fetched at a time.
         spool_dir: As for ``open_run``: where events that have not arrived may be.
@@ -188,7 +188,7 @@ def verify(
 
     Raises:
         NotFoundError: There is no Run.
-        OptionError: ``source`` or ``root`` is nothing that can be looked at.
+        OptionError: ``source`` or ``root`` is no place.
         ReadError: A folder or file cannot be read.
         BackendError: AWS said no, or could not be reached in several attempts.
     """
@@ -215,14 +215,14 @@ def verify_found(
     concurrency: int = AHEAD,
     checked: Callable[[StoredArtifact], None] = lambda _: None,
 ) -> Report:
-    """Do as ``verify`` does, and tell of every object that was checked. Blocks."""
+    """Do as ``verify`` does, and call ``checked`` for each object. Blocks."""
     found = locate_runs(source, root, access, spool)
     writers: list[WriterReport] = []
     problems: list[Problem] = []
     fetcher = Fetcher(concurrency)
     try:
         for run in found:
-            # Before the listing: what is delivered meanwhile is seen there.
+            # Before the listing: that shows what is delivered meanwhile.
             leftovers = _leftovers(run, spool)
             listing = list_run(run.locations)
             problems += listing.problems
@@ -318,7 +318,7 @@ def _writer(
     manifest = max(manifests, key=lambda one: one.updated_unix_nano, default=None)
     waits = [one for left in leftovers for one in left.waiting]
     buried = [one for left in leftovers for one in left.dead_letters]
-    # What was sent again since, as dead letters, is there.
+    # Dead letters that were sent again since are there.
     refused = subtract(
         union(one for manifest in manifests for one in manifest.refused_ranges), covered
     )
@@ -341,7 +341,7 @@ def _writer(
     alive = any(left.writer.alive for left in leftovers)
     if (manifest is None and not alive) or (manifest is not None and manifest.state == "closed"):
         missing, undelivered = absent, []
-    else:  # what it has not called delivered may be on its way
+    else:  # what its manifest does not list may be on its way
         undelivered = subtract(absent, promised)
         missing = subtract(absent, undelivered)
     expected = [

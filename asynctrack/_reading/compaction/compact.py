@@ -1,9 +1,9 @@
-"""``compact``: many small segments into few sorted Parquet files, verified before all else.
+"""``compact``: many small segments into few sorted Parquet files, each verified.
 
-One file at a time: its segments are read and checked, their events written, the file is stored,
-read back from where it is stored, and compared event by event through checksums. Only then its
-manifest is stored, which makes it count; only after that, and only if told so, its segments are
-deleted. Killed at any point and run again, it goes on where it was.
+One file at a time: it reads and checks the segments, writes their events, stores the file, reads it
+back from there, and compares the events by checksums. Only then it stores the manifest, which makes
+the file count; after that, and only with ``delete``, it deletes the segments. Killed at any point
+and run again, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from asynctrack._reading.sources.listing import Listing, list_run
 from asynctrack._reading.sources.stores import Location, WritableStore
 
 FILE_BYTES: Final = 1024 * 1024 * 1024
-"""Lines of one Parquet file at the most, in bytes."""
+"""Lines of one Parquet file at most, in bytes."""
 IDLE: Final = 3600.0
-"""Seconds without a word from an open writer until its segments are compacted."""
+"""Seconds since an open writer's last update until its segments are compacted."""
 
 Progress = Callable[[int], None]
-"""Told how many segments are done."""
+"""Called with how many segments are done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A segment that stays as it is: its address, why, and whether that is a fault."""
+    """A segment that is left alone: its address, why, and whether that is a fault."""
 
     uri: str
     reason: str
@@ -65,11 +65,11 @@ class CompactReport:
         segment_bytes: Size of these segments, in bytes.
         file_bytes: Size of the files, in bytes.
         compacted: Segments that had been compacted before.
-        fresh: Segments of writers that are still writing; they are left.
+        fresh: Segments of writers that are still writing; they are left alone.
         deleted: Segments that were deleted.
         deletable: Compacted segments that are still there.
-        orphans: Parquet files that a killed compact left, which count for nothing; with
-            ``delete`` they were deleted.
+        orphans: Parquet files that a killed compact left, which do not count; ``delete`` deletes
+            them.
         kept: Segments that could not be compacted, or not be deleted.
     """
 
@@ -100,7 +100,7 @@ def compact_run(
         location: The Run's folder.
         now: The wall clock, in seconds.
         delete: Delete the segments that are compacted and verified.
-        progress: Told of segments.
+        progress: Called for each segment.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -147,7 +147,7 @@ def compact_run(
 def _segments(
     location: Location, listing: Listing, now: float, report: CompactReport
 ) -> Iterator[Segment]:
-    """Yield the segments that may be compacted: listed, and of writers that are done."""
+    """Yield the segments that can be compacted: listed, and of writers that are done."""
     receipts = {one.name: one for writer in listing.writers for one in writer.artifacts}
     writing = {
         writer.writer_id
@@ -227,7 +227,7 @@ def _write(
     verify_file(prefix, store, file)
     manifest = compact_manifest_name(file.name.rpartition("/")[2].removesuffix(".parquet"))
     store.write(prefix + manifest, file.encode())
-    # What is stored is what counts: read it back as every reader will.
+    # Read it back as every reader will: what is stored counts.
     if decode_file(store.read(prefix + manifest)) != file:
         raise ReadError(f"{store.uri(prefix + manifest)} is not what was written there")
     names = {piece.name for piece in file.pieces}
@@ -268,7 +268,7 @@ def _delete(
         store: Where.
         file: The file.
         segments: The segments.
-        report: Is told.
+        report: Gets what was done.
         check: Whether to read each segment first: it may have been stored anew since.
     """
     checksums = {piece.name: piece.sha256 for piece in file.pieces}

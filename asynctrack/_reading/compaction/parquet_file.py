@@ -1,4 +1,4 @@
-"""A Parquet file of segments: its rows, what is where in it, and whether it is what was written."""
+"""A Parquet file of segments: writes its rows, notes where each segment is, and verifies it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from asynctrack._reading.sources.stores import WritableStore
 
 GROUP_BYTES: Final = 8 * 1024 * 1024
 GROUP_ROWS: Final = 20_000
-"""Lines of one row group at the most, in bytes, and how many; a segment is never cut."""
+"""Lines of one row group at most, in bytes, and how many; a segment is never split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Segment:
 
 
 def events_of(fetched: Fetched) -> tuple[list[Event], str]:
-    """Return a segment's events, or why it is left alone."""
+    """Return a segment's events, or why it stays as it is."""
     if fetched.content is None:
         return [], "it is not there any more"
     if not fetched.intact:
@@ -54,7 +54,7 @@ def events_of(fetched: Fetched) -> tuple[list[Event], str]:
 
 
 def rows_of(events: Iterable[Event]) -> list[tuple[tuple[Any, ...], bytes]] | None:
-    """Return the row and the line of each event; None where one is not the same afterwards."""
+    """Return the row and the line of each event; None if one is not the same afterwards."""
     found = []
     for event in events:
         row = row_of(event.raw)
@@ -103,7 +103,7 @@ class FileWriter:
         lines: Sequence[tuple[tuple[Any, ...], bytes]],
         after: int,
     ) -> None:
-        """Write a segment's events that come after a number: what came before is there already."""
+        """Write a segment's events after a number: those before are in the file already."""
         wanted = [pair for event, pair in zip(events, lines, strict=True) if event.seq > after]
         size = sum(len(line) for _, line in wanted)
         if self._rows and (
@@ -135,7 +135,7 @@ class FileWriter:
     def file(self, day: str) -> CompactFile:
         """Return what is in the file."""
         parquet = load("asynctrack compact", "pyarrow.parquet")
-        # The same segments make the same file: run again, it takes the place of the first one.
+        # The same segments make the same file: run again, it replaces the first one.
         identity = hashlib.sha256(f"pyarrow {self._pyarrow.__version__}\n".encode())
         for piece in self.pieces:
             identity.update(f"{piece.name} {piece.sha256}\n".encode())

@@ -1,7 +1,7 @@
 """Artifact to Events: unpack, split into lines, check each line. Nothing read here is trusted.
 
-What cannot be read is a ``Damage``: where in the artifact, and why. The lines around it are read
-all the same. Memory stays bounded whatever the bytes say: an artifact is unpacked piece by piece.
+What cannot be read is a ``Damage``: where in the artifact, and why; the lines around it are still
+read. Memory stays bounded whatever the bytes say: an artifact is unpacked piece by piece.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Event:
     Attributes:
         raw: The whole JSON object, decoded. Required fields have been checked; the payload is
             whatever was logged.
-        spooled: Whether it was read from this machine's spool: not known to be delivered yet.
-        size: Its line's size as it was read, in bytes; what it takes in memory grows with it.
+        spooled: Whether it comes from this machine's spool: not known to be delivered yet.
+        size: Size of its line, in bytes; its memory grows with it.
     """
 
     raw: Mapping[str, Any]
@@ -78,7 +78,7 @@ class Event:
 
     @property
     def trace_id(self) -> str | None:
-        """The root's span id, as far as the writer knew it."""
+        """The root's span id, if the writer knew it."""
         return self.raw.get("trace_id")
 
     @property
@@ -152,7 +152,7 @@ def read_events(
         content: The artifact's bytes.
         name: Its key, which tells how it is packed.
         place: What the key says about the events: a line that says otherwise is damaged.
-        damaged: Told of everything that cannot be read.
+        damaged: Called with everything that cannot be read.
 
     Yields:
         The events, each with a higher sequence number than the one before.
@@ -217,7 +217,7 @@ def _fault(raw: Any, place: ArtifactName, before: int) -> str | None:
         return "time_unix_nano is missing or not a time"
     if type(raw.get("event")) is not str:
         return "event is missing or not a text"
-    # What is there and of another type: absent and null are alike.
+    # Only what is there counts: absent and null are alike.
     for name in _TEXTS:
         if type(raw.get(name)) not in _TEXT_OR_NONE:
             return f"{name} is not a text"

@@ -1,7 +1,7 @@
 """Events to rows of Parquet and back, without a difference; and a file read in ranges.
 
-A field is a column, a payload JSON text. What has no column, or a value that its column does not
-hold, is in ``rest``. ``line_of`` gives the one line that an event and its row have in common.
+A field is a column, a payload is JSON text. A field without a column, or with a value that its
+column cannot hold, is in ``rest``. ``line_of`` gives the line that an event and its row share.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NAMES: Final = (
     "writer_id", "seq", "time_unix_nano", "time", *_TEXTS, "tags", *_PAYLOADS,
     "model", "input_tokens", "output_tokens", "rest",
 )  # fmt: skip
-"""The columns. ``time``, ``model`` and the tokens are for queries: they are in others as well."""
+"""The columns. ``time``, ``model`` and the tokens are for queries: they repeat others."""
 
 
 def schema_of(pyarrow: Any) -> Any:
@@ -75,19 +75,19 @@ def line_of(row: Mapping[str, Any]) -> bytes:
 
 
 def lines_of(columns: Mapping[str, list[Any]]) -> Iterator[bytes]:
-    """Yield the lines of rows that are given column by column."""
+    """Yield the lines of rows; the rows come as columns."""
     names = list(columns)
     for values in zip(*columns.values(), strict=True):
         yield line_of(dict(zip(names, values, strict=True)))
 
 
 class RangedFile(io.RawIOBase):
-    """A file to read, of which only what is asked for is fetched.
+    """A file that fetches only what is read.
 
     Args:
         size: The file's size, in bytes.
         fetch: Returns the bytes from one place up to another.
-        whole: A range that is fetched with one request as soon as a part of it is wanted.
+        whole: A range that is fetched with one request once a part of it is read.
     """
 
     def __init__(

@@ -1,13 +1,13 @@
 """Reads a segment of the spool while its writer goes on: what is there, and later what is new.
 
-Nothing is locked. A record may be there in part, and stands then for an event that is not there
-yet, as long as no sound one follows: a killed writer leaves such an end as well.
+It takes no lock. A record that is there in part counts as not there yet, unless a sound one
+follows: a killed writer leaves such an end as well.
 
-Nor is a read one moment: a record may be written behind the place that it has come to, and the
-next one before it. So it is read twice: how far it goes, then what is in it up to there, which was
-all begun before the first read had ended.
+A read takes time: a writer may write a record behind the place that the read has reached, and the
+next one before it. So it reads twice: how far the segment goes, then what is in it up to there; all
+of that was begun before the first read ended.
 
-The file stays open: it may be renamed, cut to size and deleted meanwhile, and is read all the same.
+The file stays open: it can be renamed, cut to size and deleted meanwhile, and is still read.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from asynctrack._spool.segment_format import (
 )
 
 _TAIL: Final = 1 << 16
-"""Bytes at the end in which the last record is looked for first."""
+"""Bytes at the end that are searched first for the last record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class SegmentReader:
     """An open segment.
 
     Args:
-        path: The file of lines; looked for under its other name where it was sealed meanwhile.
+        path: The file of lines; if it was sealed meanwhile, it is found under its other name.
 
     Raises:
         FileNotFoundError: It is gone: delivered, or set aside.
@@ -100,7 +100,7 @@ class SegmentReader:
             self._index.close()
 
     def extent(self) -> Extent | None:
-        """Return what is in it; None where no sound line is there yet."""
+        """Return what is in it; None while it has no sound line."""
         if self._index is not None:
             records = self._indexed(self._index, 0)
             first, last = (records[0], records[-1]) if records else (None, None)
@@ -146,7 +146,7 @@ class SegmentReader:
             yield first_seq + record.number, record.line
 
     def _content(self, at: int) -> bytes:
-        # Room that was never written is all zeros; most of a segment is that.
+        # Unused room is all zeros, and most of a segment is unused.
         used = len(_read(self._file, at, max(0, _size(self._file) - at)).rstrip(b"\0"))
         return _read(self._file, at, used)
 
@@ -165,7 +165,7 @@ class SegmentReader:
         return sound
 
     def _whose(self, record: Record) -> Header:
-        """Return what the header says, or, where it is damaged, a sound line."""
+        """Return what the header says, or a sound line if it is damaged."""
         if self._header is None and self._index is None:
             self._header = read_header(_read(self._file, 0, HEADER_BYTES), self.path)
         if self._header is None:
@@ -182,7 +182,7 @@ def _open_index(path: Path) -> FileIO | None:
     try:
         return path.with_suffix(".idx").open("rb", buffering=0)
     except FileNotFoundError:
-        return None  # it is of today's format
+        return None  # today's format has none
 
 
 def _open_lines(path: Path) -> FileIO:

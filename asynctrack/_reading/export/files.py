@@ -31,9 +31,9 @@ TABLES: Final = {
     "otlp": ("spans",),
     "html": ("spans",),
 }
-"""What each format can hold; the first is what it holds unless told otherwise."""
+"""What each format can hold; the first is the default."""
 EVERY: Final = 1_000
-"""Events between two words on the progress."""
+"""Events between two calls of ``progress``."""
 
 Progress = Callable[[int], None]
 
@@ -78,7 +78,7 @@ def export_run(
         out: Where to; need not be seekable.
         table: ``spans`` or ``events``; None takes the first in ``TABLES``.
         limit: How many rows are written, for ``html`` how many traces; 0 writes all.
-        progress: Told of the events that have been read.
+        progress: Called with how many events were read.
 
     Raises:
         OptionError: The format is none, or does not hold the table.
@@ -111,14 +111,14 @@ def export_run(
 
 @contextmanager
 def new_file(path: Path, *, replace: bool = False) -> Iterator[IO[bytes]]:
-    """Open a file that appears, whole, when the block is left; nothing is left after an error.
+    """Open a file that appears whole at the end of the block; an error leaves nothing.
 
     Args:
         path: The file.
-        replace: Whether it may be there already.
+        replace: Whether it may exist already.
 
     Raises:
-        OptionError: It is there, or its folder is not.
+        OptionError: It exists, or its folder does not.
     """
     path = path.expanduser().absolute()
     if not path.parent.is_dir():
@@ -131,7 +131,7 @@ def new_file(path: Path, *, replace: bool = False) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        if not replace and path.exists():  # it has come meanwhile
+        if not replace and path.exists():  # created meanwhile
             raise OptionError("output", str(path), "a new file; --force writes over one")
         unfinished.replace(path)
     finally:
@@ -159,8 +159,8 @@ class _Counter(io.RawIOBase):
         return self.bytes
 
     def flush(self) -> None:
-        # Python asks once more when it collects this, and by then the file may have been closed:
-        # from 3.13 on it would say so on standard error.
+        # Python flushes once more when it collects this, and the file may be closed by then:
+        # from 3.13 on it reports that on standard error.
         if not getattr(self._out, "closed", False):
             self._out.flush()
 

@@ -1,7 +1,7 @@
 """Traces as one HTML file: no scripts, nothing from elsewhere, everything that was logged escaped.
 
-The file is made by hand and not by a template, so that each value goes through ``_text``, the one
-way for text into it. Its Content-Security-Policy forbids everything but its own style.
+The code writes the page without a template, so that each value goes through ``_text``, the only way
+for text into it. Its Content-Security-Policy forbids everything but its own style.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _trace(trace: Trace) -> Iterator[tuple[str, int, bool]]:
     """Yield a trace's spans as nested details: pieces, with the spans in each and their failure."""
     first = True
     count = 0
-    # Without recursion: a tree may be as deep as somebody made it.
+    # Without recursion: a tree may have any depth.
     waiting: list[tuple[Span | None, int]] = [(span, 0) for span in reversed(trace.roots)]
     while waiting:
         span, depth = waiting.pop()
@@ -221,13 +221,13 @@ def _plain(value: Any) -> str:
 
 
 def _line(text: str) -> str:
-    """Escape a text that stands on one line."""
+    """Escape a text for one line."""
     shown, whole = cut(text, 500)
     return _text(shown.replace("\n", "⏎")) + (f"… ({whole:,} characters)" if whole else "")
 
 
 def _text(text: str) -> str:
-    """Escape a text: the one way for what was logged into the page."""
+    """Escape a text: the only way for logged text into the page."""
     return html.escape(visible(text), quote=True)
 
 
@@ -255,5 +255,5 @@ def visible(text: str) -> str:
 
 
 def cut(text: str, length: int) -> tuple[str, int]:
-    """Return the first characters of a text, and how many there are where some are left out."""
+    """Return the first characters of a text, and its length if some are left out, else 0."""
     return (text, 0) if len(text) <= length else (text[:length], len(text))

@@ -1,6 +1,6 @@
-"""What models were told and what they said, as messages: role, text, tool calls.
+"""Inputs and outputs of models as messages: role, text, tool calls.
 
-The payload is whatever was logged: what does not look like messages is none.
+The payload is whatever was logged: what does not look like a message is skipped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ROLES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool that a model wants called: name, arguments as logged, and the call's id."""
+    """A model's request to call a tool: name, arguments as logged, and the call's id."""
 
     name: str
     arguments: Any
@@ -32,11 +32,11 @@ class Message:
     """One message.
 
     Attributes:
-        role: ``system``, ``user``, ``assistant``, ``tool``, or what was logged.
-        text: Its text; parts that are no text are JSON.
-        tool_calls: Tools that it wants called.
-        call_id: Of a tool's answer, the call that it answers.
-        finish_reason: Why the model ended; None where that is not known.
+        role: ``system``, ``user``, ``assistant``, ``tool``, or as logged.
+        text: Its text; other parts are JSON.
+        tool_calls: Tools that it asks for.
+        call_id: The call that a tool's answer answers.
+        finish_reason: Why the model ended; None if unknown.
     """
 
     role: str
@@ -47,7 +47,7 @@ class Message:
 
 
 def input_messages(span: Span) -> tuple[Message, ...]:
-    """Return what a chat model was told; nothing where that is not known."""
+    """Return the messages that went into a model; empty if unknown."""
     inputs = span.inputs
     if not isinstance(inputs, dict):
         return ()
@@ -60,7 +60,7 @@ def input_messages(span: Span) -> tuple[Message, ...]:
 
 
 def output_messages(span: Span) -> tuple[Message, ...]:
-    """Return what a model said; nothing where that is not known."""
+    """Return the messages that a model answered; empty if unknown."""
     outputs = span.outputs
     generations = outputs.get("generations") if isinstance(outputs, dict) else None
     found = []

@@ -18,7 +18,7 @@ from asynctrack._reading.trees.span import Span, Trace
 
 SPANS: Final = 1_000
 LINE_BYTES: Final = 4_000_000
-"""Spans of a line at the most, and their size in bytes but for a single span."""
+"""Spans of a line at most, and their size in bytes, except for a single span."""
 
 _CLIENT, _INTERNAL, _ERROR = 3, 1, 2
 _OPERATIONS: Final = {

@@ -17,7 +17,7 @@ GROUP_ROWS: Final = 10_000
 GROUP_BYTES: Final = 16_000_000
 """Rows and bytes of a row group of a Parquet file: whichever comes first."""
 _STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "＝", "＋", "－", "＠")
-"""What Excel, LibreOffice or Google Sheets may take for the start of a formula or a command."""
+"""Starts that Excel, LibreOffice or Google Sheets may read as a formula or a command."""
 
 
 def write_parquet(run: RecordedRun, columns: Any, items: Iterator[Any], out: io.RawIOBase) -> int:
@@ -104,7 +104,7 @@ def _cell(kind: str, value: Any) -> str:
         return span_table.time_text(value)
     if kind == "texts":
         return json_text(value) or ""
-    # NUL ends a cell for some readers, and is not allowed by others.
+    # NUL ends a cell for some readers, and others reject it.
     return safe_cell(str(value).replace("\0", "\\0")) if kind == "text" else str(value)
 
 
@@ -117,14 +117,14 @@ def _named(run: RecordedRun, columns: Any) -> tuple[span_table.Column, ...]:
 
 
 def safe_cell(text: str) -> str:
-    """Return a text with ``'`` before it where a spreadsheet would run it; numbers are left."""
+    """Return a text, with ``'`` before it if a spreadsheet would run it; numbers stay."""
     if text.lstrip(" \u00a0").startswith(_STARTS) and not _is_number(text):
         return f"'{text}"
     return text
 
 
 def _is_number(text: str) -> bool:
-    # float() takes more than a number: "-1_0", " -1", "-inf" and other digits than ours.
+    # float() takes more than plain numbers: "-1_0", " -1", "-inf", digits of other scripts.
     if not text.isascii() or "_" in text or text.strip() != text:
         return False
     try:

@@ -15,7 +15,7 @@ from asynctrack._reading.sources.listing import StoredArtifact, find_compacted, 
 AHEAD: Final = 8
 """Artifacts that are fetched at a time."""
 AHEAD_BYTES: Final = 64 * 1024 * 1024
-"""Their size as stored, in bytes; one for each writer is fetched in any case."""
+"""Their size as stored, in bytes; one for each writer is always fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Fetched:
 
     @property
     def intact(self) -> bool:
-        """Whether the checksum is the one listed, as far as one is listed."""
+        """Whether the checksum is the one listed; True if none is listed."""
         return self.artifact.sha256 is None or self.artifact.sha256 == self.sha256
 
 
@@ -37,7 +37,7 @@ class Fetcher:
 
     Args:
         ahead: How many at a time.
-        ahead_bytes: Their size at the most, in bytes.
+        ahead_bytes: Their size at most, in bytes.
     """
 
     def __init__(self, ahead: int = AHEAD, ahead_bytes: int = AHEAD_BYTES) -> None:
@@ -74,7 +74,7 @@ class Fetcher:
                 future.cancel()
 
     def close(self) -> None:
-        """Stop; what is being fetched is not waited for."""
+        """Stop, without waiting for what is being fetched."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _has_room(self, waiting: int, artifact: StoredArtifact) -> bool:
@@ -84,7 +84,7 @@ class Fetcher:
 
 def _fetch(artifact: StoredArtifact) -> Fetched:
     fetched = _read(artifact)
-    # Once more before it is called damaged: the bytes may have changed on their way.
+    # Once more before it counts as damaged: the bytes may have changed on their way.
     return fetched if fetched.content is None or fetched.intact else _read(artifact)
 
 
@@ -92,8 +92,8 @@ def _read(artifact: StoredArtifact) -> Fetched:
     try:
         content = artifact.store.read(artifact.key)
     except GoneError:
-        # The segment of a living writer: delivered since it was looked at, and only then deleted.
-        # A segment of S3 or a folder: compacted, and only then deleted.
+        # A segment of the spool is deleted only after its delivery, one of S3 or a folder only
+        # after it was compacted: so what replaces it is there.
         there = find_delivered(artifact) if artifact.spooled else find_compacted(artifact)
         return Fetched(artifact, None, "") if there is None else _read(there)
     return Fetched(artifact, content, hashlib.sha256(content).hexdigest())

@@ -1,7 +1,7 @@
 """Follows a Run that is being written: its events as they come, each once.
 
-On the machine that writes it they are read from the spool, a moment after they were logged; from
-everywhere else, and where the spool was too quick to see, from the objects as they are listed.
+On the machine that writes the Run, they come from the spool, a moment after they are logged.
+Everywhere else, and where the spool was too quick to see, they come from the objects.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from asynctrack._spool.layout import waiting_segments
 from asynctrack._spool.segment_format import SegmentError
 
 RECENT_WRITERS: Final = 8
-"""Writers whose last artifact is read to show what came before: the youngest ones."""
+"""The youngest writers: their last artifact shows what came before."""
 _DAYS: Final = 2
-"""Days whose objects are listed again and again; older ones only when all are."""
+"""Days whose objects are listed each time; older ones only with ``all_days``."""
 _OBJECTS: Final = 32
 """Objects that are read at a time."""
 _LINES: Final = 1_000
@@ -38,7 +38,7 @@ _LINES: Final = 1_000
 
 
 class Follower:
-    """Where one stands in a Run that goes on.
+    """How far a reader has come in a Run that goes on.
 
     Args:
         found: The Run.
@@ -72,22 +72,22 @@ class Follower:
         return problems
 
     def last(self, count: int) -> list[Event]:
-        """Return the last events that are there, and be done with all there are. Blocks.
+        """Return the last events, and count all that are there as seen. Blocks.
 
         Args:
-            count: How many at the most; the order of several writers is that of the clock.
+            count: How many at most; several writers are ordered by the clock.
 
         Raises:
             ReadError: A folder cannot be read.
             BackendError: S3 said no.
         """
-        # The spool before the listing, as everywhere: what leaves the one is in the other.
+        # The spool before the listing, as everywhere: what leaves the spool is in the listing.
         waiting = self.last_spooled(count)
         artifacts = self.skip(self.everything())
         return self.merged_ends(count, waiting, self.fetch(self.ends(artifacts) if count else ()))
 
     def last_spooled(self, count: int) -> list[Event]:
-        """Return the last events in the spool, and be done with all that is there. Blocks."""
+        """Return the last events in the spool, and count all in it as seen. Blocks."""
         return list(deque(self.from_spool(), maxlen=count))
 
     def everything(self) -> Mapping[str, Sequence[StoredArtifact]]:
@@ -102,7 +102,7 @@ class Follower:
     def skip(
         self, artifacts: Mapping[str, Sequence[StoredArtifact]]
     ) -> Mapping[str, Sequence[StoredArtifact]]:
-        """Take objects for seen, without reading them."""
+        """Count objects as seen, without reading them."""
         for writer_id, stored in artifacts.items():
             seen = self._seen.setdefault(writer_id, SeqSet())
             for one in stored:
@@ -137,15 +137,15 @@ class Follower:
         return False
 
     def from_spool(self) -> Iterator[Event]:
-        """Yield what has come into this machine's spool. Blocks.
+        """Yield what is new in this machine's spool. Blocks.
 
-        Segments of a writer come in order, those of several writers one after the other. Dead
-        letters are not among it: each of their files is a problem, once.
+        A writer's segments come in order, those of several writers one after the other. Dead
+        letters are left out: each of their files is a problem, once.
         """
         writers = [writer for _, writer in self._writers()]
         self._note_dead_letters(writers)
         waiting = {
-            # Named by its number, however it is called in the meantime.
+            # By its number, as its name may change meanwhile.
             path.with_suffix(""): path
             for writer in writers
             for path in waiting_segments(writer.path)
@@ -158,7 +158,7 @@ class Follower:
             if segment is None:
                 continue
             self._segments[stem] = segment
-            # Asked before it is read: what takes no more lines now is read to its end.
+            # Checked before the read: a segment that is sealed now is then read to its end.
             complete = not stem.with_suffix(".open").exists()
             yield from self._of_segment(segment)
             if complete:
@@ -168,10 +168,10 @@ class Follower:
         self._drained.intersection_update(waiting)
 
     def from_objects(self, *, all_days: bool = False) -> Iterator[Event]:
-        """Yield what is in objects that are new. Blocks.
+        """Yield the events of new objects. Blocks.
 
         Args:
-            all_days: Whether the objects of older days are listed as well.
+            all_days: Whether to list the objects of older days as well.
 
         Raises:
             ReadError: A folder cannot be read.
@@ -181,9 +181,9 @@ class Follower:
             yield from self.events_of(self.fetch(fresh))
 
     def new_objects(self, *, all_days: bool = False) -> list[StoredArtifact]:
-        """Return objects that are new, the first ones of many. Blocks.
+        """Return new objects, the first ones if there are many. Blocks.
 
-        It may run in a thread of its own, one call at a time, beside all that does not block.
+        May run in another thread, one call at a time, beside the methods that do not block.
 
         Raises:
             ReadError: A folder cannot be read.
@@ -214,7 +214,7 @@ class Follower:
             fetcher.close()
 
     def events_of(self, fetched: Iterable[Fetched]) -> Iterator[Event]:
-        """Yield the events of objects that were not seen before; they are done with then."""
+        """Yield the new events of objects, and count the objects as seen."""
         for one in fetched:
             for event in open_artifact(one, self._problems.append, set_aside=True):
                 if not self.seen(event):
@@ -281,7 +281,7 @@ class Follower:
         place = ArtifactName(start[0] if start else "", lines[0][0], lines[-1][0], "")
 
         def damaged(damage: Damage) -> None:
-            if not damage.rest:  # that numbers are missing was told of already
+            if not damage.rest:  # missing numbers are reported already
                 self._problems.append(Problem(str(segment.path), damage.reason))
 
         for event in read_events(b"".join(line for _, line in lines), "", place, damaged):
@@ -304,9 +304,9 @@ class Follower:
 
 
 def in_order(events: Iterable[Event], at_a_time: int = 10_000) -> Iterator[Event]:
-    """Yield what came at once by time, among so many events at a time.
+    """Yield events by time, among so many at a time.
 
-    Those of one writer stay in their order, also where its clock was set back.
+    Events of one writer keep their order, even if its clock is set back.
     """
     clocks: dict[str, int] = {}
     waiting: list[tuple[int, int, Event]] = []

@@ -1,8 +1,8 @@
-"""Artifacts to one stream of Events: fetch ahead, check, unpack, fold duplicates, merge writers.
+"""Artifacts to one stream of events: check, decode, fold duplicates, merge writers.
 
-Within a writer the order is that of the sequence numbers, and each number comes once. Writers are
-merged by time: a writer's time is the latest wall clock it has shown so far, so that a clock that
-was set back does not break the order of its own events.
+The events of a writer come by sequence number, each number once. Writers are merged by time: a
+writer's time is the latest wall clock it has shown so far, so a clock that is set back does not
+break the order of its own events.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from asynctrack._reading.sources.listing import StoredArtifact
 from asynctrack._reading.sources.manifests import Problem, Report
 
 CLOCK_STEP: Final = 60 * 10**9
-"""By how much a clock may be set back while a writer runs without disturbing the order, in ns."""
+"""How far a running writer's clock may be set back without disturbing the order, in ns."""
 
 
 def merged_events(
@@ -34,10 +34,10 @@ def merged_events(
 
     Args:
         writers: Each writer's artifacts by sequence number.
-        created: When a writer began, in nanoseconds, where that is known: a writer is opened only
-            when its time has come, so that a thousand of them do not take a thousand's memory.
+        created: When a writer began, in nanoseconds, if known: a writer is opened only when its
+            time comes, so a thousand writers do not take a thousand times the memory.
         fetcher: Fetches the artifacts.
-        report: Told of what is set aside.
+        report: Called with what is set aside.
         set_aside: Set artifacts aside whose checksum differs, instead of raising.
 
     Raises:
@@ -60,7 +60,7 @@ def merged_events(
         if not heads:
             continue
         time, writer_id, event, events = heads[0]
-        # As long as this writer is the earliest, its events need no comparison in the heap.
+        # While this writer is the earliest, its events need no comparison in the heap.
         others = [head[:2] for head in heads[1:3]]
         if closed:
             others.append((closed[-1][0], ""))
@@ -84,7 +84,7 @@ def _lower_bound(artifacts: Sequence[StoredArtifact], created: int) -> int:
     try:
         start = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=timezone.utc)
         midnight = int(start.timestamp()) * 10**9
-    except ValueError:  # a month 13: any object may be called anything
+    except ValueError:  # a month 13: an object may have any name
         midnight = 0
     return max(midnight, created - CLOCK_STEP)
 
@@ -99,7 +99,7 @@ def _writer_events(
     fetched = fetcher.fetch(artifacts)
     opened = 0
     last = 0
-    # Of two copies of an event the delivered one counts, then the one of the first artifact.
+    # Of two copies of an event the delivered one counts, else that of the first artifact.
     heads: list[tuple[int, bool, int, Event, Iterator[Event]]] = []
     while opened < len(artifacts) or heads:
         while opened < len(artifacts) and (
@@ -134,7 +134,7 @@ def open_artifact(fetched: Fetched, report: Report, set_aside: bool) -> Iterator
     """Yield the events of one artifact; report everything that cannot be read.
 
     Raises:
-        ChecksumError: It is not what its manifest lists, and is not to be set aside.
+        ChecksumError: It is not what its manifest lists, and ``set_aside`` is False.
     """
     artifact = fetched.artifact
     uri = artifact.uri
@@ -162,7 +162,7 @@ def open_artifact(fetched: Fetched, report: Report, set_aside: bool) -> Iterator
         for event in events:
             sound += 1
             yield Event(event.raw, True, event.size)
-        if bad:  # such lines are left out of what the spool gives
+        if bad:  # the spool leaves such lines out
             lost = artifact.place.last_seq - artifact.place.first_seq + 1 - sound
             report(Problem(uri, f"{lost} of its events are damaged", lines=lost))
         return

@@ -1,9 +1,9 @@
-"""Compacted events read back: what ``compact`` wrote stands for segments that are not there.
+"""Compacted events read back: what ``compact`` wrote replaces segments that are gone.
 
-A Parquet file counts once its manifest is there, which says which segments are in it and with
-which checksum. A reader takes a segment as long as it is there, and else its rows: so an event
-comes once at any time, also while segments are being deleted. Each segment's rows are read with one
-ranged request, turned into lines, and compared with the checksum.
+A Parquet file counts once its manifest is there, which lists its segments and their checksums. A
+reader takes a segment while it is there, else its rows: so each event comes once at any time, also
+while segments are being deleted. Each segment's rows are read with one ranged request, turned into
+lines, and compared with the checksum.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ROWS: Final = 1_000
 """Rows that are turned into lines at a time."""
 
 _EXTRA: Final = frozenset({"time", "model", "input_tokens", "output_tokens"})
-"""Columns that repeat what is in others."""
+"""Columns that repeat others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Piece:
         last_seq: Its last event.
         group: Number of the row group.
         row: Number of its first row in there.
-        rows: How many rows; none where all its events are in other pieces.
+        rows: How many rows; 0 if all its events are in other pieces.
         bytes: Size of its lines, in bytes.
         lines_sha256: Checksum of its lines, in hex.
     """
@@ -144,7 +144,7 @@ def read_compacted(location: Location, problems: list[Problem]) -> Compacted:
 
     Args:
         location: The Run's folder.
-        problems: Told of manifests that cannot be read.
+        problems: Gets manifests that cannot be read.
     """
     store, prefix = location.store, compact_prefix(location.prefix)
     files: list[CompactFile] = []
@@ -223,7 +223,7 @@ class CompactStore:
         if not piece.rows:
             return b""
         found: list[bytes] = []
-        # Two at a time, and some rows at a time: rows and objects take many times what lines do.
+        # Two at a time, and some rows at a time: rows take many times the memory of lines.
         with self._building:
             table = self._group(file, piece.group)
             if piece.row + piece.rows > table.num_rows:
@@ -235,7 +235,7 @@ class CompactStore:
         return b"".join(found)
 
     def _group(self, file: CompactFile, number: int) -> Any:
-        """Return a row group; those who want the same one at a time wait for one request."""
+        """Return a row group; threads that want the same one share one request."""
         key = (file.name, number)
         with self._lock:
             future = self._groups.get(key)
@@ -278,8 +278,8 @@ class CompactStore:
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """What stands for a segment: where it is read, its share of the file's size, its place, and
-    the checksum of its lines."""
+    """What replaces a segment: where it is read, its share of the file's size, its place, and the
+    checksum of its lines."""
 
     store: CompactStore
     key: str
@@ -291,7 +291,7 @@ class Twin:
 def twins_of(
     location: Location, compacted: Compacted, present: Mapping[str, Any]
 ) -> dict[str, Twin]:
-    """Return what stands for segments that are not there, by their keys below the Run's folder.
+    """Return what replaces segments that are gone, by their keys below the Run's folder.
 
     Args:
         location: The Run's folder.

@@ -1,7 +1,7 @@
 """Dead letters: events that the backend refused for good, kept on the machine that logged them.
 
-They lie in the spool, in files named for their numbers, each with a ``.reason`` beside it. They are
-no part of what a Run holds: whoever reads the Run is told of them, and may read them apart.
+They are in the spool, in files named for their numbers, each with a ``.reason`` beside it. They are
+not a part of the Run: reading it reports them, and ``read_dead_letters`` reads them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from asynctrack._reading.sources.stores import Location
 _REASON: Final = 2_000
 """Characters of a reason that are read."""
 _SHORT: Final = 300
-"""Characters of it that are told with the file's name."""
+"""Characters of it that a problem shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class DeadLetter:
 
     Attributes:
         event: The event; ``event.spooled`` is True, since it is on this machine only.
-        reason: Why, in the backend's words; empty where that is not known any more.
+        reason: Why, in the backend's words; empty if it is lost.
         path: The file it lies in.
     """
 
@@ -50,8 +50,8 @@ def dead_letter_ranges(writer: SpoolWriter) -> list[SeqRange]:
 
 
 def dead_letters_of(spool: Spool, locations: Iterable[Location]) -> list[SeqRange]:
-    """Return what this machine has of a Run that the backend refused for good: sequence numbers,
-    by the names of their files. Blocks."""
+    """Return the sequence numbers of a Run's dead letters on this machine, by the names of their
+    files. Blocks."""
     return [
         one
         for location in locations
@@ -68,7 +68,7 @@ def read_dead_letters(
 
     Args:
         dead_letters: What ``dead_letters_of`` found.
-        report: Told of what cannot be read.
+        report: Called with what cannot be read.
     """
     seen: dict[str, SeqSet] = {}
     for one in dead_letters:
@@ -81,9 +81,9 @@ def read_dead_letters(
 
 
 def refused_events(writers: Iterable[WriterManifest], dead_letters: Iterable[SeqRange]) -> int:
-    """Return how many events were refused for good, as far as manifests and dead letters say.
+    """Return how many events manifests and dead letters say were refused for good.
 
-    Those that were sent again and are listed as delivered since are none of them.
+    Events that were sent again and delivered since do not count.
     """
     known: dict[str, list[tuple[int, int]]] = {}
     delivered: dict[str, list[tuple[int, int]]] = {}
@@ -104,7 +104,7 @@ def refused_events(writers: Iterable[WriterManifest], dead_letters: Iterable[Seq
 
 
 def dead_letter_problems(dead_letters: Iterable[SeqRange]) -> list[Problem]:
-    """Return dead letters as those who read the Run are told of them: they are not read. Blocks."""
+    """Return dead letters as problems of the Run: it is read without them. Blocks."""
     problems = []
     for one in dead_letters:
         for path in one.objects:

@@ -1,7 +1,7 @@
-"""What is there of a Run, and what its writers say should be: manifests and artifacts, together.
+"""A Run's manifests and artifacts: what is there, and what its writers say should be.
 
-The manifests are read before the artifacts are listed: a writer stores an artifact before it lists
-it, so whatever a manifest lists and the listing lacks is missing, not late.
+It reads the manifests first and lists the artifacts then. A writer stores an artifact before its
+manifest names it, so what a manifest names and the listing lacks is missing, not late.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class StoredArtifact:
         size: Its size, in bytes.
         place: What its key says.
         sha256: Its checksum in hex, where a manifest lists it.
-        belongs: Of what waits in this machine's spool, the place it will be delivered to.
+        belongs: For lines in this machine's spool, the place they will be delivered to.
     """
 
     store: Store
@@ -60,10 +60,11 @@ class Listing:
 
     Attributes:
         writers: The manifests, by the time their writers began.
-        artifacts: The artifacts of each writer, by sequence number; also of writers without one.
-        missing: Addresses of artifacts that a manifest lists and that are not there, with what it
-            says of them, by writer.
-        problems: Manifests that cannot be read, and objects that are not named as they should be.
+        artifacts: The artifacts of each writer, by sequence number; also of writers without a
+            manifest.
+        missing: Artifacts that a manifest lists and that are not there, by writer: the address,
+            and what the manifest says.
+        problems: Manifests that cannot be read, and objects with a wrong name.
     """
 
     writers: tuple[WriterManifest, ...]
@@ -73,7 +74,7 @@ class Listing:
 
 
 def find_delivered(waiting: StoredArtifact) -> StoredArtifact | None:
-    """Return the artifact that lines of the spool have become; None while there is none. Blocks."""
+    """Return the artifact that lines of the spool became; None while there is none. Blocks."""
     location, place = waiting.belongs, waiting.place
     assert location is not None
     folder = f"{location.prefix}dt={place.day}/"
@@ -90,8 +91,7 @@ def find_delivered(waiting: StoredArtifact) -> StoredArtifact | None:
 
 
 def find_compacted(gone: StoredArtifact) -> StoredArtifact | None:
-    """Return what stands for a segment that was deleted since it was listed; None where nothing
-    does. Blocks."""
+    """Return what replaces a segment that was deleted since it was listed, or None. Blocks."""
     location = run_at(gone.store, gone.key)
     if location is None or isinstance(gone.store, CompactStore):
         return None
@@ -136,10 +136,10 @@ def list_run(locations: Iterable[Location]) -> Listing:
             artifacts.setdefault(place.writer_id, []).append(
                 StoredArtifact(location.store, found.key, found.size, place, sha256)
             )
-        # After the segments: whoever compacts says so first, and deletes only then.
+        # After the segments: `compact` stores its manifest before it deletes them.
         try:
             compacted = read_compacted(location, problems)
-        except PausingError as error:  # who may see the Run's folder need not see the one beside it
+        except PausingError as error:  # a reader may see the Run's folder and not the one beside it
             compacted = Compacted((), ())
             if listed:
                 uri = location.store.uri(compact_prefix(location.prefix))

@@ -72,20 +72,20 @@ def resolve_s3_options(given: Mapping[str, Any] | None = None) -> dict[str, Any]
 
 
 def locate_run(source: Source, root: Place | None, access: Access, spool: Spool = ()) -> Found:
-    """Find the one Run that is meant. Blocks.
+    """Find the one Run that the user names. Blocks.
 
-    A Run's folder on this machine counts, also where nothing is in it yet.
+    A Run's folder on this machine counts even if it is empty.
 
     Args:
         source: What the user names.
-        root: Where names are looked for.
+        root: Where to look for names.
         access: How AWS is reached.
-        spool: The spool, where a Run may be of which nothing is delivered yet.
+        spool: The spool: a Run may be there before its first delivery.
 
     Raises:
         NotFoundError: There is none.
         SeveralRunsError: There are several; the text lists them.
-        OptionError: ``source`` or ``root`` is nothing that can be looked at.
+        OptionError: ``source`` or ``root`` is no place.
         ReadError: A folder cannot be read.
         BackendError: AWS said no.
     """
@@ -93,12 +93,12 @@ def locate_run(source: Source, root: Place | None, access: Access, spool: Spool 
     if len(found) != 1:
         only_run([one.locations[0] for one in found], describe(source, root))
     for location in found[0].locations:
-        # The spool first: what is there can be followed while S3 is away.
+        # The spool first: `tail` can follow it while S3 does not answer.
         if writers_of(spool, location):
             return found[0]
         if next(iter(location.store.objects(location.prefix)), None) is not None:
             return found[0]
-        # A folder is made when its tracker begins; S3 knows of nothing before the first object.
+        # A tracker makes its folder when it begins; S3 shows nothing before the first object.
         if isinstance(location.store, LocalStore) and Path(location.uri).is_dir():
             return found[0]
     raise nothing_yet(found[0].locations[0].uri)
@@ -107,7 +107,7 @@ def locate_run(source: Source, root: Place | None, access: Access, spool: Spool 
 def locate_runs(
     source: Source, root: Place | None, access: Access, spool: Spool = ()
 ) -> list[Found]:
-    """Find all Runs that are meant; see ``locate_run``."""
+    """Find all Runs that the user names; see ``locate_run``."""
     if isinstance(source, (str, os.PathLike)):
         if root is not None:
             raise OptionError("root", str(root), "left out with an address or a folder")
@@ -131,7 +131,7 @@ def locate_experiment(
     Raises:
         NotFoundError: There is none.
         SeveralRunsError: There are several experiments; the text lists them.
-        OptionError: ``source`` is nothing that can be looked at.
+        OptionError: ``source`` is no place.
         ReadError: A folder cannot be read.
         BackendError: AWS said no.
     """
@@ -175,14 +175,14 @@ def _by_names(
     if root is not None:
         runs = _below(root, access, spool)
         if any((run.experiment,) == names[:1] != possible[-1][:1] for run in runs):
-            possible = possible[:1]  # no experiment of the SDK's: nor is its Run
+            possible = possible[:1]  # not the SDK's experiment, so not its Run
         return _first(
             possible, lambda *one: [run for run in runs if (run.experiment, run.run) == one]
         )
-    # As the SDK writes them: however a user gives them, SageMaker has them in small letters.
+    # As the SDK writes them: SageMaker has them in lower case, whatever the user gives.
     experiment, run = possible[-1]
     state = ask_for_run(access.client("sagemaker"), f"{experiment}-{run}")
-    # The address is written with the first delivery; the spool knows it before that.
+    # The first delivery records the address; the spool has it before that.
     waiting = (
         writer.uri
         for writer in spool_writers(spool)
@@ -212,7 +212,7 @@ def _of_experiment(name: str, access: Access) -> list[Found]:
 def _first(
     possible: Iterable[tuple[str, ...]], choose: Callable[..., list[Location]]
 ) -> list[Found]:
-    """Return the Runs of the likeliest spelling that there are any of: never of two at once."""
+    """Return the Runs of the likeliest spelling that has any: never of two at once."""
     for one in possible:
         if runs := choose(*one):
             return [Found((run,)) for run in runs]
@@ -245,14 +245,14 @@ def _below(place: Place, access: Access, spool: Spool) -> list[Location]:
             found.setdefault(waiting.prefix, waiting)
     if not found and isinstance(store, LocalStore):
         path = Path(place).expanduser().absolute()
-        if not path.exists():  # asked last: it is made with the first delivery
+        if not path.exists():  # checked last: the first delivery makes it
             raise NotFoundError(f"there is no folder {path}")
     return [found[key] for key in sorted(found)]
 
 
 def _store(place: Place, access: Access) -> tuple[Store, str]:
     text = os.fspath(place)
-    if not text:  # an unset variable is likelier than the current folder
+    if not text:  # more likely an unset variable than the current folder
         raise OptionError("source", text, f"{_ALLOWED}; '.' is the current folder")
     if text.startswith("s3://"):
         bucket, prefix = split_uri(text)

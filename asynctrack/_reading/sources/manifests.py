@@ -1,4 +1,4 @@
-"""Manifests read back: what the writers of a Run say of themselves. Nothing in them is trusted."""
+"""Manifests read back: what a Run's writers say of themselves. Nothing in them is trusted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Problem:
         object: The address of the object.
         reason: What is wrong, in words.
         line: Number of the first line concerned, from 1; None where it is the whole object.
-        lines: How many lines are concerned; None where it cannot be known.
+        lines: How many lines are concerned; None if unknown.
     """
 
     object: str
@@ -142,7 +142,7 @@ class RunManifest:
 
 
 Report = Callable[[Problem], None]
-"""Told of everything that is set aside."""
+"""Called with each thing that is set aside."""
 
 
 def read_manifests(location: Location, problems: list[Problem]) -> list[WriterManifest]:
@@ -150,7 +150,7 @@ def read_manifests(location: Location, problems: list[Problem]) -> list[WriterMa
 
     Args:
         location: The Run's folder.
-        problems: Told of those that cannot be read.
+        problems: Gets those that cannot be read.
 
     Raises:
         ReadError: A folder cannot be read.
@@ -196,7 +196,7 @@ def read_manifests(location: Location, problems: list[Problem]) -> list[WriterMa
         receipts = list({receipt.name: receipt for receipt in pages[writer_id]}.values())
         uri = store.uri(f"{folder}{writer_id}.json")
         writers.append(_writer(writer_id, uri, content, receipts))
-    # Pages of a writer whose own manifest is lost list artifacts all the same.
+    # Pages list artifacts even if the writer's own manifest is lost.
     for writer_id in sorted(pages.keys() - mains.keys()):
         uri = store.uri(f"{folder}{writer_id}.json")
         writers.append(_writer(writer_id, uri, {"state": "open"}, pages[writer_id]))

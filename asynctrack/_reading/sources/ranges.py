@@ -1,4 +1,4 @@
-"""Ranges of sequence numbers: what they cover together, where they overlap, what they lack."""
+"""Ranges of sequence numbers: what they cover, where they overlap, what they lack."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def sweep(pieces: Iterable[SeqRange]) -> tuple[Ranges, list[SeqRange]]:
 
 
 def union(ranges: Iterable[tuple[int, int]]) -> Ranges:
-    """Return what any ranges cover together; those that are none are left out."""
+    """Return what ranges cover together; empty and negative ones are left out."""
     pieces = [SeqRange(first, last) for first, last in sorted(ranges) if 1 <= first <= last]
     return sweep(pieces)[0]
 

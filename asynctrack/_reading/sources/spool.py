@@ -1,8 +1,8 @@
-"""What waits for its delivery in this machine's spool, for those who read the Run it belongs to.
+"""What waits in this machine's spool for its delivery, read as a part of its Run.
 
-Nothing is changed, and no lock is taken: writers and replays go on. The spool is looked at before
-the place of delivery is: a segment is deleted only after its artifact is stored, so every event is
-seen in the one or in the other, or in both, and is folded by its number then.
+Reading changes nothing and takes no lock: writers and replays go on. It looks into the spool first
+and at the place of delivery then. A segment is deleted only after its artifact is stored, so each
+event is in one of them, or in both, and then its number folds it.
 """
 
 from __future__ import annotations
@@ -43,10 +43,9 @@ _PARAMETERS: Final = b'"event":"parameters"'
 _HEAD: Final = 300
 """Bytes of a line in which the name of its event stands."""
 GivenSpool = Union[str, "os.PathLike[str]", bool, None]
-"""Where the spool is, as users say it: a folder, True for the default one, False or None for none.
-"""
+"""The spool as users give it: a folder, True for the default one, False or None for none."""
 Spool = tuple[SpoolPlace, ...]
-"""Every place where events may wait on this machine; none of them means that nobody looks."""
+"""Every place where events may wait on this machine; empty: do not look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +54,10 @@ class SpoolWriter:
 
     Attributes:
         path: The folder.
-        experiment: The experiment's name, as far as it says so.
-        run: The Run's name, as far as it says so.
-        uri: Where its events belong, ending in a slash; empty where it does not know yet.
-        s3: What its bucket's name is unique in; empty for a folder, or where it does not say.
+        experiment: The experiment's name; empty if it does not say.
+        run: The Run's name; empty if it does not say.
+        uri: Where its events belong, ending in a slash; empty if it does not know yet.
+        s3: What its bucket's name is unique in; empty for a folder, or if it does not say.
     """
 
     path: Path
@@ -74,7 +73,7 @@ class SpoolWriter:
 
     @property
     def alive(self) -> bool:
-        """Whether it lives, or somebody replays its events right now. Blocks."""
+        """Whether it lives, or a replay works on its events right now. Blocks."""
         return is_alive(self.path)
 
     def dead_letters(self) -> list[Path]:
@@ -87,7 +86,7 @@ class SpoolWriter:
 
 
 def this_spool(given: GivenSpool = True) -> Spool:
-    """Return the spool that is meant: where trackers would look, or the one folder that is named.
+    """Return the spool that the user means: where trackers look, or one folder.
 
     Raises:
         OptionError: It is no folder's name.
@@ -112,7 +111,7 @@ def spool_writers(spool: Spool) -> list[SpoolWriter]:
 def writers_of(spool: Spool, location: Location) -> list[SpoolWriter]:
     """Return the writers in the spool that say that their events belong to a Run. Blocks.
 
-    Whether it is one S3 is asked of ``is_same_s3``: buckets of two servers may have one name.
+    ``is_same_s3`` tells whether it is the same S3: two servers may have buckets of one name.
     """
     return [
         writer
@@ -134,10 +133,10 @@ def spooled_runs(spool: Spool, store: Store, prefix: str) -> list[str]:
 
 
 def is_same_s3(writer: SpoolWriter, store: Store) -> bool:
-    """Tell whether a writer delivers to the S3 that a store is of, as far as it says so."""
+    """Tell whether a writer delivers to a store's S3; True if it does not say."""
     if not isinstance(store, S3Store) or not writer.s3:
         return True
-    # Who reads may not have named a region, which is what tells AWS's partitions apart.
+    # A reader may name no region, and only that tells AWS's partitions apart.
     return writer.s3 == store.s3 or (writer.s3.startswith("aws") and store.s3.startswith("aws"))
 
 
@@ -148,8 +147,8 @@ def waiting_artifacts(
 
     Args:
         writer: Whose.
-        location: Where it will be delivered to.
-        problems: Told of those that cannot be read.
+        location: Where they will be delivered to.
+        problems: Gets those that cannot be read.
     """
     store = SpoolStore()
     found = []
@@ -158,7 +157,7 @@ def waiting_artifacts(
             with SegmentReader(path) as segment:
                 extent = segment.extent()
         except FileNotFoundError:
-            continue  # delivered: it is looked for there next
+            continue  # delivered: the listing has it
         except (SegmentError, OSError) as error:
             problems.append(Problem(str(path), f"cannot be read: {error}"))
             continue
@@ -174,7 +173,7 @@ def waiting_artifacts(
 
 
 def spooled_parameters(writer: SpoolWriter) -> dict[str, Any]:
-    """Return the parameters that a writer logged, of which no manifest tells yet. Blocks."""
+    """Return the parameters a writer logged that no manifest has yet. Blocks."""
     found: dict[str, Any] = {}
     for path in waiting_segments(writer.path):
         try:
@@ -198,7 +197,7 @@ def waiting_ranges(writer: SpoolWriter) -> list[SeqRange]:
             with SegmentReader(path) as segment:
                 numbers = [(seq, seq) for seq, line in segment.more() if line]
         except (SegmentError, OSError):
-            continue  # delivered, or not to be read: asynctrack spool verify says so
+            continue  # delivered, or unreadable: asynctrack spool verify says so
         found += (SeqRange(first, last, (str(path),)) for first, last in union(numbers))
     return found
 
@@ -212,7 +211,7 @@ def with_waiting(
     for writer, segments in waiting:
         for segment in segments:
             assert segment.belongs is not None
-            # Whoever has written there before is no stranger, whatever it calls the place.
+            # A writer that has written there before belongs there, whatever it calls the place.
             if writer.writer_id in known or is_same_s3(writer, segment.belongs.store):
                 artifacts.setdefault(segment.place.writer_id, []).append(segment)
     for stored in artifacts.values():
@@ -224,7 +223,7 @@ class SpoolStore:
     """The spool, as a store of what its segments will become. A key is a path and a range."""
 
     def folders(self, prefix: str) -> list[str]:
-        """Return nothing: there is nothing to look for here."""
+        """Return nothing: it has no folders."""
         return []
 
     def objects(self, prefix: str) -> Iterator[StoredObject]:
@@ -275,7 +274,7 @@ def _writer(path: Path) -> SpoolWriter:
 
 
 def _inside(uri: str, below: str) -> str:
-    """Return the rest of an address below another one; empty where it does not lie there."""
+    """Return the rest of an address below another one; empty if it is not below it."""
     if not uri.startswith(below) and uri and not (uri + below).count("s3://"):
         # The same folders by other paths, through links or "..".
         uri, below = (f"{os.path.realpath(one).rstrip('/')}/" for one in (uri, below))

@@ -1,4 +1,4 @@
-"""Where Runs lie: folders and buckets, alike. Finds the Runs below an address.
+"""Folders and buckets, alike, and the Runs in them.
 
 A ``Store`` is a bucket or a folder of this machine. Keys are relative to it, with slashes. A
 ``Location`` is the folder of one Run in a store; a Run that was tracked into several places has
@@ -22,10 +22,10 @@ from asynctrack._errors import NotFoundError, ReadError, SeveralRunsError
 from asynctrack._format import SCHEMA_VERSION
 
 MAX_LISTINGS: Final = 2_000
-"""Folders that are looked into before the search is given up as started too high."""
+"""Folders that the search looks into before it gives up: it started too high."""
 
 _ROOT: Final = f"asynctrack/v{SCHEMA_VERSION}/"
-# Folders above may have any name, line breaks in it too.
+# Folders above may have any name, even one with line breaks.
 _RUN = re.compile(
     rf"(?:.*/)?{_ROOT}experiment=(?P<experiment>[^/]+)/run=(?P<run>[^/]+)/", re.DOTALL
 )
@@ -111,9 +111,9 @@ class LocalStore:
                                 size = entry.stat().st_size
                                 yield StoredObject(f"{folder}{entry.name}", size)
                         except FileNotFoundError:
-                            continue  # a file half written, renamed since: the others are there
+                            continue  # an unfinished file, renamed since; the others are there
             except FileNotFoundError:
-                continue  # taken away while it was looked at
+                continue  # removed since it was listed
             except OSError as error:
                 raise _unreadable(error) from error
 
@@ -239,10 +239,10 @@ def run_at(store: Store, prefix: str) -> Location | None:
 
 
 def spellings(*names: str) -> list[tuple[str, ...]]:
-    """Return what may be meant by names, the likeliest first: as they are, then in small letters.
+    """Return what names may mean, the likeliest first: as they are, then in lower case.
 
-    The SageMaker SDK writes the names of experiments and Runs in small letters, however its user
-    gave them; a folder that was tracked into has them as they were given.
+    The SageMaker SDK writes the names of experiments and Runs in lower case, whatever its user
+    gives; a folder that was tracked into keeps them as they were given.
     """
     return list(dict.fromkeys((names, tuple(name.lower() for name in names))))
 

@@ -1,9 +1,9 @@
-"""Runs to a DuckDB database: the tables ``spans``, ``events`` and ``parameters``, piece by piece.
+"""A DuckDB database with the tables ``spans``, ``events`` and ``parameters``, filled in pieces.
 
-The rows come from the verified, folded stream of Events that ``open_run`` reads, so a table is the
-same for a folder and for S3, and an event that is stored twice is one row. Nothing is downloaded
-and no extension of DuckDB is needed: httpfs is not. Memory stays bounded: rows go into the database
-a few thousand at a time, and a database on disk holds what memory does not.
+The rows come from the verified, folded stream of events that ``open_run`` reads: a table is the
+same for a folder and for S3, and an event that is stored twice is one row. It needs no extension of
+DuckDB, not even httpfs. Memory stays bounded: rows go into the database a few thousand at a time,
+and a database on disk holds what memory does not.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _COLUMNS: Final[Mapping[str, tuple[span_table.Column, ...]]] = {
 }
 
 CONFIG: Final = {
-    # Nothing is fetched from the network behind the user's back, nor any variable of Python read.
+    # DuckDB fetches nothing from the network and reads no variables of Python.
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "allow_community_extensions": "false",
@@ -60,7 +60,7 @@ CONFIG: Final = {
 }
 
 Progress = Callable[[int], None]
-"""Told how many events have been read since it was told last."""
+"""Called with how many events were read since the last call."""
 
 
 class Database:
@@ -137,14 +137,14 @@ class Database:
 
 
 class Feed:
-    """Puts the events of one Run into a database as they come, also while it is being written.
+    """Puts the events of a Run into a database as they come, also while it is being written.
 
     Args:
         database: Where to.
         experiment: The experiment's name.
         run: The Run's name.
         tables: ``spans``, ``events`` or both.
-        linger: How many events a complete trace waits for what comes late.
+        linger: How many events a complete trace waits for late ones.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class Feed:
 
     def add(self, events: Iterable[Event]) -> None:
         """Insert these events, and the spans of all traces that are complete by now."""
-        # Both tables at once, a piece at a time: neither may wait in memory for the other.
+        # Both tables together, in pieces: neither waits in memory for the other.
         read: list[Event] = []
         ended: list[Span] = []
         for event in events:
@@ -181,7 +181,7 @@ class Feed:
         return self._traces.open()
 
     def finish(self) -> None:
-        """Insert the spans of the traces that are still open: there is nothing more to come."""
+        """Insert the spans of the traces that are still open: no more events come."""
         for trace in self._traces.rest():
             self._database.insert_spans(*self._of, trace.walk())
 

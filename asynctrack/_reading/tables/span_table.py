@@ -1,6 +1,4 @@
-"""Traces to tables: one row for each span, flat and typed. The one owner of pandas, pyarrow and
-duckdb, which come with the extra ``read``.
-"""
+"""Traces to tables: one row for each span, flat and typed."""
 
 from __future__ import annotations
 
@@ -13,10 +11,10 @@ from asynctrack._reading.extras import load
 from asynctrack._reading.trees.span import Span, Trace
 
 ROWS: Final = 2_000
-"""Rows that are turned into columns at a time: all of them are held in memory, several times."""
+"""Rows that become columns at a time: memory holds them several times."""
 _NEW: Final = "asynctrack_new_spans"
 BATCH_CHARACTERS: Final = 16_000_000
-"""Characters of text in them at the most, but for a single row."""
+"""Characters of text in them at most, except for a single row."""
 
 Column = tuple[str, str, Callable[[Any], Any]]
 
@@ -97,7 +95,7 @@ def spans_to_duckdb(
     Args:
         traces: The spans; they are taken in piece by piece.
         parameters: Names and values; values become JSON text.
-        connection: Where to put the tables, in place of those that are there; None makes a
+        connection: Where to put the tables, replacing those that are there; None makes a
             database in memory.
 
     Raises:
@@ -113,12 +111,12 @@ def spans_to_duckdb(
             "value": pyarrow.array(map(json_text, parameters.values()), pyarrow.string()),
         }
     )
-    # Ends what the user may have left unread of an answer; refused within a transaction of theirs.
+    # Ends an answer the user may have left unread; fails within a transaction of theirs.
     connection.begin()
     connection.commit()
     try:
-        # Beside the tables that are there, each piece committed by itself: in one transaction
-        # DuckDB would hold in memory what a database on disk need not.
+        # Beside the tables that are there, and each piece in its own transaction: DuckDB holds a
+        # whole transaction in memory.
         _create(connection, _NEW, schema.empty_table())
         for batch in record_batches(pyarrow, COLUMNS, _spans(traces)):
             _insert(connection, _NEW, pyarrow.Table.from_batches([batch]))
@@ -194,8 +192,7 @@ def schema_of(pyarrow: Any, columns: Sequence[Column]) -> Any:
 def record_batches(pyarrow: Any, columns: Sequence[Column], items: Iterable[Any]) -> Iterator[Any]:
     """Yield ``pyarrow.RecordBatch`` with a row for each item.
 
-    A batch ends after ``ROWS``, or sooner where its texts are long: what is held in memory at a
-    time is bounded by both.
+    A batch ends after ``ROWS``, or sooner if its texts are long: both bound the memory.
 
     Args:
         pyarrow: The package.

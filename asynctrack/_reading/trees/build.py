@@ -1,8 +1,8 @@
 """Events to Spans and Traces: pair starts with ends, build the trees, keep what does not fit.
 
-A trace is handed over when every span in it has ended and some more events have gone by, in which
-what comes late (a background task of a chain that has ended) still finds its parent. So what is
-held in memory is the traces that are open, and a bounded number of events.
+A trace is yielded once all its spans have ended and some more events have passed: late events (a
+background task of a chain that has ended) still find their parent meanwhile. So memory holds the
+open traces and a bounded number of events.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from asynctrack._reading.decoding.events import Event
 from asynctrack._reading.trees.span import Span, SpanError, Trace
 
 LINGER: Final = 2_000
-"""Events that go by before a trace is handed over whose root and spans have ended."""
+"""Events that pass before a trace is yielded whose root and spans have ended."""
 LINGER_WITHOUT_ROOT: Final = 100_000
-"""The same for a trace without open spans whose root has not been seen to end: events that were
-dropped must not keep what is left of their traces in memory for good."""
+"""The same for a trace without open spans whose root's end is not there: dropped events must not
+keep the rest of their traces in memory for good."""
 LINGER_BYTES: Final = 32 * 1024 * 1024
-"""Size of the lines, in bytes, from which on traces without open spans wait no longer."""
+"""Size of the lines, in bytes, above which traces without open spans wait no longer."""
 
 _KINDS: Final = ("chain", "llm", "chat_model", "tool", "retriever")
 _NEITHER: Final = (False, False)
@@ -52,13 +52,13 @@ class _OpenTrace:
         self.trace_id = trace_id
         self.spans: list[_OpenSpan] = []
         self.latest: dict[str, _OpenSpan] = {}
-        """The span of each id: the last one, where an id was used twice."""
+        """The span of each id: the last one if an id is used twice."""
         self.pending = 0
         """Spans that have started and not ended; a start comes before all else or not at all."""
         self.ended = False
         """Whether the root has ended."""
         self.rests: bool | None = None
-        """Among which traces it rests; None while it has open spans."""
+        """Which waiting traces it is among, by ``ended``; None while it has open spans."""
         self.size = 0
         """Of its events, as lines, in bytes."""
 
@@ -69,8 +69,8 @@ _Key = tuple[str, str]
 class TraceBuilder:
     """Puts events into open traces, one by one; ``build_traces`` does it for a whole stream.
 
-    Ids are those of one writer: two handlers on the same chain record the same spans, and each
-    trace must be whole by itself.
+    Ids count for one writer: two handlers on a chain record the same spans, and each trace must be
+    whole by itself.
 
     Args:
         linger: How many events a complete trace waits for what comes late.
@@ -89,7 +89,7 @@ class TraceBuilder:
         self._seen = 0
 
     def add(self, event: Event) -> Iterator[Trace]:
-        """Take an event in; yield the traces whose time has come."""
+        """Take an event; yield the traces that are due."""
         raw = event.raw
         span_id = raw.get("span_id")
         if span_id is None:
@@ -99,7 +99,7 @@ class TraceBuilder:
         key = (raw["writer_id"], span_id)
         trace = self._of_span.get(key)
         if starts and trace is not None and trace.pending == 0 and trace.latest[span_id].start:
-            # The id was used before, for a call that is complete: a call of its own.
+            # The id names a call that is complete: this is another call.
             yield self._finish(trace)
             trace = None
         if trace is None:
@@ -140,16 +140,16 @@ class TraceBuilder:
             yield self._finish(trace)
 
     def open(self) -> list[Trace]:
-        """Return the traces that have not been handed over, as they are now; they stay."""
+        """Return the traces that were not yielded yet, as they are now; they stay."""
         return [_tree(trace) for trace in self._open.values()]
 
     def changed(self) -> list[Trace]:
-        """Return those of ``open`` that events were added to since this was last asked."""
+        """Return those of ``open`` that got events since the last call."""
         changed, self._changed = self._changed, {}
         return [_tree(trace) for trace in changed.values()]
 
     def _trace_for(self, event: Event, span_id: str) -> _OpenTrace:
-        # By the parent first: a writer that has forgotten a trace calls it by the parent's id.
+        # By the parent first: a writer that has forgotten the trace uses the parent's id for it.
         trace = None
         if event.parent_span_id is not None:
             trace = self._of_span.get((event.writer_id, event.parent_span_id))
@@ -184,10 +184,10 @@ class TraceBuilder:
 
 
 class Pairs:
-    """Pairs starts with ends as they come, for whoever watches a Run: spans without trees.
+    """Pairs starts with ends as they come, for `asynctrack tail`: spans without trees.
 
     Args:
-        at_most: Spans that are kept open; of more, those that started first are given up.
+        at_most: Spans that are kept open; beyond that it drops those that started first.
     """
 
     def __init__(self, at_most: int = 100_000) -> None:
@@ -195,7 +195,7 @@ class Pairs:
         self._at_most = at_most
 
     def add(self, event: Event) -> Span | None:
-        """Take an event in; return the span that it ends."""
+        """Take an event; return the span that it ends."""
         kind, _, what = event.event.rpartition("_")
         if event.span_id is None or kind not in _KINDS:
             return None
@@ -229,7 +229,7 @@ def build_traces(events: Iterable[Event], *, linger: int = LINGER) -> Iterator[T
 
 
 def _tree(trace: _OpenTrace) -> Trace:
-    """Build the tree, without recursion: nobody vouches for its depth, or that it is one."""
+    """Build the tree, without recursion: it may have any depth, and need not be a tree."""
     below: dict[int, list[_OpenSpan]] = {}
     roots: list[tuple[_OpenSpan, bool]] = []
     for span in trace.spans:

@@ -1,7 +1,7 @@
 """Two Runs side by side: which traces answer the same question, and what differs in them.
 
-Traces match by the name of their root and by what went into it. What is compared is what was said,
-not the ids and times that differ from call to call.
+Traces match by the name of their root and by its inputs. It compares the contents, not the ids and
+times that differ from call to call.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _Key = tuple[str, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What is kept of a trace until its other half is found: a few hundred bytes.
+    """What is kept of a trace until its match is found: a few hundred bytes.
 
     Attributes:
         key: What it matches by: the root's name, and a digest of its inputs.
@@ -60,7 +60,7 @@ class Pair:
 
 @dataclass(slots=True)
 class Fingerprints:
-    """The traces of a Run, as far as matching needs them."""
+    """What matching needs of a Run's traces."""
 
     taken: list[Fingerprint] = field(default_factory=list)
 
@@ -105,7 +105,7 @@ def fingerprint(trace: Trace) -> Fingerprint:
 
 
 def match(first: Iterable[Fingerprint], second: Iterable[Fingerprint]) -> Matches:
-    """Pair the traces of two Runs; those to one question in the order in which they came."""
+    """Pair the traces of two Runs; those with the same inputs by their order."""
     waiting: dict[_Key, deque[Fingerprint]] = defaultdict(deque)
     for one in second:
         waiting[one.key].append(one)
@@ -128,7 +128,7 @@ def model_calls(trace: Trace) -> list[Span]:
 def differing_parameters(
     first: Mapping[str, Any], second: Mapping[str, Any]
 ) -> dict[str, tuple[Any, Any]]:
-    """Return the parameters that differ, sorted; None stands for one that is not there."""
+    """Return the parameters that differ, sorted; None means that it is not there."""
     names = sorted({*first, *second} - _PLACES)
     return {
         name: (first.get(name), second.get(name))

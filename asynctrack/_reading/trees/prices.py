@@ -1,5 +1,5 @@
 """What model calls cost, by prices the user gives. No price is built in: they change, and differ
-by account, region and day; a number that is wrong is worse than none.
+by account, region and day; a wrong number is worse than none.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def read_prices(given: GivenPrices, environ: Mapping[str, str] | None = None) ->
 def cost_of(span: Span, prices: Prices) -> float | None:
     """Return what a model call cost, in USD; None where its price or its tokens are not known.
 
-    The model that answered counts where it has a price, else the one that was asked for.
+    The model that answered counts if it has a price, else the requested one.
     """
     for name in ("gen_ai.response.model", "gen_ai.request.model"):
         model = span.attributes.get(name)

@@ -1,4 +1,4 @@
-"""Span and Trace: what a call was, read back; and the questions one asks of it."""
+"""Span and Trace: a call, read back."""
 
 from __future__ import annotations
 
@@ -181,12 +181,12 @@ class Trace:
 
     @property
     def input_tokens(self) -> int:
-        """Tokens its model calls read, as far as that is known."""
+        """Tokens its model calls read, as far as known."""
         return sum(span.input_tokens or 0 for span in self.walk())
 
     @property
     def output_tokens(self) -> int:
-        """Tokens its model calls wrote, as far as that is known."""
+        """Tokens its model calls wrote, as far as known."""
         return sum(span.output_tokens or 0 for span in self.walk())
 
     @property

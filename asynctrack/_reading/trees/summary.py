@@ -16,7 +16,7 @@ MODEL_KINDS: Final = frozenset({"llm", "chat_model"})
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """What a number of measurements looks like; all None where there is none.
+    """Percentiles of measurements; all None if there are none.
 
     Attributes:
         count: How many there are.
@@ -51,8 +51,8 @@ class RunSummary:
         failed: Traces whose root ended with an error.
         errors: Spans that ended with an error.
         model_calls: Spans of models.
-        input_tokens: What models read, as far as it is known.
-        output_tokens: What models wrote, as far as it is known.
+        input_tokens: What models read, as far as known.
+        output_tokens: What models wrote, as far as known.
         cost: What model calls cost, in USD, by the prices given; None where none is known.
         unpriced: Model calls whose cost is not known: no price given, or no tokens; None without
             prices.
@@ -151,11 +151,11 @@ class Summarized(Protocol):
 def summarize(
     run: Summarized, *, traces: Iterable[Trace] | None = None, prices: Prices | None = None
 ) -> RunSummary:
-    """Read a Run's events once and return it in numbers; eight bytes for each measurement.
+    """Read a Run's events once and return it in numbers; takes eight bytes for each measurement.
 
     Args:
         run: The Run.
-        traces: Its traces, where somebody else reads them as well; None reads them.
+        traces: Its traces, if the caller reads them as well; None reads them here.
         prices: What models cost.
     """
     measured = {name: array("d") for name in ("trace", "model", "first", "read", "written")}
