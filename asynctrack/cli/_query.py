@@ -13,7 +13,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
-from asynctrack._reading.export.rows import safe_cell
+from asynctrack._reading.export.cells import safe_cell
 
 from ._common import (
     Missing,

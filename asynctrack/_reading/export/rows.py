@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from asynctrack._reading.decoding.events import Event, json_text
+from asynctrack._reading.export.cells import safe_cell
 from asynctrack._reading.extras import load
 from asynctrack._reading.run import RecordedRun
 from asynctrack._reading.tables import span_table
@@ -16,8 +17,6 @@ from asynctrack._reading.trees.span import Span
 GROUP_ROWS: Final = 10_000
 GROUP_BYTES: Final = 16_000_000
 """Rows and bytes of a row group of a Parquet file: whichever comes first."""
-_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "＝", "＋", "－", "＠")
-"""Starts that Excel, LibreOffice or Google Sheets may read as a formula or a command."""
 
 
 def write_parquet(run: RecordedRun, columns: Any, items: Iterator[Any], out: io.RawIOBase) -> int:
@@ -114,21 +113,3 @@ def _named(run: RecordedRun, columns: Any) -> tuple[span_table.Column, ...]:
         ("run", "text", lambda _: run.name),
         *columns,
     )
-
-
-def safe_cell(text: str) -> str:
-    """Return a text, with ``'`` before it if a spreadsheet would run it; numbers stay."""
-    if text.lstrip(" \u00a0").startswith(_STARTS) and not _is_number(text):
-        return f"'{text}"
-    return text
-
-
-def _is_number(text: str) -> bool:
-    # float() takes more than plain numbers: "-1_0", " -1", "-inf", digits of other scripts.
-    if not text.isascii() or "_" in text or text.strip() != text:
-        return False
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return text[-1].isdigit()
