@@ -28,7 +28,7 @@ CLOSED: Final = 141
 """The exit codes; the last one is what a shell reports of a program whose reader went away."""
 
 MAX_DEPTH: Final = 200
-"""How deep JSON is nested that is printed."""
+"""How deep printed JSON may be nested."""
 
 CODES: Final = (
     "Exit codes: 0 it worked; 1 it did not, or what was checked is not in order; 2 called wrongly,"
@@ -138,7 +138,7 @@ def root_of(options: argparse.Namespace) -> str | None:
 
 
 def source_of(text: str, options: argparse.Namespace) -> tuple[Source, str | None]:
-    """Return what a user's name for a Run means: ``source`` and ``root`` of ``open_run``.
+    """Return ``source`` and ``root`` of ``open_run`` for what a user calls a Run.
 
     An address and a folder that exists are what they are; everything else is a name.
 
@@ -150,7 +150,7 @@ def source_of(text: str, options: argparse.Namespace) -> tuple[Source, str | Non
     if not text:
         raise Missing("an empty text is no Run's name: is a variable of the shell not set?")
     path = Path(text).expanduser()
-    # With --root a name is meant, also where a folder happens to be called so.
+    # With --root it is a name, even if a folder has the same name.
     if options.root is None and path.exists():
         return path, None
     parts = text.split("/")
@@ -229,7 +229,7 @@ def open_named_experiment(
 
 
 def find_named_runs(text: str | None, options: argparse.Namespace) -> list[Found]:
-    """Find all Runs that a user's argument leads to. Blocks.
+    """Find all Runs that a user's argument names. Blocks.
 
     Args:
         text: A Run, an experiment, or any folder or address above; None is all of ``--root``.

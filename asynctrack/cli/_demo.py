@@ -131,7 +131,7 @@ def _session(kind: str, stack: ExitStack, progress: _Progress) -> tuple[Any, boo
         from asynctrack.demo._aws import embedded_aws
 
         aws = stack.enter_context(embedded_aws())
-        # For everything in this process that makes a client of its own, as the SDK does.
+        # For all code of this process that makes its own client, as the SDK does.
         os.environ.update(aws.environment())
         progress.say("Importing the SageMaker SDK ...")
         return aws.sagemaker_session(), True
@@ -183,7 +183,7 @@ def _plain(report: Report) -> dict[str, Any]:
 
 
 class _Progress:
-    """Says on standard error what takes a while, when somebody is there to read it."""
+    """Says on a terminal's standard error what takes a while."""
 
     def say(self, text: str) -> None:
         if sys.stderr.isatty():
@@ -192,7 +192,7 @@ class _Progress:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep off the screen what libraries say about themselves; asynctrack's own warnings stay.
+    """Silence what libraries print about themselves; asynctrack's own warnings stay.
 
     The SageMaker SDK configures the root logger, installs a handler of its own and changes how
     exceptions are printed when it is imported; pydantic and others warn. The demo is the whole

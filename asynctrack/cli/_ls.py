@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from asynctrack._reading.trees.prices import Prices
 
 AT_A_TIME: Final = 8
-"""Runs that are looked at at a time."""
+"""Runs that are read at a time."""
 PROBLEMS: Final = 5
-"""Manifests that cannot be read, of which each is named."""
+"""Unreadable manifests that are named, each by itself."""
 _COUNTED: Final = (
     "events",
     "spooled",

@@ -125,7 +125,7 @@ def _csv_rows(answer: Any, rows: Iterator[tuple[Any, ...]]) -> Iterator[list[Any
 
 
 def _write(buffer: io.StringIO) -> None:
-    # What a terminal would obey, or a file in another encoding cannot take, is shown as escapes.
+    # Escape what a terminal would obey, or a file in another encoding cannot take.
     encoding = sys.stdout.encoding or "utf-8"
     text = _shown(buffer.getvalue(), lines=True) if sys.stdout.isatty() else buffer.getvalue()
     sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))

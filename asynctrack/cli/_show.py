@@ -126,21 +126,21 @@ def trace_line(trace: Trace) -> TraceLine:
 
 
 def counted(events: Iterable[Event], advance: Advance) -> Iterator[Event]:
-    """Pass events on, and tell how many have come."""
+    """Pass events on, and show how many have come."""
     for event in events:
         advance(1)
         yield event
 
 
 def traces_with_progress(recorded: RecordedRun, advance: Advance) -> Iterator[Trace]:
-    """Yield a Run's traces, and tell how many events have been read."""
+    """Yield a Run's traces, and show how many events were read."""
     from asynctrack._reading.trees.build import build_traces
 
     return build_traces(counted(recorded.events(), advance))
 
 
 def expected_events(recorded: RecordedRun) -> int | None:
-    """Return how many events there will be, as far as manifests say; None where they do not."""
+    """Return how many events the manifests list; None without manifests."""
     return recorded.manifest.accepted or None
 
 

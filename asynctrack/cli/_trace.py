@@ -138,7 +138,7 @@ class _Tree:
         self._prices = prices
 
     def show(self, trace: Trace, marked: str | None) -> None:
-        """Print it; the span that was asked for is marked."""
+        """Print it, and mark the span that the user named."""
         from . import _words as words
 
         facts = [

@@ -22,11 +22,11 @@ _COLUMNS: Final[dict[str, tuple[span_table.Column, ...]]] = {
     for table, columns in _TABLES.items()
 }
 _PACKED: Final = {"payload": " USING COMPRESSION zstd"}
-"""What DuckDB would keep as it is, and is most of all there is."""
+"""The columns that DuckDB would not pack, and that take most of the room."""
 SEARCHES: Final = 16
-"""Searches whose results are kept; those that pages still read are among the latest."""
-# Nothing in the database outlives the viewer, so nothing has to be safe when the power fails, and
-# no older DuckDB has to read it; it may grow larger than memory.
+"""Searches whose results are kept: the latest, which pages may still read."""
+# The database does not outlive the viewer: it need not survive a power failure, and no older DuckDB
+# has to read it. It may grow larger than memory.
 _SETTINGS: Final = {
     "memory_limit": "1GB",
     "threads": 2,
@@ -36,7 +36,7 @@ _SETTINGS: Final = {
 
 
 class Index:
-    """The database. One thread writes, any number read.
+    """The database. One thread writes, any number of threads read.
 
     The folder is only for this user, and is removed by ``close``.
 
@@ -57,7 +57,7 @@ class Index:
                 for name, kind in columns
             )
             self._connection.execute(f"CREATE TABLE {table} ({fields})")
-        # Searches change nothing in the file: no question waits until it is tidied up.
+        # Searches change nothing in the file: no question waits for a checkpoint.
         self._connection.execute("ATTACH ':memory:' AS found")
         self._reading: set[Any] = set()
         self._lock = threading.Lock()
@@ -94,7 +94,7 @@ class Index:
             cursor.close()
 
     def delivered(self, numbers: Sequence[int]) -> None:
-        """Take the mark from traces that nothing in the spool belongs to any more."""
+        """Remove the mark from traces that have no events in the spool any more."""
         cursor = self._connection.cursor()
         try:
             cursor.execute(
@@ -104,17 +104,17 @@ class Index:
             cursor.close()
 
     def tidy(self) -> None:
-        """Pack what was written last, now rather than while somebody waits. Blocks."""
+        """Pack what was written last, now rather than while a page waits. Blocks."""
         cursor = self._connection.cursor()
         try:
             cursor.execute("CHECKPOINT")
         except self._duckdb.TransactionException:
-            pass  # somebody reads: it is done later
+            pass  # a reader is active: packed later
         finally:
             cursor.close()
 
     def matches(self, run: int, version: int, text: str, sql: str, values: dict[str, Any]) -> str:
-        """Return a table with the numbers of a Run's traces that a text is in. Blocks.
+        """Return a table with the numbers of a Run's traces that contain a text. Blocks.
 
         It is made once for each text and version of a Run: the list of a page, its numbers and its
         charts are asked for at the same time, and reading all texts is what takes time.
