@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from asynctrack._reading.run import RecordedRun, aopen_run, open_run
     from asynctrack._reading.sources.dead_letters import DeadLetter
     from asynctrack._reading.trees.span import Span, Trace
-    from asynctrack._reading.verify import Report, averify, verify
+    from asynctrack._reading.verify import averify, verify
+    from asynctrack._reading.verify_report import Report
     from asynctrack._tracker import Tracker
 
 __all__ = [
@@ -120,7 +121,7 @@ _LAZY = {
     "Event": "_reading.decoding.events",
     "RecordedExperiment": "_reading.experiment",
     "RecordedRun": "_reading.run",
-    "Report": "_reading.verify",
+    "Report": "_reading.verify_report",
     "Span": "_reading.trees.span",
     "SyncHandler": "_capture.handlers",
     "Trace": "_reading.trees.span",

@@ -247,7 +247,7 @@ def _unless_away(events: Iterable[Event]) -> Iterator[Event]:
 
 def _coming(follower: Follower, objects: _Objects, options: argparse.Namespace) -> Iterator[Event]:
     """Yield events until the Run is closed if that ends it, else for ever."""
-    from asynctrack._reading.merging.follow import in_order
+    from asynctrack._reading.merging.merge import in_order
 
     listings = 0
     next_listing = 0.0

@@ -21,7 +21,7 @@ from ._progress import progress
 from ._screen import Screen
 
 if TYPE_CHECKING:
-    from asynctrack._reading.verify import Report, WriterReport
+    from asynctrack._reading.verify_report import Report, WriterReport
 
 CODES = (
     "Exit codes: 0 every event is there exactly once and every checksum matches; 1 something is"

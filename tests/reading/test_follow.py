@@ -10,7 +10,8 @@ import pytest
 
 import asynctrack
 from asynctrack._reading.decoding.events import Event
-from asynctrack._reading.merging.follow import Follower, in_order
+from asynctrack._reading.merging.follow import Follower
+from asynctrack._reading.merging.merge import in_order
 from asynctrack._reading.run import open_run
 from asynctrack._reading.sources.locate import Found
 from asynctrack._reading.sources.ranges import SeqSet

@@ -6,7 +6,6 @@ Everywhere else, and where the spool was too quick to see, they come from the ob
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -301,23 +300,6 @@ class Follower:
             else:
                 self._known.add((where, found.key))
         return fresh
-
-
-def in_order(events: Iterable[Event], at_a_time: int = 10_000) -> Iterator[Event]:
-    """Yield events by time, among so many at a time.
-
-    Events of one writer keep their order, even if its clock is set back.
-    """
-    clocks: dict[str, int] = {}
-    waiting: list[tuple[int, int, Event]] = []
-    for number, event in enumerate(events):
-        time = max(event.time_unix_nano, clocks.get(event.writer_id, 0))
-        clocks[event.writer_id] = time
-        heapq.heappush(waiting, (time, number, event))
-        if len(waiting) > at_a_time:
-            yield heapq.heappop(waiting)[2]
-    while waiting:
-        yield heapq.heappop(waiting)[2]
 
 
 def _order(event: Event) -> tuple[int, str, int]:

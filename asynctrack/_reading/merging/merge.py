@@ -78,6 +78,23 @@ def merged_events(
                 break
 
 
+def in_order(events: Iterable[Event], at_a_time: int = 10_000) -> Iterator[Event]:
+    """Yield events by time, among so many at a time.
+
+    Events of one writer keep their order, even if its clock is set back.
+    """
+    clocks: dict[str, int] = {}
+    waiting: list[tuple[int, int, Event]] = []
+    for number, event in enumerate(events):
+        time = max(event.time_unix_nano, clocks.get(event.writer_id, 0))
+        clocks[event.writer_id] = time
+        heapq.heappush(waiting, (time, number, event))
+        if len(waiting) > at_a_time:
+            yield heapq.heappop(waiting)[2]
+    while waiting:
+        yield heapq.heappop(waiting)[2]
+
+
 def _lower_bound(artifacts: Sequence[StoredArtifact], created: int) -> int:
     """Return a time before which a writer has no event."""
     day = min(artifact.place.day for artifact in artifacts)
