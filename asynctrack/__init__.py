@@ -42,16 +42,13 @@ from asynctrack._statistics import Statistics
 if TYPE_CHECKING:
     from asynctrack._backends.s3fs import storage_options
     from asynctrack._capture.handlers import AsyncHandler, SyncHandler
-    from asynctrack._reading._dead_letters import DeadLetter
-    from asynctrack._reading._decode import Event
-    from asynctrack._reading._experiment import (
-        RecordedExperiment,
-        aopen_experiment,
-        open_experiment,
-    )
-    from asynctrack._reading._read import RecordedRun, aopen_run, open_run
-    from asynctrack._reading._span import Span, Trace
-    from asynctrack._reading._verify import Report, averify, verify
+    from asynctrack._reading.decoding.events import Event
+    from asynctrack._reading.experiment import RecordedExperiment, aopen_experiment, open_experiment
+    from asynctrack._reading.run import RecordedRun, aopen_run, open_run
+    from asynctrack._reading.sources.dead_letters import DeadLetter
+    from asynctrack._reading.trees.span import Span, Trace
+    from asynctrack._reading.verify import averify, verify
+    from asynctrack._reading.verify_report import Report
     from asynctrack._tracker import Tracker
 
 __all__ = [
@@ -120,22 +117,22 @@ def tracker(run: Any, **options: Any) -> Tracker:
 _LAZY = {
     # Loaded when they are asked for: they need more than `import asynctrack` may.
     "AsyncHandler": "_capture.handlers",
-    "DeadLetter": "_reading._dead_letters",
-    "Event": "_reading._decode",
-    "RecordedExperiment": "_reading._experiment",
-    "RecordedRun": "_reading._read",
-    "Report": "_reading._verify",
-    "Span": "_reading._span",
+    "DeadLetter": "_reading.sources.dead_letters",
+    "Event": "_reading.decoding.events",
+    "RecordedExperiment": "_reading.experiment",
+    "RecordedRun": "_reading.run",
+    "Report": "_reading.verify_report",
+    "Span": "_reading.trees.span",
     "SyncHandler": "_capture.handlers",
-    "Trace": "_reading._span",
+    "Trace": "_reading.trees.span",
     "Tracker": "_tracker",
-    "aopen_experiment": "_reading._experiment",
-    "aopen_run": "_reading._read",
-    "averify": "_reading._verify",
-    "open_experiment": "_reading._experiment",
-    "open_run": "_reading._read",
+    "aopen_experiment": "_reading.experiment",
+    "aopen_run": "_reading.run",
+    "averify": "_reading.verify",
+    "open_experiment": "_reading.experiment",
+    "open_run": "_reading.run",
     "storage_options": "_backends.s3fs",
-    "verify": "_reading._verify",
+    "verify": "_reading.verify",
 }
 
 

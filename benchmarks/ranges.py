@@ -19,9 +19,9 @@ from typing import Any, Final
 
 from asynctrack._backends.s3_read import S3Store
 from asynctrack._format import compact_prefix
-from asynctrack._reading._compact import compact_run
-from asynctrack._reading._compacted import CompactStore, read_compacted
-from asynctrack._reading._sources import Location, find_runs
+from asynctrack._reading.compaction.compact import compact_run
+from asynctrack._reading.sources.compacted import CompactStore, read_compacted
+from asynctrack._reading.sources.stores import Location, find_runs
 from benchmarks import _measure
 from benchmarks.generate import generate
 from tests.support.s3 import S3Server, rclone_s3

@@ -32,8 +32,8 @@ QUESTION: Final = (
 
 def _runs(folder: Path) -> Any:
     from asynctrack._backends.s3_read import Access
-    from asynctrack._reading._open import locate_runs
-    from asynctrack._reading._read import RecordedRun
+    from asynctrack._reading.run import RecordedRun
+    from asynctrack._reading.sources.locate import locate_runs
 
     return [RecordedRun(found) for found in locate_runs(folder, None, Access())]
 
@@ -75,7 +75,7 @@ def _to_duckdb(folder: Path) -> dict[str, Any]:
 
 
 def _query(folder: Path) -> dict[str, Any]:
-    from asynctrack._reading._query import query
+    from asynctrack._reading.query import query
 
     with query(_runs(folder), QUESTION) as answer:
         rows = list(answer.rows)
@@ -83,7 +83,7 @@ def _query(folder: Path) -> dict[str, Any]:
 
 
 def _export(folder: Path) -> dict[str, Any]:
-    from asynctrack._reading._export import export_run
+    from asynctrack._reading.export.files import export_run
 
     class Nowhere(io.RawIOBase):
         def write(self, content: Any) -> int:
@@ -115,7 +115,7 @@ def _duckdb_compact(folder: Path) -> dict[str, Any]:
 
 
 def _compact(folder: Path) -> dict[str, Any]:
-    from asynctrack._reading._compact import compact_run
+    from asynctrack._reading.compaction.compact import compact_run
 
     events = files = size = before = 0
     for run in _runs(folder):

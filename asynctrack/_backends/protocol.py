@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from asynctrack._common.artifact import MetricPoint, NotTaken, ParameterValue, RunState, Written
+from asynctrack._errors import ReadError
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as a listing shows it.
+
+    Attributes:
+        key: Its key in the store.
+        size: Its size, in bytes.
+    """
+
+    key: str
+    size: int
+
+
+class GoneError(ReadError):
+    """The object is not there (any more)."""
 
 
 class Store(Protocol):

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 from asynctrack._backends import acknowledge
 from asynctrack._backends.aws_errors import map_error
 from asynctrack._backends.library import require_boto3
+from asynctrack._backends.protocol import GoneError, StoredObject
 from asynctrack._backends.run import read_run
 from asynctrack._backends.s3_put import put_object
 from asynctrack._backends.way import Way, way_of
@@ -29,7 +30,6 @@ from asynctrack._errors import (
     TransientError,
 )
 from asynctrack._format import ACCESS_POINT, run_prefix
-from asynctrack._reading._sources import GoneError, StoredObject
 
 CONNECT_TIMEOUT: Final = 5.0
 READ_TIMEOUT: Final = 30.0

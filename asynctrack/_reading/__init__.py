@@ -2,14 +2,17 @@
 
 ::
 
-    _open, _sources       what the user names ─► the places of Runs
-    _listing, _manifests  a place ─► its objects, and what its writers say of them
-    _spooled, _compacted  the same of what waits on this machine, and of what was compacted
-    _merge, _decode       objects ─► events, checked, in order, each once
-    _trace, _span         events ─► trees of spans
-    _tables, _database    spans ─► pandas, Arrow, DuckDB
-    _read, _experiment    what the user holds: a Run, and all Runs of an experiment
-    _verify, _follow, _overview, _compare, _export…, _query, _compact   what the commands do
+    sources ─► merging ─► trees ─► tables ─► run ─► export, query, compaction
+       decoding
 
-It meets the way there at the format only (``_format``, ``segment_format``, ``layout``).
+    sources     what the user names ─► the places of a Run, its manifests, artifacts, spool
+    decoding    bytes ─► events, each checked
+    merging     artifacts ─► one stream of events, in order, each once
+    trees       events ─► spans and traces; their cost, their summary, what differs
+    tables      spans and events ─► pandas, Arrow, DuckDB
+    run, experiment             what the user holds: a Run, and all Runs of an experiment
+    overview, verify, query     what ``asynctrack ls``, ``verify`` and ``query`` answer
+    export, compaction          a Run ─► one file; its segments ─► Parquet files beside them
+
+It meets the write path at the format only (``_format``, ``segment_format``, ``layout``).
 """

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from asynctrack._reading._experiment import RecordedExperiment
-    from asynctrack._reading._open import Found, Source
-    from asynctrack._reading._read import RecordedRun
+    from asynctrack._reading.experiment import RecordedExperiment
+    from asynctrack._reading.run import RecordedRun
+    from asynctrack._reading.sources.locate import Found, Source
 
 OK: Final = 0
 FAILED: Final = 1
@@ -28,7 +28,7 @@ CLOSED: Final = 141
 """The exit codes; the last one is what a shell reports of a program whose reader went away."""
 
 MAX_DEPTH: Final = 200
-"""How deep JSON is nested that is printed."""
+"""How deep printed JSON may be nested."""
 
 CODES: Final = (
     "Exit codes: 0 it worked; 1 it did not, or what was checked is not in order; 2 called wrongly,"
@@ -138,7 +138,7 @@ def root_of(options: argparse.Namespace) -> str | None:
 
 
 def source_of(text: str, options: argparse.Namespace) -> tuple[Source, str | None]:
-    """Return what a user's name for a Run means: ``source`` and ``root`` of ``open_run``.
+    """Return ``source`` and ``root`` of ``open_run`` for what a user calls a Run.
 
     An address and a folder that exists are what they are; everything else is a name.
 
@@ -150,7 +150,7 @@ def source_of(text: str, options: argparse.Namespace) -> tuple[Source, str | Non
     if not text:
         raise Missing("an empty text is no Run's name: is a variable of the shell not set?")
     path = Path(text).expanduser()
-    # With --root a name is meant, also where a folder happens to be called so.
+    # With --root it is a name, even if a folder has the same name.
     if options.root is None and path.exists():
         return path, None
     parts = text.split("/")
@@ -170,7 +170,7 @@ def reading(options: argparse.Namespace) -> dict[str, Any]:
 
 def access_of(options: argparse.Namespace) -> dict[str, Any]:
     """Return how AWS is reached, as keywords of ``open_run`` and its like."""
-    from asynctrack._reading._s3_options import resolve_s3_options
+    from asynctrack._reading.sources.locate import resolve_s3_options
 
     s3_options = resolve_s3_options()
     if options.request_payer:
@@ -195,7 +195,7 @@ def open_named_run(text: str, options: argparse.Namespace, **more: Any) -> Recor
         Missing: ``text`` names nothing.
         AsynctrackError: As ``open_run``.
     """
-    from asynctrack._reading._read import open_run
+    from asynctrack._reading.run import open_run
 
     source, root = source_of(text, options)
     return open_run(source, root=root, **reading(options), **more)
@@ -215,7 +215,7 @@ def open_named_experiment(
         Missing: ``text`` names nothing.
         AsynctrackError: As ``open_experiment``.
     """
-    from asynctrack._reading._experiment import open_experiment
+    from asynctrack._reading.experiment import open_experiment
 
     root = root_of(options)
     if text.startswith("s3://") or (options.root is None and Path(text).expanduser().exists()):
@@ -229,7 +229,7 @@ def open_named_experiment(
 
 
 def find_named_runs(text: str | None, options: argparse.Namespace) -> list[Found]:
-    """Find all Runs that a user's argument leads to. Blocks.
+    """Find all Runs that a user's argument names. Blocks.
 
     Args:
         text: A Run, an experiment, or any folder or address above; None is all of ``--root``.
@@ -240,9 +240,9 @@ def find_named_runs(text: str | None, options: argparse.Namespace) -> list[Found
         AsynctrackError: As ``open_run``; ``NotFoundError`` where there is none.
     """
     from asynctrack._backends.s3_read import Access
-    from asynctrack._reading._open import describe, locate_experiment, locate_runs
-    from asynctrack._reading._sources import nothing_at
-    from asynctrack._reading._spooled import this_spool
+    from asynctrack._reading.sources.locate import describe, locate_experiment, locate_runs
+    from asynctrack._reading.sources.spool import this_spool
+    from asynctrack._reading.sources.stores import nothing_at
 
     access = Access(**access_of(options))
     spool = this_spool(spool_of(options))

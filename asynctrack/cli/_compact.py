@@ -11,7 +11,7 @@ from ._common import FAILED, OK, add_command, add_json_option, add_source_option
 from ._runs import PLACE_HELP, named_runs
 
 if TYPE_CHECKING:
-    from asynctrack._reading._compact import CompactReport
+    from asynctrack._reading.compaction.compact import CompactReport
 
 _DESCRIPTION = (
     "The files lie beside the segments, below asynctrack/v1-compact/ with the same Hive keys, one"
@@ -42,7 +42,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _compact(options: argparse.Namespace) -> int:
-    from asynctrack._reading._compact import compact_run
+    from asynctrack._reading.compaction.compact import compact_run
 
     from ._progress import progress
 

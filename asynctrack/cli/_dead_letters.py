@@ -10,8 +10,8 @@ from ._common import plain
 from ._screen import Screen
 
 if TYPE_CHECKING:
-    from asynctrack._reading._dead_letters import DeadLetter
-    from asynctrack._reading._read import RecordedRun
+    from asynctrack._reading.run import RecordedRun
+    from asynctrack._reading.sources.dead_letters import DeadLetter
 
 LINE: Final = 120
 """Characters of a payload that are shown."""
@@ -60,7 +60,7 @@ def print_dead_letters_json(recorded: RecordedRun) -> None:
 
 
 def _refused(recorded: RecordedRun) -> int:
-    from asynctrack._reading._dead_letters import refused_events
+    from asynctrack._reading.sources.dead_letters import refused_events
 
     return refused_events(recorded.manifest.writers, recorded.dead_letters)
 

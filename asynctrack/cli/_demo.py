@@ -12,45 +12,21 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ._common import Missing
-from ._demo_show import show
+from ._demo_show import Report, show
 from ._screen import Screen
 
 if TYPE_CHECKING:
     from asynctrack.demo._overhead import Overhead
-    from asynctrack.demo._run import LoggedCall, Outcome
 
 EXPERIMENT = "asynctrack-demo"
 #: Packages that the command needs, of `aws` or `aws-latest` and of `scenarios`; of the latter moto
 #: only for the embedded AWS.
 _SDK = ("aiobotocore", "boto3", "sagemaker")
 _SCENARIOS = ("langchain", "langchain_classic", "langchain_openai", "pandas")
-
-
-@dataclass(frozen=True)
-class Report:
-    """All that the demo found out.
-
-    Attributes:
-        aws: ``"embedded"`` or ``"real"``.
-        model_server: Its base URL.
-        outcomes: What each scenario did.
-        rows: The data frame's rows, without the columns that have no value.
-        keys: The addresses of all objects, by Run.
-        logged: One prompt with its answer, read back from S3.
-        overhead: What tracking cost; None when it was not measured.
-    """
-
-    aws: str
-    model_server: str
-    outcomes: list[Outcome]
-    rows: list[dict[str, Any]]
-    keys: dict[str, list[str]]
-    logged: LoggedCall
-    overhead: Overhead | None
 
 
 def add_parser(commands: Any) -> None:
@@ -155,7 +131,7 @@ def _session(kind: str, stack: ExitStack, progress: _Progress) -> tuple[Any, boo
         from asynctrack.demo._aws import embedded_aws
 
         aws = stack.enter_context(embedded_aws())
-        # For everything in this process that makes a client of its own, as the SDK does.
+        # For all code of this process that makes its own client, as the SDK does.
         os.environ.update(aws.environment())
         progress.say("Importing the SageMaker SDK ...")
         return aws.sagemaker_session(), True
@@ -207,7 +183,7 @@ def _plain(report: Report) -> dict[str, Any]:
 
 
 class _Progress:
-    """Says on standard error what takes a while, when somebody is there to read it."""
+    """Says on a terminal's standard error what takes a while."""
 
     def say(self, text: str) -> None:
         if sys.stderr.isatty():
@@ -216,7 +192,7 @@ class _Progress:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep off the screen what libraries say about themselves; asynctrack's own warnings stay.
+    """Silence what libraries print about themselves; asynctrack's own warnings stay.
 
     The SageMaker SDK configures the root logger, installs a handler of its own and changes how
     exceptions are printed when it is imported; pydantic and others warn. The demo is the whole

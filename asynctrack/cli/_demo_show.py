@@ -1,11 +1,14 @@
-"""Shows the demo's report to a human."""
+"""The demo's report, and how a human sees it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._demo import Report
+    from asynctrack.demo._overhead import Overhead
+    from asynctrack.demo._run import LoggedCall, Outcome
+
     from ._screen import Screen
 
 #: The columns of the data frame that are shown, with the headings they get.
@@ -18,6 +21,29 @@ _COLUMNS = {
     "answer_characters - Last": "answer_characters",
 }
 _STATISTICS = ("accepted", "delivered", "pending", "dead_lettered", "artifacts", "bytes_delivered")
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the demo found out.
+
+    Attributes:
+        aws: ``"embedded"`` or ``"real"``.
+        model_server: Its base URL.
+        outcomes: What each scenario did.
+        rows: The data frame's rows, without the columns that have no value.
+        keys: The addresses of all objects, by Run.
+        logged: One prompt with its answer, read back from S3.
+        overhead: What tracking cost; None when it was not measured.
+    """
+
+    aws: str
+    model_server: str
+    outcomes: list[Outcome]
+    rows: list[dict[str, Any]]
+    keys: dict[str, list[str]]
+    logged: LoggedCall
+    overhead: Overhead | None
 
 
 def show(report: Report, screen: Screen) -> None:

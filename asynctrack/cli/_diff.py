@@ -23,9 +23,9 @@ from ._screen import Screen
 from ._show import expected_events, traces_with_progress
 
 if TYPE_CHECKING:
-    from asynctrack._reading._compare import Fingerprint, Pair
-    from asynctrack._reading._read import RecordedRun
-    from asynctrack._reading._span import Trace
+    from asynctrack._reading.run import RecordedRun
+    from asynctrack._reading.trees.compare import Fingerprint, Pair
+    from asynctrack._reading.trees.span import Trace
 
 
 def add_parser(commands: Any) -> None:
@@ -61,9 +61,9 @@ def run(options: argparse.Namespace) -> int:
         Missing: An argument names nothing.
         AsynctrackError: A Run cannot be read.
     """
-    from asynctrack._reading._compare import Fingerprints, differing_parameters, match
-    from asynctrack._reading._experiment import summarize
-    from asynctrack._reading._prices import read_prices
+    from asynctrack._reading.trees.compare import Fingerprints, differing_parameters, match
+    from asynctrack._reading.trees.prices import read_prices
+    from asynctrack._reading.trees.summary import summarize
 
     prices = read_prices(options.prices)
     runs = [
@@ -124,7 +124,7 @@ def _name(one: Fingerprint) -> tuple[str, str]:
 
 def _texts(first: Trace, second: Trace) -> list[Text]:
     """Return the prompts and the output that differ."""
-    from asynctrack._reading._compare import model_calls
+    from asynctrack._reading.trees.compare import model_calls
 
     from . import _words as words
 

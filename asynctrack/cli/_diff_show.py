@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 from ._screen import Screen
 
 if TYPE_CHECKING:
-    from asynctrack._reading._compare import Matches, Pair
-    from asynctrack._reading._experiment import RunSummary
-    from asynctrack._reading._prices import Prices
-    from asynctrack._reading._span import Trace
+    from asynctrack._reading.trees.compare import Matches, Pair
+    from asynctrack._reading.trees.prices import Prices
+    from asynctrack._reading.trees.span import Trace
+    from asynctrack._reading.trees.summary import RunSummary
 
 _PERCENTILES: Final = {
     "trace": "trace_seconds",

@@ -20,7 +20,7 @@ from ._common import (
 from ._runs import add_damaged_option
 
 if TYPE_CHECKING:
-    from asynctrack._reading._export import Exported
+    from asynctrack._reading.export.files import Exported
 
 FORMATS = ("parquet", "jsonl", "csv", "otlp", "html")
 TRACES = 1_000
@@ -62,7 +62,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from asynctrack._reading._export import export_run, new_file
+    from asynctrack._reading.export.files import export_run, new_file
 
     from ._progress import progress
 

@@ -21,14 +21,14 @@ from ._progress import Advance, progress
 from ._screen import Screen
 
 if TYPE_CHECKING:
-    from asynctrack._reading._open import Found
-    from asynctrack._reading._overview import RunOverview
-    from asynctrack._reading._prices import Prices
+    from asynctrack._reading.overview import RunOverview
+    from asynctrack._reading.sources.locate import Found
+    from asynctrack._reading.trees.prices import Prices
 
 AT_A_TIME: Final = 8
-"""Runs that are looked at at a time."""
+"""Runs that are read at a time."""
 PROBLEMS: Final = 5
-"""Manifests that cannot be read, of which each is named."""
+"""Unreadable manifests that are named, each by itself."""
 _COUNTED: Final = (
     "events",
     "spooled",
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
         Missing: The place is none.
         AsynctrackError: It cannot be read.
     """
-    from asynctrack._reading._prices import read_prices
+    from asynctrack._reading.trees.prices import read_prices
 
     prices = read_prices(options.prices)
     found = find_named_runs(options.place, options)
@@ -99,9 +99,9 @@ def run(options: argparse.Namespace) -> int:
 def _look(
     found: list[Found], options: argparse.Namespace, prices: Prices | None, advance: Advance
 ) -> Iterator[RunOverview]:
-    from asynctrack._reading._overview import overview
-    from asynctrack._reading._read import RecordedRun
-    from asynctrack._reading._spooled import this_spool
+    from asynctrack._reading.overview import overview
+    from asynctrack._reading.run import RecordedRun
+    from asynctrack._reading.sources.spool import this_spool
 
     spool = this_spool(spool_of(options))
 

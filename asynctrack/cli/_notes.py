@@ -45,7 +45,7 @@ def notes(*, problems: bool) -> Iterator[None]:
 
 
 def _is_problem(record: logging.LogRecord) -> bool:
-    from asynctrack._reading._manifests import Problem
+    from asynctrack._reading.sources.manifests import Problem
 
     arguments = record.args if isinstance(record.args, tuple) else ()
     return any(isinstance(one, Problem) for one in arguments)

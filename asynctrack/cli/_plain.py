@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from asynctrack._reading._experiment import Percentiles, RunSummary
-from asynctrack._reading._span import Span, Trace
+from asynctrack._reading.trees.span import Span, Trace
+from asynctrack._reading.trees.summary import Percentiles, RunSummary
 
 
 def summary(value: RunSummary) -> dict[str, Any]:

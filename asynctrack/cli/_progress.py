@@ -1,4 +1,4 @@
-"""Shows on standard error how far long work has come, when somebody is there to see it."""
+"""Shows on standard error how far long work has come, if that is a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 from ._screen import printable
 
 Advance = Callable[[int], None]
-"""Told how much more is done."""
+"""Called with how much more is done."""
 
 EVERY: Final = 0.1
 """Seconds between two updates of what is shown."""
@@ -29,7 +29,7 @@ def progress(doing: str, total: int | None = None, unit: str = "events") -> Iter
     if not sys.stderr.isatty():
         yield lambda _: None
         return
-    doing = printable(doing, lines=False)  # Runs are called whatever somebody called them
+    doing = printable(doing, lines=False)  # a Run may have any name
     try:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn

@@ -13,7 +13,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
-from asynctrack._reading._csv import safe_cell
+from asynctrack._reading.export.cells import safe_cell
 
 from ._common import (
     Missing,
@@ -59,7 +59,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _query(options: argparse.Namespace) -> int:
-    from asynctrack._reading._query import QueryError, query
+    from asynctrack._reading.query import QueryError, query
 
     from ._progress import progress
 
@@ -125,7 +125,7 @@ def _csv_rows(answer: Any, rows: Iterator[tuple[Any, ...]]) -> Iterator[list[Any
 
 
 def _write(buffer: io.StringIO) -> None:
-    # What a terminal would obey, or a file in another encoding cannot take, is shown as escapes.
+    # Escape what a terminal would obey, or a file in another encoding cannot take.
     encoding = sys.stdout.encoding or "utf-8"
     text = _shown(buffer.getvalue(), lines=True) if sys.stdout.isatty() else buffer.getvalue()
     sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ._common import find_named_runs, spool_of
 
 if TYPE_CHECKING:
-    from asynctrack._reading._read import RecordedRun
+    from asynctrack._reading.run import RecordedRun
 
 PLACE_HELP = (
     "a Run, an experiment, or a folder or s3://… above them; names (experiment, experiment/run) are"
@@ -36,8 +36,8 @@ def named_runs(text: str, options: argparse.Namespace) -> list[RecordedRun]:
         Missing: ``text`` names nothing.
         AsynctrackError: As ``open_run``.
     """
-    from asynctrack._reading._read import Damaged, RecordedRun
-    from asynctrack._reading._spooled import this_spool
+    from asynctrack._reading.run import Damaged, RecordedRun
+    from asynctrack._reading.sources.spool import this_spool
 
     damaged: Damaged = "set_aside" if options.set_aside else "raise"
     spool = this_spool(spool_of(options))

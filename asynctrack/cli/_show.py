@@ -23,10 +23,10 @@ from ._progress import Advance, progress
 from ._screen import Screen
 
 if TYPE_CHECKING:
-    from asynctrack._reading._decode import Event
-    from asynctrack._reading._experiment import Percentiles, RunSummary
-    from asynctrack._reading._read import RecordedRun
-    from asynctrack._reading._span import Span, Trace
+    from asynctrack._reading.decoding.events import Event
+    from asynctrack._reading.run import RecordedRun
+    from asynctrack._reading.trees.span import Span, Trace
+    from asynctrack._reading.trees.summary import Percentiles, RunSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,21 +126,21 @@ def trace_line(trace: Trace) -> TraceLine:
 
 
 def counted(events: Iterable[Event], advance: Advance) -> Iterator[Event]:
-    """Pass events on, and tell how many have come."""
+    """Pass events on, and show how many have come."""
     for event in events:
         advance(1)
         yield event
 
 
 def traces_with_progress(recorded: RecordedRun, advance: Advance) -> Iterator[Trace]:
-    """Yield a Run's traces, and tell how many events have been read."""
-    from asynctrack._reading._trace import build_traces
+    """Yield a Run's traces, and show how many events were read."""
+    from asynctrack._reading.trees.build import build_traces
 
     return build_traces(counted(recorded.events(), advance))
 
 
 def expected_events(recorded: RecordedRun) -> int | None:
-    """Return how many events there will be, as far as manifests say; None where they do not."""
+    """Return how many events the manifests list; None without manifests."""
     return recorded.manifest.accepted or None
 
 
@@ -176,8 +176,8 @@ def run(options: argparse.Namespace) -> int:
         Missing: The argument names nothing.
         AsynctrackError: It cannot be read.
     """
-    from asynctrack._reading._experiment import summarize
-    from asynctrack._reading._prices import read_prices
+    from asynctrack._reading.trees.prices import read_prices
+    from asynctrack._reading.trees.summary import summarize
 
     prices = read_prices(options.prices)
     recorded = open_named_run(options.run_name, options, damaged="set_aside")
@@ -236,7 +236,7 @@ def run(options: argparse.Namespace) -> int:
 def _show(
     recorded: RecordedRun, summary: RunSummary, screen: Screen, *, empty: bool, priced: bool
 ) -> None:
-    from asynctrack._reading._dead_letters import refused_events
+    from asynctrack._reading.sources.dead_letters import refused_events
 
     from . import _words as words
 

@@ -25,7 +25,7 @@ from asynctrack._delivery.replay import SegmentOutcome, replay_dead_letters, rep
 from asynctrack._delivery.replay_plan import numbers
 from asynctrack._errors import BackendError, TransientError
 from asynctrack._format import MEDIA_TYPE, run_prefix
-from asynctrack._reading._s3_options import resolve_s3_options
+from asynctrack._reading.sources.locate import resolve_s3_options
 from asynctrack._spool.folder import SpoolBusyError, WriterFolder
 from asynctrack._spool.layout import dead_letters_in, read_description, waiting_segments, writers
 

@@ -30,22 +30,22 @@ from ._common import (
 from ._screen import Screen, printable
 
 if TYPE_CHECKING:
-    from asynctrack._reading._decode import Event
-    from asynctrack._reading._follow import Follower
-    from asynctrack._reading._listing import StoredArtifact
-    from asynctrack._reading._merge import Fetched
-    from asynctrack._reading._open import Found
-    from asynctrack._reading._span import Span
-    from asynctrack._reading._spooled import Spool
+    from asynctrack._reading.decoding.events import Event
+    from asynctrack._reading.merging.fetch import Fetched
+    from asynctrack._reading.merging.follow import Follower
+    from asynctrack._reading.sources.listing import StoredArtifact
+    from asynctrack._reading.sources.locate import Found
+    from asynctrack._reading.sources.spool import Spool
+    from asynctrack._reading.trees.span import Span
 
 SPOOL_EVERY: Final = 0.2
 """Seconds between two looks into the spool."""
 LIST_EVERY: Final = 2.0
 """Seconds between two listings, unless told otherwise."""
 PATIENCE: Final = 5.0
-"""Seconds that S3 has to answer before the spool is shown without it."""
+"""Seconds to wait for S3 before showing the spool without it."""
 ALL_DAYS_EVERY: Final = 15
-"""Of so many listings one lists all days."""
+"""One of this many listings lists all days."""
 NAMES: Final = 10_000
 """Spans whose names are remembered."""
 LINE: Final = 160
@@ -104,8 +104,8 @@ def run(options: argparse.Namespace) -> int:
         Missing: The argument names nothing.
         AsynctrackError: The Run is not there, or cannot be read.
     """
-    from asynctrack._reading._follow import Follower
-    from asynctrack._reading._spooled import this_spool
+    from asynctrack._reading.merging.follow import Follower
+    from asynctrack._reading.sources.spool import this_spool
 
     spool = this_spool(spool_of(options))
     found = _find(options)
@@ -142,7 +142,7 @@ class _Objects:
         self._away = False
 
     def last(self, count: int) -> list[Event]:
-        """Return the last events; those of the spool alone where S3 takes its time."""
+        """Return the last events; only those of the spool if S3 is slow."""
         follower = self._follower
         waiting = follower.last_spooled(count)
         self._skipping = self._pool.submit(follower.everything)
@@ -160,7 +160,7 @@ class _Objects:
         return waiting
 
     def poll(self, *, all_days: bool, closing: bool) -> _Look | None:
-        """Return what has been found since the last call; None while a look is under way.
+        """Return what was found since the last call; None while a look goes on.
 
         Raises:
             BackendError: S3 said no, and trying again will not help.
@@ -172,7 +172,7 @@ class _Objects:
             return None
         looked, self._looking = self._looking, None
         try:
-            if self._skipping is not None:  # S3 is back: what is there by now is not shown
+            if self._skipping is not None:  # S3 is back: skip what is there by now
                 self._follower.skip(self._skipping.result())
                 self._skipping = None
             look = looked.result()
@@ -184,7 +184,7 @@ class _Objects:
         return look
 
     def _look(self, all_days: bool, closing: bool) -> _Look:
-        # Asked first: what a writer delivered before it closed is listed then.
+        # Checked first: the listing then has what a writer delivered before it closed.
         closed = closing and self._follower.closed()
         fresh = self._follower.new_objects(all_days=all_days or closed)
         return _Look(self._follower.fetch(fresh), closed and not fresh)
@@ -203,8 +203,8 @@ class _Objects:
 def _find(options: argparse.Namespace) -> Found:
     from asynctrack._backends.s3_read import Access
     from asynctrack._errors import NotFoundError
-    from asynctrack._reading._open import locate_run
-    from asynctrack._reading._spooled import this_spool
+    from asynctrack._reading.sources.locate import locate_run
+    from asynctrack._reading.sources.spool import this_spool
 
     access = Access(**access_of(options))
     spool = this_spool(spool_of(options))
@@ -229,10 +229,10 @@ def _before(
     spool: Spool,
     lines: int | None,
 ) -> Iterable[Event]:
-    """Return the events that are there already, as many as are asked for."""
+    """Return the last events that are there, as many as the user wants."""
     if lines is not None:
         return objects.last(lines)
-    from asynctrack._reading._read import RecordedRun
+    from asynctrack._reading.run import RecordedRun
 
     everything = RecordedRun(found, damaged="set_aside", spool=spool)
     return _unless_away(event for event in everything.events() if not follower.seen(event))
@@ -246,13 +246,13 @@ def _unless_away(events: Iterable[Event]) -> Iterator[Event]:
 
 
 def _coming(follower: Follower, objects: _Objects, options: argparse.Namespace) -> Iterator[Event]:
-    """Yield events until the Run is closed, where that is to end it; else for ever."""
-    from asynctrack._reading._follow import in_order
+    """Yield events until the Run is closed if that ends it, else for ever."""
+    from asynctrack._reading.merging.merge import in_order
 
     listings = 0
     next_listing = 0.0
     while True:
-        # Asked before the spool is read: what a writer logged before it closed is read then.
+        # Checked before the spool is read: the read then has what a writer logged before it closed.
         look = None
         if time.monotonic() >= next_listing:
             look = objects.poll(
@@ -262,7 +262,7 @@ def _coming(follower: Follower, objects: _Objects, options: argparse.Namespace) 
         if look is not None:
             yield from in_order(follower.events_of(look.fetched))
             listings += 1
-            # At once again, as long as there is something.
+            # Again at once, while there is something.
             next_listing = 0.0 if look.fetched else time.monotonic() + options.interval
         for problem in follower.take_problems():
             print(f"asynctrack: could not be read: {printable(str(problem))}", file=sys.stderr)
@@ -274,7 +274,7 @@ def _coming(follower: Follower, objects: _Objects, options: argparse.Namespace) 
 
 
 def _printer(options: argparse.Namespace) -> Callable[[Event], None]:
-    from asynctrack._reading._trace import Pairs
+    from asynctrack._reading.trees.build import Pairs
 
     kinds = None if options.kind is None else _kinds(options.kind)
     screen = Screen()

@@ -21,8 +21,8 @@ from ._screen import Screen
 from ._show import expected_events, traces_with_progress
 
 if TYPE_CHECKING:
-    from asynctrack._reading._prices import Prices
-    from asynctrack._reading._span import Span, Trace
+    from asynctrack._reading.trees.prices import Prices
+    from asynctrack._reading.trees.span import Span, Trace
 
 _SHOWN: Final = frozenset({"llm", "chat_model", "tool", "retriever"})
 """Kinds whose inputs and outputs are shown; those of chains repeat them."""
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
         Missing: There is none, or several.
         AsynctrackError: The Run cannot be read.
     """
-    from asynctrack._reading._prices import read_prices
+    from asynctrack._reading.trees.prices import read_prices
 
     prices = read_prices(options.prices)
     recorded = open_named_run(options.run_name, options, damaged="set_aside")
@@ -138,7 +138,7 @@ class _Tree:
         self._prices = prices
 
     def show(self, trace: Trace, marked: str | None) -> None:
-        """Print it; the span that was asked for is marked."""
+        """Print it, and mark the span that the user named."""
         from . import _words as words
 
         facts = [
@@ -160,7 +160,7 @@ class _Tree:
             self._span(span, lead, below, begin, marked=span.span_id == marked)
 
     def _span(self, span: Span, lead: str, below: str, begin: int | None, *, marked: bool) -> None:
-        from asynctrack._reading._prices import cost_of
+        from asynctrack._reading.trees.prices import cost_of
 
         from . import _words as words
 

@@ -21,7 +21,7 @@ from ._progress import progress
 from ._screen import Screen
 
 if TYPE_CHECKING:
-    from asynctrack._reading._verify import Report, WriterReport
+    from asynctrack._reading.verify_report import Report, WriterReport
 
 CODES = (
     "Exit codes: 0 every event is there exactly once and every checksum matches; 1 something is"
@@ -55,8 +55,8 @@ def run(options: argparse.Namespace) -> int:
         AsynctrackError: It cannot be read.
     """
     from asynctrack._backends.s3_read import Access
-    from asynctrack._reading._spooled import this_spool
-    from asynctrack._reading._verify import verify_found
+    from asynctrack._reading.sources.spool import this_spool
+    from asynctrack._reading.verify import verify_found
 
     source, root = source_of(options.run_or_place, options)
     with progress("checking", None, "objects") as advance:

@@ -67,8 +67,8 @@ def run(options: argparse.Namespace) -> int:
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError("asynctrack view", package, EXTRA)
 
-    from asynctrack._reading._prices import read_prices
-    from asynctrack._reading._spooled import this_spool
+    from asynctrack._reading.sources.spool import this_spool
+    from asynctrack._reading.trees.prices import read_prices
     from asynctrack.view._serve import serve
 
     place = options.place

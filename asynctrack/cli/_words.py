@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any, Final
 
-from asynctrack._reading._decode import json_text
-from asynctrack._reading._span import Span
+from asynctrack._reading.decoding.events import json_text
+from asynctrack._reading.trees.span import Span
 
 CUT: Final = 1_000
-"""Characters of a text that are shown unless all are asked for."""
+"""Characters of a text that are shown by default."""
 _UNITS: Final = ("B", "KB", "MB", "GB", "TB")
 
 
 def count(value: float | None) -> str:
-    """Return a whole number with separators; empty where it is not known."""
+    """Return a whole number with separators; empty if unknown."""
     return "" if value is None else f"{value:,.0f}"
 
 
@@ -94,7 +94,7 @@ def one_line(value: Any, limit: int) -> str:
 
 
 def said(value: Any) -> str:
-    """Return a payload as text: what was said in it where there is such a thing, else JSON."""
+    """Return a payload as text: its messages if it has any, else JSON."""
     parts = list(conversation(value))
     if len(parts) == 1:
         return parts[0][1]
@@ -115,7 +115,7 @@ def answer(span: Span) -> list[tuple[str, str]]:
 
 
 def conversation(value: Any) -> Iterator[tuple[str, str]]:
-    """Yield the messages of a payload, each with its role; what is none of that as JSON."""
+    """Yield the messages of a payload, each with its role; anything else as JSON."""
     if value is None:
         return
     if isinstance(value, str):

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from asynctrack._reading._decode import json_text
+from asynctrack._reading.decoding.events import json_text
 
 SHOWN: Final = 20_000
 """Characters of one text that are shown at first."""
@@ -62,7 +62,7 @@ class Side:
 
     def _add(self, value: Any) -> None:
         while type(value) is list and len(value) == 1 and type(value[0]) in (list, dict):
-            value = value[0]  # no recursion: nobody vouches for its depth
+            value = value[0]  # no recursion: it may have any depth
         if value is None:
             return
         if isinstance(value, str):
@@ -102,7 +102,7 @@ class Side:
             self._field(str(name), item)
 
     def _items(self, name: str, items: list[Any]) -> bool:
-        """Show a list that has a meaning; False where it is not as it should be."""
+        """Show a list of a known kind; False if it does not have the right form."""
         groups = items if all(isinstance(one, list) for one in items) else [items]
         if name == "prompts":
             if not all(isinstance(one, str) for one in items):
@@ -114,7 +114,7 @@ class Side:
             if not all(isinstance(one, dict) for group in groups for one in group):
                 return False
         elif name == "messages":
-            # In this place a role that is not known is one all the same.
+            # Here an unknown role counts as a role.
             if not all(
                 isinstance(one, dict) and "content" in one for group in groups for one in group
             ):
@@ -232,7 +232,7 @@ class Side:
 
 
 def pretty(value: Any) -> str:
-    """Return a value as indented JSON; in one line where it is nested too deep for that."""
+    """Return a value as indented JSON; on one line if it is nested too deep for that."""
     try:
         return json.dumps(value, indent=2, ensure_ascii=False)
     except RecursionError:

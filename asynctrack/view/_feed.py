@@ -1,4 +1,4 @@
-"""One Run on its way into the index: its news become traces, and these rows, again and again."""
+"""One Run on its way into the index: new events become traces, and traces become rows."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Final
 
-from asynctrack._reading._span import Trace
-from asynctrack._reading._trace import LINGER, TraceBuilder
+from asynctrack._reading.trees.build import LINGER, TraceBuilder
+from asynctrack._reading.trees.span import Trace
 
 from ._index import Index
 from ._news import FRESH, News
@@ -15,7 +15,7 @@ from ._progress import RunState
 from ._rows import Cost, Row, rows_of
 
 BATCH_SPANS: Final = 20_000
-"""Spans that are written together at the most; fewer when a slice is over."""
+"""Spans that are written together at most; fewer at the end of a slice."""
 OPEN_SHARE: Final = 1.5
 """Traces that go on are written again after so many times the time that it took last, ..."""
 LONG: Final = 0.25
@@ -70,7 +70,7 @@ class Feed:
         return self._steps is not None
 
     def work(self, until: float) -> None:
-        """Look what is new, or go on reading it, until a time."""
+        """Look for new events, or go on reading them, until a time."""
         self._until = until
         if self._steps is None:
             self._look()
@@ -80,7 +80,7 @@ class Feed:
             self._steps = None
 
     def failed(self, reason: str) -> None:
-        """Note why it cannot be read; it is tried again."""
+        """Note why it cannot be read; the indexer tries again."""
         self._steps = None
         self.looked = self._clock()
         if self.state.error != reason:
@@ -130,7 +130,7 @@ class Feed:
         self.looked = self._clock()
 
     def _show_open(self) -> None:
-        """Write the traces that go on, as they are now; large ones not again and again."""
+        """Write the traces that go on, as they are now; large ones less often."""
         began = self._clock()
         self._owed = began < self._next_open
         if self._owed:
@@ -147,7 +147,7 @@ class Feed:
         if number is None:
             self._begun += 1
             number = self._numbers[key] = (self.state.number << 40) + self._begun
-        if ended:  # the same ids may come again, for another trace
+        if ended:  # the same ids may name another trace later
             del self._numbers[key]
         if number in self._written:
             self._replaced.append(number)
@@ -166,7 +166,7 @@ class Feed:
             self._written.add(number)
 
     def _settle(self) -> None:
-        """Take the mark from traces that are delivered by now."""
+        """Remove the mark from traces that are delivered by now."""
         settled = [
             number
             for number, (writer_id, until) in self._spooled.items()

@@ -1,4 +1,4 @@
-"""What a page asks for, as conditions of SQL. Nothing that was asked for is part of the SQL."""
+"""What a page asks for, as conditions of SQL. No part of a request gets into the SQL."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NUMBERS: Final = ("slower", "faster", "tokens", "since", "until")
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which traces of a Run are meant.
+    """Which traces of a Run a page asks for.
 
     Attributes:
         text: Words that all occur in a trace, "…" for words in a row; or the id of a trace or span.
@@ -115,7 +115,7 @@ class Filters:
         return " AND ".join(conditions), values
 
     def search(self, run: int) -> tuple[str, dict[str, Any]] | None:
-        """Return a query for the numbers of the traces that the text is in; None without text.
+        """Return a query for the numbers of the traces that contain the text; None without text.
 
         Args:
             run: The Run's number in the index.
@@ -136,7 +136,7 @@ class Filters:
 
 
 def number(name: str, text: str | None) -> float | None:
-    """Read a number that a request gives, or None where it gives none.
+    """Read a number of a request; None if it has none.
 
     Raises:
         OptionError: It is none.

@@ -8,24 +8,25 @@ from itertools import count
 from operator import itemgetter
 from typing import Any, Final
 
-from asynctrack._reading import _tables
-from asynctrack._reading._database import CONFIG
-from asynctrack._reading._scratch import Scratch
+from asynctrack._reading.extras import load
+from asynctrack._reading.scratch import Scratch
+from asynctrack._reading.tables import span_table
+from asynctrack._reading.tables.database import CONFIG
 
 from ._question import GivenUpError, asked
 from ._rows import SPAN_COLUMNS, TRACE_COLUMNS, Row
 
 _TABLES: Final = {"traces": TRACE_COLUMNS, "spans": SPAN_COLUMNS}
-_COLUMNS: Final[dict[str, tuple[_tables.Column, ...]]] = {
+_COLUMNS: Final[dict[str, tuple[span_table.Column, ...]]] = {
     table: tuple((name, kind, itemgetter(n)) for n, (name, kind) in enumerate(columns))
     for table, columns in _TABLES.items()
 }
 _PACKED: Final = {"payload": " USING COMPRESSION zstd"}
-"""What DuckDB would keep as it is, and is most of all there is."""
+"""The columns that DuckDB would not pack, and that take most of the room."""
 SEARCHES: Final = 16
-"""Searches whose results are kept; those that pages still read are among the latest."""
-# Nothing in the database outlives the viewer, so nothing has to be safe when the power fails, and
-# no older DuckDB has to read it; it may grow larger than memory.
+"""Searches whose results are kept: the latest, which pages may still read."""
+# The database does not outlive the viewer: it need not survive a power failure, and no older DuckDB
+# has to read it. It may grow larger than memory.
 _SETTINGS: Final = {
     "memory_limit": "1GB",
     "threads": 2,
@@ -35,7 +36,7 @@ _SETTINGS: Final = {
 
 
 class Index:
-    """The database. One thread writes, any number read.
+    """The database. One thread writes, any number of threads read.
 
     The folder is only for this user, and is removed by ``close``.
 
@@ -44,19 +45,19 @@ class Index:
     """
 
     def __init__(self) -> None:
-        self._duckdb = duckdb = _tables.load("asynctrack view", "duckdb")
-        self._pyarrow = _tables.load("asynctrack view", "pyarrow")
+        self._duckdb = duckdb = load("asynctrack view", "duckdb")
+        self._pyarrow = load("asynctrack view", "pyarrow")
         self._folder = Scratch("view")
         self.path = self._folder.path
         settings = {**CONFIG, **_SETTINGS, "temp_directory": str(self.path / "tmp")}
         self._connection = duckdb.connect(str(self.path / "index.duckdb"), config=settings)
         for table, columns in _TABLES.items():
             fields = ", ".join(
-                f'"{name}" {_tables.SQL_TYPES[kind]}{_PACKED.get(name, "")}'
+                f'"{name}" {span_table.SQL_TYPES[kind]}{_PACKED.get(name, "")}'
                 for name, kind in columns
             )
             self._connection.execute(f"CREATE TABLE {table} ({fields})")
-        # Searches change nothing in the file: no question waits until it is tidied up.
+        # Searches change nothing in the file: no question waits for a checkpoint.
         self._connection.execute("ATTACH ':memory:' AS found")
         self._reading: set[Any] = set()
         self._lock = threading.Lock()
@@ -84,7 +85,7 @@ class Index:
                         f"DELETE FROM {table} WHERE no IN (SELECT unnest(?))", [replaced]
                     )  # our own names
             for table, rows in (("traces", traces), ("spans", spans)):
-                for batch in _tables.record_batches(self._pyarrow, _COLUMNS[table], rows):
+                for batch in span_table.record_batches(self._pyarrow, _COLUMNS[table], rows):
                     cursor.register("new_rows", self._pyarrow.Table.from_batches([batch]))
                     cursor.execute(f"INSERT INTO {table} SELECT * FROM new_rows")
                     cursor.unregister("new_rows")
@@ -93,7 +94,7 @@ class Index:
             cursor.close()
 
     def delivered(self, numbers: Sequence[int]) -> None:
-        """Take the mark from traces that nothing in the spool belongs to any more."""
+        """Remove the mark from traces that have no events in the spool any more."""
         cursor = self._connection.cursor()
         try:
             cursor.execute(
@@ -103,17 +104,17 @@ class Index:
             cursor.close()
 
     def tidy(self) -> None:
-        """Pack what was written last, now rather than while somebody waits. Blocks."""
+        """Pack what was written last, now rather than while a page waits. Blocks."""
         cursor = self._connection.cursor()
         try:
             cursor.execute("CHECKPOINT")
         except self._duckdb.TransactionException:
-            pass  # somebody reads: it is done later
+            pass  # a reader is active: packed later
         finally:
             cursor.close()
 
     def matches(self, run: int, version: int, text: str, sql: str, values: dict[str, Any]) -> str:
-        """Return a table with the numbers of a Run's traces that a text is in. Blocks.
+        """Return a table with the numbers of a Run's traces that contain a text. Blocks.
 
         It is made once for each text and version of a Run: the list of a page, its numbers and its
         charts are asked for at the same time, and reading all texts is what takes time.

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Final
 
 from asynctrack._errors import AsynctrackError
-from asynctrack._reading._open import Found
-from asynctrack._reading._spooled import Spool
+from asynctrack._reading.sources.locate import Found
+from asynctrack._reading.sources.spool import Spool
 
 from ._feed import Feed
 from ._index import Index
@@ -26,11 +26,11 @@ from ._rows import Cost
 logger = logging.getLogger("asynctrack")
 
 SLICE: Final = 0.4
-"""Seconds of reading before it is decided anew what to read."""
+"""Seconds of reading until the indexer decides anew what to read."""
 WATCHED: Final = 10.0
-"""Seconds after a page's last question during which somebody is taken to look at it."""
+"""Seconds after a page's last question during which it counts as open."""
 EVERY: Final = 0.6
-"""Seconds from one look at a Run that somebody looks at to the next."""
+"""Seconds between two looks at a Run whose page is open."""
 EVERY_OTHER: Final = 5.0
 """The same for other Runs that are not closed, and for new Runs."""
 EVERY_CLOSED: Final = 30.0
@@ -75,7 +75,7 @@ class Indexer:
 
     @property
     def runs(self) -> list[RunState]:
-        """All Runs that have been found, in the order in which they were."""
+        """All Runs that were found, in that order."""
         return [feed.state for feed in self._feeds]
 
     def find(self, id: str) -> RunState | None:  # noqa: A002  # its name in links
@@ -95,21 +95,21 @@ class Indexer:
         self._thread.start()
 
     def watched(self, id: str | None) -> None:  # noqa: A002  # its name in links
-        """Note that somebody looks at a Run, or at all of them."""
+        """Note that the page of a Run, or of all of them, is open."""
         self._looked = self._clock()
         if id != self._focus:
             self._focus = id
         self._wake.set()
 
     def stop(self) -> None:
-        """Stop the thread; a request that hangs is not waited for."""
+        """Stop the thread, without waiting for a request that hangs."""
         self._stopping.set()
         self._wake.set()
         if self._thread.ident is not None:
             self._thread.join(2.0)
 
     def _run(self) -> None:
-        # Rows come and go by the thousand: full collections would look at all of them in vain.
+        # Rows come and go by the thousand: full collections would scan them for nothing.
         gc.set_threshold(50_000, 20, 50)
         while not self._stopping.is_set():
             feed = self._next()
@@ -130,8 +130,8 @@ class Indexer:
                 feed.failed(f"{type(error).__name__}: {error}")
 
     def _next(self) -> Feed | None:
-        """Return whose turn it is: the Run that is looked at, one that is not read yet, the one
-        that was not looked at for longest."""
+        """Return the next Run: one whose page is open, else one that is not read yet, else the one
+        that was read longest ago."""
         now = self._clock()
         focused = [feed for feed in self._feeds if feed.state.id == self._focus]
         for feed in focused:

@@ -11,14 +11,21 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from asynctrack._reading._dead_letters import dead_letter_problems, dead_letters_of
-from asynctrack._reading._decode import Event
-from asynctrack._reading._listing import Listing, StoredArtifact, list_run
-from asynctrack._reading._manifests import Metric, Problem, Report, merge_metrics, merge_parameters
-from asynctrack._reading._merge import AHEAD, Fetcher, merged_events
-from asynctrack._reading._open import Found
-from asynctrack._reading._ranges import Ranges, SeqSet, subtract, union
-from asynctrack._reading._spooled import (
+from asynctrack._reading.decoding.events import Event
+from asynctrack._reading.merging.fetch import AHEAD, Fetcher
+from asynctrack._reading.merging.merge import merged_events
+from asynctrack._reading.sources.dead_letters import dead_letter_problems, dead_letters_of
+from asynctrack._reading.sources.listing import Listing, StoredArtifact, list_run
+from asynctrack._reading.sources.locate import Found
+from asynctrack._reading.sources.manifests import (
+    Metric,
+    Problem,
+    Report,
+    merge_metrics,
+    merge_parameters,
+)
+from asynctrack._reading.sources.ranges import Ranges, SeqSet, subtract, union
+from asynctrack._reading.sources.spool import (
     Spool,
     waiting_artifacts,
     with_waiting,
@@ -28,7 +35,7 @@ from asynctrack._reading._spooled import (
 PATIENCE: Final = 10.0
 """Seconds that events wait for those before them, while their writer may still deliver these."""
 FRESH: Final = 120 * 10**9
-"""Nanoseconds after its last sign of life during which an open writer is taken to be alive."""
+"""Nanoseconds after its last update during which an open writer counts as alive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +136,7 @@ class News:
         self._ready = {}
         waiting = 0
         for writer_id, artifacts in listing.artifacts.items():
-            # What was read before may be listed again under another name: compacted, delivered.
+            # What was read before may be listed under another name: compacted, delivered.
             new = [new for one in artifacts if (new := self._new_part(one)) is not None]
             new.sort(key=lambda one: (one.place.first_seq, one.spooled))
             writer = writers.get(writer_id)
@@ -177,7 +184,7 @@ class News:
         self._ready = {}
 
     def spooled_to(self, writer_id: str) -> int:
-        """Return the last number of a writer's event that was read from the spool, or 0."""
+        """Return the last number of a writer that was read from the spool, or 0."""
         return self._spooled_to.get(writer_id, 0)
 
     def delivered(self, writer_id: str, seq: int) -> bool:
@@ -186,11 +193,11 @@ class News:
         return not ranges or ranges[0][0] > seq
 
     def _new_part(self, artifact: StoredArtifact) -> StoredArtifact | None:
-        """Return what of an artifact, or of a segment that grows, has not been read."""
+        """Return what was not read yet of an artifact, or of a segment that grows."""
         place = artifact.place
         seen = self._seen_seqs.setdefault(place.writer_id, SeqSet())
-        # An artifact is read once, also where not all its lines could be; and not at all where
-        # its events came out of the spool, or out of the segment that it stands for.
+        # An artifact is read once, even if some of its lines cannot be; and not at all if its
+        # events came from the spool, or from the segment that it replaces.
         if artifact.uri in self._read or seen.covers(place.first_seq, place.last_seq):
             return None
         if not artifact.spooled:

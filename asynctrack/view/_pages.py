@@ -42,7 +42,7 @@ SLICE: Final = 2_000_000
 ANSWERS: Final = 200
 """Answers that are kept while their Run does not change."""
 LARGE: Final = 5_000
-"""Traces from which on a Run's page is prepared before somebody opens it."""
+"""With this many traces, a Run's page is prepared before it is opened."""
 
 _RUN_SORTS: Final = ("started", "name", "traces", "failed", "p50", "p95", "tokens", "cost")
 
@@ -67,7 +67,7 @@ class Pages:
         self._keeping = threading.Lock()
 
     def state(self, asked: Asked) -> Data:
-        """Return how far the index is; asked every moment, and answered from memory."""
+        """Return how far the index is; asked very often, and answered from memory."""
         self._indexer.watched(asked.get("run") or None)
         runs = self._indexer.runs
         return {
@@ -273,7 +273,7 @@ class Pages:
         return {"piece": piece, "next": at + len(piece)}
 
     def raw(self, asked: Asked) -> Data:
-        """Return everything that was logged of a span as JSON, cut where it is long."""
+        """Return everything that was logged of a span as JSON, cut if it is long."""
         return {"blocks": Side(self.download(asked)).blocks}
 
     def download(self, asked: Asked) -> str:
@@ -300,7 +300,7 @@ class Pages:
         return found
 
     def _totals_of(self, runs: list[RunState]) -> dict[int, Data]:
-        """Return counts and percentiles of Runs; asked for anew of those that have changed."""
+        """Return counts and percentiles of Runs; queries only those that have changed."""
         versions = {run.number: run.version for run in runs}
         changed = [
             number
@@ -330,7 +330,7 @@ class Pages:
         return found
 
     def _kept(self, key: tuple[Any, ...], version: int, answer: Callable[[], Any]) -> Any:
-        """Return an answer that holds for a version of a Run; asked for once while that stays."""
+        """Return an answer that holds for a version of a Run; computed once for each version."""
         kept = self._answers.get(key)
         if kept is not None and kept[0] == version:
             return kept[1]

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from asynctrack._reading._manifests import Metric, Problem
-from asynctrack._reading._open import Found
+from asynctrack._reading.sources.locate import Found
+from asynctrack._reading.sources.manifests import Metric, Problem
 
 MAX_PROBLEMS = 200
 

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pprint import pformat
 from typing import Any, Final
 
-from asynctrack._reading._decode import json_text
+from asynctrack._reading.decoding.events import json_text
 
 LONGEST: Final = 100_000
 """Characters of literals; what is longer is read from the Run by the test itself."""

@@ -17,7 +17,7 @@ BINS: Final = 24
 BUCKETS: Final = 60
 """Buckets of a chart over time."""
 PAIRS: Final = 50
-"""Answers to the same input that two Runs are compared by."""
+"""Answers to the same input that a comparison of two Runs takes."""
 
 Rows = list[dict[str, Any]]
 
@@ -63,7 +63,7 @@ def traces(
 ) -> Rows:
     """Return one page of traces, and the first one of the next page."""
     where, values = chosen(index, run, version, filters)
-    # The page's rows are found by two small columns; only then is the rest of them read.
+    # Find the page's rows by two small columns, and only then read the rest of them.
     return index.query(
         f"SELECT {_LISTED} FROM traces WHERE no IN"
         f" (SELECT no FROM traces WHERE {where} ORDER BY {SORTS[sort]}"
@@ -126,7 +126,7 @@ def facets(index: Index, run: int) -> dict[str, Rows]:
 
 
 def trace(index: Index, run: int, trace_id: str, writer_id: str | None) -> Rows:
-    """Return a trace; several where several writers recorded it, or where its id came again."""
+    """Return a trace; several if several writers recorded it, or if its id came again."""
     condition = "" if writer_id is None else " AND writer_id = $writer"
     values: dict[str, Any] = {"run": run, "trace": trace_id}
     if writer_id is not None:
@@ -156,7 +156,7 @@ def neighbours(index: Index, run: int, start: int | None, number: int) -> dict[s
 
 
 def spans(index: Index, number: int, after: int) -> Rows:
-    """Return spans of a trace, parents before children, without what was logged in them."""
+    """Return spans of a trace, parents before children, without their payloads."""
     return index.query(
         'SELECT place, depth, span_id, parent_span_id, name, kind, status, start, "end", model,'
         " input_tokens, output_tokens, cost, first_token, error, orphan FROM spans"
@@ -175,7 +175,7 @@ def bounds(index: Index, number: int) -> dict[str, Any]:
 
 
 def span(index: Index, number: int, place: int) -> dict[str, Any] | None:
-    """Return a span with all that was logged in it."""
+    """Return a span with its payloads."""
     rows = index.query(
         "SELECT * FROM spans WHERE no = $no AND place = $place",
         {"no": number, "place": place},

@@ -15,11 +15,11 @@ Answer = TypeVar("Answer")
 
 
 class GivenUpError(Exception):
-    """Nobody waits for the answer any more."""
+    """The page has stopped waiting for the answer."""
 
 
 class Question:
-    """One question, whatever number of queries its answer takes."""
+    """One question, however many queries its answer takes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -28,11 +28,11 @@ class Question:
 
     @property
     def given_up(self) -> bool:
-        """Whether nobody waits for the answer any more."""
+        """Whether the page has stopped waiting for the answer."""
         return self._given_up
 
     def answer(self, answer: Callable[..., Answer], *given: Any) -> Answer:
-        """Return what a function returns; what it asks of the index is asked for this question."""
+        """Call a function and return its result; its queries belong to this question."""
         token = _asked.set(self)
         try:
             return answer(*given)
@@ -40,7 +40,7 @@ class Question:
             _asked.reset(token)
 
     def give_up(self) -> None:
-        """Interrupt what works on it, and let nothing begin. From any thread."""
+        """Interrupt its queries, and refuse new ones. From any thread."""
         with self._lock:
             self._given_up = True
             for cursor in self._cursors:
@@ -64,7 +64,7 @@ class Question:
 
 
 def asked() -> Question | None:
-    """Return the question that this thread works on; None where it does so by itself."""
+    """Return the question that this thread works on, or None."""
     return _asked.get()
 
 

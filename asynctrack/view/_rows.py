@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from asynctrack._reading._decode import json_text
-from asynctrack._reading._span import Span, Trace
+from asynctrack._reading.decoding.events import json_text
+from asynctrack._reading.trees.span import Span, Trace
 
 MAX_SEARCHED_VALUE: Final = 64 * 1024
-"""Characters of one logged value that can be found by searching; all of it can be read."""
+"""Characters of one logged value that the search finds; all of it can be read."""
 MAX_SEARCHED_TRACE: Final = 1024 * 1024
 """The same for one trace."""
 PREVIEW: Final = 200
@@ -76,7 +76,7 @@ SPAN_COLUMNS: Final = (
 
 Row = tuple[Any, ...]
 Cost = Callable[[Span], float | None]
-"""What a model call cost, in USD; None where that is not known."""
+"""What a model call cost, in USD; None if unknown."""
 
 
 def rows_of(
@@ -197,7 +197,7 @@ def payload_of(span: Span) -> str:
 
 
 def preview(value: Any) -> str:
-    """Return the first characters of the text that matters most in a prompt or an answer."""
+    """Return the first characters of the most important text of a prompt or an answer."""
     text = _first_text(value)
     line = " ".join(text[: 4 * PREVIEW].split())
     return line if len(line) <= PREVIEW else line[: PREVIEW - 1] + "…"
@@ -246,7 +246,7 @@ class _Words:
 
 
 def _first_text(value: Any) -> str:
-    """Return the last message's text where there are messages, else the first text there is."""
+    """Return the last message's text, or without messages the first text."""
     for _ in range(20):
         if isinstance(value, str):
             return value

@@ -14,9 +14,9 @@ from typing import Final
 import uvicorn
 
 from asynctrack._errors import OptionError
-from asynctrack._reading._open import Found
-from asynctrack._reading._prices import Prices, cost_of
-from asynctrack._reading._spooled import Spool
+from asynctrack._reading.sources.locate import Found
+from asynctrack._reading.sources.spool import Spool
+from asynctrack._reading.trees.prices import Prices, cost_of
 
 from ._index import Index
 from ._indexer import Indexer

@@ -8,7 +8,7 @@ from statistics import median, quantiles
 from typing import Any, Final
 
 from asynctrack._errors import OptionError
-from asynctrack._reading._decode import json_text
+from asynctrack._reading.decoding.events import json_text
 
 from ._blocks import pretty
 from ._progress import RunState

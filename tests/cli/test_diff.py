@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asynctrack._reading._compare import Fingerprint, match, steady
+from asynctrack._reading.trees.compare import Fingerprint, match, steady
 from tests.cli.conftest import Command
 from tests.cli.runs import HOSTILE, make_run, prices, trace_id
 

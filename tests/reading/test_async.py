@@ -7,8 +7,8 @@ import inspect
 import pytest
 
 import asynctrack
-from asynctrack._reading._experiment import RecordedExperiment
-from asynctrack._reading._read import RecordedRun
+from asynctrack._reading.experiment import RecordedExperiment
+from asynctrack._reading.run import RecordedRun
 from tests.reading.making import RunFolder, event
 
 

@@ -14,10 +14,10 @@ from langchain_core.language_models import FakeListChatModel
 from asynctrack import tracker
 from asynctrack._backends.s3_read import Access, ask_for_experiment, ask_for_run
 from asynctrack._errors import BackendError, NotFoundError
-from asynctrack._reading._experiment import open_experiment
-from asynctrack._reading._read import open_run
-from asynctrack._reading._spooled import spool_writers, this_spool
-from asynctrack._reading._verify import verify
+from asynctrack._reading.experiment import open_experiment
+from asynctrack._reading.run import open_run
+from asynctrack._reading.sources.spool import spool_writers, this_spool
+from asynctrack._reading.verify import verify
 from asynctrack.demo._aws import EmbeddedAWS
 from asynctrack.demo._sagemaker import sagemaker_sdk
 from tests.e2e.runs import RunFactory, Site

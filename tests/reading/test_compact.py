@@ -17,12 +17,12 @@ import pytest
 import asynctrack
 from asynctrack._backends.s3_read import Access
 from asynctrack._errors import ChecksumError, PausingError, ReadError
-from asynctrack._reading import _compact_file
-from asynctrack._reading._compact import CompactReport, compact_run
-from asynctrack._reading._compacted import read_compacted
-from asynctrack._reading._open import locate_runs
-from asynctrack._reading._read import RecordedRun, open_run
-from asynctrack._reading._sources import LocalStore, Location
+from asynctrack._reading.compaction import parquet_file
+from asynctrack._reading.compaction.compact import CompactReport, compact_run
+from asynctrack._reading.run import RecordedRun, open_run
+from asynctrack._reading.sources.compacted import read_compacted
+from asynctrack._reading.sources.locate import locate_runs
+from asynctrack._reading.sources.stores import LocalStore, Location
 from tests.e2e.waiting import until_in_thread
 from tests.reading.making import DAY, OTHER, START, WRITER, RunFolder, event
 from tests.support.s3 import S3Server
@@ -99,7 +99,7 @@ def test_events_are_the_same_before_and_after(
     many: RunFolder, monkeypatch: pytest.MonkeyPatch, group_rows: int
 ) -> None:
     """One file for each day; events come once, in the same order, with and without segments."""
-    monkeypatch.setattr(_compact_file, "GROUP_ROWS", group_rows)
+    monkeypatch.setattr(parquet_file, "GROUP_ROWS", group_rows)
     before = content(open_run(many.path))
     assert len(before) == 50
     there = segments(many)

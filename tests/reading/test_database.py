@@ -9,9 +9,10 @@ import duckdb
 import pyarrow
 import pytest
 
-from asynctrack._reading import _tables
-from asynctrack._reading._database import Database, Feed
-from asynctrack._reading._read import open_run
+from asynctrack._reading.query import add_run
+from asynctrack._reading.run import open_run
+from asynctrack._reading.tables import span_table
+from asynctrack._reading.tables.database import Database, Feed
 from tests.reading.making import OTHER, RunFolder, event
 
 
@@ -25,7 +26,7 @@ def chain(first: int, span: str, **fields: Any) -> list[dict[str, Any]]:
 
 def test_two_runs_are_in_one_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every table tells the runs apart, whatever the size of the pieces; a rerun is not needed."""
-    monkeypatch.setattr(_tables, "ROWS", 3)
+    monkeypatch.setattr(span_table, "ROWS", 3)
     for name in ("one", "two"):
         folder = RunFolder(tmp_path, run=name)
         folder.artifact([*chain(1, "a"), *chain(3, "b"), event(5, kind="metric")])
@@ -35,7 +36,7 @@ def test_two_runs_are_in_one_database(tmp_path: Path, monkeypatch: pytest.Monkey
         counts: list[int] = []
         for name in ("one", "two"):
             run = open_run(RunFolder(tmp_path, run=name).path)
-            database.add_run(run, progress=counts.append)
+            add_run(database, run, progress=counts.append)
         assert sum(counts) == 10
         execute = database.connection.execute
         for table, rows in (("events", 5), ("spans", 2), ("parameters", 1)):
@@ -56,7 +57,7 @@ def test_rows_hold_what_was_written(folder: RunFolder) -> None:
     folder.artifact(chain(1, "a", name="x'); DROP TABLE events; --", tags=["p", "q"], inputs=[1]))
     folder.manifest()
     with Database() as database:
-        database.add_run(open_run(folder.path), tables=("events", "spans"))
+        add_run(database, open_run(folder.path), tables=("events", "spans"))
         execute = database.connection.execute
         assert execute(
             "SELECT time_unix_nano, name, tags, inputs, outputs, typeof(time) FROM events"
@@ -75,10 +76,10 @@ def test_rows_hold_what_was_written(folder: RunFolder) -> None:
 
 def test_long_texts_end_a_piece(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """A piece is bounded by its characters as well as by its rows."""
-    monkeypatch.setattr(_tables, "BATCH_CHARACTERS", 1_000)
+    monkeypatch.setattr(span_table, "BATCH_CHARACTERS", 1_000)
     folder.artifact([event(n, kind="text", data="x" * 600) for n in range(1, 8)])
     folder.manifest()
-    batches = _tables.record_batches(
+    batches = span_table.record_batches(
         pyarrow, (("data", "text", lambda one: one.data),), open_run(folder.path).events()
     )
     sizes = [batch.num_rows for batch in batches]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from asynctrack import DeadLetter, aopen_run, open_run
-from asynctrack._reading._dead_letters import dead_letter_ranges
+from asynctrack._reading.sources.dead_letters import dead_letter_ranges
 from asynctrack._spool.layout import default_spool_dir
 from tests.reading.making import OTHER, RunFolder, event
 from tests.reading.spooling import SpoolFolder, folder_of
@@ -85,7 +85,7 @@ def test_a_file_with_another_name_is_none(spool: SpoolFolder) -> None:
     """The name says which numbers are in it: what does not is left alone."""
     (spool.path / "x-2.dead").write_bytes(b"?")
     (spool.path / f"{5:012d}-{4:012d}.dead").write_bytes(b"?")
-    from asynctrack._reading._spooled import spool_writers, this_spool
+    from asynctrack._reading.sources.spool import spool_writers, this_spool
 
     (writer,) = spool_writers(this_spool())
     assert dead_letter_ranges(writer) == []

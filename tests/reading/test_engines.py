@@ -19,9 +19,9 @@ import zstandard
 
 import asynctrack
 from asynctrack._backends.s3_read import Access
-from asynctrack._reading._compact import compact_run
-from asynctrack._reading._open import locate_runs
-from asynctrack._reading._parquet import NAMES
+from asynctrack._reading.compaction.compact import compact_run
+from asynctrack._reading.decoding.parquet_rows import NAMES
+from asynctrack._reading.sources.locate import locate_runs
 from benchmarks.generate import generate
 from tests.support.s3 import S3Server
 from tests.support.tls import tls_proxy

@@ -29,9 +29,9 @@ from langchain_core.tracers.schemas import Run
 from pydantic import BaseModel
 
 from asynctrack import tracker
-from asynctrack._reading._read import open_run
-from asynctrack._reading._span import Span
-from asynctrack._reading._verify import verify
+from asynctrack._reading.run import open_run
+from asynctrack._reading.trees.span import Span
+from asynctrack._reading.verify import verify
 
 
 class Collector(BaseTracer):

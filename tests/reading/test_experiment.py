@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from asynctrack._errors import MissingExtraError, NotFoundError, OptionError, SeveralRunsError
-from asynctrack._reading._experiment import open_experiment, percentiles
+from asynctrack._reading.experiment import open_experiment
+from asynctrack._reading.trees.summary import percentiles
 from tests.reading.making import RunFolder, event
 
 

@@ -18,12 +18,14 @@ from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from asynctrack._errors import OptionError
-from asynctrack._reading import _export, _export_html, _export_otlp, _tables, _trace
-from asynctrack._reading._csv import safe_cell
-from asynctrack._reading._export import export_run, new_file
-from asynctrack._reading._export_otlp import span_id_of, trace_id_of
-from asynctrack._reading._read import RecordedRun, open_run
-from asynctrack._reading._visible import visible
+from asynctrack._reading.export import files, html, otlp, rows
+from asynctrack._reading.export.cells import safe_cell
+from asynctrack._reading.export.files import export_run, new_file
+from asynctrack._reading.export.html import visible
+from asynctrack._reading.export.otlp import span_id_of, trace_id_of
+from asynctrack._reading.run import RecordedRun, open_run
+from asynctrack._reading.tables import span_table
+from asynctrack._reading.trees import build
 from tests.reading.making import START, RunFolder, event
 
 ROOT = "01a20c53-34cd-77a2-9538-ca78a07c8a0f"
@@ -115,8 +117,8 @@ def test_parquet_is_the_table_of_spans(run: RecordedRun) -> None:
 
 def test_parquet_in_groups(run: RecordedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of rows become row groups of a size that engines like; every row is in one."""
-    monkeypatch.setattr(_tables, "ROWS", 1)
-    monkeypatch.setattr(_export, "GROUP_ROWS", 3)
+    monkeypatch.setattr(span_table, "ROWS", 1)
+    monkeypatch.setattr(rows, "GROUP_ROWS", 3)
     file = parquet.ParquetFile(io.BytesIO(exported(run, "parquet", table="events")))
     groups = file.metadata.num_row_groups
     assert [file.metadata.row_group(n).num_rows for n in range(groups)] == [3, 3, 2]
@@ -230,10 +232,10 @@ def test_otlp_lines_are_bounded(
     run: RecordedRun, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A large Run is several requests, each whole by itself; an empty one is one without spans."""
-    monkeypatch.setattr(_export_otlp, "SPANS", 3)
+    monkeypatch.setattr(otlp, "SPANS", 3)
     lines = exported(run, "otlp").splitlines()
     assert [len(parsed(one).resource_spans[0].scope_spans[0].spans) for one in lines] == [3, 1]
-    monkeypatch.setattr(_export_otlp, "LINE_BYTES", 100)
+    monkeypatch.setattr(otlp, "LINE_BYTES", 100)
     assert len(exported(run, "otlp").splitlines()) == 4
     folder.run = "empty"
     folder.listed.clear()
@@ -323,8 +325,8 @@ def test_html_is_a_tree_to_be_opened(run: RecordedRun) -> None:
 
 def test_html_says_what_it_cuts(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts of 10 MB, spans without number and trees without end are cut with a note."""
-    monkeypatch.setattr(_export_html, "SPANS", 300)
-    monkeypatch.setattr(_export_html, "DEPTH", 10)
+    monkeypatch.setattr(html, "SPANS", 300)
+    monkeypatch.setattr(html, "DEPTH", 10)
     big = "é<" * 5_000_000
     lines = [event(1, kind="chain_start", span_id="0", trace_id="0", inputs=big)]
     lines += [
@@ -351,8 +353,8 @@ def test_memory_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A Run of 60 MB is written with a fraction of that in memory."""
-    monkeypatch.setattr(_trace, "LINGER_BYTES", 8_000_000)
-    monkeypatch.setattr(_tables, "BATCH_CHARACTERS", 4_000_000)
+    monkeypatch.setattr(build, "LINGER_BYTES", 8_000_000)
+    monkeypatch.setattr(span_table, "BATCH_CHARACTERS", 4_000_000)
     text = "word " * 20_000
     seq = 0
     for _ in range(20):
@@ -419,7 +421,7 @@ def test_options_are_checked(run: RecordedRun) -> None:
 def test_what_counts_lets_go_of_a_file_that_is_closed(tmp_path: Path) -> None:
     """After an error the file is closed first; what Python collects later says nothing of it."""
     with (tmp_path / "x").open("wb") as file:
-        counter = _export._Counter(file)
+        counter = files._Counter(file)
         counter.write(b"abc")
     counter.close()
     assert counter.bytes == 3

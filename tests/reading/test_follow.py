@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 import asynctrack
-from asynctrack._reading._decode import Event
-from asynctrack._reading._follow import Follower, in_order
-from asynctrack._reading._open import Found
-from asynctrack._reading._ranges import SeqSet
-from asynctrack._reading._read import open_run
-from asynctrack._reading._spooled import this_spool
+from asynctrack._reading.decoding.events import Event
+from asynctrack._reading.merging.follow import Follower
+from asynctrack._reading.merging.merge import in_order
+from asynctrack._reading.run import open_run
+from asynctrack._reading.sources.locate import Found
+from asynctrack._reading.sources.ranges import SeqSet
+from asynctrack._reading.sources.spool import this_spool
 from asynctrack._spool.layout import default_spool_dir
 from tests.e2e.waiting import until_in_thread
 from tests.reading.making import OTHER, START, WRITER, RunFolder, event

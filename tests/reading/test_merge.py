@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asynctrack._reading._read import RecordedRun, open_run
+from asynctrack._reading.run import RecordedRun, open_run
 from tests.reading.making import DAY, START, WRITER, RunFolder, event
 
 WRITERS = ("a" * 24, "b" * 24, "c" * 24)

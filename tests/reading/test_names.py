@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from asynctrack._errors import NotFoundError
-from asynctrack._reading._experiment import open_experiment
-from asynctrack._reading._read import open_run
+from asynctrack._reading.experiment import open_experiment
+from asynctrack._reading.run import open_run
 from asynctrack._spool.layout import default_spool_dir
 from tests.cli.conftest import Command, command
 from tests.reading.making import RunFolder, event

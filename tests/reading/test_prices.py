@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from asynctrack._errors import OptionError
-from asynctrack._reading._experiment import open_experiment
-from asynctrack._reading._prices import read_prices
-from asynctrack._reading._read import open_run
+from asynctrack._reading.experiment import open_experiment
+from asynctrack._reading.run import open_run
+from asynctrack._reading.trees.prices import read_prices
 from tests.reading.making import RunFolder, event
 
 PRICES = {"small": (1.0, 2.0), "large": (10.0, 40.0)}

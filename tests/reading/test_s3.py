@@ -10,9 +10,9 @@ import anyio.to_thread
 import pytest
 
 from asynctrack._errors import BackendError, ChecksumError, NotFoundError, SeveralRunsError
-from asynctrack._reading._experiment import open_experiment
-from asynctrack._reading._read import aopen_run, open_run
-from asynctrack._reading._verify import verify
+from asynctrack._reading.experiment import open_experiment
+from asynctrack._reading.run import aopen_run, open_run
+from asynctrack._reading.verify import verify
 from tests.reading.making import OTHER, RunFolder, event
 from tests.support.faults import PAGES, Answer, FlipBit, Page, ResetAnswer
 from tests.support.proxy import fault_proxy

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from asynctrack._reading._scratch import Scratch
+from asynctrack._reading.scratch import Scratch
 
 _HOLD = """
 import sys
-from asynctrack._reading._scratch import Scratch
+from asynctrack._reading.scratch import Scratch
 scratch = Scratch("test")
 (scratch.path / "secret").write_text("prompt")
 print(scratch.path, flush=True)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asynctrack._reading import _segment_reader
-from asynctrack._reading._segment_reader import Extent, SegmentReader
+from asynctrack._reading.decoding import segment_reader
+from asynctrack._reading.decoding.segment_reader import Extent, SegmentReader
 from asynctrack._spool.segment import Segment
 from asynctrack._spool.segment_format import HEADER_BYTES, SegmentError, make_record
 from tests.reading.making import START, WRITER, event
@@ -92,7 +92,7 @@ def test_what_is_written_behind_a_read_is_no_damage(
 ) -> None:
     """A read has passed a record's place when that and the next one are written."""
     segment = made(tmp_path, range(1, 5))
-    read = _segment_reader._read
+    read = segment_reader._read
     reads: list[int] = []
     size = len(make_record(0, line(1)))
 
@@ -104,7 +104,7 @@ def test_what_is_written_behind_a_read_is_no_damage(
         missed = behind * size
         return content[:missed] + bytes(size) + content[missed + size :]
 
-    monkeypatch.setattr(_segment_reader, "_read", passing)
+    monkeypatch.setattr(segment_reader, "_read", passing)
     with SegmentReader(segment.path) as reader:
         assert list(reader.more()) == [(seq, line(seq)) for seq in range(1, 5)]
     reads.clear()

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asynctrack._errors import NotFoundError
-from asynctrack._reading._ranges import SeqRange, subtract, sweep, union
-from asynctrack._reading._verify import verify
+from asynctrack._reading.sources.ranges import SeqRange, subtract, sweep, union
+from asynctrack._reading.verify import verify
 from asynctrack._spool.layout import default_spool_dir
 from tests.reading.making import OTHER, WRITER, RunFolder, event
 from tests.reading.spooling import SpoolFolder, folder_of

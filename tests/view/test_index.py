@@ -13,13 +13,13 @@ import pytest
 
 from asynctrack import open_run
 from asynctrack._backends.s3_read import Access
-from asynctrack._reading._compact import compact_run
-from asynctrack._reading._decode import Event
-from asynctrack._reading._manifests import Problem
-from asynctrack._reading._open import Found, locate_runs
-from asynctrack._reading._prices import cost_of, read_prices
-from asynctrack._reading._ranges import SeqSet
-from asynctrack._reading._trace import TraceBuilder
+from asynctrack._reading.compaction.compact import compact_run
+from asynctrack._reading.decoding.events import Event
+from asynctrack._reading.sources.locate import Found, locate_runs
+from asynctrack._reading.sources.manifests import Problem
+from asynctrack._reading.sources.ranges import SeqSet
+from asynctrack._reading.trees.build import TraceBuilder
+from asynctrack._reading.trees.prices import cost_of, read_prices
 from asynctrack._spool.layout import spool_places
 from asynctrack.view import _indexer, _pages, _queries
 from asynctrack.view._filters import Filters

@@ -60,6 +60,10 @@ export function Totals({ totals, priced }) {
   </dl>`;
 }
 
+// The kinds of spans that have a colour of their own; any other shows as a chain.
+const KINDS = new Set(["chain", "prompt", "chat_model", "llm", "tool", "retriever", "parser"]);
+export const kindOf = (kind) => (KINDS.has(kind) ? kind : "chain");
+
 export const MARKS = { ok: ["●", "ok"], error: ["▲", "failed"], unfinished: ["◌", "unfinished"] };
 
 export function Status({ status, errors = 0 }) {

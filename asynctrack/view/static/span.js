@@ -4,8 +4,7 @@ import { html, useEffect, useState } from "./lib.js";
 import { address, ask, useAnswer } from "./api.js";
 import { Tokens } from "./charts.js";
 import { bytes, dollars, number, seconds } from "./format.js";
-import { Failed } from "./parts.js";
-import { kindOf } from "./trace.js";
+import { Failed, kindOf } from "./parts.js";
 import { Line, Whole } from "./text.js";
 
 const TABS = { content: "content", attributes: "attributes", raw: "raw JSON" };

@@ -2,7 +2,7 @@
 import { html, useEffect, useLayoutEffect, useMemo, useState } from "./lib.js";
 import { ask, useAnswer } from "./api.js";
 import { dollars, number, seconds, short, when } from "./format.js";
-import { Crumbs, Failed, Status, useChoice } from "./parts.js";
+import { Crumbs, Failed, Status, kindOf, useChoice } from "./parts.js";
 import { go, here } from "./route.js";
 import { SpanDetail } from "./span.js";
 import { Line, plainly } from "./text.js";
@@ -119,6 +119,3 @@ function Waterfall({ hash, rows, all, loaded, length, place, folded, fold, choos
     ${loaded < all && html`<button class="link more" onClick=${load}>… ${number(all - loaded)} more spans</button>`}
   </section>`;
 }
-
-const KINDS = new Set(["chain", "prompt", "chat_model", "llm", "tool", "retriever", "parser"]);
-export const kindOf = (kind) => (KINDS.has(kind) ? kind : "chain");

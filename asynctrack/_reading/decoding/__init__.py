@@ -1,0 +1,6 @@
+"""Bytes to events. Nothing that is read here is trusted.
+
+In: the bytes of an artifact, a segment of the spool, rows of a Parquet file.
+Out: ``Event`` for each sound line, ``Damage`` for each other one.
+``merging`` decodes artifacts with it, ``sources`` segments, dead letters and compacted rows.
+"""

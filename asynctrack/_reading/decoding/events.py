@@ -1,0 +1,308 @@
+"""Artifact to Events: unpack, split into lines, check each line. Nothing read here is trusted.
+
+What cannot be read is a ``Damage``: where in the artifact, and why; the lines around it are still
+read. Memory stays bounded whatever the bytes say: an artifact is unpacked piece by piece.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+import zstandard
+
+from asynctrack._common import payload
+from asynctrack._format import SCHEMA_VERSION, ArtifactName
+
+MAX_LINE: Final = 256 * 1024 * 1024
+"""Bytes of one event; a longer line ends the artifact, so that no bytes can fill the memory."""
+
+# A kilobyte of zstd unpacks to 32 MiB at the worst: its shortest block of 128 KiB takes 4 bytes.
+_ZSTD_PIECE: Final = 1024
+_PIECE: Final = 256 * 1024
+
+_TEXTS: Final = ("span_id", "parent_span_id", "trace_id", "name")
+_OBJECTS: Final = ("metadata", "attributes")
+_TEXT_OR_NONE: Final = (str, type(None))
+_OBJECT_OR_NONE: Final = (dict, type(None))
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One callback call, as it was stored.
+
+    Attributes:
+        raw: The whole JSON object, decoded. Required fields have been checked; the payload is
+            whatever was logged.
+        spooled: Whether it comes from this machine's spool: not known to be delivered yet.
+        size: Size of its line, in bytes; its memory grows with it.
+    """
+
+    raw: Mapping[str, Any]
+    spooled: bool = False
+    size: int = field(default=0, compare=False, repr=False)
+
+    @property
+    def writer_id(self) -> str:
+        """Who accepted it."""
+        return self.raw["writer_id"]  # type: ignore[no-any-return]  # checked when it was read
+
+    @property
+    def seq(self) -> int:
+        """Its number at its writer."""
+        return self.raw["seq"]  # type: ignore[no-any-return]  # checked when it was read
+
+    @property
+    def time_unix_nano(self) -> int:
+        """Wall clock of the call, in nanoseconds."""
+        return self.raw["time_unix_nano"]  # type: ignore[no-any-return]  # checked when read
+
+    @property
+    def event(self) -> str:
+        """The callback's name without ``on_``, or ``metric``, ``parameters``."""
+        return self.raw["event"]  # type: ignore[no-any-return]  # checked when it was read
+
+    @property
+    def span_id(self) -> str | None:
+        """LangChain's run id; None for what belongs to no span."""
+        return self.raw.get("span_id")
+
+    @property
+    def parent_span_id(self) -> str | None:
+        """LangChain's parent run id; None for a root."""
+        return self.raw.get("parent_span_id")
+
+    @property
+    def trace_id(self) -> str | None:
+        """The root's span id, if the writer knew it."""
+        return self.raw.get("trace_id")
+
+    @property
+    def name(self) -> str | None:
+        """The component's name."""
+        return self.raw.get("name")
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """LangChain's tags."""
+        return tuple(self.raw.get("tags") or ())
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """LangChain's metadata."""
+        return self.raw.get("metadata") or {}
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """OpenTelemetry GenAI attributes."""
+        return self.raw.get("attributes") or {}
+
+    @property
+    def inputs(self) -> Any:
+        """What went in; None where the event has none."""
+        return self.raw.get("inputs")
+
+    @property
+    def outputs(self) -> Any:
+        """What came out; None where the event has none."""
+        return self.raw.get("outputs")
+
+    @property
+    def error(self) -> Any:
+        """The described exception; None where the event has none."""
+        return self.raw.get("error")
+
+    @property
+    def data(self) -> Any:
+        """Everything else LangChain passed."""
+        return self.raw.get("data")
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A part of an artifact that cannot be read.
+
+    Attributes:
+        line: Number of the line, from 1; for damage that ends the artifact, of the first line
+            that could not be read.
+        reason: What is wrong, in words. Only the end of what is packed holds a checksum: where
+            that was not reached, the lines before may be altered as well, and it says so.
+        rest: Whether everything from there on is lost, too.
+    """
+
+    line: int
+    reason: str
+    rest: bool = False
+
+
+class _Broken(Exception):
+    """The rest of the bytes cannot be unpacked."""
+
+
+def read_events(
+    content: bytes, name: str, place: ArtifactName, damaged: Callable[[Damage], None]
+) -> Iterator[Event]:
+    """Decode an artifact, line by line.
+
+    Args:
+        content: The artifact's bytes.
+        name: Its key, which tells how it is packed.
+        place: What the key says about the events: a line that says otherwise is damaged.
+        damaged: Called with everything that cannot be read.
+
+    Yields:
+        The events, each with a higher sequence number than the one before.
+    """
+    lines = _lines(content, name)
+    number = 0
+    before = 0
+    while True:
+        try:
+            line = next(lines, None)
+        except _Broken as error:
+            damaged(Damage(number + 1, str(error), rest=True))
+            return
+        if line is None:
+            missing = place.last_seq - place.first_seq + 1 - number
+            if missing > 0:  # cut off between two lines, which the bytes alone do not tell
+                damaged(Damage(number + 1, f"{missing} lines are missing at the end", rest=True))
+            return
+        number += 1
+        try:
+            raw = payload.decode(line)
+            reason = _fault(raw, place, before)
+        except ValueError as error:
+            damaged(Damage(number, f"not JSON: {error}"))
+            continue
+        if reason is not None:
+            damaged(Damage(number, reason))
+            continue
+        before = raw["seq"]
+        yield Event(raw, False, len(line))
+
+
+def json_text(value: Any) -> str | None:
+    """Return a decoded value as JSON text; None for None."""
+    if value is None:
+        return None
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # nested deeper than orjson writes, though it reads that deep
+        try:
+            return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        except RecursionError:
+            return '{"$cut":"depth"}'
+
+
+def _fault(raw: Any, place: ArtifactName, before: int) -> str | None:
+    """Return what is wrong with a decoded line, or None."""
+    if type(raw) is not dict:
+        return "not a JSON object"
+    version = raw.get("v")
+    if type(version) is not int or version != SCHEMA_VERSION:
+        return f"schema version {str(version)[:20]}, and this asynctrack reads {SCHEMA_VERSION}"
+    if raw.get("writer_id") != place.writer_id:
+        return "an event of another writer than the object's key says"
+    seq = raw.get("seq")
+    if type(seq) is not int or not place.first_seq <= seq <= place.last_seq:
+        return "a sequence number that is not in the range of the object's key"
+    if seq <= before:
+        return f"the sequence number {seq} after {before}"
+    time = raw.get("time_unix_nano")
+    if type(time) is not int or not 0 <= time < 2**63:
+        return "time_unix_nano is missing or not a time"
+    if type(raw.get("event")) is not str:
+        return "event is missing or not a text"
+    # Only what is there counts: absent and null are alike.
+    for name in _TEXTS:
+        if type(raw.get(name)) not in _TEXT_OR_NONE:
+            return f"{name} is not a text"
+    for name in _OBJECTS:
+        if type(raw.get(name)) not in _OBJECT_OR_NONE:
+            return f"{name} is not an object"
+    tags = raw.get("tags")
+    if tags is None:
+        return None
+    if type(tags) is not list or any(type(tag) is not str for tag in tags):
+        return "tags is not a list of texts"
+    return None
+
+
+def _lines(content: bytes, name: str) -> Iterator[bytes]:
+    carry: list[bytes] = []
+    carried = 0
+    for piece in _unpack(content, name):
+        *complete, rest = piece.split(b"\n")
+        if complete:
+            if carry:
+                complete[0] = b"".join((*carry, complete[0]))
+                carry, carried = [], 0
+            yield from complete
+        if rest:
+            carry.append(rest)
+            carried += len(rest)
+            if carried > MAX_LINE:
+                raise _Broken(f"a line of more than {MAX_LINE} bytes")
+    if carry:
+        raise _Broken(f"the last line does not end: {carried} bytes of it are there")
+
+
+def _unpack(content: bytes, name: str) -> Iterator[bytes]:
+    if name.endswith(".zst"):
+        return _unpack_frames(content)
+    if name.endswith(".gz"):
+        return _unpack_members(content)
+    return (content[at : at + _PIECE] for at in range(0, len(content), _PIECE))
+
+
+def _not_unpacked(why: object) -> _Broken:
+    return _Broken(f"cannot be unpacked: {why}; the lines before are not checked")
+
+
+def _unpack_frames(content: bytes) -> Iterator[bytes]:
+    # Frame by frame: zstandard's stream reader takes a frame that was cut off for the end.
+    frame: Any = None
+    for at in range(0, len(content), _ZSTD_PIECE):
+        rest = content[at : at + _ZSTD_PIECE]
+        while rest:
+            if frame is None:
+                frame = zstandard.ZstdDecompressor().decompressobj()
+            try:
+                piece = frame.decompress(rest)
+            except (zstandard.ZstdError, MemoryError) as error:
+                raise _not_unpacked(error) from error
+            if piece:
+                yield piece
+            rest = b""
+            if frame.eof:
+                rest, frame = frame.unused_data, None
+    if frame is not None or not content:
+        raise _not_unpacked("the bytes are cut off")
+
+
+def _unpack_members(content: bytes) -> Iterator[bytes]:
+    rest = content
+    finished = False
+    while rest:
+        member = zlib.decompressobj(wbits=31)
+        finished = False
+        while not finished:
+            try:
+                piece = member.decompress(rest, _PIECE)
+            except zlib.error as error:
+                raise _not_unpacked(error) from error
+            if piece:
+                yield piece
+            rest = member.unconsumed_tail
+            finished = member.eof
+            if not piece and not rest:
+                break
+        if not finished:
+            break
+        rest = member.unused_data
+    if not finished:
+        raise _not_unpacked("the bytes are cut off")

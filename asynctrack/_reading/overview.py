@@ -1,0 +1,204 @@
+"""A Run at a glance, without its events: from its manifests, else from its listing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from asynctrack._common.artifact import Receipt
+from asynctrack._errors import PausingError
+from asynctrack._format import parse_artifact_name
+from asynctrack._reading.sources.compacted import read_compacted
+from asynctrack._reading.sources.dead_letters import dead_letters_of, refused_events
+from asynctrack._reading.sources.listing import list_run
+from asynctrack._reading.sources.locate import Found
+from asynctrack._reading.sources.manifests import (
+    Metric,
+    Problem,
+    WriterManifest,
+    merge_metrics,
+    merge_parameters,
+    read_manifests,
+)
+from asynctrack._reading.sources.spool import (
+    Spool,
+    is_same_s3,
+    waiting_artifacts,
+    writers_of,
+)
+from asynctrack._reading.sources.stores import Location
+from asynctrack._reading.trees.prices import MILLION, Prices
+
+_MODEL: Final = re.compile(r"gen_ai\.request\.model(?:\.\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class RunOverview:
+    """A Run at a glance. Counts are what its writers said at their last update.
+
+    Attributes:
+        experiment: The experiment's name.
+        run: The Run's name.
+        uri: Its address.
+        state: ``closed``; ``writing``, by a writer of this machine; ``open``: being written
+            elsewhere, or its writer died; ``unknown``: without a manifest.
+        based_on: ``manifests``, or ``listing`` where there is none: sizes and events only.
+        writers: How many there are.
+        events: Events delivered.
+        spooled: Events that wait in this machine's spool.
+        refused: Events that the backend refused for good, by manifests and this machine's dead
+            letters.
+        dropped: Events that were never accepted.
+        objects: How many artifacts there are, and Parquet files that they were compacted into.
+        bytes: Their size, in bytes.
+        traces: Traces that ended; None if unknown, like the next four.
+        failed: Traces that ended with an error.
+        model_calls: Calls of models that ended.
+        input_tokens: What models read.
+        output_tokens: What models wrote.
+        cost: In USD, by the prices given, where one model was used and has a price.
+        start_unix_nano: When its first writer began.
+        updated_unix_nano: When one of its writers last updated its manifest.
+        parameters: Its parameters.
+        problems: Manifests that cannot be read; the counts lack them.
+    """
+
+    experiment: str
+    run: str
+    uri: str
+    state: str
+    based_on: str
+    writers: int
+    events: int
+    spooled: int
+    refused: int
+    dropped: int
+    objects: int
+    bytes: int
+    traces: int | None
+    failed: int | None
+    model_calls: int | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cost: float | None
+    start_unix_nano: int | None
+    updated_unix_nano: int | None
+    parameters: Mapping[str, Any]
+    problems: tuple[Problem, ...] = ()
+
+
+def overview(found: Found, spool: Spool = (), prices: Prices | None = None) -> RunOverview:
+    """Return a Run at a glance. Blocks: it reads a listing and a few small objects.
+
+    Args:
+        found: Where it is.
+        spool: The spool; empty looks at what is delivered only.
+        prices: What models cost.
+
+    Raises:
+        ReadError: A folder cannot be read.
+        BackendError: S3 said no.
+    """
+    first = found.locations[0]
+    spooled, alive = _spooled(found, spool)
+    problems: list[Problem] = []
+    writers = [
+        writer
+        for location in found.locations
+        for writer in read_manifests(location, problems)
+    ]  # fmt: skip
+    writers.sort(key=lambda writer: (writer.created_unix_nano, writer.writer_id))
+    if writers:
+        receipts = [receipt for writer in writers for receipt in writer.artifacts]
+        sizes = _sizes(found.locations, receipts)
+        objects, size = len(sizes), sum(sizes)
+        events = sum(receipt.last_seq - receipt.first_seq + 1 for receipt in receipts)
+        ids = {writer.writer_id for writer in writers}
+    else:
+        stored = [one for some in list_run(found.locations).artifacts.values() for one in some]
+        objects, size = len(stored), sum(one.size for one in stored)
+        events = sum(one.place.last_seq - one.place.first_seq + 1 for one in stored)
+        ids = {one.place.writer_id for one in stored}
+    closed = bool(writers) and all(writer.state == "closed" for writer in writers)
+    metrics = merge_metrics(writers)
+    parameters = {**found.parameters, **merge_parameters(writers)}
+    read = _sum(metrics, "gen_ai.usage.input_tokens", writers)
+    written = _sum(metrics, "gen_ai.usage.output_tokens", writers)
+    return RunOverview(
+        experiment=first.experiment,
+        run=first.run,
+        uri=first.uri,
+        state="writing" if alive else "closed" if closed else "open" if writers else "unknown",
+        based_on="manifests" if writers else "listing",
+        writers=len(ids),
+        events=events,
+        spooled=spooled,
+        refused=refused_events(writers, dead_letters_of(spool, found.locations)),
+        dropped=sum(sum(writer.dropped.values()) for writer in writers),
+        objects=objects,
+        bytes=size,
+        traces=_sum(metrics, "asynctrack.trace.count", writers),
+        failed=_sum(metrics, "asynctrack.trace.errors", writers),
+        model_calls=_sum(metrics, "gen_ai.client.operation.count", writers),
+        input_tokens=read,
+        output_tokens=written,
+        cost=_cost(parameters, read, written, prices),
+        start_unix_nano=min((one.created_unix_nano for one in writers), default=None) or None,
+        updated_unix_nano=max((one.updated_unix_nano for one in writers), default=None) or None,
+        parameters=parameters,
+        problems=tuple(problems),
+    )
+
+
+def _spooled(found: Found, spool: Spool) -> tuple[int, bool]:
+    """Return how many events wait, and whether one of their writers lives."""
+    waiting, alive = 0, False
+    for location in found.locations:
+        for writer in writers_of(spool, location):
+            if is_same_s3(writer, location.store):
+                alive = alive or writer.alive
+                for one in waiting_artifacts(writer, location, []):
+                    waiting += one.place.last_seq - one.place.first_seq + 1
+    return waiting, alive
+
+
+def _sizes(locations: Iterable[Location], receipts: list[Receipt]) -> list[int]:
+    """Return the sizes of what is stored: from the manifests, unless it was compacted."""
+    compacted: list[int] = []
+    for location in locations:
+        try:
+            files = read_compacted(location, []).files
+        except PausingError:  # a reader may see the Run's folder and not the one beside it
+            continue
+        compacted += [file.size for file in files]
+    if not compacted:
+        return [receipt.bytes for receipt in receipts]
+    # Some segments may be deleted: the listing has what is there.
+    segments = [
+        one.size
+        for location in locations
+        for one in location.store.objects(location.prefix)
+        if parse_artifact_name(one.key[len(location.prefix) :]) is not None
+    ]
+    return segments + compacted
+
+
+def _sum(metrics: Mapping[str, Metric], name: str, writers: list[WriterManifest]) -> int | None:
+    """Return a metric's sum; 0 if the manifests lack it, None without a manifest."""
+    if not writers:
+        return None
+    metric = metrics.get(name)
+    return 0 if metric is None else round(metric.sum)
+
+
+def _cost(
+    parameters: Mapping[str, Any], read: int | None, written: int | None, prices: Prices | None
+) -> float | None:
+    models = {value for name, value in parameters.items() if _MODEL.fullmatch(name)}
+    model = models.pop() if len(models) == 1 else None
+    pair = prices.get(model) if prices is not None and isinstance(model, str) else None
+    if pair is None or read is None or written is None:
+        return None  # with several models, the tokens of each are unknown
+    return (read * pair[0] + written * pair[1]) / MILLION

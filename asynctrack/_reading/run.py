@@ -1,0 +1,449 @@
+"""``open_run``: a Run read back from S3 or a folder, in order, and checked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import (
+    AsyncIterator,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from asynctrack._backends.s3_read import Access
+from asynctrack._errors import NotFoundError, OptionError
+from asynctrack._reading.decoding.events import Event
+from asynctrack._reading.merging.fetch import AHEAD, Fetcher
+from asynctrack._reading.merging.merge import merged_events
+from asynctrack._reading.sources.dead_letters import (
+    DeadLetter,
+    dead_letter_problems,
+    dead_letters_of,
+    read_dead_letters,
+)
+from asynctrack._reading.sources.listing import Listing, StoredArtifact, list_run
+from asynctrack._reading.sources.locate import Found, Place, Source, locate_run, resolve_s3_options
+from asynctrack._reading.sources.manifests import (
+    Metric,
+    Problem,
+    RunManifest,
+    merge_metrics,
+    merge_parameters,
+)
+from asynctrack._reading.sources.ranges import SeqRange
+from asynctrack._reading.sources.spool import (
+    GivenSpool,
+    Spool,
+    SpoolWriter,
+    is_same_s3,
+    spooled_parameters,
+    this_spool,
+    waiting_artifacts,
+    with_waiting,
+    writers_of,
+)
+from asynctrack._reading.sources.stores import Location, bullets
+from asynctrack._reading.threads import from_thread, in_thread
+from asynctrack._reading.trees.build import build_traces
+from asynctrack._reading.trees.prices import GivenPrices, Prices, read_prices
+from asynctrack._reading.trees.span import Trace
+from asynctrack._reading.trees.summary import RunSummary, summarize
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas
+    import pyarrow
+
+logger = logging.getLogger("asynctrack")
+
+CHUNK: Final = 500
+"""Events that ``aevents`` decodes in one visit to a thread."""
+TRACES: Final = 20
+"""The same for ``atraces``; a trace is tens of events."""
+_WARNINGS: Final = 20
+_MAX_PROBLEMS: Final = 10_000
+
+Damaged = Literal["raise", "set_aside"]
+
+
+class RecordedRun:
+    """A Run that was tracked. Made by ``open_run``; every method may be called again and again,
+    also while the Run is still being written: each call reads what is there at that time.
+
+    Args:
+        found: Where it is.
+        writer: Read the events of this writer only; None reads all.
+        damaged: What to do with an object that is not what its manifest lists.
+        concurrency: How many objects are fetched at a time.
+        spool: This machine's spool; empty reads delivered events only.
+        prices: What models cost, for ``summary``.
+    """
+
+    def __init__(
+        self,
+        found: Found,
+        *,
+        writer: str | None = None,
+        damaged: Damaged = "raise",
+        concurrency: int = AHEAD,
+        spool: Spool = (),
+        prices: Prices | None = None,
+    ) -> None:
+        self._found = found
+        self._spool = spool
+        self._prices = prices
+        self._writer = writer
+        self._damaged = damaged
+        self._concurrency = concurrency
+        self._listing: Listing | None = None
+        self._logged: dict[str, dict[str, Any]] | None = None
+        self._problems: dict[tuple[str, str], Problem] = {}
+
+    def __repr__(self) -> str:
+        return f"RecordedRun({', '.join(self.uris)})"
+
+    @property
+    def experiment(self) -> str:
+        """The experiment's name."""
+        return self._found.locations[0].experiment
+
+    @property
+    def name(self) -> str:
+        """The Run's name."""
+        return self._found.locations[0].run
+
+    @property
+    def uris(self) -> tuple[str, ...]:
+        """The addresses of its folders; one, unless it was tracked into several places."""
+        return tuple(location.uri for location in self._found.locations)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What has been set aside so far because it could not be read, each object by name.
+
+        Complete once the events have been read to their end. Each problem is also a warning of
+        the logger ``asynctrack``, the first ones of a Run. After 10,000 no more are kept.
+        """
+        return tuple(self._problems.values())
+
+    @property
+    def manifest(self) -> RunManifest:
+        """What its writers say they delivered. Read once; ``refresh`` reads it anew."""
+        return RunManifest(self.experiment, self.name, self._known().writers)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Its parameters, whole: those of the Run in SageMaker where it is known, those in the
+        manifests, and of writers without one those in this machine's spool. For one name the
+        writer that began last counts; ``manifest`` has them all."""
+        writers = self._known().writers
+        merged = {**self._found.parameters, **merge_parameters(writers)}
+        known = {writer.writer_id for writer in writers}
+        if self._logged is None:
+            self._logged = self._logged_parameters()
+        for writer_id, logged in self._logged.items():
+            if writer_id not in known:
+                merged.update(logged)
+        return merged
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """Its metrics over all points, from the manifests; the points are events (``metric``)."""
+        return merge_metrics(self._known().writers)
+
+    @property
+    def dead_letters(self) -> tuple[SeqRange, ...]:
+        """What lies on this machine and is not read: events that the backend refused for good, by
+        their numbers, with their files; ``dead_letter_events`` reads them. Blocks."""
+        return tuple(dead_letters_of(self._spool, self._found.locations))
+
+    def dead_letter_events(self) -> Iterator[DeadLetter]:
+        """Yield the events that the backend refused for good and that lie on this machine, each
+        once, with the reason. ``events`` has none of them. What cannot be read is in ``problems``.
+        Blocks."""
+        return read_dead_letters(self.dead_letters, self._report)
+
+    async def adead_letter_events(self) -> AsyncIterator[DeadLetter]:
+        """Yield what ``dead_letter_events`` does, from async code: all work is done in threads."""
+
+        def read() -> Generator[DeadLetter, None, None]:
+            yield from self.dead_letter_events()
+
+        async for letter in from_thread(read(), CHUNK):
+            yield letter
+
+    @property
+    def locations(self) -> tuple[Location, ...]:
+        """Where it is."""
+        return self._found.locations
+
+    def refresh(self) -> None:
+        """Read the manifests and the list of objects anew. Blocks."""
+        self._listing = self._list()
+        self._logged = self._logged_parameters()
+
+    async def arefresh(self) -> None:
+        """Do as ``refresh`` does, from async code; the properties block for nothing after it."""
+        await in_thread(self.refresh)
+
+    def events(self, kind: str | Iterable[str] | None = None) -> Iterator[Event]:
+        """Yield the events in order, as a stream: memory stays bounded however many there are.
+
+        Several writers are merged by time, the events of one writer come by sequence number, and
+        each event comes once, also where it is stored twice.
+
+        Args:
+            kind: Only these: a callback's name, with ``on_`` or without, or several.
+
+        Raises:
+            ChecksumError: An object is not what its manifest lists, and ``damaged="raise"``.
+            ReadError: A folder or file cannot be read.
+            BackendError: S3 said no, or could not be reached in several attempts.
+        """
+        kinds = _kinds(kind)
+        events = self._events()
+        return events if kinds is None else (one for one in events if one.event in kinds)
+
+    async def aevents(self, kind: str | Iterable[str] | None = None) -> AsyncIterator[Event]:
+        """Yield the events as ``events`` does, from async code: all work is done in threads."""
+        kinds = _kinds(kind)
+        async for event in from_thread(self._events(), CHUNK):
+            if kinds is None or event.event in kinds:
+                yield event
+
+    def traces(self) -> Iterator[Trace]:
+        """Yield the traces: complete ones as they end, the others at the end of the Run.
+
+        Raises:
+            ChecksumError: As ``events``.
+            ReadError: As ``events``.
+            BackendError: As ``events``.
+        """
+        with closing(self._events()) as events:
+            yield from build_traces(events)
+
+    async def atraces(self) -> AsyncIterator[Trace]:
+        """Yield the traces as ``traces`` does, from async code: all work is done in threads."""
+        events = self._events()
+
+        def close_events() -> Generator[Trace, None, None]:
+            with closing(events):
+                yield from build_traces(events)
+
+        async for trace in from_thread(close_events(), TRACES):
+            yield trace
+
+    def to_arrow(self) -> pyarrow.Table:
+        """Return a table with a row for each span, by start. Needs ``asynctrack[read]``."""
+        from asynctrack._reading.tables import span_table
+
+        return span_table.spans_to_arrow(self.traces())
+
+    async def ato_arrow(self) -> pyarrow.Table:
+        """Return what ``to_arrow`` does, from async code."""
+        return await in_thread(self.to_arrow)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a data frame with a row for each span, by start. Needs ``asynctrack[read]``."""
+        from asynctrack._reading.tables import span_table
+
+        return span_table.spans_to_pandas(self.traces())
+
+    async def ato_pandas(self) -> pandas.DataFrame:
+        """Return what ``to_pandas`` does, from async code."""
+        return await in_thread(self.to_pandas)
+
+    def to_duckdb(
+        self, connection: duckdb.DuckDBPyConnection | None = None
+    ) -> duckdb.DuckDBPyConnection:
+        """Return a DuckDB connection with the tables ``spans`` and ``parameters``.
+
+        Args:
+            connection: Where to put them; None makes a database in memory.
+        """
+        from asynctrack._reading.tables import span_table
+
+        made: duckdb.DuckDBPyConnection = span_table.spans_to_duckdb(
+            self.traces(), self.parameters, connection
+        )
+        return made
+
+    async def ato_duckdb(
+        self, connection: duckdb.DuckDBPyConnection | None = None
+    ) -> duckdb.DuckDBPyConnection:
+        """Return what ``to_duckdb`` does, from async code."""
+        return await in_thread(lambda: self.to_duckdb(connection))
+
+    def summary(self, *, prices: GivenPrices = None) -> RunSummary:
+        """Read all events once, and return counts and percentiles of the Run.
+
+        Args:
+            prices: As for ``open_run``, in place of those given there.
+        """
+        return summarize(self, prices=self._prices if prices is None else read_prices(prices))
+
+    async def asummary(self, *, prices: GivenPrices = None) -> RunSummary:
+        """Return what ``summary`` does, from async code."""
+        return await in_thread(lambda: self.summary(prices=prices))
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _events(self) -> Generator[Event, None, None]:
+        waiting = self._look_into_spool()  # before the listing: see ``spool``
+        self._listing = listing = self._list()
+        artifacts = self._wanted(with_waiting(listing, waiting))
+        for uri, receipt in (one for gone in listing.missing.values() for one in gone):
+            reason = (
+                "is missing: its manifest lists it, with the events"
+                f" {receipt.first_seq} to {receipt.last_seq}"
+            )
+            self._report(Problem(uri, reason))
+        fetcher = Fetcher(self._concurrency)
+        try:
+            yield from merged_events(
+                artifacts,
+                {writer.writer_id: writer.created_unix_nano for writer in listing.writers},
+                fetcher=fetcher,
+                report=self._report,
+                set_aside=self._damaged == "set_aside",
+            )
+        finally:
+            fetcher.close()
+
+    def _logged_parameters(self) -> dict[str, dict[str, Any]]:
+        """Return what writers of this machine have logged that no manifest tells yet."""
+        known = {writer.writer_id for writer in self._known().writers}
+        logged: dict[str, dict[str, Any]] = {}
+        for location in self._found.locations:
+            for writer in writers_of(self._spool, location):
+                if writer.writer_id not in known and is_same_s3(writer, location.store):
+                    # A writer may have folders in several places.
+                    logged.setdefault(writer.writer_id, {}).update(spooled_parameters(writer))
+        return logged
+
+    def _look_into_spool(self) -> list[tuple[SpoolWriter, list[StoredArtifact]]]:
+        problems: list[Problem] = []
+        found = [
+            (writer, waiting_artifacts(writer, location, problems))
+            for location in self._found.locations
+            for writer in writers_of(self._spool, location)
+        ]
+        for problem in (*problems, *dead_letter_problems(self.dead_letters)):
+            self._report(problem)
+        return found
+
+    def _wanted(self, listing: Listing) -> Mapping[str, Sequence[StoredArtifact]]:
+        if self._writer is None:
+            return listing.artifacts
+        known = {*listing.artifacts, *(writer.writer_id for writer in listing.writers)}
+        if self._writer not in known:
+            there = bullets(sorted(known))
+            raise NotFoundError(f"{self!r} has no writer {self._writer!r}; its writers:{there}")
+        return {self._writer: listing.artifacts.get(self._writer, ())}
+
+    def _known(self) -> Listing:
+        if self._listing is None:
+            self.refresh()
+        assert self._listing is not None
+        return self._listing
+
+    def _list(self) -> Listing:
+        listing = list_run(self._found.locations)
+        for problem in listing.problems:
+            self._report(problem)
+        return listing
+
+    def _report(self, problem: Problem) -> None:
+        key = (problem.object, problem.reason)
+        if key in self._problems or len(self._problems) >= _MAX_PROBLEMS:
+            return
+        self._problems[key] = problem
+        count = len(self._problems)
+        if count <= _WARNINGS:
+            logger.warning("asynctrack set aside what it could not read: %s", problem)
+        if count == _WARNINGS:
+            logger.warning("asynctrack sets more aside without a warning each: see run.problems")
+
+
+def open_run(
+    source: Source,
+    *,
+    root: Place | None = None,
+    writer: str | None = None,
+    damaged: Damaged = "raise",
+    concurrency: int = AHEAD,
+    spool_dir: GivenSpool = True,
+    prices: GivenPrices = None,
+    endpoint_url: str | None = None,
+    profile: str | None = None,
+    region: str | None = None,
+    session: Any = None,
+    s3_options: Mapping[str, Any] | None = None,
+) -> RecordedRun:
+    """Open a Run that was tracked, or is being tracked. Blocks: it looks where the Run is.
+
+    Args:
+        source: ``s3://bucket/prefix…/experiment=E/run=R/`` or any prefix above it, such a folder
+            of this machine, ``(experiment_name, run_name)``, or a ``Run`` of the SageMaker SDK.
+        root: With names: the ``s3://`` address or the folder to look below; None asks SageMaker.
+        writer: Read the events of this writer only.
+        damaged: What happens when an object is not what its manifest lists: ``"raise"``, or
+            ``"set_aside"``, which reads on without it and names it in ``run.problems``. One that
+            is gone is never raised, as old ones may have been deleted on purpose: it is a warning,
+            and in ``run.problems``.
+        concurrency: How many objects are fetched at a time, 1 to 64.
+        spool_dir: The spool of this machine, whose events of this Run are read too and marked
+            (``Event.spooled``): True for the one that trackers use by default
+            (``ASYNCTRACK_SPOOL_DIR`` in the environment), a folder, or False for none.
+        prices: What models cost, for ``summary``: model to (USD per million input tokens, USD per
+            million output tokens), or a JSON file of that; None takes the file that
+            ``ASYNCTRACK_PRICES`` names. No price is built in.
+        endpoint_url: Of S3 and SageMaker, instead of AWS's own.
+        profile: Profile of the AWS configuration.
+        region: AWS region.
+        session: A ``boto3.Session`` to use.
+        s3_options: Further arguments of requests to S3, as ``tracker`` takes them; those that
+            concern reading are used: ``RequestPayer``, ``ExpectedBucketOwner``. None takes
+            ``ASYNCTRACK_S3_OPTIONS`` of the environment, as JSON.
+
+    Raises:
+        NotFoundError: There is no Run.
+        SeveralRunsError: There are several; the text lists them, ``found`` has their addresses.
+        OptionError: An option is not allowed.
+        ReadError: A folder cannot be read.
+        BackendError: AWS said no, or could not be reached in several attempts.
+    """
+    if damaged not in ("raise", "set_aside"):
+        raise OptionError("damaged", damaged, "'raise' or 'set_aside'")
+    if type(concurrency) is not int or not 1 <= concurrency <= 64:
+        raise OptionError("concurrency", concurrency, "a whole number from 1 to 64")
+    access = Access(
+        endpoint_url, profile, region, session, s3_options=resolve_s3_options(s3_options)
+    )
+    spool = this_spool(spool_dir)
+    known_prices = read_prices(prices)
+    found = locate_run(source, root, access, spool)
+    return RecordedRun(
+        found,
+        writer=writer,
+        damaged=damaged,
+        concurrency=concurrency,
+        spool=spool,
+        prices=known_prices,
+    )
+
+
+async def aopen_run(source: Source, **options: Any) -> RecordedRun:
+    """Open a Run from async code: ``open_run`` in a thread, with its arguments and errors."""
+    return await in_thread(lambda: open_run(source, **options))
+
+
+def _kinds(kind: str | Iterable[str] | None) -> frozenset[str] | None:
+    if kind is None:
+        return None
+    kinds = [kind] if isinstance(kind, str) else kind
+    return frozenset(one.removeprefix("on_") for one in kinds)
