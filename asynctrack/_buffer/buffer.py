@@ -218,6 +218,7 @@ class Buffer:
         """
         with self._section:
             self._closed = self._closed or reason
+            self._store.close()
             accepted = self._ledger.accepted
         self.dismiss(reason)
         return accepted
@@ -244,6 +245,11 @@ class Buffer:
         """Return the size in bytes and events of a segment that is wanted now, or None."""
         with self._section:
             return self._store.wanted
+
+    def lines_in_memory(self) -> bool:
+        """Tell whether lines that are not cut wait for their segment."""
+        with self._section:
+            return self._store.memory_bytes > 0
 
     def low_segment(self) -> Segment | None:
         """Return the segment that is being filled where it is to grow now, or None."""

@@ -30,6 +30,10 @@ class Segment(Protocol):
         """Whether it is to grow."""
 
     @property
+    def ends_soon(self) -> bool:
+        """Whether the next one is to be ready."""
+
+    @property
     def held(self) -> bool:
         """Whether its file is open."""
 

@@ -155,6 +155,7 @@ class Store:
         self._open: MemoryPiece | SegmentPiece | None = None
         self._spare: Segment | None = None
         self._failed: list[Segment] = []
+        self._closed = False
         # Of the pieces that take no more lines. The open one knows its own, and is asked when
         # somebody wants to know: adding up for each line would take as long as storing it.
         self._shut = _Totals()
@@ -238,7 +239,15 @@ class Store:
         for piece in self._pieces:
             if isinstance(piece, MemoryPiece):
                 return max(piece.size, self._max_bytes), max(piece.events, max_events)
-        return None if self._spare is not None else (self._max_bytes, max_events)
+        if self._spare is not None or self._closed:
+            return None
+        if isinstance(self._open, SegmentPiece) and not self._open.segment.ends_soon:
+            return None
+        return self._max_bytes, max_events
+
+    def close(self) -> None:
+        """Want no more segments than for what is in memory: no further lines come."""
+        self._closed = True
 
     @property
     def low(self) -> Segment | None:

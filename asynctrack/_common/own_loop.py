@@ -19,11 +19,14 @@ import stat
 import sys
 import weakref
 from collections.abc import Iterator
+from time import monotonic
 from typing import Any, Final
 
 LOOK: Final = 2.0
 """Seconds that it waits at the most until it looks again: nothing wakes it when they are closed."""
 
+AT_MOST: Final = 0.001
+"""Seconds between two looks at the least."""
 TRIES: Final = 3
 _USED_UP: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
@@ -49,6 +52,7 @@ class OwnSelector(Waits):
     def __init__(self) -> None:
         super().__init__()
         self._known: dict[int, Identity | None] = {}
+        self._looked = 0.0
         self.loop: OwnLoop | None = None
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -70,10 +74,18 @@ class OwnSelector(Waits):
         ]
         return [key for key in self.get_map().values() if key.fd in gone] if gone else []
 
+    def _due(self) -> bool:
+        now = monotonic()
+        if now - self._looked < AT_MOST:
+            return False
+        self._looked = now
+        return True
+
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = super().select(LOOK if timeout is None else min(timeout, LOOK))
-        # After the wait: what has been closed is ready at once, or when it is looked at again.
-        if self.loop is not None and self.loop.look():
+        # After the wait: what has been closed is ready at once, or when it is looked at again. In a
+        # loop that is busy not each time: there are as many looks as there is work.
+        if self.loop is not None and self._due() and self.loop.look():
             known = self.get_map()
             events = [one for one in events if known.get(one[0].fd) is one[0]]
         return events

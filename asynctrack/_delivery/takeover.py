@@ -20,15 +20,15 @@ from asynctrack._delivery.replay import SegmentOutcome, replay_folder
 from asynctrack._delivery.replay_plan import numbers
 from asynctrack._delivery.upload import DeferredError, Uploader
 from asynctrack._errors import BackendError, TransientError
-from asynctrack._spool.folder import SpoolBusyError, WriterFolder, sweep
+from asynctrack._spool.folder import UNFINISHED, SpoolBusyError, WriterFolder, sweep
 from asynctrack._spool.layout import (
     DIRECTORY_VERSION,
     INFO,
     SpoolPlace,
+    folder_names,
     read_description,
     usable_spools,
     waiting_segments,
-    writer_names,
 )
 
 logger = logging.getLogger("asynctrack")
@@ -39,6 +39,8 @@ PATIENCE: Final = 60.0
 AGAIN: Final = 10.0
 MAX_AGAIN: Final = 600.0
 """Seconds until it is tried again: after a round that delivered something, and at the most."""
+PAUSE: Final = 0.02
+"""Seconds between two rounds that nobody waits for: many trackers may come at the same moment."""
 LOOK: Final = 0.03
 """Seconds that a tracker which closes waits for the look at what is there. What is within reach is
 nearly always found in that time, as the latest comes first."""
@@ -113,7 +115,7 @@ class Replayer:
         self._known: dict[str, _Known] = {}
         self._task: asyncio.Task[None] | None = None
         self._scope: anyio.CancelScope | None = None
-        self._asked = asyncio.Event()
+        self._asked, self._hurry = asyncio.Event(), asyncio.Event()
         self._left = False
         self._found = 0
         self._failed: set[Path] = set()
@@ -155,6 +157,9 @@ class Replayer:
             member: The tracker.
             patience: Seconds, at the most.
         """
+        if member.looked.is_set():
+            return
+        self._hurry.set()
         with anyio.move_on_after(LOOK):
             await member.looked.wait()
         if self._found:
@@ -205,10 +210,13 @@ class Replayer:
             self._scope = scope
             while True:
                 self._asked.clear()
+                self._hurry.clear()
                 before = self.events
                 await self.run()
                 if self.events > before:
                     wait = AGAIN
+                with anyio.move_on_after(PAUSE):
+                    await self._hurry.wait()
                 with anyio.move_on_after(wait if self._left else None) as pause:
                     await self._asked.wait()
                 wait = min(wait * 2, MAX_AGAIN) if pause.cancelled_caught else AGAIN
@@ -221,14 +229,16 @@ class Replayer:
         Yields:
             The folder, owned, to be closed before the next one; for whom; and where it belongs.
         """
-        sweep(spool_dir)
-        names = sorted(writer_names(spool_dir), reverse=True)
+        names = sorted(folder_names(spool_dir), reverse=True)
         if len(self._known) > 2 * len(names):
             self._known = {name: self._known[name] for name in names if name in self._known}
         for name in names:
             if name in self._own:
                 continue
             path = spool_dir / DIRECTORY_VERSION / name
+            if name.startswith(UNFINISHED):
+                sweep(path)
+                continue
             reached = self._reached(path)
             if reached is None:
                 continue

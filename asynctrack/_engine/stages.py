@@ -40,6 +40,8 @@ RECORD_TICK: Final = 2.0
 are collected, so that a short one is written once."""
 ON_ITS_WAY: Final = 0.005
 """Seconds until lines that are about to go to disk are looked at again."""
+LAST_SPARE: Final = 0.05
+"""Seconds until one that closes, and is still at it, gets another segment for what comes."""
 SPOOL_FIRST: Final = 5.0
 """Seconds that a disk which hangs may hold up the opening of the backend."""
 
@@ -238,6 +240,12 @@ class Stages:
         """Supply segments: at once, whenever one is wanted, and again where the disk refused."""
         while True:
             self._supply_request.clear()
+            if self.closing.begun:
+                # Most trackers that close need no further segment. What is in memory does.
+                await keeper.supply(for_memory=True)
+                with anyio.move_on_after(LAST_SPARE):
+                    await self._supply_request.wait()
+                    continue
             supplied = await keeper.supply()
             self.be_ready()
             with anyio.move_on_after(None if supplied else RETRY):

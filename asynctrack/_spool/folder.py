@@ -21,7 +21,6 @@ from typing import Any, Final
 from asynctrack._common.artifact import Batch
 from asynctrack._spool.descriptor import Descriptor
 from asynctrack._spool.layout import (
-    DIRECTORY_VERSION,
     INFO,
     LOCK,
     LOCKED,
@@ -282,16 +281,15 @@ def _describe(folder: Path, info: Mapping[str, Any], *, sync: bool) -> None:
         sync_folder(folder)
 
 
-def sweep(spool_dir: Path) -> None:
-    """Delete what died before it had its name. Blocks."""
-    for path in (spool_dir / DIRECTORY_VERSION).glob(f"{UNFINISHED}*"):
-        try:
-            lock = _lock(path / LOCK)
-        except OSError:
-            continue
-        if lock is not None:
-            shutil.rmtree(path, ignore_errors=True)
-            lock.close()
+def sweep(path: Path) -> None:
+    """Delete a folder whose maker died before it had its name. Blocks."""
+    try:
+        lock = _lock(path / LOCK)
+    except OSError:
+        return
+    if lock is not None:
+        shutil.rmtree(path, ignore_errors=True)
+        lock.close()
 
 
 def _ordinal(path: Path) -> int:

@@ -73,13 +73,16 @@ class Keeper:
         """The writer's folders that took segments, for a message."""
         return self._homes.where
 
-    async def supply(self) -> bool:
+    async def supply(self, *, for_memory: bool = False) -> bool:
         """Make and hand over every segment that is wanted.
+
+        Args:
+            for_memory: Whether only those for lines that are in memory are meant.
 
         Returns:
             Whether there was none wanted, or all were had; False where the disk refuses.
         """
-        while self._wanted:
+        while self._wanted and not (for_memory and not self._buffer.lines_in_memory()):
             error = await offload(self._supply_one)
             if error is not None:
                 self.tell(error)

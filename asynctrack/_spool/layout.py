@@ -156,14 +156,14 @@ def writer_folder(spool_dir: Path, writer_id: str) -> Path:
 def writers(spool_dir: Path) -> list[Path]:
     """Return the folders of all writers, oldest first, whoever owns them."""
     top = spool_dir / DIRECTORY_VERSION
-    return [top / name for name in sorted(writer_names(spool_dir))]
+    paths = [top / name for name in sorted(folder_names(spool_dir)) if name[0] != "."]
+    return [path for path in paths if path.is_dir()]
 
 
-def writer_names(spool_dir: Path) -> list[str]:
-    """Return the names of the folders of all writers."""
+def folder_names(spool_dir: Path) -> list[str]:
+    """Return the names of all folders of writers, also of those that are being made."""
     try:
-        with os.scandir(spool_dir / DIRECTORY_VERSION) as found:
-            return [one.name for one in found if one.name[0] != "." and one.is_dir()]
+        return os.listdir(spool_dir / DIRECTORY_VERSION)  # noqa: PTH208  # of thousands
     except OSError:
         return []
 

@@ -33,6 +33,8 @@ from asynctrack._spool.segment_format import (
 
 FIRST_CLAIM: Final = 16 * 1024
 """Bytes of the disk that a segment claims when it is made. It doubles as it fills up."""
+NEARLY_FULL: Final = 64 * 1024
+"""Bytes that are left of one for which the next one is to be ready."""
 _sync: Final[Callable[[int], None]] = getattr(os, "fdatasync", os.fsync)
 
 
@@ -66,7 +68,11 @@ class Segment:
         self.claimed = size_at_first(capacity, max_events)
         """Bytes of the disk that are its own."""
         self._top = self.full
-        self._low_at = self.claimed // 2
+        # From here on the next one is to be ready; with one that is small, at once.
+        self._half_end = HEADER_BYTES + min(capacity // 2, max(0, capacity - NEARLY_FULL))
+        self._last_half = max(0, max_events // 2 - 1)
+        self._wake_at = 0
+        self._set_wake()
         self._unsynced: OSError | None = None
         self._disk = threading.Lock()  # syncing and letting go, never appending
         self._file = open_new(self.path, self.claimed)
@@ -76,6 +82,16 @@ class Segment:
         """Whether it is to grow: half of what it has claimed is used."""
         return self._end > self.claimed // 2 and self.claimed < self._top
 
+    @property
+    def ends_soon(self) -> bool:
+        """Whether the next one is to be ready, as this one may be full soon."""
+        return (
+            self.events > self._last_half
+            or self._end > self._half_end
+            or self._top < self.full
+            or self.failed is not None
+        )
+
     def grow(self) -> None:
         """Claim twice as much of the disk, up to all of it. Blocks.
 
@@ -84,8 +100,8 @@ class Segment:
         """
         size = min(2 * self.claimed, self.full)
         self._file.claim(size)
-        self._low_at = size // 2
         self.claimed = size
+        self._set_wake()
 
     def stop_growing(self) -> None:
         """Take no more than there is room for now."""
@@ -136,10 +152,17 @@ class Segment:
         self._end = end = self._end + len(record)
         self.used = used
         self.events = number + 1
-        if end <= self._low_at:
+        if end <= self._wake_at and number != self._last_half:
             return 1
-        self._low_at = self.full  # once
+        self._set_wake()
         return 2
+
+    def _set_wake(self) -> None:
+        """Set where the engine is to look next: to grow it, or to have the next one ready."""
+        marks = [self._half_end]
+        if self.claimed < self._top:
+            marks.append(self.claimed // 2)
+        self._wake_at = min((mark for mark in marks if mark >= self._end), default=self.full)
 
     def fill(self, lines: list[bytes]) -> None:
         """Add lines to a new segment that has room for them, in one write. Blocks.

@@ -269,9 +269,13 @@ def test_who_sweeps_the_spool_meanwhile_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "v1" / ".new-left").mkdir(parents=True)
     swept = threading.Event()
 
+    def sweep_all() -> None:
+        for path in (tmp_path / "v1").glob(".new-*"):
+            sweep(path)
+
     def go_on() -> None:
         while not swept.is_set():
-            sweep(tmp_path)
+            sweep_all()
 
     sweeper = threading.Thread(target=go_on)
     sweeper.start()
@@ -281,7 +285,7 @@ def test_who_sweeps_the_spool_meanwhile_does_no_harm(tmp_path: Path) -> None:
     finally:
         swept.set()
         sweeper.join()
-    sweep(tmp_path)
+    sweep_all()
     assert list((tmp_path / "v1").iterdir()) == []
 
 
