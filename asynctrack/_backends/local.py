@@ -10,7 +10,7 @@ import os
 import secrets
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from asynctrack._common.artifact import MetricPoint, NotTaken, ParameterValue, RunState, Written
 from asynctrack._common.offload import offload
@@ -19,6 +19,9 @@ from asynctrack._format import run_prefix
 
 # What only somebody at the machine can mend; anything else may pass by itself.
 _PAUSING = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
+
+_writable: Final[set[Path]] = set()
+"""Folders of this process's trackers that took the last file."""
 
 
 class LocalBackend:
@@ -58,7 +61,13 @@ class LocalBackend:
         return True
 
     async def open(self) -> None:
-        """Do nothing: folders are made with the first file in them."""
+        """Make the Run's folder, unless the last file that went to this place got there."""
+        if self._folder in _writable:
+            return
+        try:
+            await offload(lambda: self._root.mkdir(parents=True, exist_ok=True))
+        except OSError as error:
+            raise _mapped(error) from error
 
     def uri(self, name: str = "") -> str:
         """Return a path below the Run's folder; the folder ends in a slash."""
@@ -83,7 +92,9 @@ class LocalBackend:
         """Write a file so that a reader sees all of it or nothing."""
         try:
             await offload(_write, self._root / name, content)
+            _writable.add(self._folder)
         except OSError as error:
+            _writable.discard(self._folder)
             raise _mapped(error) from error
 
     async def state(self) -> RunState:

@@ -15,6 +15,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Hashable
+from contextvars import Context, copy_context
 from typing import Final, Protocol
 
 from asynctrack._common.notices import Board
@@ -60,6 +61,7 @@ class Engine:
         self._lock = threading.RLock()  # re-entrant: a finalizer may enter a tracker
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._context = Context()
         self._waiting: list[Task] = []  # for the loop
         self._tasks: dict[Task, asyncio.Task[None]] = {}
         self._idle: asyncio.Event | None = None
@@ -85,7 +87,8 @@ class Engine:
         with self._lock:
             self._waiting.append(task)
             if self._loop is not None:
-                self._loop.call_soon_threadsafe(self._begin_waiting)
+                # In a context of our own: the caller's holds what is the program's.
+                self._loop.call_soon_threadsafe(self._begin_waiting, context=self._context)
             elif self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="asynctrack", daemon=True)
                 try:
@@ -105,7 +108,7 @@ class Engine:
         with self._lock:
             self._linger = 0.0
             if self._loop is not None and self._idle is not None:
-                self._loop.call_soon_threadsafe(self._idle.set)
+                self._loop.call_soon_threadsafe(self._idle.set, context=self._context)
             return self._thread
 
     # -- in the loop --------------------------------------------------------------------------
@@ -144,6 +147,7 @@ class Engine:
 
     async def _main(self) -> None:
         with self._lock:
+            self._context = copy_context()
             self._loop = asyncio.get_running_loop()
             self._idle = asyncio.Event()
         self._begin_waiting()

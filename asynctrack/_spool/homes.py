@@ -166,12 +166,11 @@ class Homes:
         first = folder is None
         if folder is None:
             make_place(place)
+            folder = self._own(path, 0)
         elif not folder.owned or not path.is_dir():
             folder = self._own_again(folder)
         size = size_at_first(capacity, max_events)
-        self._require_room(place.path, places, size, glance=first)
-        if folder is None:
-            folder = self._own(path, 0)
+        self._require_room(path, places, size, glance=first)
         segment = folder.new_segment(capacity, max_events)
         self._count(segment.path, segment.claimed)
         if self._power:
@@ -192,7 +191,7 @@ class Homes:
         Raises:
             OSError: One has none.
         """
-        usage = _disk_usage(where)
+        usage = shutil.disk_usage(where)
         keep_free = min(KEEP_FREE, usage.total // 8)
         if usage.free - size < keep_free:
             raise OSError(
@@ -251,14 +250,3 @@ class Homes:
             " next tracker and the asynctrack command look there as well. To choose a folder that"
             " lasts and that this user may write to: spool_dir=… or ASYNCTRACK_SPOOL_DIR",
         )
-
-
-def _disk_usage(where: Path) -> Any:
-    """Return total, used and free bytes of the disk that a folder is, or will be, on."""
-    while True:
-        try:
-            return shutil.disk_usage(where)
-        except FileNotFoundError:
-            if where == where.parent:
-                raise
-            where = where.parent
