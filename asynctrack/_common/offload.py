@@ -1,7 +1,9 @@
 """Blocking work of the engine's event loop in threads, also while the interpreter ends.
 
-Two threads serve all trackers. Where a disk holds both up, others get one more each twentieth of a
-second, so that one that hangs holds up nobody else.
+Two threads serve all trackers. Where a disk holds both up, there is one more each quarter of a
+second, so that one that hangs holds up nobody else. ``anyio.to_thread`` would do, and takes 0.15 ms
+for each call, most of it in the loop: half of what a small tracker costs altogether. Here what has
+ended while the loop was busy is handed over at once.
 
 A program that ends without leaving its ``with`` block is flushed while the interpreter shuts down,
 and from Python 3.12 on no thread can be started any more by then. What cannot have a thread runs
@@ -13,11 +15,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from threading import current_thread
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
-import anyio.to_thread
+import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from asynctrack._common.own import own_work
 from asynctrack._common.turns import turns
@@ -26,73 +30,135 @@ THREADS: Final = 2
 """Threads while nothing hangs."""
 MAX_THREADS: Final = 64
 """Threads at the most."""
-STUCK: Final = 0.05
+STUCK: Final = 0.25
 """Seconds without the end of any call after which there is one more thread."""
+IDLE: Final = 5.0
+"""Seconds without a call after which a thread ends."""
 
 _T = TypeVar("_T")
+_Call = Callable[[], Any]
+_Done = tuple["asyncio.Future[Any]", Any, "BaseException | None"]
 
 
 class _Threads:
-    """Lets calls of one event loop into threads, first come, first served."""
+    """The threads of one event loop. Used in that loop, but for ``_run``."""
 
-    def __init__(self) -> None:
-        self._free = THREADS
-        self._more = 0  # threads besides these, while some hang
-        self._waiting: deque[asyncio.Future[None]] = deque()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._calls: SimpleQueue[tuple[asyncio.Future[Any], _Call] | None] = SimpleQueue()
+        self._lock = Lock()
+        self._done: deque[_Done] = deque()
+        self._told = False  # the loop will look at what is done
+        self._threads = 0
+        self._under_way = 0
         self._moved = 0.0
         self._watched = False
 
-    async def __aenter__(self) -> None:
-        if self._free and not self._waiting:
-            self._free -= 1
-            return
-        loop = asyncio.get_running_loop()
-        turn = loop.create_future()
-        self._waiting.append(turn)
-        if not self._watched:
-            self._watched, self._moved = True, loop.time()
-            loop.call_later(STUCK, self._watch, loop)
+    def submit(self, call: _Call) -> asyncio.Future[Any]:
+        """Run a function in a thread.
+
+        Raises:
+            RuntimeError: There is no thread, and none is to be had; it does not run.
+        """
+        if self._threads < THREADS and self._under_way >= self._threads:
+            self._start()
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._under_way += 1
+        self._calls.put((future, call))
+        if self._under_way > self._threads and not self._watched:
+            self._watched, self._moved = True, self._loop.time()
+            self._loop.call_later(STUCK, self._watch)
+        return future
+
+    def close(self) -> None:
+        """Let the threads end, each after what it does."""
+        for _ in range(self._threads):
+            self._calls.put(None)
+
+    def _start(self) -> None:
         try:
-            await turn
-        except BaseException:
-            if turn.done() and not turn.cancelled():
-                self._give_on()
-            raise
+            Thread(target=self._run, name="asynctrack-offload", daemon=True).start()
+        except RuntimeError:
+            if not self._threads:
+                raise
+            return
+        self._threads += 1
 
-    async def __aexit__(self, *_: object) -> None:
-        self._moved = asyncio.get_running_loop().time()
-        if self._more:
-            self._more -= 1
-        else:
-            self._give_on()
-
-    def _give_on(self) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1
-
-    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._watched = any(not turn.done() for turn in self._waiting)
+    def _watch(self) -> None:
+        self._watched = self._under_way > self._threads
         if not self._watched:
             return
-        if loop.time() - self._moved >= STUCK and self._more < MAX_THREADS - THREADS:
-            self._more += 1
-            self._give_on()
-        loop.call_later(STUCK, self._watch, loop)
+        if self._loop.time() - self._moved >= STUCK and self._threads < MAX_THREADS:
+            self._start()
+        self._loop.call_later(STUCK, self._watch)
+
+    def _hand_over(self) -> None:
+        """Give back what has ended."""
+        with self._lock:
+            done, self._done = self._done, deque()
+            self._told = False
+        self._moved = self._loop.time()
+        for future, result, error in done:
+            self._under_way -= 1
+            if future.done():
+                continue  # nobody waits for it any more
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+    def _ended(self) -> None:
+        """Do without a thread that had nothing to do; a call may have come in that moment."""
+        self._threads -= 1
+        if self._under_way <= self._threads:
+            return
+        try:
+            self._start()
+        except RuntimeError:
+            while not self._calls.empty():
+                self._calls.put(None)
+                self._run()
+
+    # -- in a thread --------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            try:
+                item = self._calls.get(timeout=IDLE)
+            except Empty:
+                item = None
+            if item is None:
+                self._tell(self._ended)
+                return
+            future, call = item
+            result, error = None, None
+            try:
+                with turns.taken(), own_work():
+                    result = call()
+            except BaseException as raised:
+                error = _passable(raised)
+            with self._lock:
+                self._done.append((future, result, error))
+                told, self._told = self._told, True
+            if not told:
+                self._tell(self._hand_over)
+            del item, future, call, result, error  # nothing is held while there is nothing to do
+
+    def _tell(self, function: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function)
+        except RuntimeError:
+            pass  # the loop is closed, and nobody waits
+
+
+def _passable(error: BaseException) -> BaseException:
+    """Return an error that a future takes."""
+    if isinstance(error, StopIteration):
+        return RuntimeError("a call in a thread raised StopIteration")
+    return error
 
 
 _threads: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Threads]] = WeakKeyDictionary()
-
-
-def _threads_here() -> _Threads:
-    loop = asyncio.get_running_loop()
-    threads = _threads.get(loop)
-    if threads is None:
-        threads = _threads[loop] = _Threads()
-    return threads
 
 
 async def offload(call: Callable[..., _T], *args: Any, abandon_on_cancel: bool = False) -> _T:
@@ -106,22 +172,29 @@ async def offload(call: Callable[..., _T], *args: Any, abandon_on_cancel: bool =
     Returns:
         What it returns; it raises what it raises.
     """
-    begun = False
+    await checkpoint_if_cancelled()
+    return await _in_thread(lambda: call(*args), abandon_on_cancel)
 
-    def run() -> _T:
-        nonlocal begun
-        begun = True
-        current_thread().name = "asynctrack-offload"  # for who looks at threads, or at log records
-        with turns.taken(), own_work():
-            return call(*args)
 
+async def _in_thread(call: Callable[[], _T], abandon: bool) -> _T:
+    loop = asyncio.get_running_loop()
+    threads = _threads.get(loop)
+    if threads is None:
+        threads = _threads[loop] = _Threads(loop)
     try:
-        return await anyio.to_thread.run_sync(
-            run,
-            abandon_on_cancel=abandon_on_cancel,
-            limiter=_threads_here(),  # type: ignore[arg-type]  # it is entered and left, no more
-        )
+        future = threads.submit(call)
     except RuntimeError:
-        if begun:
-            raise
-        return call(*args)
+        return call()
+    if abandon:
+        result: _T = await future
+        return result
+    with anyio.CancelScope(shield=True):
+        result = await future
+    return result
+
+
+def close_threads(loop: asyncio.AbstractEventLoop) -> None:
+    """Let the threads of an event loop end; called when it ends."""
+    threads = _threads.pop(loop, None)
+    if threads is not None:
+        threads.close()

@@ -54,6 +54,6 @@ def handles_a_record() -> bool:
     return frame is not None
 
 
-_OUR_THREADS: Final = ("asynctrack", "AnyIO worker thread")
-"""Names. anyio's threads are given ours with their first call, after a moment."""
+_OUR_THREADS: Final = "asynctrack"
+"""How their names begin."""
 _HANDLE: Final = logging.Handler.handle.__code__

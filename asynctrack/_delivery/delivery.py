@@ -78,6 +78,8 @@ class Delivery:
         self._slots = asyncio.Semaphore(concurrency)
         self._compression = compression
         self._again = 0  # pieces that wait for their next attempt
+        self.closing = False
+        """Whether the tracker closes: what is to be deleted may wait for that."""
         self.artifacts = 0
         self.bytes_delivered = 0
         self.under_way = 0
@@ -145,7 +147,10 @@ class Delivery:
                 deferred = error
         buried = [await self._bury(content, part, why) for part, why in work.refused]
         if keeper is not None and isinstance(piece, SegmentPiece):
-            await (keeper.settled(piece) if all(buried) else keeper.let_go(piece))
+            if all(buried):
+                await keeper.settled(piece, closing=self.closing)
+            else:
+                await keeper.let_go(piece)
         for (part, why), kept in zip(work.refused, buried, strict=True):
             self._outcome.refused(part.first_seq, part.last_seq)
             self._tell_refused(part, why, piece, kept=kept)

@@ -176,17 +176,16 @@ class Replayer:
         self._left = False
         self._found = 0
         members = [*self._members.values()]
-        for spool_dir in await offload(lambda: usable_spools(self._places())):
-            found = self._within_reach(spool_dir)
-            while (one := await offload(next, found, None)) is not None:
-                self._found += 1
-                folder, member, store = one
-                self._serves = member
-                try:
-                    with folder:
-                        await self._replay(folder, member, store)
-                finally:
-                    self._serves = None
+        found = self._within_reach()
+        while (one := await offload(next, found, None)) is not None:
+            self._found += 1
+            folder, member, store = one
+            self._serves = member
+            try:
+                with folder:
+                    await self._replay(folder, member, store)
+            finally:
+                self._serves = None
         self._found = 0
         for member in members:
             member.looked.set()
@@ -223,12 +222,16 @@ class Replayer:
 
     # -- in a thread ------------------------------------------------------------------------------
 
-    def _within_reach(self, spool_dir: Path) -> Iterator[tuple[WriterFolder, Member, Store]]:
+    def _within_reach(self) -> Iterator[tuple[WriterFolder, Member, Store]]:
         """Yield what dead writers left that a tracker reaches, the latest first. Blocks.
 
         Yields:
             The folder, owned, to be closed before the next one; for whom; and where it belongs.
         """
+        for spool_dir in usable_spools(self._places()):
+            yield from self._within_reach_in(spool_dir)
+
+    def _within_reach_in(self, spool_dir: Path) -> Iterator[tuple[WriterFolder, Member, Store]]:
         names = sorted(folder_names(spool_dir), reverse=True)
         if len(self._known) > 2 * len(names):
             self._known = {name: self._known[name] for name in names if name in self._known}

@@ -115,7 +115,7 @@ class Closing:
         Args:
             timeout: Seconds.
         """
-        self.begun = True
+        self.begun = self._delivery.closing = True
         with anyio.move_on_after(timeout):
             async with anyio.create_task_group() as closing:
                 closing.start_soon(self._lose_patience, closing.cancel_scope)

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Thread
 from typing import Any, TypeVar
 
+from asynctrack._common.offload import close_threads
 from asynctrack._common.own import own_work
 from asynctrack._common.turns import new_event_loop, turns
 
@@ -45,6 +46,7 @@ def run_loop(main: Coroutine[Any, Any, None]) -> None:
                     loop.run_until_complete(_cancel_others())
                     loop.run_until_complete(loop.shutdown_asyncgens())
                 finally:
+                    close_threads(loop)
                     loop.close()
 
 

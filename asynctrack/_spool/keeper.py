@@ -59,6 +59,7 @@ class Keeper:
         """Whether what was accepted is committed to the disk."""
         self._sleep = sleep
         self._sealed: set[Segment] = set()  # until they are settled: no longer in the buffer
+        self._settled: list[Segment] = []  # to be deleted as it closes
         self._closed = False
         # One thread at a time makes segments. Re-entrant: a finalizer may close the tracker.
         self._making = threading.RLock()
@@ -197,18 +198,18 @@ class Keeper:
                 f" ({error.strerror}); the events in it are uploaded as far as they can be read.",
             )
 
-    async def settled(self, piece: SegmentPiece) -> None:
-        """Delete a piece that was acknowledged, or whose rest was buried."""
-        segment = piece.segment
+    async def settled(self, piece: SegmentPiece, *, closing: bool = False) -> None:
+        """Delete a piece that was acknowledged, or whose rest was buried.
 
-        def remove() -> None:
-            self._sealed.discard(segment)  # its file is closed, whatever the disk says
-            self._homes.removed(segment.path, segment.claimed)
-            segment.remove()
-            segment.path.with_suffix(".parts").unlink(missing_ok=True)
-
+        Args:
+            piece: The piece.
+            closing: Whether ``close`` follows soon, and does it then.
+        """
+        if closing:
+            self._settled.append(piece.segment)
+            return
         try:
-            await offload(remove)
+            await offload(self._remove, piece.segment)
         except OSError:
             pass  # a replay writes the same object again: nothing is lost and nothing doubled
 
@@ -283,6 +284,11 @@ class Keeper:
         spare = self._buffer.take_spare()
         if spare is not None:
             self._discard(spare)
+        while self._settled:
+            try:
+                self._remove(self._settled.pop())
+            except OSError:
+                pass  # as in ``settled``
         segments = [*self._sealed, *self._buffer.segments()]
         if segments:
             self._homes.restore()
@@ -302,6 +308,12 @@ class Keeper:
         self._homes.abandon()
 
     # -- in a thread --------------------------------------------------------------------------
+
+    def _remove(self, segment: Segment) -> None:
+        self._sealed.discard(segment)  # its file is closed, whatever the disk says
+        self._homes.removed(segment.path, segment.claimed)
+        segment.remove()
+        segment.path.with_suffix(".parts").unlink(missing_ok=True)
 
     def _seal(self, segment: Segment) -> None:
         if self.power:

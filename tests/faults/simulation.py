@@ -450,10 +450,10 @@ def _reproducible(simulation: Simulation) -> Iterator[None]:
     """Take out what is not the seed's: threads, the clock on the wall, names by chance."""
     count = iter(range(1, 10**9))
 
-    async def in_place(function: Callable[..., Any], *arguments: Any, **_: Any) -> Any:
+    async def in_place(function: Callable[..., Any], abandon: bool) -> Any:
         world = simulation.world
         await anyio.sleep(world.chances.expovariate(2_000.0))
-        return function(*arguments)
+        return function()
 
     def tell_refused(
         self: Delivery, part: Part, error: PermanentError, piece: Any, *, kept: bool
@@ -481,7 +481,7 @@ def _reproducible(simulation: Simulation) -> Iterator[None]:
         for target, new in (
             *((name, refusing(name)) for name in DISK_CALLS),
             ("asynctrack._delivery.delivery.Delivery._tell_refused", tell_refused),
-            ("anyio.to_thread.run_sync", in_place),
+            ("asynctrack._common.offload._in_thread", in_place),
             (
                 "asynctrack._engine.pipeline.secrets.token_hex",
                 lambda size: f"{next(count):0{2 * size}x}",
