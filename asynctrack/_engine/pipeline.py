@@ -36,7 +36,6 @@ from asynctrack._engine.worker import Worker
 from asynctrack._format import MEDIA_TYPE
 from asynctrack._options import Options, compile_redact
 from asynctrack._record.recorder import Recorder
-from asynctrack._record.share import run_share
 from asynctrack._spool.keeper import Keeper
 from asynctrack._spool.layout import SpoolPlace, spool_places
 from asynctrack._statistics import Statistics
@@ -89,7 +88,6 @@ class Pipeline:
             notices=notices,
             counts=self._equation,
             sleep=anyio.sleep,
-            share=run_share(backend.target),
             monotonic=monotonic,
             uniform=uniform,
         )

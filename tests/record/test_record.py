@@ -19,6 +19,7 @@ from asynctrack._common.artifact import MetricPoint, NotTaken, ParameterValue, R
 from asynctrack._common.notices import Notices
 from asynctrack._errors import PermanentError, TransientError
 from asynctrack._record.recorder import Recorder
+from asynctrack._record.updates import SharedRun
 from tests.support.virtual import VirtualLoop, run
 
 
@@ -92,6 +93,7 @@ def recorder(backend: RunFolder, observations: Observations) -> Recorder:
         sleep=backend.clock.sleep,
         monotonic=lambda: backend.clock.now,
         uniform=lambda: 0.5,
+        shared=SharedRun(),
     )
 
 
