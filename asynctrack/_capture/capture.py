@@ -21,7 +21,7 @@ from asynctrack._capture.attributes import (
 )
 from asynctrack._capture.event import Events, given
 from asynctrack._capture.observations import Observations
-from asynctrack._capture.recurring import MAX_REMEMBERED
+from asynctrack._capture.recurring import MAX_REMEMBERED, Recurring
 from asynctrack._capture.redact import Redactor
 from asynctrack._capture.tracebacks import describe_error
 
@@ -50,6 +50,7 @@ class Capture:
         observations: Where model configurations, prompts and measurements are noted.
         time_ns: Wall clock, in nanoseconds.
         perf_ns: Monotonic clock, in nanoseconds.
+        recurring: What many events share; None begins without.
     """
 
     def __init__(
@@ -60,8 +61,10 @@ class Capture:
         observations: Observations,
         time_ns: Callable[[], int] = time.time_ns,
         perf_ns: Callable[[], int] = time.perf_counter_ns,
+        recurring: Recurring | None = None,
     ) -> None:
-        self.events = Events(redactor, observations, time_ns, perf_ns)
+        self._recurring = recurring or Recurring(redactor)
+        self.events = Events(redactor, observations, time_ns, perf_ns, self._recurring)
         self._observations = observations
         self._each_token = tokens == "each"
         self.joins_tokens = tokens == "stream"
@@ -70,7 +73,7 @@ class Capture:
             streams = self.events.streams
             self.on_llm_new_token = streams.token  # type: ignore[method-assign]  # on purpose
             self.on_stream_event = streams.protocol_event  # type: ignore[method-assign]  # on purpose
-        self._requests: dict[bytes, bytes] = {}
+        self._noted: set[bytes] = set()  # the requests that were noted for the Run
 
     # -- chains -------------------------------------------------------------------------------
 
@@ -304,13 +307,18 @@ class Capture:
     ) -> bytes:
         params = given(invocation_params) if invocation_params else None
         key = request_key(operation, serialized, metadata, params)
-        attributes = None if key is None else self._requests.get(key)
-        if attributes is None:
+        known = None if key is None else self._recurring.request(key)
+        if known is None:
             found = request_attributes(operation, serialized, metadata, invocation_params)
+            attributes = self._recurring.attributes(found)
+            if key is not None:
+                self._recurring.remember_request(key, found, attributes)
+        else:
+            found, attributes = known
+        if key is None or key not in self._noted:
             self._observations.model(found)
-            attributes = self.events.recurring.attributes(found)
-            if key is not None and len(self._requests) < MAX_REMEMBERED:
-                self._requests[key] = attributes
+            if key is not None and len(self._noted) < MAX_REMEMBERED:
+                self._noted.add(key)
         if params is not None:
             kwargs["invocation_params"] = params
         if options:

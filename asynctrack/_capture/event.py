@@ -35,6 +35,7 @@ class Events:
         observations: Where measurements are noted.
         time_ns: Wall clock, in nanoseconds.
         perf_ns: Monotonic clock, in nanoseconds.
+        recurring: What many events share.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Events:
         observations: Observations,
         time_ns: Callable[[], int],
         perf_ns: Callable[[], int],
+        recurring: Recurring,
     ) -> None:
         self._redactor = redactor
         self._observations = observations
@@ -52,7 +54,7 @@ class Events:
         """The streams that are open."""
         self.spans = OpenSpans()
         """The spans that are open."""
-        self.recurring = Recurring(redactor)
+        self.recurring = recurring
         """What many events share."""
         self._ended: deque[UUID] = deque(maxlen=MAX_ENDED)
 

@@ -38,7 +38,7 @@ class Redactor:
     """
 
     def __init__(self, custom: Callable[[str], str] | None = None) -> None:
-        self._custom = custom
+        self.custom = custom
         # Replaced by the question itself when the first event comes.
         self._probed: Callable[[bytes], bool] = self._first_question
 
@@ -56,7 +56,7 @@ class Redactor:
             body = _cut(body, suspects(body))
             if BINARY in body:
                 body = _BASE64.sub(_cut_binary, body)
-        if self._custom is not None:
+        if self.custom is not None:
             record: dict[str, Any] = payload.decode(body)
             # The names of the fields are ours, and so are the values of some.
             for field in record.keys() - _IDENTITY_FIELDS:
@@ -69,20 +69,20 @@ class Redactor:
         try:
             body = payload.encode({"": marker.clean(text)})
             text = payload.decode(_cut(body, suspects(body)))[""]
-            return text if self._custom is None else str(self._custom(text))
+            return text if self.custom is None else str(self.custom(text))
         except Exception:
             return REDACTED
 
     def _walk(self, value: Any) -> Any:
-        assert self._custom is not None
+        assert self.custom is not None
         if isinstance(value, str):
-            return str(self._custom(value))
+            return str(self.custom(value))
         if isinstance(value, list):
             return [self._walk(item) for item in value]
         if isinstance(value, dict):
             result: dict[str, Any] = {}
             for key, item in value.items():
-                name = str(self._custom(key))
+                name = str(self.custom(key))
                 while name in result:  # two keys that only differed in what was cut
                     name += f"~{len(result)}"
                 result[name] = self._walk(item)

@@ -21,6 +21,7 @@ from asynctrack._buffer.buffer import Buffer
 from asynctrack._buffer.store import Store
 from asynctrack._capture.capture import Capture
 from asynctrack._capture.observations import Observations
+from asynctrack._capture.recurring import recurring_for
 from asynctrack._capture.redact import Redactor
 from asynctrack._common.notices import Notices
 from asynctrack._common.retry import RetryBudget, RetryPolicy
@@ -152,7 +153,10 @@ class Pipeline:
         )
         self.sink = Sink(
             capture=Capture(
-                tokens=options.tokens, redactor=redactor, observations=self._observations
+                tokens=options.tokens,
+                redactor=redactor,
+                observations=self._observations,
+                recurring=recurring_for(redactor),
             ),
             buffer=self.buffer,
             observations=self._observations,

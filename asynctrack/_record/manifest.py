@@ -163,6 +163,17 @@ class ManifestUpload:
         """Note that it has to be stored again."""
         self._dirty = True
 
+    def needed(self, closed: bool) -> bool:
+        """Return whether it says anything new.
+
+        Args:
+            closed: Whether the writer is closed.
+        """
+        if self._dirty or self._closed is not closed:
+            return True
+        self._stored = True
+        return False
+
     async def store(
         self,
         *,
@@ -180,9 +191,6 @@ class ManifestUpload:
         Raises:
             BackendError: It is not stored.
         """
-        if not self._dirty and self._closed is closed:
-            self._stored = True
-            return
         while (page := self._manifest.full_page()) is not None:
             await self._put(*page)
             self._manifest.page_stored(page[0])

@@ -7,9 +7,7 @@ sends them, ten in a request, and loses no good point with a bad one.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from itertools import islice
 from typing import Any, Final
 
 from asynctrack._capture.observations import Window
@@ -103,7 +101,7 @@ class MetricQueue:
     ) -> None:
         self._put = put
         self._notices = notices
-        self._points: deque[MetricPoint] = deque()
+        self._points: list[MetricPoint] = []
         self._halve = True
         self.sent = 0
         self.refused = 0
@@ -129,11 +127,9 @@ class MetricQueue:
             BackendError: They wait here, and so do those that the service wants again.
         """
         while self._points:
-            chunk = list(islice(self._points, METRICS_PER_CALL))
+            chunk = self._points[:METRICS_PER_CALL]
             outcome = await self._send(chunk)
-            for _ in chunk:
-                self._points.popleft()
-            self._points.extendleft(reversed(outcome.again))
+            self._points[: len(chunk)] = outcome.again
             self.refused += len(outcome.refused)
             self.sent += len(chunk) - len(outcome.again) - len(outcome.refused)
             if outcome.again:

@@ -55,7 +55,8 @@ class RetriedWrite:
     Args:
         what: What it does, for the warning when it fails.
         kept: What waits in that case, for the same warning.
-        work: Does it; takes whether this is the last time.
+        needed: Returns whether there is anything to do; takes whether this is the last time.
+        work: Does it; takes the same.
         progress: Returns a value that changes with each successful request.
     """
 
@@ -63,11 +64,13 @@ class RetriedWrite:
         self,
         what: str,
         kept: str,
+        needed: Callable[[bool], bool],
         work: Callable[[bool], Coroutine[Any, Any, None]],
         progress: Callable[[], object],
     ) -> None:
         self.what = what
         self.kept = kept
+        self._needed = needed
         self._work = work
         self._progress = progress
         self._mark = progress()
@@ -78,7 +81,8 @@ class RetriedWrite:
 
     def start(self, now: float, closed: bool) -> None:
         """Begin, unless it is under way or it is too early."""
-        if self.task is None and now >= self._due:
+        # Nearly always there is nothing to do, for each of a thousand trackers: no task then.
+        if self.task is None and now >= self._due and (self.failures or self._needed(closed)):
             self.task = asyncio.create_task(self._work(closed))
             self.task.add_done_callback(_retrieve_error)
             self._started = now
@@ -171,11 +175,22 @@ class Recorder:
         )
         run = ("write to the Run", "parameters and metrics wait")
         self._run_writes = (
-            RetriedWrite(*run, self._updates.send, lambda: self._updates.progress),
-            RetriedWrite(*run, self._send_points, lambda: self._points.sent),
+            RetriedWrite(
+                *run, self._updates.needed, self._updates.send, lambda: self._updates.progress
+            ),
+            RetriedWrite(
+                *run,
+                lambda closed: bool(self._points),
+                self._send_points,
+                lambda: self._points.sent,
+            ),
         )
         self._manifest_write = RetriedWrite(
-            "store its manifest", "what belongs there waits", self._store_manifest, lambda: None
+            "store its manifest",
+            "what belongs there waits",
+            self.manifest.needed,
+            self._store_manifest,
+            lambda: None,
         )
         self._writes = (*self._run_writes, self._manifest_write)
 
@@ -277,14 +292,15 @@ class Recorder:
             )
 
     def _collect(self, everything: bool, last: bool = False) -> None:
-        for values, before in self._observations.take_parameters():
+        news = self._observations.take_news()
+        for values, before in news.parameters:
             for name, value in values.items():
                 self._updates.log(name, value, before)
-        for attributes in self._observations.take_models():
+        for attributes in news.models:
             self._updates.add_found(attributes)
-        for name in self._observations.take_prompts():
+        for name in news.prompts:
             self._updates.add_found({"langchain.prompt.name": name})
-        points = self._metrics.points(self._observations.take_points())
+        points = self._metrics.points(news.points)
         age = self._monotonic() - self._window_taken
         # Calls that only wait for a hanging request do not make a point each time.
         if last or age >= WINDOW or (everything and (not self._polling or age >= WINDOW / 5)):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -122,7 +121,7 @@ class RunUpdates:
         self._monotonic = monotonic
         self._parameters = RunParameters(shared.peers)
         self._before: dict[str, Any] = {}
-        self._written: deque[Written] = deque()
+        self._written: list[Written] = []
         self._looked = self._looked_last = False
         self._addressed = False
         self._writes_seen = 0
@@ -186,7 +185,21 @@ class RunUpdates:
     def outdated(self) -> Iterator[Written]:
         """Yield each value, once, that is older in the user's Run object; any thread."""
         while self._written:
-            yield self._written.popleft()
+            yield self._written.pop(0)
+
+    def needed(self, closed: bool) -> bool:
+        """Return whether there may be anything to write.
+
+        Args:
+            closed: Whether this is the last time.
+        """
+        # A Run says where its events are even if its chains hold nothing to record.
+        return bool(
+            self._parameters.waiting
+            or (self.announce and not self._addressed and self._backend.located)
+            or (closed and self._parameters.wrote)
+            or (self._looked and self._parameters.crowded(self._announced()))
+        )
 
     async def send(self, closed: bool) -> None:
         """Write into the Run what is missing there.
@@ -198,10 +211,7 @@ class RunUpdates:
             BackendError: Not all of it is written.
         """
         parameters = self._parameters
-        # A Run says where its events are even if its chains hold nothing to record.
-        unannounced = self.announce and not self._addressed and self._backend.located
-        crowded = self._looked and parameters.crowded(self._announced())
-        if not (parameters.waiting or unannounced or crowded or (closed and parameters.wrote)):
+        if not self.needed(closed):
             return
         if not self._looked or (closed and not self._looked_last):
             await self._look()
@@ -209,15 +219,19 @@ class RunUpdates:
         looked_again = False
         for _ in range(ATTEMPTS):
             self._add_addresses()
-            if not self._plan():
-                break
-            if (wait := self._shared.reserve(self._monotonic())) > 0:
-                await self._sleep(wait)
-            if self._shared.writes != self._writes_seen:
-                await self._look()  # another tracker of this process has written
-            delta = self._plan()  # the user's Run object may have grown
+            delta = self._plan()
             if not delta:
                 break
+            wait = self._shared.reserve(self._monotonic())
+            if wait > 0:
+                await self._sleep(wait)
+            outdated = self._shared.writes != self._writes_seen
+            if outdated:
+                await self._look()  # another tracker of this process has written
+            if wait > 0 or outdated:
+                delta = self._plan()  # the user's Run object may have grown
+                if not delta:
+                    break
             parameters.tell_peers(delta)
             try:
                 await self._update(delta)
