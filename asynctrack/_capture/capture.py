@@ -21,7 +21,7 @@ from asynctrack._capture.attributes import (
 )
 from asynctrack._capture.event import Events, given
 from asynctrack._capture.observations import Observations
-from asynctrack._capture.recurring import MAX_REMEMBERED, Recurring
+from asynctrack._capture.recurring import MAX_REMEMBERED, Recurring, Request
 from asynctrack._capture.redact import Redactor
 from asynctrack._capture.tracebacks import describe_error
 
@@ -307,18 +307,15 @@ class Capture:
     ) -> bytes:
         params = given(invocation_params) if invocation_params else None
         key = request_key(operation, serialized, metadata, params)
-        known = None if key is None else self._recurring.request(key)
-        if known is None:
+        request = None if key is None else self._recurring.request(key)
+        if request is None:
             found = request_attributes(operation, serialized, metadata, invocation_params)
-            attributes = self._recurring.attributes(found)
-            if key is not None:
-                self._recurring.remember_request(key, found, attributes)
-        else:
-            found, attributes = known
-        if key is None or key not in self._noted:
-            self._observations.model(found)
-            if key is not None and len(self._noted) < MAX_REMEMBERED:
-                self._noted.add(key)
+            request = Request(key, found, self._recurring.attributes(found))
+            self._recurring.remember(request)
+        if request.key is None or request.key not in self._noted:
+            self._observations.model(request.attributes)
+            if request.key is not None and len(self._noted) < MAX_REMEMBERED:
+                self._noted.add(request.key)
         if params is not None:
             kwargs["invocation_params"] = params
         if options:
@@ -326,7 +323,7 @@ class Capture:
         name = name or _name(serialized)
         return self.events.start(
             event, run_id, parent_run_id, name, tags, metadata, inputs, serialized, kwargs,
-            attributes,
+            request.end,
         )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from asynctrack._capture.attributes import Attribute
 from asynctrack._capture.redact import Redactor
@@ -26,6 +26,20 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 
+class Request(NamedTuple):
+    """A model call's request.
+
+    Attributes:
+        key: What the attributes depend on, or None if that is not plain data.
+        attributes: What goes to the Run.
+        end: The end of its event.
+    """
+
+    key: bytes | None
+    attributes: dict[str, Attribute]
+    end: bytes
+
+
 class Recurring:
     """Parts of events that come again and again; thread-safe, as each access is atomic.
 
@@ -37,7 +51,7 @@ class Recurring:
         self._redactor = redactor
         self._small: dict[int, Any] = {}
         self._forms: dict[bytes, bytes] = {}
-        self._requests: dict[bytes, tuple[dict[str, Attribute], bytes]] = {}
+        self._requests: dict[bytes, Request] = {}
 
     def form(self, serialized: Mapping[str, Any]) -> bytes | None:
         """Return ``"serialized":{…}``; None if it has to be encoded with the rest of its event.
@@ -62,13 +76,14 @@ class Recurring:
             _remember(self._forms, content, form)
         return form
 
-    def request(self, key: bytes) -> tuple[dict[str, Attribute], bytes] | None:
-        """Return the attributes of the same request before, and the end of its event."""
+    def request(self, key: bytes) -> Request | None:
+        """Return what was remembered of the same request."""
         return self._requests.get(key)
 
-    def remember_request(self, key: bytes, found: dict[str, Attribute], end: bytes) -> None:
-        """Remember the attributes of a request and the end of its event."""
-        _remember(self._requests, key, (found, end))
+    def remember(self, request: Request) -> None:
+        """Remember a request."""
+        if request.key is not None:
+            _remember(self._requests, request.key, request)
 
     def attributes(self, attributes: Mapping[str, Any]) -> bytes:
         """Return the end of an event that has these attributes: ``,"attributes":{…}}``."""
