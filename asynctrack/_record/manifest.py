@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any, Final
 
 from asynctrack._backends.protocol import Backend
@@ -64,7 +64,7 @@ class Manifest:
         page = {
             "v": SCHEMA_VERSION,
             "writer_id": self._writer_id,
-            "artifacts": [asdict(receipt) for receipt in self._receipts[:PAGE]],
+            "artifacts": [_listed(receipt) for receipt in self._receipts[:PAGE]],
         }
         return name, payload.encode(page)
 
@@ -98,7 +98,7 @@ class Manifest:
                 "ranges": self._ranges,
                 "refused_ranges": self._refused,
                 "pages": self._pages,
-                "artifacts": [asdict(receipt) for receipt in self._receipts],
+                "artifacts": [_listed(receipt) for receipt in self._receipts],
                 "parameters": dict(parameters),
                 "metrics": dict(metrics),
             }
@@ -220,6 +220,14 @@ class ManifestUpload:
         await self._backend.put(
             name, content, crc32=zlib.crc32(content), media_type="application/json"
         )
+
+
+def _listed(receipt: Receipt) -> dict[str, Any]:
+    # A tenth of the time of `asdict`, which copies every value; up to 1,000 of them every 10 s.
+    return {name: getattr(receipt, name) for name in _FIELDS}
+
+
+_FIELDS: Final = tuple(field.name for field in fields(Receipt))
 
 
 def _add_range(ranges: list[list[int]], first: int, last: int) -> None:
