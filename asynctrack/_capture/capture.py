@@ -1,9 +1,8 @@
 """LangChain callback to encoded event: everything a callback does, and no I/O.
 
-One method for each callback that langchain-core defines, named as there, with its arguments. It
-returns the event's bytes (``event`` makes them), or None where the callback leads to no event of
-its own: a token of a stream that is kept as one record. The handlers only add how the bytes get
-into the buffer.
+There is one method for each callback of langchain-core, with the same name and arguments. It
+returns the event's bytes (``event`` makes them), or None if the callback makes no event of its own:
+a token of a stream that is kept as one record. The handlers put the bytes into the buffer.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ SHEDDABLE: Final = frozenset(
         "on_text",
     }
 )
-"""Callbacks whose events are shed first when events have to be dropped: what ends and errors say
-is worth more than what starts and tokens say."""
+"""Callbacks whose events are dropped first when the buffer is nearly full: ends and errors say more
+than starts and tokens."""
 
 
 class Capture:
@@ -47,10 +46,10 @@ class Capture:
     Args:
         tokens: How streamed tokens are kept: ``"stream"``, ``"each"`` or ``"none"``.
         redactor: Cuts secrets out of every event.
-        observations: Where model configurations, prompts and measurements are noted.
+        observations: Notes model configurations, prompts and measurements.
         time_ns: Wall clock, in nanoseconds.
         perf_ns: Monotonic clock, in nanoseconds.
-        recurring: What many events share; None begins without.
+        recurring: Remembers what many events share; None begins anew.
     """
 
     def __init__(
@@ -174,7 +173,7 @@ class Capture:
         return self.events.end("llm_end", run_id, parent_run_id, tags, response, kwargs, attributes)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> bytes:
-        """Capture the error of a model call, with what had been generated until then."""
+        """Capture the error of a model call, with what it has generated until then."""
         return self.events.error("llm_error", error, run_id, **kwargs)
 
     # -- tools and agents ---------------------------------------------------------------------
