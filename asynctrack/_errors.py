@@ -1,4 +1,4 @@
-"""Every exception asynctrack raises or uses inside, in one tree.
+"""Every exception that asynctrack raises or uses inside, in one tree.
 
 ::
 
@@ -14,13 +14,12 @@
     └── BackendError                           S3, SageMaker or the disk said no
         ├── TransientError                     the same request may work later: retried
         ├── PausingError                       works once somebody acts: kept, probed slowly
-        └── PermanentError                     this request can never work, by the service's word
+        └── PermanentError                     the service says that this request can never work
 
-None of the last four ever reaches a chain: the worker handles them. ``OptionError``, ``RunError``,
-``MissingExtraError`` and ``StateError`` are raised by ``tracker(...)`` and by entering it, before a
-chain runs.
-``ReadError``, ``MissingExtraError`` and ``BackendError`` are raised by ``open_run(...)``,
-``open_experiment(...)`` and ``verify(...)``, and by what they return.
+None of the last four ever reaches a chain: the worker handles them. ``tracker(...)`` and entering
+it raise ``OptionError``, ``RunError``, ``MissingExtraError`` and ``StateError``, before a chain
+runs. ``open_run(...)``, ``open_experiment(...)``, ``verify(...)`` and what they return raise
+``ReadError``, ``MissingExtraError`` and ``BackendError``.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class AsynctrackError(Exception):
     """Base class of everything asynctrack raises."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Left alone, pickle makes an exception from its text, which is not what __init__ takes.
+        # By default pickle makes an exception from its text, which is not what __init__ takes.
         return _remade, (type(self), self.args, vars(self))
 
 
@@ -91,7 +90,7 @@ class SeveralRunsError(ReadError, LookupError):
     """There is more than one at the given place, and only one can be read at a time.
 
     Attributes:
-        found: The addresses of what is there; each of them can be opened.
+        found: The addresses of what is there; each can be opened.
     """
 
     def __init__(self, message: str, found: Sequence[str]) -> None:
@@ -100,7 +99,7 @@ class SeveralRunsError(ReadError, LookupError):
 
 
 class ChecksumError(ReadError):
-    """An object's bytes are not those that its writer stored.
+    """An object's bytes are not the ones that its writer stored.
 
     Attributes:
         object: The object's address.
@@ -137,10 +136,10 @@ class BackendError(AsynctrackError):
 
     Attributes:
         code: The service's error code, or the name of the exception it was mapped from. ``NotS3``,
-            ``NotSageMaker`` and ``Unacknowledged``: something else answered in its place.
+            ``NotSageMaker`` and ``Unacknowledged``: something else answered instead.
         retry_after: Seconds the service asked to wait, or None.
-        advice: What to change, as sentences; empty where it passes by itself.
-        answered: Whether somebody answered this very request: another one may fare better.
+        advice: What to change, as sentences; empty if it passes by itself.
+        answered: Whether somebody answered this request: another one may work.
     """
 
     def __init__(
@@ -160,7 +159,7 @@ class BackendError(AsynctrackError):
 
     @property
     def too_large(self) -> bool:
-        """Whether it is the size that is refused: the halves may pass."""
+        """Whether the size is refused: the halves may pass."""
         return self.code in _TOO_LARGE
 
 
@@ -171,12 +170,12 @@ class TransientError(BackendError):
 
 class PausingError(BackendError):
     """Credentials, permissions, settings, a missing bucket, a certificate nobody trusts: works
-    again once somebody has acted. Nothing is given up meanwhile."""
+    again once somebody has acted. Until then nothing is given up."""
 
 
 class PermanentError(BackendError):
-    """The service itself refuses this very request, now and later: nobody else is believed."""
+    """The service itself refuses this request, now and later. Only the service can say so."""
 
 
 _TOO_LARGE: Final = frozenset({"EntityTooLarge", "RequestEntityTooLarge", "413"})
-"""S3's own codes, and the status of something on the way that takes no requests of that size."""
+"""S3's own codes, and the status of a proxy that takes no requests of that size."""

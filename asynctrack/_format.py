@@ -1,6 +1,6 @@
 """The one contract on disk and in S3: schema version, field prefix and key layout.
 
-Both the write path and the read path build on this module and on nothing else of each other::
+The write path and the read path both build on this module, and on nothing else of each other::
 
     <prefix>/asynctrack/v1/experiment=<E>/run=<R>/dt=<YYYY-MM-DD>/<writer>-<first>-<last>.jsonl.zst
     <prefix>/asynctrack/v1/experiment=<E>/run=<R>/_manifest/<writer>.json
@@ -23,7 +23,7 @@ SCHEMA_VERSION = 1
 """Version of the event schema and of the key layout."""
 
 SEQ_DIGITS = 12
-"""Sequence numbers are zero-padded to this width in keys, so that keys sort by number."""
+"""Width of sequence numbers in keys; zeros in front make keys sort by number."""
 
 SUFFIXES = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}
 """Ending of an artifact's key for each compression."""
@@ -36,7 +36,7 @@ ACCESS_POINT = re.compile(
     r"accesspoint[/:][A-Za-z0-9.-]{1,63}",
     re.ASCII,
 )
-"""An access point, which S3 takes in a bucket's place; see "Access point ARNs" in the S3 User
+"""An access point, which S3 takes instead of a bucket; see "Access point ARNs" in the S3 User
 Guide."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,118}")
@@ -50,7 +50,7 @@ _TIME_FIELD = b',"time_unix_nano":'
 
 
 def is_valid_name(name: str) -> bool:
-    """Tell whether a name may stand as ``experiment=`` or ``run=`` in a key."""
+    """Return whether a name may stand as ``experiment=`` or ``run=`` in a key."""
     return _NAME.fullmatch(name) is not None
 
 
@@ -69,7 +69,7 @@ def run_prefix(prefix: str, experiment: str, run: str) -> str:
 def compact_prefix(prefix: str) -> str:
     """Return the folder of a Run's compacted events, for the folder of the Run.
 
-    Beside and not in it: an engine that is given the root of either finds one format there.
+    It is beside the Run's folder, so an engine finds one format below each of the two roots.
     """
     root = f"asynctrack/v{SCHEMA_VERSION}"
     before, _, below = prefix.rpartition(f"{root}/experiment=")
@@ -82,7 +82,7 @@ def compact_name(day: str, file_id: str) -> str:
 
 
 def compact_manifest_name(file_id: str) -> str:
-    """Return the key, below ``compact_prefix``, of what says what is in a Parquet file."""
+    """Return the key, below ``compact_prefix``, of the manifest of a Parquet file."""
     return f"_manifest/{file_id}.json"
 
 
@@ -125,7 +125,7 @@ class ArtifactName:
 
 
 def parse_artifact_name(name: str) -> ArtifactName | None:
-    """Read an artifact's key below the Run's folder; None where it is not one."""
+    """Read an artifact's key below the Run's folder; None if it is not one."""
     match = _ARTIFACT.fullmatch(name)
     if match is None:
         return None
@@ -138,12 +138,12 @@ def line_prefix(writer_id: str) -> bytes:
 
 
 def number_line(prefix: bytes, seq: int, body: bytes) -> bytes:
-    """Return an event's line: what ``line_prefix`` gave, its number, its body, a line end."""
+    """Return an event's line: the result of ``line_prefix``, its number, its body, a line end."""
     return b"%b%d,%b\n" % (prefix, seq, body[1:])
 
 
 def parse_line_start(line: bytes) -> tuple[str, int] | None:
-    """Return the writer and the sequence number in a line; None where it does not start so."""
+    """Return the writer and the sequence number in a line; None if it starts otherwise."""
     match = _LINE_START.match(line)
     return None if match is None else (match[1].decode(), int(match[2]))
 
@@ -154,7 +154,7 @@ def line_time(line: bytes) -> int:
     Every body starts with ``time_unix_nano``; capture guarantees that.
 
     Raises:
-        ValueError: The line does not start that way.
+        ValueError: The line starts otherwise.
     """
     start = line.find(_TIME_FIELD, 0, 200) + len(_TIME_FIELD)
     if start < len(_TIME_FIELD):

@@ -1,7 +1,7 @@
 """Options: every keyword of ``tracker(...)``, its default, and what it may be.
 
-A keyword that is not given is looked up as ``ASYNCTRACK_<NAME>`` in the environment, then the
-default stands. Every value is checked before anything is started.
+A keyword that is not given comes from ``ASYNCTRACK_<NAME>`` in the environment, or else from the
+default. Every value is checked before anything starts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ S3_OPTIONS: Final = frozenset(
         "SSEKMSKeyId", "ServerSideEncryption", "StorageClass", "Tagging",
     }
 )  # fmt: skip
-"""Arguments of PutObject that may be passed through; all others are asynctrack's own."""
+"""Arguments of PutObject that users may set; asynctrack sets all others."""
 
 _UNITS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -49,17 +49,17 @@ class Options:
     """The options of one tracker, all of them valid.
 
     Attributes:
-        durability: What accepted events survive: ``"process"`` the end of the process however it
-            ends, ``"power"`` the power too, but for the last 10 ms, ``"memory"`` neither.
-        spool_dir: Where they are kept until S3 has acknowledged them; None takes a folder under
-            the user's state directory, and where that cannot be used, a private one in TMPDIR.
-        max_spool_bytes: Bound of that folder, in bytes. 512 MiB of the disk are left free.
+        durability: What accepted events survive: ``"process"`` any end of the process,
+            ``"power"`` also a power failure, except for the last 10 ms, ``"memory"`` neither.
+        spool_dir: Where events are kept until S3 has acknowledged them; None takes a folder under
+            the user's state directory, or a private one in TMPDIR if that cannot be used.
+        max_spool_bytes: Bound of that folder, in bytes. 512 MiB of the disk stay free.
         overflow: What happens when the buffer is full: ``"spool"`` goes on, on disk, up to
             ``max_spool_bytes``, and then drops and counts; ``"block"`` makes the callback wait
             for room (an async one awaits, a sync one waits); ``"drop_newest"`` drops and counts.
-            None is ``"spool"`` where there is a spool, else ``"block"``.
+            None is ``"spool"`` if there is a spool, else ``"block"``.
         block_timeout: The longest a callback waits for room, in seconds; None waits as long as
-            it takes. When it is over, the event is dropped and counted.
+            it takes. After that the event is dropped and counted.
         max_buffer_bytes: Bound of everything accepted and not acknowledged, in bytes.
         max_buffer_events: The same bound, in events.
         max_batch_bytes: A batch is cut when it has this size, in bytes before compression.
@@ -67,19 +67,19 @@ class Options:
         max_delay: A batch is cut when its first event is this old, in seconds.
         upload_concurrency: How many artifacts are uploaded at a time.
         close_timeout: The longest that leaving the ``with`` block may take, in seconds.
-        close_patience: With a spool, leaving the ``with`` block ends before ``close_timeout`` when
-            nothing could be delivered for this long and all of it is on disk, in seconds; a second
-            more for each 100 kB under way. The next tracker delivers it. A container whose disk
-            ends with it wants ``close_timeout`` here.
+        close_patience: Seconds without progress after which leaving the ``with`` block ends
+            before ``close_timeout``, if all events are on disk; a second more for each 100 kB
+            under way. The next tracker delivers them. Set it to ``close_timeout`` in a container
+            whose disk ends with it.
         close_on_sigterm: Whether SIGTERM delivers everything first, in at most ``close_timeout``,
-            and then does what it did before; only where the block is entered in the main thread.
+            and then does what it did before. Needs a block entered in the main thread.
         bucket: S3 bucket; None takes the Run's own.
         prefix: Key prefix in the bucket; None takes the Run's own.
         s3_options: Further arguments of every PutObject, by AWS's names: ``ExpectedBucketOwner``,
             ``ServerSideEncryption``, ``SSEKMSKeyId``, ``SSEKMSEncryptionContext``,
             ``BucketKeyEnabled``, ``StorageClass``, ``ACL``, ``Tagging``, ``RequestPayer``.
         compression: ``"zstd"``, ``"gzip"`` or ``"none"``.
-        redact: What is cut out of everything before it is stored, besides the secrets that are
+        redact: What to cut out of everything before it is stored, besides the secrets that are
             always cut out: a function from string to string, or one or more regular expressions.
         tokens: How streamed tokens are kept: ``"stream"`` one record for each stream,
             ``"each"`` an event for each token, ``"none"`` not at all.
@@ -160,7 +160,7 @@ class Options:
             limit = getattr(self, large)
             if getattr(self, small) > limit:
                 raise OptionError(small, getattr(self, small), f"at most {large}={limit}")
-        # Compiled here for good: an iterator of patterns can be read only once.
+        # Compiled here, because an iterator of patterns can be read only once.
         object.__setattr__(self, "redact", compile_redact(self.redact))
 
     def _check_s3_options(self) -> None:
@@ -199,7 +199,7 @@ class Options:
             text = environ.get(f"ASYNCTRACK_{name.upper()}")
             if name not in values and text is not None:
                 values[name] = _from_environment(name, text, defaults[name].default)
-        # Batches shrink with a buffer that was made smaller on purpose: asking for a small
+        # Batches shrink with a buffer that the user made smaller: asking for a small
         # buffer alone is not an error.
         for small, large in (
             ("max_batch_bytes", "max_buffer_bytes"),
@@ -280,11 +280,11 @@ def _choice(options: Options, name: str, allowed: tuple[str, ...]) -> None:
 
 
 def whole_path(option: str, given: str | os.PathLike[str]) -> Path:
-    """Return the whole path of a folder: a forked child that has changed its directory, or the
-    program itself, means the same one later on.
+    """Return the whole path of a folder. It stays the same when the program or a forked child
+    changes its directory.
 
     Raises:
-        OptionError: It is in the home of somebody who has none.
+        OptionError: It is in the home of a user who has none.
     """
     try:
         return Path(given).expanduser().absolute()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from asynctrack._capture.handlers import SyncHandler
-from asynctrack._engine.flush import Flush
+from asynctrack._capture.sink import Flush
 from asynctrack._tracker import make_tracker
 
 __all__ = ["SageMakerCallbackHandler"]

@@ -1,9 +1,9 @@
-"""OpenTelemetry GenAI names for what LangChain says of a model call.
+"""OpenTelemetry GenAI names for what LangChain says about a model call.
 
-Where LangChain passes it: ``metadata`` (``ls_provider``, ``ls_model_name``, …),
-``invocation_params``, and the ``kwargs`` of ``serialized``, in this order of trust for the names
-they share. The names are those of OpenTelemetry's semantic conventions for generative AI; what
-has no name there becomes ``langchain.request.<name>``.
+LangChain passes it in ``metadata`` (``ls_provider``, ``ls_model_name``, …), ``invocation_params``,
+and the ``kwargs`` of ``serialized``. If they differ, the first one counts. The names come from
+OpenTelemetry's semantic conventions for generative AI; what has no name there becomes
+``langchain.request.<name>``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _METADATA_NAMES = {
     "ls_max_tokens": "gen_ai.request.max_tokens",
     "ls_stop": "gen_ai.request.stop_sequences",
 }
-# Parts of the request that are content or plumbing, not a hyperparameter.
+# Parts of the request that are content or plumbing, not hyperparameters.
 _NOT_PARAMETERS = frozenset(
     {
         "_type", "callbacks", "functions", "messages", "name", "prompt", "responses", "repr",
@@ -84,13 +84,13 @@ def request_key(
     metadata: Mapping[str, Any] | None,
     invocation_params: Mapping[str, Any] | None,
 ) -> bytes | None:
-    """Return what the attributes of a request depend on, or None where that is not plain data.
+    """Return what the attributes of a request depend on, or None if that is not plain data.
 
-    Making them takes ten times as long as looking up what was made for the same request before.
+    Making the attributes takes ten times as long as looking them up by this key.
     """
     said = [metadata.get(name) for name in _METADATA_NAMES] if metadata else []
     kwargs = serialized.get("kwargs") if serialized else None
-    # Zero for None: where ``null`` is in there it may be a NaN, and has to be looked into.
+    # Zero for None: a ``null`` in the key may be a NaN, and takes a closer look.
     said = [0 if value is None else value for value in (*said, invocation_params, kwargs)]
     return fingerprint((operation, said))
 
@@ -99,7 +99,7 @@ def response_attributes(response: Any) -> dict[str, Attribute]:
     """Return the attributes of a model call's answer: token usage, model, why it finished.
 
     Args:
-        response: LangChain's ``LLMResult``, or whatever was passed in its place.
+        response: LangChain's ``LLMResult``, or whatever was passed instead.
     """
     found: dict[str, Attribute] = {}
     generations = getattr(response, "generations", None)
@@ -136,7 +136,7 @@ def response_attributes(response: Any) -> dict[str, Attribute]:
 
 
 def prompt_name(serialized: Mapping[str, Any] | None, name: str | None) -> str | None:
-    """Return what a prompt template is called: its name, with the hub's where it has one."""
+    """Return the name of a prompt template: that of the hub if it has one."""
     kwargs = serialized.get("kwargs") if serialized else None
     metadata = kwargs.get("metadata") if _is_mapping(kwargs) else None
     if _is_mapping(metadata) and isinstance(metadata.get("lc_hub_repo"), str):
@@ -146,7 +146,7 @@ def prompt_name(serialized: Mapping[str, Any] | None, name: str | None) -> str |
 
 
 def _is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
-    # Asking the abstract class takes ten times as long, and nearly all are dictionaries or None.
+    # Asking the abstract class takes ten times as long; nearly all are dictionaries or None.
     return type(value) is dict or (value is not None and isinstance(value, Mapping))
 
 

@@ -1,9 +1,8 @@
 """LangChain callback to encoded event: everything a callback does, and no I/O.
 
-One method for each callback that langchain-core defines, named as there, with its arguments. It
-returns the event's bytes (``event`` makes them), or None where the callback leads to no event of
-its own: a token of a stream that is kept as one record. The handlers only add how the bytes get
-into the buffer.
+There is one method for each callback of langchain-core, with the same name and arguments. It
+returns the event's bytes (``event`` makes them), or None if the callback makes no event of its own:
+a token of a stream that is kept as one record. The handlers put the bytes into the buffer.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from asynctrack._capture.attributes import (
 )
 from asynctrack._capture.event import Events, given
 from asynctrack._capture.observations import Observations
-from asynctrack._capture.recurring import MAX_REMEMBERED
+from asynctrack._capture.recurring import MAX_REMEMBERED, Recurring, Request
 from asynctrack._capture.redact import Redactor
 from asynctrack._capture.tracebacks import describe_error
 
@@ -37,8 +36,8 @@ SHEDDABLE: Final = frozenset(
         "on_text",
     }
 )
-"""Callbacks whose events are shed first when events have to be dropped: what ends and errors say
-is worth more than what starts and tokens say."""
+"""Callbacks whose events are dropped first when the buffer is nearly full: ends and errors say more
+than starts and tokens."""
 
 
 class Capture:
@@ -47,9 +46,10 @@ class Capture:
     Args:
         tokens: How streamed tokens are kept: ``"stream"``, ``"each"`` or ``"none"``.
         redactor: Cuts secrets out of every event.
-        observations: Where model configurations, prompts and measurements are noted.
+        observations: Notes model configurations, prompts and measurements.
         time_ns: Wall clock, in nanoseconds.
         perf_ns: Monotonic clock, in nanoseconds.
+        recurring: Remembers what many events share; None begins anew.
     """
 
     def __init__(
@@ -60,8 +60,10 @@ class Capture:
         observations: Observations,
         time_ns: Callable[[], int] = time.time_ns,
         perf_ns: Callable[[], int] = time.perf_counter_ns,
+        recurring: Recurring | None = None,
     ) -> None:
-        self.events = Events(redactor, observations, time_ns, perf_ns)
+        self._recurring = recurring or Recurring(redactor)
+        self.events = Events(redactor, observations, time_ns, perf_ns, self._recurring)
         self._observations = observations
         self._each_token = tokens == "each"
         self.joins_tokens = tokens == "stream"
@@ -70,7 +72,7 @@ class Capture:
             streams = self.events.streams
             self.on_llm_new_token = streams.token  # type: ignore[method-assign]  # on purpose
             self.on_stream_event = streams.protocol_event  # type: ignore[method-assign]  # on purpose
-        self._requests: dict[bytes, bytes] = {}
+        self._noted: set[bytes] = set()  # the requests that were noted for the Run
 
     # -- chains -------------------------------------------------------------------------------
 
@@ -171,7 +173,7 @@ class Capture:
         return self.events.end("llm_end", run_id, parent_run_id, tags, response, kwargs, attributes)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> bytes:
-        """Capture the error of a model call, with what had been generated until then."""
+        """Capture the error of a model call, with what it has generated until then."""
         return self.events.error("llm_error", error, run_id, **kwargs)
 
     # -- tools and agents ---------------------------------------------------------------------
@@ -304,13 +306,15 @@ class Capture:
     ) -> bytes:
         params = given(invocation_params) if invocation_params else None
         key = request_key(operation, serialized, metadata, params)
-        attributes = None if key is None else self._requests.get(key)
-        if attributes is None:
+        request = None if key is None else self._recurring.request(key)
+        if request is None:
             found = request_attributes(operation, serialized, metadata, invocation_params)
-            self._observations.model(found)
-            attributes = self.events.recurring.attributes(found)
-            if key is not None and len(self._requests) < MAX_REMEMBERED:
-                self._requests[key] = attributes
+            request = Request(key, found, self._recurring.attributes(found))
+            self._recurring.remember(request)
+        if request.key is None or request.key not in self._noted:
+            self._observations.model(request.attributes)
+            if request.key is not None and len(self._noted) < MAX_REMEMBERED:
+                self._noted.add(request.key)
         if params is not None:
             kwargs["invocation_params"] = params
         if options:
@@ -318,7 +322,7 @@ class Capture:
         name = name or _name(serialized)
         return self.events.start(
             event, run_id, parent_run_id, name, tags, metadata, inputs, serialized, kwargs,
-            attributes,
+            request.end,
         )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
-"""An event: one callback call as one line of JSON, without its number, frozen as it is made.
+"""An event: one callback call as one line of JSON, without its number, frozen when it is made.
 
-What all kinds have in common: when it was, which span and trace, name, tags, metadata, the payload
-by kind. The start of a span opens it, its end or error closes it, and is measured. A field with
-nothing to say is left out: absent and empty read the same.
+All kinds have a time, a span and a trace, name, tags, metadata, and a payload by kind. The start of
+a span opens it; its end or error closes it and gives its duration. Empty fields are left out:
+absent and empty read the same.
 
 Fields of an event: see ``README.md``, "Event schema". Every body starts with ``time_unix_nano``.
 """
@@ -24,7 +24,7 @@ from asynctrack._capture.tracebacks import describe_error
 from asynctrack._common import payload
 
 MAX_ENDED: Final = 1_000
-"""Spans that ended last, and are not measured again."""
+"""Latest spans that have ended and are not measured again."""
 
 
 class Events:
@@ -32,9 +32,10 @@ class Events:
 
     Args:
         redactor: Cuts secrets out of every event.
-        observations: Where measurements are noted.
+        observations: Notes measurements.
         time_ns: Wall clock, in nanoseconds.
         perf_ns: Monotonic clock, in nanoseconds.
+        recurring: Remembers what many events share.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Events:
         observations: Observations,
         time_ns: Callable[[], int],
         perf_ns: Callable[[], int],
+        recurring: Recurring,
     ) -> None:
         self._redactor = redactor
         self._observations = observations
@@ -52,7 +54,7 @@ class Events:
         """The streams that are open."""
         self.spans = OpenSpans()
         """The spans that are open."""
-        self.recurring = Recurring(redactor)
+        self.recurring = recurring
         """What many events share."""
         self._ended: deque[UUID] = deque(maxlen=MAX_ENDED)
 
@@ -80,8 +82,8 @@ class Events:
             metadata: As LangChain gives it.
             inputs: The payload.
             serialized: What starts, as LangChain serializes it.
-            kwargs: Everything else that the callback was given.
-            attributes: The end of the event, made before: ``,"attributes":{…}}``.
+            kwargs: All other arguments of the callback.
+            attributes: The end of the event: ``,"attributes":{…}}``.
         """
         record: dict[str, Any] = {
             "time_unix_nano": self._time_ns(),
@@ -130,8 +132,8 @@ class Events:
             parent_run_id: Its parent, or None for a root.
             tags: As LangChain gives them.
             result: The payload.
-            kwargs: Everything else that the callback was given.
-            attributes: What is known of a model's answer.
+            kwargs: All other arguments of the callback.
+            attributes: What is known about a model's answer.
             field: Where the result belongs: ``outputs`` or ``error``.
         """
         record: dict[str, Any] = {
@@ -151,7 +153,7 @@ class Events:
         data: dict[str, Any] = {}
         inputs = None
         if kwargs:
-            inputs = kwargs.pop("inputs", None)  # streams know their inputs only at their end
+            inputs = kwargs.pop("inputs", None)  # a stream knows its inputs only at its end
             if inputs is not None:
                 record["inputs"] = inputs
             data = given(kwargs)
@@ -189,7 +191,7 @@ class Events:
             run_id: The span.
             name: Its name.
             data: The payload.
-            kwargs: Everything else that the callback was given.
+            kwargs: All other arguments of the callback.
         """
         record = self._record(event, run_id, kwargs.pop("parent_run_id", None))
         tags, metadata = kwargs.pop("tags", None), kwargs.pop("metadata", None)
@@ -204,10 +206,10 @@ class Events:
         return self.encode(record)
 
     def abandoned(self, span: OpenSpan, reason: str) -> bytes:
-        """Capture that nobody waits for the end of a span any more; its end may come all the same.
+        """Capture that nobody waits for the end of a span any more; its end may still come.
 
         Args:
-            span: Which.
+            span: The span.
             reason: ``too_many`` spans are open, or the tracker is ``closed``.
         """
         record: dict[str, Any] = {
@@ -241,12 +243,12 @@ class Events:
 
         Args:
             record: The event.
-            values: Those of its values that may be large; None: all of them.
+            values: Those of its values that may be large; None if any may.
         """
         try:
             return self._redactor.body(payload.encode(record, values))
         except Exception as error:
-            # Fail closed: what could not be looked through for secrets is not stored.
+            # Fail closed: what could not be searched for secrets is not stored.
             kept: dict[str, Any] = {
                 name: record[name]
                 for name in ("time_unix_nano", "event", "span_id", "parent_span_id", "trace_id")
@@ -266,7 +268,7 @@ class Events:
         failed: bool,
         attributes: dict[str, Attribute] | None,
     ) -> None:
-        """Measure a span, once: LangChain calls a handler twice that it was given twice."""
+        """Measure a span, once: LangChain calls a handler twice if it was given it twice."""
         if started is not None:
             self._ended.append(run_id)
         elif run_id in self._ended:
@@ -296,5 +298,5 @@ class Events:
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what there is something to say of."""
+    """Return the values that are not None."""
     return {name: value for name, value in values.items() if value is not None}

@@ -1,8 +1,8 @@
 """The two LangChain handlers: what LangChain calls, and how an event gets into the buffer.
 
-Both have every callback of langchain-core, and none of them raises. The asynchronous one runs
-inline in the caller's task (langchain-core would otherwise make a task for each callback) and
-awaits room when the buffer is full; the synchronous one costs a plain call and waits in its thread.
+Both have every callback of langchain-core, and none raises. The asynchronous handler runs inline in
+the caller's task (else langchain-core makes a task for each callback) and awaits room when the
+buffer is full. The synchronous one costs a plain call and waits in its thread.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from sys import _getframe
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 from uuid import UUID
 
 from langchain_core.callbacks.base import AsyncCallbackHandler, BaseCallbackHandler
@@ -20,8 +20,7 @@ from asynctrack._capture.capture import SHEDDABLE
 from asynctrack._common.own import is_own
 
 if TYPE_CHECKING:
-    from asynctrack._engine.flush import Flush
-    from asynctrack._engine.sink import Sink
+    from asynctrack._capture.sink import Flush, Sink
     from asynctrack._statistics import Statistics
 
 _H = TypeVar("_H", bound="_Handler")
@@ -33,7 +32,7 @@ def _await_in(sink: Sink, name: str) -> Callable[..., Any]:
     capture, put_nowait = getattr(sink.capture, name), sink.put_nowait
 
     if name == "on_llm_new_token" and sink.capture.joins_tokens:
-        # The hottest callback puts nothing, and names what LangChain passes: a fifth less.
+        # The hottest callback puts nothing. Naming what LangChain passes saves a fifth of its time.
         async def token_callback(
             token: Any,
             *,
@@ -86,19 +85,19 @@ def _call_in(sink: Sink, name: str) -> Callable[..., Any]:
 
 
 def _awaiting(name: str) -> Any:
-    """Make the method of this name for the class: documentation, and what ``super()`` finds."""
+    """Make the method of this name: documentation, what ``super()`` finds, and the first call."""
 
     async def callback(self: AsyncHandler, *args: Any, **kwargs: Any) -> None:
-        await self._callbacks[name](*args, **kwargs)
+        await self._bound(name, callback)(*args, **kwargs)
 
     return _named(callback, name)
 
 
 def _calling(name: str) -> Any:
-    """Make the method of this name for the class: documentation, and what ``super()`` finds."""
+    """Make the method of this name: documentation, what ``super()`` finds, and the first call."""
 
     def callback(self: SyncHandler, *args: Any, **kwargs: Any) -> None:
-        self._callbacks[name](*args, **kwargs)
+        self._bound(name, callback)(*args, **kwargs)
 
     return _named(callback, name)
 
@@ -111,11 +110,7 @@ def _named(callback: Callable[..., Any], name: str) -> Any:
 
 
 class _Handler:
-    """What both handlers offer to the user.
-
-    The callbacks are bound to the sink once, and stand in the instance, where LangChain finds them
-    before it makes a method of anything: half a microsecond for each callback.
-    """
+    """What both handlers offer to the user."""
 
     # Plain attributes: langchain-core has a property for each and asks it at each callback.
     ignore_llm = ignore_chain = ignore_agent = ignore_retriever = False
@@ -123,6 +118,7 @@ class _Handler:
     _bind: ClassVar[Any]
 
     def __init__(self, sink: Sink) -> None:
+        self._callbacks: dict[str, Callable[..., Any]] = {}
         self._sink = sink
 
     @property
@@ -132,15 +128,28 @@ class _Handler:
     @_sink.setter
     def _sink(self, sink: Sink) -> None:
         self._bound_to = sink
-        self._callbacks = {name: type(self)._bind(sink, name) for name in CALLBACKS}
-        for name, callback in self._callbacks.items():
-            # What a subclass defines itself stays in the first place.
-            if getattr(getattr(type(self), name), "__qualname__", None) == f"Handler.{name}":
-                self.__dict__[name] = callback
+        for name in self._callbacks:
+            self.__dict__.pop(name, None)
+        self._callbacks = {}
+
+    def _bound(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the callback of this name bound to the sink, which the instance has from now on.
+
+        LangChain finds it there before Python makes a method of anything: half a microsecond less
+        for each callback. Each is bound when it is first called, as all twenty take 10 KB and there
+        may be a thousand handlers.
+        """
+        bound = self._callbacks.get(name)
+        if bound is None:
+            bound = self._callbacks[name] = type(self)._bind(self._bound_to, name)
+            # A subclass that defines it comes here by super(). Its own method must stay visible.
+            if getattr(type(self), name) is method:
+                self.__dict__[name] = bound
+        return bound
 
     def __copy__(self: _H) -> _H:
-        """Return the handler itself, as LangChain's own tracers do: a copied model or config goes
-        on to be tracked."""
+        """Return the handler itself, as LangChain's own tracers do: a copied model or config is
+        still tracked."""
         return self
 
     def __deepcopy__(self: _H, memo: object) -> _H:
@@ -187,21 +196,10 @@ class _Handler:
         """Flush at once without waiting, as the old handler's method of this name.
 
         Returns:
-            The flush, under way. It may be awaited, or waited for with ``result(timeout)``; both
-            give True once everything accepted before this call is delivered.
+            The flush, under way. Await it, or wait for it with ``result(timeout)``. Both give True
+            once everything accepted before this call is delivered.
         """
         return self._sink.request_flush()
-
-
-CALLBACKS: Final = tuple(
-    f"on_{event}"
-    for event in (
-        *("llm_start", "chat_model_start", "llm_new_token", "stream_event", "llm_end", "llm_error"),
-        *("chain_start", "chain_end", "chain_error", "tool_start", "tool_end", "tool_error"),
-        *("retriever_start", "retriever_end", "retriever_error", "agent_action", "agent_finish"),
-        *("text", "retry", "custom_event"),
-    )
-)
 
 
 class AsyncHandler(_Handler, AsyncCallbackHandler):
@@ -216,13 +214,13 @@ class AsyncHandler(_Handler, AsyncCallbackHandler):
     def run_inline(self) -> bool:  # type: ignore[override]  # a plain attribute in langchain-core
         """Whether LangChain awaits the callbacks in the caller's task instead of a new one.
 
-        True but for one question: ``AsyncCallbackManager.on_llm_start`` of langchain-core calls
-        none but the inline handlers when there is an inline one (langchain issue 39633). So it is
-        told that we are not, unless another handler is: then we have to be as well, to be called.
-        What it calls next asks again, and hears that we are.
+        True, with one exception: ``AsyncCallbackManager.on_llm_start`` of langchain-core calls only
+        the inline handlers when there is one (langchain issue 39633). So it gets False, unless
+        another handler is inline: then it gets True, because it would not call us otherwise. What
+        it calls next asks again and gets True.
         """
         caller = _getframe(1)
-        # Nearly always not one of them, and LangChain asks twice at each callback.
+        # Nearly always it is not one of them, and LangChain asks twice at each callback.
         if id(caller.f_code) not in (_asking_wrongly or _codes_of_on_llm_start()):
             return True
         frame: FrameType | None = caller
@@ -239,7 +237,7 @@ class AsyncHandler(_Handler, AsyncCallbackHandler):
 
         Returns:
             Whether it is all delivered, parameters and metrics included. False when the time is
-            over first; the worker goes on all the same.
+            over first; delivery goes on in the background.
         """
         flush = self._sink.request_flush()
         try:
@@ -285,7 +283,7 @@ class SyncHandler(_Handler, BaseCallbackHandler):
 
         Returns:
             Whether it is all delivered, parameters and metrics included. False when the time is
-            over first; the worker goes on all the same.
+            over first; delivery goes on in the background.
         """
         return self._sink.request_flush().result(timeout)
 
@@ -318,7 +316,7 @@ _asking_wrongly: frozenset[int] = frozenset()
 def _codes_of_on_llm_start() -> frozenset[int]:
     """Return the ids of the code of ``AsyncCallbackManager.on_llm_start`` and what is in it."""
     global _asking_wrongly
-    # Not before: it is imported by whoever asks.
+    # Imported this late because whoever asks has imported it.
     from langchain_core.callbacks.manager import AsyncCallbackManager
 
     code = AsyncCallbackManager.on_llm_start.__code__

@@ -1,7 +1,7 @@
 """What the callbacks notice for the Run: model configurations, prompts, measurements.
 
 Callbacks of any thread write here, the worker reads. Distinct configurations are few, so only a
-new one costs more than a look-up; measurements are added up until the worker takes the sums.
+new one costs more than a look-up. Measurements are added up until the worker takes the sums.
 """
 
 from __future__ import annotations
@@ -9,16 +9,20 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from asynctrack._capture.attributes import Attribute
 
 MAX_DISTINCT: Final = 1_000
-"""Distinct model configurations and prompts that are told apart; further ones are in the events
-only."""
+"""Most distinct model configurations, and prompts; further ones are in the events only."""
 MAX_POINTS: Final = 100_000
-"""Points of ``log_metric`` that wait for the worker; further ones are in the events only."""
+"""Most points of ``log_metric`` that wait for the worker; further ones are in the events only."""
+
+Parameters = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""What ``log_parameters`` was given, and what the user's Run object held of it at that moment."""
+Point = tuple[str, float, int, "int | None"]
+"""What ``log_metric`` was given: name, value, time in nanoseconds, step."""
 
 
 @dataclass(slots=True)
@@ -41,6 +45,23 @@ class Window:
         return not (self.model_calls or self.traces or self.errors)
 
 
+@dataclass(slots=True)
+class News:
+    """What is new since the worker last asked, oldest first.
+
+    Attributes:
+        parameters: What the user logged.
+        models: Model configurations.
+        prompts: Names of prompts.
+        points: Metric points that the user logged.
+    """
+
+    parameters: list[Parameters] = field(default_factory=list)
+    models: list[dict[str, Attribute]] = field(default_factory=list)
+    prompts: list[str] = field(default_factory=list)
+    points: list[Point] = field(default_factory=list)
+
+
 class Observations:
     """Collects from the callbacks, thread-safe and re-entrant.
 
@@ -54,10 +75,8 @@ class Observations:
         self._window = Window()
         self._models: set[object] = set()
         self._prompts: set[str] = set()
-        self._new_models: deque[dict[str, Attribute]] = deque()
-        self._new_prompts: deque[str] = deque()
-        self._parameters: deque[tuple[Mapping[str, Any], Mapping[str, Any]]] = deque()
-        self._points: deque[tuple[str, float, int, int | None]] = deque()
+        # One queue for all: an empty deque takes 760 bytes, and there may be a thousand trackers.
+        self._news: deque[tuple[str, Any]] = deque()
         self.points_skipped = 0
 
     def model(self, attributes: dict[str, Attribute]) -> None:
@@ -69,13 +88,13 @@ class Observations:
         )
         if key not in self._models and len(self._models) < MAX_DISTINCT:
             self._models.add(key)
-            self._new_models.append(dict(attributes))
+            self._news.append(("models", dict(attributes)))
 
     def prompt(self, name: str | None) -> None:
         """Note the name of a prompt template."""
         if name and name not in self._prompts and len(self._prompts) < MAX_DISTINCT:
             self._prompts.add(name)
-            self._new_prompts.append(name)
+            self._news.append(("prompts", name))
 
     def usage(self, input_tokens: object, output_tokens: object) -> None:
         """Add the tokens of a model call."""
@@ -86,7 +105,7 @@ class Observations:
                 self._window.output_tokens += output_tokens
 
     def end(self, seconds: float | None, *, model: bool, root: bool, failed: bool) -> None:
-        """Add the end of a span; ``seconds`` is None where its start is not known."""
+        """Add the end of a span; ``seconds`` is None if its start is unknown."""
         if not (model or root or failed):
             return
         with self._lock:
@@ -99,7 +118,7 @@ class Observations:
                 window.traces += 1
                 window.trace_seconds += seconds
                 window.trace_seconds_max = max(window.trace_seconds_max, seconds)
-            # One failure passes every span on its way up: it counts where it ends up.
+            # One failure passes every span on its way up. It counts once, at the root.
             if failed and root:
                 window.errors += 1
 
@@ -107,14 +126,14 @@ class Observations:
         """Hand over what ``log_parameters`` was given, and what the Run object holds now."""
         local = self._local()
         before = {name: local.get(name) for name in values if name in local} if local else {}
-        self._parameters.append((dict(values), before))
+        self._news.append(("parameters", (dict(values), before)))
 
     def metric(self, name: str, value: float, time_unix_nano: int, step: int | None) -> None:
         """Hand over what ``log_metric`` was given."""
-        if len(self._points) >= MAX_POINTS:
+        if len(self._news) >= MAX_POINTS:
             self.points_skipped += 1
             return
-        self._points.append((name, value, time_unix_nano, step))
+        self._news.append(("points", (name, value, time_unix_nano, step)))
 
     # -- the worker's side --------------------------------------------------------------------
 
@@ -124,25 +143,10 @@ class Observations:
             window, self._window = self._window, Window()
         return window
 
-    def take_models(self) -> list[dict[str, Attribute]]:
-        """Return the model configurations not seen before."""
-        return _drain(self._new_models)
-
-    def take_prompts(self) -> list[str]:
-        """Return the prompt names not seen before."""
-        return _drain(self._new_prompts)
-
-    def take_parameters(self) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-        """Return what ``log_parameters`` was given, oldest first, and the Run's values before."""
-        return _drain(self._parameters)
-
-    def take_points(self) -> list[tuple[str, float, int, int | None]]:
-        """Return what ``log_metric`` was given, oldest first."""
-        return _drain(self._points)
-
-
-def _drain(queue: deque[Any]) -> list[Any]:
-    items = []
-    while queue:
-        items.append(queue.popleft())
-    return items
+    def take_news(self) -> News:
+        """Return what is new since the last call."""
+        news = News()
+        while self._news:
+            kind, value = self._news.popleft()
+            getattr(news, kind).append(value)
+        return news

@@ -1,28 +1,47 @@
-"""What many events share to the byte: encoded, and looked through for secrets, once.
+"""Parts that many events share to the byte: encoded, and searched for secrets, once.
 
 A chain passes the same serialized forms and requests with each call. A chat model's form names the
-API key that it would hold, which makes the search for secrets look closely: 30 µs for each call.
-What is looked up here is told by its content, not by its identity: what was changed is made anew.
+API key that it would hold, so the search for secrets looks closely: 30 µs for each call. The key
+here is the content, not the identity: a changed form is encoded again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, TypeVar
 
+from asynctrack._capture.attributes import Attribute
 from asynctrack._capture.redact import Redactor
 from asynctrack._common import payload
 
 MAX_REMEMBERED: Final = 1_000
-"""Different forms, and different requests, that are remembered."""
+"""Most forms, and most requests, that are remembered; one more and it begins anew."""
 MAX_FORM: Final = 16_384
-"""Bytes of a serialized form that is remembered at the most; longer ones are encoded each time."""
+"""Bytes of the longest serialized form that is remembered; longer ones are encoded each time."""
 
 _CUT: Final = {"$cut": "redaction"}
 
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+class Request(NamedTuple):
+    """A model call's request.
+
+    Attributes:
+        key: What the attributes depend on, or None if that is not plain data.
+        attributes: What goes to the Run.
+        end: The end of its event.
+    """
+
+    key: bytes | None
+    attributes: dict[str, Attribute]
+    end: bytes
+
 
 class Recurring:
-    """Parts of events that come again and again.
+    """Parts of events that come again and again; thread-safe, as each access is atomic.
 
     Args:
         redactor: Cuts secrets out of them.
@@ -32,9 +51,10 @@ class Recurring:
         self._redactor = redactor
         self._small: dict[int, Any] = {}
         self._forms: dict[bytes, bytes] = {}
+        self._requests: dict[bytes, Request] = {}
 
     def form(self, serialized: Mapping[str, Any]) -> bytes | None:
-        """Return ``"serialized":{…}``; None where it has to be encoded with the rest of its event.
+        """Return ``"serialized":{…}``; None if it has to be encoded with the rest of its event.
 
         Args:
             serialized: What starts, as LangChain serializes it.
@@ -43,8 +63,7 @@ class Recurring:
         if self._small.get(id(serialized)) is not serialized:
             if not payload.is_small(serialized):
                 return None
-            if len(self._small) < MAX_REMEMBERED:
-                self._small[id(serialized)] = serialized
+            _remember(self._small, id(serialized), serialized)
         content = payload.fingerprint(serialized)
         if content is None or len(content) > MAX_FORM:
             return None
@@ -54,15 +73,51 @@ class Recurring:
                 form = self._redactor.body(b'{"serialized":%b}' % content)[1:-1]
             except Exception:
                 return None  # the event it is encoded with says so
-            if len(self._forms) < MAX_REMEMBERED:
-                self._forms[content] = form
+            _remember(self._forms, content, form)
         return form
+
+    def request(self, key: bytes) -> Request | None:
+        """Return what was remembered of the same request."""
+        return self._requests.get(key)
+
+    def remember(self, request: Request) -> None:
+        """Remember a request."""
+        if request.key is not None:
+            _remember(self._requests, request.key, request)
 
     def attributes(self, attributes: Mapping[str, Any]) -> bytes:
         """Return the end of an event that has these attributes: ``,"attributes":{…}}``."""
         try:
             body = self._redactor.body(payload.encode({"attributes": attributes}))
         except Exception:
-            # Fail closed: what could not be looked through for secrets is not stored.
+            # Fail closed: what could not be searched for secrets is not stored.
             body = payload.encode({"attributes": _CUT})
         return b"," + body[1:]
+
+
+def recurring_for(redactor: Redactor) -> Recurring:
+    """Return one for all trackers of the process that cut by the default rules, else a new one.
+
+    It lives as long as one of them does: what it remembers is the program's own data.
+    """
+    global _shared
+    if redactor.custom is not None:
+        return Recurring(redactor)
+    shared = _shared()
+    if shared is None:
+        shared = Recurring(redactor)
+        _shared = weakref.ref(shared)
+    return shared
+
+
+def _nothing() -> Recurring | None:
+    return None
+
+
+_shared: Callable[[], Recurring | None] = _nothing
+
+
+def _remember(known: dict[_K, _V], key: _K, value: _V) -> None:
+    if len(known) >= MAX_REMEMBERED:
+        known.clear()  # rare; and what still comes is soon remembered again
+    known[key] = value

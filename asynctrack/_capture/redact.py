@@ -1,11 +1,11 @@
 """Cuts secrets out of encoded events before anything is stored.
 
-The default set works on the encoded line, in three steps, each only where the one before said
-yes: do the bytes hold any rule's probe in any case (pydantic's Rust engine looks for plain texts
-many bytes at a time: 0.5 µs for 500 bytes, 15 µs for 100 KB); does any rule match, asked of
-automata that hold them all (3 µs, and 390 µs for 100 KB); those rules one by one, to find and cut.
-The user's own ``redact`` option works on every string and key of the decoded event, after it.
-Both fail closed: when redaction raises, the payload is replaced, not stored.
+The default rules work on the encoded line, in three steps. Each step runs only if the one before
+says yes. First: do the bytes hold the probe of any rule, in any case? Pydantic's Rust engine looks
+for plain texts many bytes at a time: 0.5 µs for 500 bytes, 15 µs for 100 KB. Second: does any rule
+match? Automata of all rules answer that: 3 µs, and 390 µs for 100 KB. Third: these rules one by
+one, to find and cut. Then the user's own ``redact`` option sees every string and key of the decoded
+event. Both fail closed: when redaction raises, the payload is replaced, not stored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BASE64 = re.compile(rb'"base64":"([A-Za-z0-9+/=]+)"')
 
 
 def prepare() -> None:
-    """Build what all redactors search with, so that the first event does not pay for it."""
+    """Build what all redactors search with, so the first event does not pay for it."""
     probes()
     rules()
 
@@ -38,8 +38,8 @@ class Redactor:
     """
 
     def __init__(self, custom: Callable[[str], str] | None = None) -> None:
-        self._custom = custom
-        # Replaced by the question itself when the first event comes.
+        self.custom = custom
+        # The first event replaces it by the question itself.
         self._probed: Callable[[bytes], bool] = self._first_question
 
     def _first_question(self, body: bytes) -> bool:
@@ -56,9 +56,9 @@ class Redactor:
             body = _cut(body, suspects(body))
             if BINARY in body:
                 body = _BASE64.sub(_cut_binary, body)
-        if self._custom is not None:
+        if self.custom is not None:
             record: dict[str, Any] = payload.decode(body)
-            # The names of the fields are ours, and so are the values of some.
+            # The names of all fields and the values of some are ours.
             for field in record.keys() - _IDENTITY_FIELDS:
                 record[field] = self._walk(record[field])
             body = payload.encode(record)
@@ -69,20 +69,20 @@ class Redactor:
         try:
             body = payload.encode({"": marker.clean(text)})
             text = payload.decode(_cut(body, suspects(body)))[""]
-            return text if self._custom is None else str(self._custom(text))
+            return text if self.custom is None else str(self.custom(text))
         except Exception:
             return REDACTED
 
     def _walk(self, value: Any) -> Any:
-        assert self._custom is not None
+        assert self.custom is not None
         if isinstance(value, str):
-            return str(self._custom(value))
+            return str(self.custom(value))
         if isinstance(value, list):
             return [self._walk(item) for item in value]
         if isinstance(value, dict):
             result: dict[str, Any] = {}
             for key, item in value.items():
-                name = str(self._custom(key))
+                name = str(self.custom(key))
                 while name in result:  # two keys that only differed in what was cut
                     name += f"~{len(result)}"
                 result[name] = self._walk(item)
@@ -109,13 +109,13 @@ def _cut(body: bytes, rules: Sequence[Rule], *, structures: bool = True) -> byte
                 if kind not in _TOKENS:
                     cut = _cut_text(body, match, kind)
                     if cut is not None:
-                        # Nor the same long text again and again; what begins at its end may
-                        # go on behind it.
+                        # Do not search the same long text again. What begins at its end may go
+                        # on behind it.
                         at = max(at, cut[1] - _OVERLAP)
                 else:
                     cut = _cut_structure(body, match.end(), kind) if structures else None
                     if cut is not None:
-                        at = cut[1]  # once, however often its name is in there
+                        at = cut[1]  # once, no matter how often its name is in there
                 if cut is not None:
                     cuts.append(cut)
             at = lowered.find(probe, at)
@@ -133,11 +133,11 @@ def _cut(body: bytes, rules: Sequence[Rule], *, structures: bool = True) -> byte
 
 
 _OVERLAP: Final = 100
-"""Bytes that a name and what stands between it and its value are long, nearly always."""
+"""Bytes that nearly always suffice for a name and what stands between it and its value."""
 
 
 def _cut_text(body: bytes, match: re.Match[bytes], kind: str) -> tuple[int, int, bytes] | None:
-    """Return where to cut and what to put there; None where it is no secret."""
+    """Return where to cut and what to put there; None if it is no secret."""
     start, end = match.span(match.lastindex or 0)
     if not fits(kind, body[start:end], body[max(0, match.start() - 40) : match.start()]):
         return None
@@ -154,11 +154,11 @@ _TOKENS = {
 
 
 def _cut_structure(body: bytes, start: int, kind: str) -> tuple[int, int, bytes] | None:
-    """Cut what is in a list or an object that is named for a secret.
+    """Cut what is in a list or an object that has the name of a secret.
 
     Args:
         body: The line.
-        start: Behind its first bracket.
+        start: The place after its first bracket.
         kind: ``json``, ``inner`` in a string that is JSON, ``repr`` in any other text.
     """
     start -= 1
@@ -183,7 +183,7 @@ def _cut_structure(body: bytes, start: int, kind: str) -> tuple[int, int, bytes]
             cut = cut if kind == "json" else _encoded(cut.decode())[1:-1]
             return None if cut == whole else (start, end, cut)
         except ValueError:
-            pass  # no JSON, whatever it looks like
+            pass  # no JSON, although it looks so
     inside = whole[1 : -1 if depth == 0 else None].strip()
     return (start + 1, end - (depth == 0), REDACTED.encode()) if inside else None
 
@@ -213,7 +213,7 @@ def _without_leaves(value: Any) -> Any:
 
 
 def _cut_binary(match: re.Match[bytes]) -> bytes:
-    """Bytes that are no text are stored as base64, which hides a secret in them from the rules."""
+    """Cut a secret in bytes that are no text. They are base64, which hides it from the rules."""
     text = base64.b64decode(match[1]).decode("latin-1")
     body = payload.encode({"": text})
     return match[0] if _cut(body, suspects(body)) == body else b'"base64":"%b"' % REDACTED.encode()

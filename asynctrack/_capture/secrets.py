@@ -1,8 +1,8 @@
-"""What is taken for a secret: rules over encoded lines, and what must be true of what they find.
+"""What counts as a secret: rules over encoded lines, and checks of what they find.
 
-A rule has a *probe*, to be looked for in the lower-cased line, and a pattern that must match at
-that place. The group that took part is cut out, or all of it where there is none; the group's name
-says what it has to be (``likely``, ``strict``, …), and how it is cut.
+A rule has a *probe*, a text to look for in the lower-cased line, and a pattern that must match at
+that place. The group that took part is cut out, or the whole match if there is none. The group's
+name says what its text has to be (``likely``, ``strict``, …) and how it is cut.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Final
 
 from asynctrack._common.search import in_any_case, question
 
-# What narrows a rule down to secrets. The automata do not know these parts: they may say yes to
-# more than the rules cut, never to less.
+# What narrows a rule down to secrets. The automata do not know these parts: they may match more
+# than the rules cut, never less.
 # Not inside a word ("risk-…"); a letter or digit before it may be the end of an escaped sign.
 _FRESH: Final = rb"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf])|(?<=\\u[0-9a-f]{4}))"
 # Not a word of prose, as in "basic functionality" or "bearer certificates".
@@ -36,20 +36,22 @@ _NARROWING: Final = (
     _FRESH, _PWD, _NO_WORD, _ENDS, _NO_TEXT_TOKEN, _NUMBER_NAME, _NO_SECRETARY, _IN_QUERY,
 )  # fmt: skip
 
-_TAIL: Final = rb"[\w-]{0,40}"  # bounded: a name over and over would take the square of its length
+_TAIL: Final = (
+    rb"[\w-]{0,40}"  # bounded: a name that repeats itself would take the square of its length
+)
 _INNER: Final = rb"(?:[^\"\\]|\\\\(?:\\[\"\\]|[^\"\\])|\\[^\"\\])+"
 _SCHEME: Final = rb"(?:(?:bearer|basic|token|digest|apikey|key)[\x20\t]+)?"
 _WORD: Final = rb"[^\x20\t\r\n\"'\\,;&]"
 
 
 def _value(kind: str, *, structures: bool = False) -> bytes:
-    """Return what follows a name; a blank in here stands for any gap.
+    """Return what follows a name; a blank in it stands for any gap.
 
     (Not ``\\s``: to Python's engine it is ASCII here, to the automata it is not.)
 
     Args:
-        kind: What a text must be to be cut out, where its place alone does not say so.
-        structures: Also numbers, lists and objects.
+        kind: What a text must be to be cut out, if its place alone does not tell.
+        structures: Whether numbers, lists and objects count too.
     """
     number = itertools.count()
 
@@ -189,7 +191,7 @@ Rule = tuple[bytes, "re.Pattern[bytes]"]
 def _groups() -> tuple[tuple[Callable[[bytes], bool], tuple[Rule, ...]], ...]:
     """Return rules together with an automaton that tells whether any of them matches.
 
-    Several groups, as an automaton takes a millisecond to build, in which the interpreter is held.
+    There are several groups: to build an automaton takes a millisecond and blocks the interpreter.
     """
     groups = []
     for pairs in (_SELF_EVIDENT[::2], _SELF_EVIDENT[1::2]):
@@ -210,7 +212,7 @@ def _groups() -> tuple[tuple[Callable[[bytes], bool], tuple[Rule, ...]], ...]:
 
 
 def _named_rules(names: tuple[bytes, ...], pattern: bytes) -> list[Rule]:
-    # One pattern for all of them: each takes milliseconds to compile.
+    # One pattern for all: each takes milliseconds to compile.
     compiled = re.compile(pattern, re.IGNORECASE)
     return [(name, compiled) for name in names]
 
@@ -232,11 +234,11 @@ _SECRET_NAME = re.compile(
 
 
 def is_secret_name(name: str) -> bool:
-    """Tell whether a field of this name is taken for a secret whatever its value is."""
+    """Return whether a field of this name counts as a secret, no matter what its value is."""
     return _SECRET_NAME.search(name) is not None
 
 
-# Fewer texts to look for are found faster, and their order matters to the engine: measure it.
+# Fewer texts are faster to find, and the engine is sensitive to their order: measure it.
 _TOGETHER: Final = (
     "[rs]k_live_", "[rs]k_test_", "gh[opsur]_", "(?:api|access|private|account)[-_ ]?key",
 )  # fmt: skip
@@ -244,10 +246,10 @@ _TOGETHER: Final = (
 
 @cache
 def probes() -> Callable[[bytes], bool]:
-    """Return the first question: does this line hold anything to look at, in whatever case?
+    """Return the first question: does this line hold anything to look at, in any case?
 
-    What a rule's probe is not in, the rule does not match. Plain texts only, but for the end of
-    ``token``, which would otherwise find each count of tokens.
+    A rule matches only lines that hold its probe. Only plain texts, except for the end of
+    ``token``, which would find each count of tokens.
     """
     return in_any_case(_probe_pattern)
 
@@ -262,7 +264,7 @@ def _probe_pattern(folded: Callable[[str], str]) -> str:
 
 
 def suspects(body: bytes) -> list[Rule]:
-    """Return the rules that may match in these UTF-8 bytes: the second question, if it is none."""
+    """Return the rules that may match in these UTF-8 bytes: the second question."""
     return [rule for matches, rules in _groups() if matches(body) for rule in rules]
 
 
@@ -274,8 +276,8 @@ def _wide(pattern: bytes) -> str:
     for part in _NARROWING:
         pattern = pattern.replace(part, b"")
     pattern = re.sub(rb"\(\?P<\w+>", b"(?:", pattern)
-    # To Python's engine \w is ASCII here. To Rust's it is all of Unicode, and made it five times
-    # as slow to build.
+    # To Python's engine \w is ASCII here. To Rust's it is all of Unicode, which takes five times as
+    # long to build.
     return pattern.replace(_TAIL, rb"[A-Za-z0-9_-]*").decode()
 
 
@@ -289,11 +291,11 @@ _LETTER, _OTHER = re.compile(rb"[A-Za-z]"), re.compile(rb"[0-9!#$%^&*?@]")
 
 
 def looks_secret(value: bytes, length: int) -> bool:
-    """Tell whether a text looks made up: letters and digits, no blank, no name like gpt-4o-mini.
+    """Return whether a text looks generated: letters and digits, no blank, not like gpt-4o-mini.
 
     Args:
-        value: As it is encoded.
-        length: Bytes that it has at least.
+        value: The encoded text.
+        length: The least bytes that it must have.
     """
     value = value.strip(b".,:!?)]}\\")
     if len(value) < length or _PLACEHOLDER.match(value) or _CODE.search(value):
@@ -310,7 +312,7 @@ def fits(kind: str, value: bytes, before: bytes) -> bool:
     Args:
         kind: The name of the group that found it, without its number.
         value: What it found.
-        before: Some bytes that stand before the name.
+        before: Some bytes before the name.
     """
     if kind == "likely":
         return looks_secret(value, 6)

@@ -1,4 +1,4 @@
-"""Streamed tokens: one record for each stream, at a cost near zero for each token."""
+"""Streamed tokens: one record for each stream, at nearly no cost for each token."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from uuid import UUID
 from asynctrack._common import marker
 
 MAX_OPEN_STREAMS: Final = 10_000
-"""Of more streams than this, the text of the oldest is not kept."""
+"""Most open streams whose text is kept; one more drops the text of the oldest."""
 MAX_STREAM_SIZE: Final = 16 * 1024 * 1024
-"""What one stream may take: characters, and ``TOKEN_SIZE`` for each token."""
+"""Most that one stream may take: its characters, and ``TOKEN_SIZE`` for each token."""
 MAX_STREAMS_SIZE: Final = 64 * 1024 * 1024
-"""What all open streams together may take. Of a stream cut by either bound, further tokens are
-counted and not kept."""
+"""Most that all open streams together may take. When a stream reaches either bound, its further
+tokens are counted and not kept."""
 SILENCE: Final = 60_000_000_000
-"""Nanoseconds without a token after which a stream makes room for others, where there is none."""
+"""Nanoseconds without a token after which a stream has to make room for others."""
 TOKEN_SIZE: Final = 96
-"""What a token takes beside its characters: its time, and two entries of lists."""
+"""Bytes that a token takes besides its characters: its time, and two entries of lists."""
 _GRANT: Final = 1024
 _MAX_GRANT: Final = 256 * 1024
-"""What a stream is given at a time, the first time and at the most, so that the bounds are looked
-at rarely and many short streams reserve little."""
+"""Room that a stream gets at a time: the first time, and at most. So the bounds are checked rarely,
+and many short streams reserve little."""
 
 
 class _Stream:
@@ -37,7 +37,7 @@ class _Stream:
 
 
 class Streams:
-    """The streams that are open, with what came in.
+    """The open streams and their tokens.
 
     Args:
         perf_ns: Monotonic clock, in nanoseconds.
@@ -56,7 +56,7 @@ class Streams:
         self._max_stream = max_stream
         self._max_streams = max_streams
         self._open: dict[UUID, _Stream] = {}
-        self._let_go: dict[UUID, int] = {}  # tokens of streams whose text is not kept any more
+        self._let_go: dict[UUID, int] = {}  # tokens of streams whose text is gone
 
     def token(self, token: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Note a token: a string, or a list of content blocks."""
@@ -77,16 +77,16 @@ class Streams:
             self.token(delta, run_id=run_id)
 
     def pop(self, run_id: UUID, started: int | None) -> dict[str, Any] | None:
-        """Return the record of a stream that has ended, or None where nothing was streamed.
+        """Return the record of a stream that has ended, or None if nothing was streamed.
 
         Args:
             run_id: The model call.
             started: When the call started, on the monotonic clock in nanoseconds, or None.
 
         Returns:
-            ``text``; ``count`` of tokens; ``time_to_first_token`` in seconds, where the start is
-            known; ``inter_token_times``, the seconds between one token and the next; where the
-            stream was too long, ``cut_tokens``: how many at its end are counted and not kept.
+            ``text``; ``count`` of tokens; ``time_to_first_token`` in seconds, if the start is
+            known; ``inter_token_times``, the seconds between one token and the next; if the stream
+            was too long, ``cut_tokens``: how many at its end are counted and not kept.
         """
         stream = self._open.pop(run_id, None)
         if stream is None:
@@ -114,11 +114,11 @@ class Streams:
             try:
                 self._forget_text(next(iter(self._open)))
             except (StopIteration, RuntimeError):
-                pass  # another thread changed it at this very moment: the next stream tries again
+                pass  # another thread changed it at this moment: the next stream tries again
         return stream
 
     def _forget_text(self, run_id: UUID) -> None:
-        """Keep of a stream how many tokens it had, and no more."""
+        """Drop the text of a stream; keep how many tokens it had."""
         gone = self._open.pop(run_id, None)
         if gone is not None:
             self._let_go[run_id] = len(gone.times) + gone.cut
@@ -126,7 +126,7 @@ class Streams:
             self._let_go.pop(next(iter(self._let_go)), None)
 
     def _grant(self, stream: _Stream) -> bool:
-        """Give a stream room for a token that did not fit; False where it is too long."""
+        """Give a stream room for a token that did not fit; False if it is too long."""
         wanted = max(-stream.room, min(_MAX_GRANT, max(_GRANT, stream.granted)))
         wanted = max(-stream.room, min(wanted, self._max_stream - stream.granted))
         too_long = stream.cut or stream.granted + wanted > self._max_stream
@@ -139,9 +139,9 @@ class Streams:
         return True
 
     def _spare(self, wanted: int, asking: _Stream) -> bool:
-        """Tell whether there is room for more; forget streams that went silent where that makes it.
+        """Return whether there is room for more; forget silent streams if that makes room.
 
-        LangChain tells nobody of a model call that is cancelled: its stream never ends.
+        LangChain does not say that a model call was cancelled: its stream never ends.
         """
         streams = list(self._open.items())
         granted = sum(stream.granted for _, stream in streams)
@@ -159,7 +159,7 @@ class Streams:
 
 
 def _text_of(token: Any) -> str:
-    """Return the text in content blocks; what holds no text counts as a token all the same."""
+    """Return the text in content blocks; a block without text still counts as a token."""
     if isinstance(token, list):
         return "".join(map(_text_of, token))
     if isinstance(token, dict):

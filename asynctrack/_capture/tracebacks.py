@@ -1,7 +1,7 @@
 """Exceptions as data: type, message, traceback and causes, without touching a file.
 
-The standard library's formatter reads source files for the lines it shows: a blocking call, which
-has no place in a callback. File, line number and function are enough to find the line.
+The standard library's formatter reads source files for the lines it shows. That blocks, which a
+callback must not. File, line number and function are enough to find the line.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Final
 from asynctrack._common import marker
 
 MAX_FRAMES: Final = 60
-"""Frames kept of one traceback: the first third and the last two thirds of these."""
+"""Most frames kept of one traceback: a third from its beginning, two thirds from its end."""
 MAX_CAUSES: Final = 10
 MAX_MESSAGE: Final = 100_000
 """Characters kept of an exception's message."""
@@ -25,7 +25,7 @@ def describe_error(error: BaseException) -> dict[str, Any]:
 
     Returns:
         ``type``, ``message``, ``traceback`` (a text, innermost frame last), and where there are
-        any, ``causes`` (the same again, nearest first) and ``exceptions`` (of a group).
+        any, ``causes`` (the same fields, nearest first) and ``exceptions`` (of a group).
     """
     described = _describe(error)
     causes: list[dict[str, Any]] = []

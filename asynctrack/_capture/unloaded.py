@@ -1,8 +1,8 @@
-"""What is entered where asynctrack itself cannot be loaded: no descriptor is left to read it with.
+"""Stands in for a tracker if asynctrack itself cannot be loaded: no descriptor is left to read it.
 
-Its modules are read when the first tracker is made, and what they need when it is entered. A
-program that has no descriptor left by then, or that has ended already, gets a handler that takes
-every callback, counts it as dropped, and lets the program go on.
+Python reads its modules when the first tracker is made, and what they need when it is entered. A
+program that has no descriptor left then, or that has ended, gets a handler that takes every
+callback, counts it as dropped, and lets the program go on.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from asynctrack._statistics import Statistics
 
 
 def is_environments(error: BaseException) -> bool:
-    """Tell whether the system refused, or the interpreter ends; anything else is a mistake."""
-    if isinstance(error, ImportError):  # what a library of C says of it
+    """Return whether the system refused or the interpreter ends; anything else is a mistake."""
+    if isinstance(error, ImportError):  # how a library in C says it
         return os.strerror(errno.EMFILE) in str(error)
     return isinstance(error, (OSError, MemoryError, RuntimeError))
 
@@ -49,7 +49,7 @@ class Unloaded:
         self.close()
 
     def enter(self, base: str) -> Any:
-        """Say what is the matter; return a handler.
+        """Warn, and return a handler.
 
         Args:
             base: The name of LangChain's class for it.
@@ -62,7 +62,7 @@ class Unloaded:
         return _handler(base, self._drop, self.statistics)
 
     def statistics(self) -> Statistics:
-        """Return the counters: what was dropped."""
+        """Return the counters: all events are dropped."""
         return Statistics(dropped={"not_loaded": self._dropped} if self._dropped else {})
 
     def close(self) -> None:
@@ -76,15 +76,15 @@ class Unloaded:
 
     def _say(self, text: str) -> None:
         try:
-            import logging  # which LangChain needs, too
+            import logging  # LangChain needs it too
 
             logging.getLogger("asynctrack").warning("%s", text)
         except Exception:
-            pass  # it cannot be loaded either, or a handler of the program's raises
+            pass  # it cannot be loaded either, or one of the program's log handlers raises
 
 
 class _Nothing:
-    """A flush of nothing: it has ended, and delivered nothing."""
+    """A flush that has ended and delivered nothing."""
 
     def __await__(self) -> Generator[Any, None, bool]:
         return self.result()
@@ -100,7 +100,7 @@ class _Nothing:
 
 
 def _handler(base: str, drop: Callable[..., None], statistics: Callable[[], Statistics]) -> Any:
-    """Make a handler of LangChain's kind; of none where that cannot be loaded either."""
+    """Make a handler of LangChain's class, or of none if that cannot be loaded either."""
     try:
         parent: Any = getattr(importlib.import_module("langchain_core.callbacks.base"), base)
     except Exception:

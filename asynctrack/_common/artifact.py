@@ -1,4 +1,4 @@
-"""The values that travel from stage to stage: Batch, Artifact, Receipt, MetricPoint, and so on."""
+"""The values that one package hands to the next: Batch, Artifact, Receipt, MetricPoint, …"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ParameterValue = float | str
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Events cut together, in the order in which they were accepted.
+    """Events cut together, in the order they were accepted.
 
     Attributes:
         writer_id: Who accepted them.
@@ -57,7 +57,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What is left of an artifact once the backend has acknowledged it."""
+    """What remains of an artifact after the backend has acknowledged it."""
 
     name: str
     first_seq: int
@@ -103,7 +103,7 @@ class RunState:
     Attributes:
         parameters: Its parameters.
         output_artifacts: Names and values of its output artifacts.
-        announced: Names of parameters that the user's Run object will send when it ends.
+        announced: Names of parameters that the user's Run object sends when it ends.
     """
 
     parameters: Mapping[str, ParameterValue]
@@ -116,8 +116,8 @@ class NotTaken:
     """Metric points that a service did not take.
 
     Attributes:
-        again: To be sent again.
-        refused: Refused for good.
+        again: Points to send again.
+        refused: Points that it refuses for good.
     """
 
     again: Sequence[MetricPoint] = ()
@@ -126,7 +126,7 @@ class NotTaken:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A parameter of the user's that was written past the Run object.
+    """A parameter of the user's that was written without the Run object.
 
     Attributes:
         key: Its key.

@@ -1,7 +1,7 @@
-"""The careful path: any value at all to what orjson can encode, walked in Python.
+"""The careful path: walks through any value in Python and makes what orjson can encode.
 
 For what the fast path refuses: cycles, lone surrogates, keys that are not strings, huge integers,
-NaN. What JSON cannot hold becomes a marker, and its neighbours stay.
+NaN. What JSON cannot hold becomes a marker; its neighbours stay.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from asynctrack._common.marker import clean, integer_text, marker, safe_str, typ
 
 
 def to_plain(value: Any) -> Any:
-    """Return what orjson can encode for any value: the careful path.
+    """Return what orjson can encode, for any value.
 
     Args:
-        value: Anything at all.
+        value: Anything.
 
     Returns:
         A structure of dict, list, str, int, float, bool and None, not deeper than ``MAX_DEPTH``.
@@ -29,14 +29,14 @@ def to_plain(value: Any) -> Any:
 
 
 class _Walker:
-    """One walk of the careful path, with the objects on the way down to it."""
+    """One walk, with the objects on the way down to the current value."""
 
     def __init__(self) -> None:
         self._on_path: set[int] = set()
         self._nodes = 0
 
     def walk(self, value: Any, depth: int) -> Any:
-        # Asked of the type: asking the value may run its code, which may raise.
+        # Ask the type: asking the value may run its code, which may raise.
         kind = type(value)
         self._nodes += 1
         if value is None or kind is bool:
@@ -71,7 +71,7 @@ class _Walker:
             plain: dict[str, Any] = {}
             for key, item in list(dict.items(value)):
                 if not depth:
-                    self._nodes = 0  # one field must not use up what the others may have
+                    self._nodes = 0  # one field must not use up the share of the others
                 name = clean(key) if issubclass(type(key), str) else safe_str(key)
                 while name in plain:  # 1 and "1" are two keys here and one in JSON
                     name += f"~{len(plain)}"

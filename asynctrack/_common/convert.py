@@ -1,7 +1,7 @@
-"""A value that JSON does not know, to something closer to JSON: one converter for each type.
+"""From a value that JSON does not know to something closer to JSON: one converter for each type.
 
-Found by the names in a type's ancestry, once: nothing is imported to recognise it. LangChain's
-value objects are their fields, pydantic models what they dump, anything unknown a marker.
+The names in a type's ancestry tell which one, once for each type; nothing is imported for that.
+LangChain's value objects become their fields, pydantic models what they dump, the rest a marker.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from asynctrack._common.marker import clean, marker, safe_str, type_name
 Converter = Callable[[Any], Any]
 
 MAX_DEPTH = 120
-"""Deeper structures end in a marker; orjson itself refuses 255 levels."""
+"""Deepest structure; deeper ones end in a marker. orjson itself refuses 255 levels."""
 MAX_NODES = 2_000_000
-"""More values than this in one record end in a marker (shared references can multiply)."""
+"""Most values in one record; more end in a marker (shared references can multiply)."""
 MAX_TYPES = 10_000
-"""Types about which something is remembered: classes made at run time must not pile up."""
+"""Most types that are remembered: classes made at run time must not pile up."""
 MAX_REPR = 500
 """Characters kept of the ``repr`` of an object of unknown type."""
 
@@ -29,9 +29,9 @@ BOXES = frozenset({dict, list, tuple})
 _SKIPPED_WHEN_EMPTY = frozenset({type(None), dict, list, str})
 
 FIELD_TYPES: set[type] = set()
-"""LangChain's value objects, as far as any was seen."""
+"""The types of LangChain's value objects seen so far."""
 CONVERTERS: dict[type, Converter] = {}
-"""The converters that were found."""
+"""The converters found so far."""
 
 
 def convert(value: Any) -> Any:
@@ -57,7 +57,7 @@ def _fields(value: Any) -> dict[str, Any]:
     fields = {
         name: item
         for name, item in value.__dict__.items()
-        # The class first: some objects, arrays for one, refuse to be asked whether they are empty.
+        # The class first: some objects, such as arrays, raise when asked whether they are empty.
         if item.__class__ not in _SKIPPED_WHEN_EMPTY or item
     }
     extra = getattr(value, "__pydantic_extra__", None)
@@ -98,7 +98,7 @@ def _size_of_model(value: Any) -> int:
 
 
 def _dataclass(value: Any) -> Any:
-    # Those with an underscore are the class's own business.
+    # Fields with an underscore are private to the class.
     names = (name for name in value.__dataclass_fields__ if not name.startswith("_"))
     return {name: getattr(value, name) for name in names if hasattr(value, name)}
 
@@ -127,15 +127,15 @@ def _exception(value: BaseException) -> Any:
 
 
 def _array(value: Any) -> Any:
-    # A numpy scalar or array that orjson refuses (other byte order, objects, strings).
+    # A numpy scalar or array that orjson refuses: other byte order, objects, strings.
     if type(value).__module__.partition(".")[0] == "numpy":
         if getattr(value, "ndim", 0) == 0:
             item = value.item()
-            same = type(item) is type(value)  # a long double has no counterpart in Python
+            same = type(item) is type(value)  # Python has no long double
             return marker(value, repr=repr(item)[:MAX_REPR]) if same else item
         if value.size <= MAX_NODES:
             return value.tolist()
-    # Tensors and data frames may be huge or live on another device: say what it was.
+    # Tensors and data frames may be huge or live on another device: say what they are.
     return marker(
         value,
         shape=[int(size) for size in value.shape],

@@ -1,7 +1,7 @@
-"""What stands for a value that JSON cannot hold, and texts that UTF-8 can.
+"""Markers for values that JSON cannot hold, and texts that UTF-8 can hold.
 
-A *marker* is an object with ``$type`` and what could be kept of the value. Nothing here lets an
-exception of a logged object out.
+A *marker* is an object with ``$type`` and what could be kept of the value. A logged object that
+raises does no harm here.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ def type_name(value: Any) -> str:
 
 
 def marker(value: Any, /, **kept: Any) -> dict[str, Any]:
-    """Return what stands for a value that JSON cannot hold."""
+    """Return the marker for a value that JSON cannot hold."""
     return {"$type": type_name(value), **kept}
 
 
 def safe_str(value: Any, limit: int | None = None) -> str:
-    """Return ``str(value)`` as valid Unicode; a note where that raises."""
+    """Return ``str(value)`` as valid Unicode, or a note if that raises."""
     try:
         text = str(value)
     except Exception as error:

@@ -1,12 +1,12 @@
-"""What asynctrack does itself leads to no events: nothing that is logged of it becomes one.
+"""Keeps asynctrack's own work from making events: no log record about it becomes one.
 
-A program may log into its tracker: a handler of the root logger that calls a callback. Delivering
-makes botocore, aiohttp and asyncio write records, which would be delivered, which makes records.
-So what runs on our behalf is marked, in our threads and where we log on the caller's. The mark is
-a context variable: it goes along into tasks, and with ``run_coroutine_threadsafe``.
+A program may log into its tracker, with a handler of the root logger that calls a callback. Then
+each delivery makes botocore, aiohttp and asyncio write records, which are delivered, and so on.
+So our work is marked, in our threads and when we log in the caller's. The mark is a context
+variable: tasks and ``run_coroutine_threadsafe`` take it along.
 
-A finalizer of the program's may run in any thread at any moment, also where the mark is: what it
-tracks is the program's own.
+A finalizer of the program may run in any thread at any moment, also in a marked one: what it tracks
+is the program's own.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from typing import Final
 _own: Final[ContextVar[int]] = ContextVar("asynctrack_own", default=0)
 
 is_own: Final = _own.get
-"""Returns the thread of ours that the caller's context comes from, nearly always 0: a hundredth of
-a microsecond, for whoever has to ask at each event; then ask ``comes_of_own``."""
+"""Returns the thread of ours that the caller's context comes from, nearly always 0. It takes a
+hundredth of a microsecond, so ask it at each event; if it is not 0, ask ``comes_of_own``."""
 
 
 @contextmanager
 def own_work() -> Iterator[None]:
-    """Mark what is done in the block as our own."""
+    """Mark the work in the block as our own."""
     token = _own.set(get_ident())
     try:
         yield
@@ -38,7 +38,7 @@ def own_work() -> Iterator[None]:
 
 
 def comes_of_own() -> bool:
-    """Tell whether what the caller would track comes of our own work: of what is logged of it."""
+    """Return whether what the caller tracks is a log record about our own work."""
     thread = _own.get()
     if not thread:
         return False
@@ -47,7 +47,7 @@ def comes_of_own() -> bool:
 
 
 def handles_a_record() -> bool:
-    """Tell whether a handler of logging is at work in this thread."""
+    """Return whether a log handler is at work in this thread."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code is not _HANDLE:
         frame = frame.f_back

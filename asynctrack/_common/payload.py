@@ -1,9 +1,9 @@
 """A record to one line of JSON, whatever LangChain objects are in it: the fast path.
 
-orjson encodes the record, with a converter for each type it does not know (``convert``). Where it
-refuses, where a ``null`` in the result may have been a NaN, or where there are more values than one
-record may have, the careful path (``careful``) does it. Nothing here does I/O, imports LangChain,
-or lets an exception of a logged object out.
+orjson encodes the record, with a converter for each type it does not know (``convert``). The
+careful path (``careful``) takes over if orjson refuses, if a ``null`` in the result may have been a
+NaN, or if there are too many values for one record. Nothing here does I/O or imports LangChain. A
+logged object that raises does no harm.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from asynctrack._common.convert import (
 from asynctrack._common.marker import marker, type_name
 from asynctrack._common.search import question
 
-# Dataclasses go through the converters, so that both paths store the same of them.
+# Dataclasses go through the converters, so both paths store the same.
 _PLAIN = orjson.OPT_PASSTHROUGH_DATACLASS
 _WITH_NUMPY = _PLAIN | orjson.OPT_SERIALIZE_NUMPY
 
@@ -44,17 +44,17 @@ def encode(record: dict[str, Any], values: Iterable[Any] | None = None) -> bytes
 
     Args:
         record: String keys; values of any kind.
-        values: Those of the record that may be large; None where any may.
+        values: Those of the record that may be large; None if any may.
 
     Returns:
         UTF-8 bytes. Never raises because of a value: what JSON cannot hold becomes a marker.
     """
-    # Told of numpy, orjson imports it at the first type that it does not know: seconds, in the
-    # user's event loop.
+    # With this option, orjson imports numpy at the first type that it does not know: seconds, in
+    # the user's event loop.
     option = _WITH_NUMPY if "numpy" in sys.modules else _PLAIN
     try:
         for value in record.values() if values is None else values:
-            # Tells nearly all small values apart without a look inside.
+            # Sorts out nearly all small values without a look inside.
             if type(value) in BOXES and value and is_tracked(value) and _size(value) > MAX_NODES:
                 return orjson.dumps(to_plain(record))
         line = orjson.dumps(record, _budgeted(), option)
@@ -68,12 +68,12 @@ def encode(record: dict[str, Any], values: Iterable[Any] | None = None) -> bytes
 
 
 def is_small(value: Any) -> bool:
-    """Tell whether lists and dictionaries hold no more values than one record may."""
+    """Return whether lists and dictionaries hold no more values than one record may."""
     return _size(value) <= MAX_NODES
 
 
 def fingerprint(values: Any) -> bytes | None:
-    """Return bytes that are the same for the same plain values only; None where there are none."""
+    """Return bytes that only equal plain values share; None if the values are not plain."""
     try:
         encoded = orjson.dumps(values, None, _PLAIN)
     except (TypeError, ValueError, RecursionError):
@@ -87,12 +87,12 @@ def decode(line: bytes) -> Any:
 
 
 def _budgeted() -> Converter:
-    """Return the converter for one record; it raises where conversions come to too many values."""
+    """Return the converter for one record; it raises when it has made too many values."""
     left = MAX_NODES
 
     def convert(value: Any) -> Any:
         nonlocal left
-        # What _convert does, without calling it: half of the time of a small message.
+        # The same as in ``convert``, without the call: half the time of a small message.
         converter = CONVERTERS.get(type(value)) or converter_of(value)
         try:
             plain = converter(value)
@@ -111,8 +111,8 @@ def _budgeted() -> Converter:
 def _size(box: Any, depth: int = 0) -> int:
     """Count the values in a structure of lists and dictionaries; stops above ``MAX_NODES``.
 
-    Few objects can come to many values, where each holds the next one several times. Cycles, and
-    what is too deep, count as too many.
+    A few objects can make many values if each holds the next one several times. Cycles and what is
+    too deep count as too many.
     """
     items = box.values() if type(box) is dict else box
     total = len(items)
@@ -129,7 +129,7 @@ def _size(box: Any, depth: int = 0) -> int:
 
 
 def _may_hold_nonfinite(value: Any, depth: int = 0) -> bool:
-    """Tell whether a NaN or infinity is in there; True where it cannot tell."""
+    """Return whether a NaN or infinity is in there; True if it cannot tell."""
     kind = type(value)
     if kind is dict:
         items = value.values()
@@ -169,5 +169,5 @@ def _may_be_nonfinite(value: Any, kind: type, depth: int) -> bool:
 
 
 _FINITE: set[type] = {str, int, bool, type(None), UUID}
-"""Types of which no value is a NaN or infinity, nor holds one. LangChain's texts are of a class of
-their own, and taking the careful path for them made an OpenAI answer five times as dear."""
+"""Types whose values are no NaN or infinity and hold none. LangChain's texts have a class of their
+own; on the careful path, an OpenAI answer with them costs five times as much."""

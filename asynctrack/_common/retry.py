@@ -1,7 +1,7 @@
-"""How long to wait before the next attempt: the only retry layer there is.
+"""How long to wait before the next attempt: the only retry layer.
 
-botocore's own retries are switched off, so that a failed request is tried again by this policy
-and by nothing else. Pure: the random number is passed in.
+botocore's own retries are off, so only this policy tries a failed request again. Pure: the random
+number and the clock are passed in.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from datetime import datetime, timezone
 from typing import Final
 
 MAX_RETRY_AFTER: Final = 120.0
-"""The longest wait, in seconds, that a Retry-After header is believed."""
+"""The longest wait, in seconds, that a Retry-After header may ask for."""
 
 RETRY_SHARE: Final = 0.2
-"""Share of all requests that retries may be in lasting trouble."""
+"""Share of retries among all requests while trouble lasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,26 +39,26 @@ class RetryPolicy:
         Args:
             failures: Attempts that have failed so far, 1 or more.
             uniform: A random number in [0, 1).
-            retry_after: What the service asked for, in seconds, or None; never undercut.
+            retry_after: What the service asked for, in seconds, or None; the wait is never shorter.
         """
         ceiling = min(self.cap, self.base * 2.0 ** min(failures - 1, 60))
         wait = uniform * ceiling
         if retry_after is not None:
-            # Jitter on top, so that many clients told the same do not come back together.
+            # Jitter on top: many clients got the same answer and must not come back together.
             wait = min(retry_after, MAX_RETRY_AFTER) + uniform * self.base
         return wait
 
 
 class RetryBudget:
-    """How many requests may be repetitions: a share of all, so that trouble is not made worse.
+    """How many requests may be retries: a share of all, so they do not make trouble worse.
 
     Each first attempt earns a part of a retry, each retry costs one. When nothing is left, one is
-    allowed now and then all the same, as nothing is ever given up. Pure: the clock is passed in.
+    still allowed now and then, because nothing is ever given up. Pure: the clock is passed in.
 
     Args:
         earned: Retries that one first attempt earns: 0.25 makes them a fifth of all requests.
-        most: Retries that can be saved up; what there is in the beginning, and after an outage.
-        interval: Seconds between two retries that nothing was left for.
+        most: Most retries that can be saved up; also what there is at first and after an outage.
+        interval: Seconds between two retries when nothing is left.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class RetryBudget:
         self._left = min(self._most, self._left + self._earned)
 
     def recovered(self) -> None:
-        """Note the end of an outage: what waited for it is not what the budget is for."""
+        """Note the end of an outage: the budget is not meant for what waited for it."""
         self._left = self._most
 
     def wait(self, now: float) -> float:
@@ -86,7 +86,7 @@ class RetryBudget:
         return 0.0 if self._left >= 1.0 else max(0.0, self._not_before - now)
 
     def take(self, now: float) -> bool:
-        """Take a retry; False where none is allowed yet."""
+        """Take a retry; False if none is allowed yet."""
         if self.wait(now) > 0.0:
             return False
         if self._left >= 1.0:
@@ -104,7 +104,7 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
         now: Wall clock, in seconds since the epoch.
 
     Returns:
-        Seconds from now, at least 0; None where there is none or it is neither.
+        Seconds from now, at least 0; None if there is no header or it is neither.
     """
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""Whether encoded lines hold one of many texts: asked of pydantic's Rust engine.
+"""Searches encoded lines for many texts at once, with pydantic's Rust engine.
 
 It looks for plain texts many bytes at a time: 5 µs for 100 KB, where ``in`` takes 20 to 60.
 """
@@ -11,11 +11,11 @@ from functools import cache
 from typing import Any, Final
 
 LONG: Final = 8_192
-"""Bytes from which a line is searched otherwise than a short one, because that is faster."""
+"""Least bytes of a long line. Another way to search is faster for those."""
 PIECE: Final = 1 << 17
-"""Bytes of a long line that are searched at once: they stay in the processor's cache."""
+"""Bytes of a long line that are searched at a time: they stay in the processor's cache."""
 OVERLAP: Final = 64
-"""Bytes that a piece begins before the end of the one before: more than a text has."""
+"""Bytes that two pieces have in common: more than a text has."""
 
 
 @cache
@@ -25,8 +25,8 @@ def question(pattern: str) -> Callable[[bytes], bool]:
     Args:
         pattern: In the syntax of Rust's ``regex``: no look-around, no back references.
     """
-    # Imported when the first tracker is made: `import asynctrack` stays light. Pydantic's own
-    # TypeAdapter does the same, and imports 35 ms of other things first.
+    # Imported with the first tracker, so `import asynctrack` stays light. Pydantic's TypeAdapter
+    # does the same, but imports 35 ms of other things first.
     from pydantic_core import SchemaValidator, core_schema
 
     return SchemaValidator(core_schema.str_schema(pattern=pattern)).isinstance_python
@@ -35,15 +35,15 @@ def question(pattern: str) -> Callable[[bytes], bool]:
 def in_any_case(pattern: Callable[[Callable[[str], str]], str]) -> Callable[[bytes], bool]:
     """Return a function that tells whether UTF-8 bytes hold one of some short texts, in any case.
 
-    The engine is many times faster where the case counts, so the line is made lower-case first.
+    The engine is many times faster if the case counts, so the line becomes lower-case first.
 
     Args:
-        pattern: Makes the pattern, in lower case, out of a function that its plain characters
+        pattern: Makes the pattern, in lower case. It gets a function that its plain characters
             have to go through. Its matches are shorter than ``OVERLAP`` bytes.
     """
     lowered = question(pattern(lambda text: text))
     folded = question(pattern(lambda text: text.translate(_FOLDED)))
-    # The user's own code has imported it, or nothing has.
+    # Only if the user's own code has imported it.
     numpy = sys.modules.get("numpy")
     fold = _fold_with(numpy) if hasattr(numpy, "frombuffer") else None
 
@@ -62,9 +62,9 @@ _FOLDED: Final = {code: code | 0x20 for code in range(0x80)}
 
 
 def _fold_with(numpy: Any) -> Callable[[bytes], bytes]:
-    """Return what sets the bit that tells a small letter from a capital one, in ASCII bytes.
+    """Return a function that makes ASCII letters small by setting one bit.
 
-    It changes other signs as well (``_FOLDED``), and takes a tenth of the time of ``lower``.
+    It changes other signs as well (``_FOLDED``) and takes a tenth of the time of ``lower``.
     """
 
     def fold(line: bytes) -> bytes:
@@ -84,7 +84,7 @@ def _pieces(line: bytes) -> Iterator[bytes]:
 
 
 def _whole(line: bytes, at: int) -> int:
-    """Return where the character begins that the byte at ``at`` belongs to."""
+    """Return where the character begins to which the byte at ``at`` belongs."""
     while line[at] & 0xC0 == 0x80:
         at -= 1
     return at

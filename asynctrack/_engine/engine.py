@@ -18,6 +18,8 @@ from collections.abc import Callable, Hashable
 from contextvars import Context, copy_context
 from typing import Final, Protocol
 
+from asynctrack._capture.recurring import recurring_for
+from asynctrack._capture.redact import Redactor
 from asynctrack._common.notices import Board
 from asynctrack._delivery.gate import MAX_UPLOADS, Flow, Gate
 from asynctrack._delivery.takeover import Replayer
@@ -72,6 +74,8 @@ class Engine:
         """Warnings: one cause is told once."""
         self.usage = Usage(monotonic)
         """How much each spool holds."""
+        self.recurring = recurring_for(Redactor())
+        """What many events share to the byte; kept for the next tracker, as long as there is one."""
         self.writers: set[str] = set()
         """The writers of this process that are open."""
 

@@ -21,6 +21,7 @@ from asynctrack._buffer.buffer import Buffer
 from asynctrack._buffer.store import Store
 from asynctrack._capture.capture import Capture
 from asynctrack._capture.observations import Observations
+from asynctrack._capture.recurring import recurring_for
 from asynctrack._capture.redact import Redactor
 from asynctrack._common.notices import Notices
 from asynctrack._common.retry import RetryBudget, RetryPolicy
@@ -37,7 +38,6 @@ from asynctrack._engine.standby import Standby, cause_of
 from asynctrack._format import MEDIA_TYPE
 from asynctrack._options import Options, compile_redact
 from asynctrack._record.recorder import Recorder
-from asynctrack._record.share import run_share
 from asynctrack._spool.homes import Homes
 from asynctrack._spool.keeper import Keeper
 from asynctrack._spool.layout import spool_places
@@ -97,7 +97,6 @@ class Pipeline:
             notices=notices,
             counts=self._equation,
             sleep=anyio.sleep,
-            share=run_share(backend.target),
             monotonic=monotonic,
             uniform=uniform,
         )
@@ -160,7 +159,10 @@ class Pipeline:
         )
         self.sink = Sink(
             capture=Capture(
-                tokens=options.tokens, redactor=redactor, observations=self._observations
+                tokens=options.tokens,
+                redactor=redactor,
+                observations=self._observations,
+                recurring=recurring_for(redactor),
             ),
             buffer=self.buffer,
             observations=self._observations,

@@ -1,7 +1,7 @@
 """AWS's limits on what a Run records: pure functions from any value to one that AWS takes.
 
-The figures are those of botocore's service models for SageMaker (``UpdateTrialComponent``,
-``BatchPutMetrics``). What is over a limit is stored whole in the manifest; the Run gets a pointer.
+The figures come from botocore's service models for SageMaker (``UpdateTrialComponent``,
+``BatchPutMetrics``). The manifest stores whole what is over a limit; the Run gets a pointer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _V = TypeVar("_V")
 MAX_PARAMETERS: Final = 300
 """Parameters of a trial component."""
 MAX_KEY: Final = 256
-"""Characters of a key. The API takes 320 to write and 256 to remove: what can be written must be
+"""Characters of a key. The API takes 320 to write and 256 to remove. What we write must be
 removable."""
 MAX_STRING: Final = 2500
 """Characters of a string value."""
@@ -42,7 +42,7 @@ _MARGIN = 600.0
 def parameter_key(name: str) -> str:
     """Return the key for a name: no line breaks, at most ``MAX_KEY`` characters.
 
-    A longer name is cut and ends in a digest of the whole, so that two of them stay apart.
+    A longer name is cut and ends in a digest of the whole name, so two of them stay apart.
     """
     key = _one_line(name) or "_"
     if len(key) <= MAX_KEY:
@@ -73,9 +73,9 @@ def parameter_value(value: Any) -> ParameterValue | None:
 
 
 def pointer(manifest_uri: str, name: str) -> str:
-    """Return what stands in the Run for a value that is in the manifest only.
+    """Return what the Run gets instead of a value that only the manifest holds.
 
-    The part behind ``#`` is a JSON Pointer (RFC 6901) into the manifest.
+    The part after ``#`` is a JSON Pointer (RFC 6901) into the manifest.
     """
     step = name.replace("~", "~0").replace("/", "~1")
     return _one_line(f"{manifest_uri}#/parameters/{step}")[:MAX_STRING]
@@ -94,7 +94,7 @@ def free_slot(
     Args:
         group: Keys that belong together, without suffix, and their values.
         taken: Every parameter that is there.
-        reserved: Keys that are not to be used although they are not there yet.
+        reserved: Keys that must not be used although they are not there yet.
         slots: How many suffixes there are.
 
     Returns:
@@ -112,7 +112,7 @@ def free_slot(
 
 
 def clamp_time(point: MetricPoint, now: float) -> MetricPoint:
-    """Return a point whose time AWS accepts, for a clock that was set meanwhile.
+    """Return a point whose time AWS accepts: somebody may have set the clock.
 
     Args:
         point: Any point.
@@ -131,7 +131,7 @@ def metric_name(name: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    # AWS's pattern ".*" takes no line break; the escape is the one Python and JSON show.
+    # AWS's pattern ".*" takes no line break; the escape is the one of Python and JSON.
     return marker.clean(text).translate(_BREAKS)
 
 

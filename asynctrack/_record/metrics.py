@@ -1,13 +1,25 @@
-"""Metrics: sums of a window to points, the user's points to steps, and a summary of all."""
+"""Metrics: from measurements and ``log_metric`` to points, and from there to the Run.
+
+``MetricLog`` makes points, numbers them and keeps a summary for the manifest. ``MetricQueue``
+sends them, ten in a request, and loses no good point with a bad one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final
 
 from asynctrack._capture.observations import Window
-from asynctrack._common.artifact import MetricPoint
-from asynctrack._record.limits import metric_name
+from asynctrack._common.artifact import MetricPoint, NotTaken
+from asynctrack._common.notices import Notices
+from asynctrack._errors import PermanentError, TransientError
+from asynctrack._record import limits
+
+METRICS_PER_CALL: Final = 10
+"""Most points in one BatchPutMetrics request."""
+MAX_UNSENT_POINTS: Final = 100_000
+"""Most points that wait; further ones count as refused."""
 
 
 class MetricLog:
@@ -18,10 +30,10 @@ class MetricLog:
         self._summary: dict[str, dict[str, float]] = {}
 
     def window(self, window: Window, time_unix_nano: int) -> list[MetricPoint]:
-        """Return the points for the measurements of a window: one of each metric at the most.
+        """Return the points for the measurements of a window: at most one for each metric.
 
-        ``gen_ai.client.operation.duration`` is the mean duration of the model calls in seconds,
-        as OpenTelemetry calls it; ``asynctrack.trace.duration`` that of whole traces.
+        ``gen_ai.client.operation.duration``, a name of OpenTelemetry, is the mean duration of the
+        model calls in seconds. ``asynctrack.trace.duration`` is that of whole traces.
         """
         values: list[tuple[str, float]] = []
         if window.model_calls:
@@ -48,7 +60,7 @@ class MetricLog:
     def points(self, points: Iterable[tuple[str, float, int, int | None]]) -> list[MetricPoint]:
         """Return the user's points, each with a step."""
         return [
-            self._point(metric_name(name), value, time_unix_nano, step)
+            self._point(limits.metric_name(name), value, time_unix_nano, step)
             for name, value, time_unix_nano, step in points
         ]
 
@@ -72,3 +84,86 @@ class MetricLog:
             values["max"] = max(values["max"], value)
             values["last"] = value
         return MetricPoint(name, float(value), time_unix_nano, step)
+
+
+class MetricQueue:
+    """Holds points until they are sent, refused or given up.
+
+    Args:
+        put: Sends up to ``METRICS_PER_CALL`` points.
+        notices: Rate-limited warnings.
+    """
+
+    def __init__(
+        self,
+        put: Callable[[Sequence[MetricPoint]], Awaitable[NotTaken]],
+        notices: Notices,
+    ) -> None:
+        self._put = put
+        self._notices = notices
+        self._points: list[MetricPoint] = []
+        self._halve = True
+        self.sent = 0
+        self.refused = 0
+        self.left = 0
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    def add(self, points: Sequence[MetricPoint]) -> None:
+        """Add points; those without room count as refused."""
+        room = MAX_UNSENT_POINTS - len(self._points)
+        self._points.extend(points[:room])
+        self.refused += len(points[room:])
+
+    def give_up(self) -> None:
+        """Count what is left as not sent."""
+        self.left = len(self._points)
+
+    async def send(self) -> None:
+        """Send all points.
+
+        Raises:
+            BackendError: They wait here, and so do those that the service wants again.
+        """
+        while self._points:
+            chunk = self._points[:METRICS_PER_CALL]
+            outcome = await self._send(chunk)
+            self._points[: len(chunk)] = outcome.again
+            self.refused += len(outcome.refused)
+            self.sent += len(chunk) - len(outcome.again) - len(outcome.refused)
+            if outcome.again:
+                raise TransientError(
+                    "PutMetricsError", f"{len(outcome.again)} points are to be sent again"
+                )
+
+    async def _send(self, points: Sequence[MetricPoint]) -> NotTaken:
+        now = time.time()
+        try:
+            outcome = await self._put([limits.clamp_time(point, now) for point in points])
+        except PermanentError as error:
+            if len(points) > 1 and self._halve:
+                return await self._in_halves(points)
+            outcome = NotTaken(refused=points)
+            self._tell(len(points), str(error))
+        else:
+            if outcome.refused:
+                self._tell(len(outcome.refused), "named in its answer")
+        return outcome
+
+    async def _in_halves(self, points: Sequence[MetricPoint]) -> NotTaken:
+        """Find the bad ones: a request is refused as a whole."""
+        middle = len(points) // 2
+        first, second = await self._send(points[:middle]), await self._send(points[middle:])
+        outcome = NotTaken([*first.again, *second.again], [*first.refused, *second.refused])
+        if len(points) > METRICS_PER_CALL // 2:
+            # If all are refused the next ones will be too: do not send twenty requests for ten.
+            self._halve = len(outcome.refused) < len(points)
+        return outcome
+
+    def _tell(self, points: int, why: str) -> None:
+        self._notices.warn(
+            "metrics_refused",
+            f"asynctrack could not write {points} metric points into the Run: SageMaker refuses"
+            f" them ({why}). Those of log_metric are in the events.",
+        )

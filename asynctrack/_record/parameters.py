@@ -1,16 +1,16 @@
-"""Which of our parameters go into the Run, and which give way: decisions only, no I/O.
+"""What one writer wants in the Run, what is there, and what to send next: decisions only, no I/O.
 
-AWS takes 300 parameters for a Run and refuses a request that would make it more, also the one that
-the user's ``Run`` object sends when it ends. So room goes, in this order, to
+AWS takes 300 parameters for a Run and refuses a request that makes it more. It also refuses the
+request that the user's ``Run`` object sends when it ends. So places go, in this order, to
 
 1. what the user's Run object holds, and what other writers have written: never touched;
 2. the addresses of the events and the manifest, and the pointer to what is left out;
 3. what the user gave to ``log_parameters``, first come first served;
 4. what was found in the chains: a group of keys is there whole or not at all.
 
-The last ``HEAD_ROOM`` places are not for 3 and 4: the user's Run object may log so many names more
-after the tracker was closed. What was written and has to give way is removed again, if it is ours
-and unchanged. Whatever is left out is whole in the manifest.
+The last ``HEAD_ROOM`` places are not for 3 and 4: the user's Run object may log that many more
+names after the tracker is closed. Parameters of ours that have to give way are removed again if
+nobody has changed them. The manifest holds all that is left out.
 """
 
 from __future__ import annotations
@@ -21,28 +21,32 @@ from typing import Final
 
 from asynctrack._common.artifact import ParameterValue, RunState
 from asynctrack._record import limits
-from asynctrack._record.groups import (
-    Fitting,
-    Group,
-    InRun,
+from asynctrack._record.allocation import (
+    HEAD_ROOM,
+    Allocation,
+    ParameterGroup,
+    PeerParameter,
+    PeerParameters,
+    RunContents,
     TooLong,
+    WantedValue,
+    allocate,
+    expected_names,
     name_groups,
-    plain,
-    resolved,
-    would_be_named,
+    value_in_run,
+    values_in_manifest,
 )
-from asynctrack._record.places import HEAD_ROOM, Choice, Peer, Peers, hand_out
 
 MORE: Final = "asynctrack.more_parameters"
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What is to be sent.
+    """What to send.
 
     Attributes:
-        put: Keys and values to be merged into the Run.
-        remove: Keys to be removed from it.
+        put: Keys and values to merge into the Run.
+        remove: Keys to remove from it.
     """
 
     put: Mapping[str, ParameterValue]
@@ -60,35 +64,37 @@ class RunParameters:
         peers: Shared by the writers of this process into this Run.
     """
 
-    _peers: Peers = field(default_factory=dict)
-    _user: dict[str, Fitting] = field(default_factory=dict)
+    _peers: PeerParameters = field(default_factory=dict)
+    _user: dict[str, WantedValue] = field(default_factory=dict)
     _unsent: set[str] = field(default_factory=set)
     _left_out: list[str] = field(default_factory=list)
-    _groups: list[Group] = field(default_factory=list)
-    _run: InRun = field(default_factory=InRun)
+    _groups: list[ParameterGroup] = field(default_factory=list)
+    _run: RunContents = field(default_factory=RunContents)
     _sent: dict[str, ParameterValue] = field(default_factory=dict)
     _refused: set[str] = field(default_factory=set)
     _unplaced: bool = False
-    _more: Group = field(default_factory=lambda: Group({MORE: TooLong(MORE)}, address=True))
+    _more: ParameterGroup = field(
+        default_factory=lambda: ParameterGroup({MORE: TooLong(MORE)}, address=True)
+    )
 
-    def log(self, name: str, value: Fitting) -> None:
+    def log(self, name: str, value: WantedValue) -> None:
         """Want a parameter of the user's in the Run."""
         key = limits.parameter_key(name)
         self._user[key] = value
         self._unsent.add(key)
         self._refused.discard(key)
 
-    def find(self, values: Mapping[str, Fitting], *, address: bool = False) -> bool:
-        """Want keys that belong together in the Run; tell whether that is new."""
+    def add_group(self, values: Mapping[str, WantedValue], *, address: bool = False) -> bool:
+        """Want keys that belong together in the Run; return whether that is new."""
         wanted = dict(values)
         if any(group.values == wanted for group in self._groups):
             return False
-        self._groups.append(Group(wanted, address))
+        self._groups.append(ParameterGroup(wanted, address))
         self._unplaced = True
         return True
 
     def look(self, state: RunState) -> None:
-        """Take note of what is in the Run; what was overwritten there is not ours any more."""
+        """Note what is in the Run. What somebody has overwritten there is no longer ours."""
         self._run.there = dict(state.parameters)
         self._run.announced = state.announced
         self._run.own = {
@@ -96,26 +102,27 @@ class RunParameters:
         }
 
     def plan(self, announced: frozenset[str], manifest: str | None) -> Delta:
-        """Return what is to be sent now.
+        """Return what to send now.
 
         Args:
-            announced: Names that the user's Run object holds, and will send when it ends.
-            manifest: The manifest's address; None where it is not known, and what points to it
-                has to wait.
+            announced: Names that the user's Run object holds and sends when it ends.
+            manifest: The manifest's address; None while it is unknown: pointers to it wait.
         """
         run = self._run
         run.announced = announced
-        peers = self._yielding()
+        peers = self._removable()
         foreign = frozenset(run.there.keys() - run.own - peers.keys()) | announced
         name_groups([*self._groups, self._more], run, self._user, manifest)
-        choice = self._choose(foreign, {}, peers, manifest)
+        allocation = self._choose(foreign, {}, peers, manifest)
         if self._more.named is not None and self.left_out():
-            choice = self._choose(foreign, self._more.named, peers, manifest)
-        kept = choice.kept
+            allocation = self._choose(foreign, self._more.named, peers, manifest)
+        kept = allocation.kept
         self._unplaced = False
-        waiting = {key for key, value in self._user.items() if resolved(value, manifest) is None}
+        waiting = {
+            key for key, value in self._user.items() if value_in_run(value, manifest) is None
+        }
         mine = run.own - kept.keys() - announced - waiting
-        remove = tuple(sorted(mine | choice.crowded_out))
+        remove = tuple(sorted(mine | allocation.crowded_out))
         put = {
             key: value
             for key, value in kept.items()
@@ -123,24 +130,24 @@ class RunParameters:
             and (key in self._unsent if key in self._user else self._run.there.get(key) != value)
         }
         if remove and len(self._run.there.keys() | put.keys()) > limits.MAX_PARAMETERS:
-            # Whether AWS removes before it counts is not written anywhere.
+            # AWS does not document whether it removes before it counts.
             return Delta({}, remove)
         return Delta(put, remove)
 
-    def share(self, delta: Delta) -> None:
-        """Tell the other writers of this process what they may remove; before it is sent.
+    def tell_peers(self, delta: Delta) -> None:
+        """Tell the other writers of this process what they may remove. Call it before sending.
 
-        What is removed stays in there: they may have seen the Run as it was before.
+        Keys that are removed stay on the list: others may have read the Run before that.
         """
         foreign = self._run.foreign
         addresses = {key for group in self._addresses() for key in group.named or ()}
         groups = {key: frozenset(g.named) for g in self._groups if g.named for key in g.named}
         for key in delta.put:
             if key not in foreign and key not in addresses:
-                self._peers[key] = Peer(delta.put[key], groups.get(key, frozenset({key})))
+                self._peers[key] = PeerParameter(delta.put[key], groups.get(key, frozenset({key})))
 
     def done(self, delta: Delta) -> None:
-        """Take note of what AWS has taken."""
+        """Note what AWS has taken."""
         foreign = self._run.foreign
         self._run.own |= delta.put.keys() - foreign
         self._sent.update(delta.put)
@@ -149,17 +156,17 @@ class RunParameters:
             self._run.there.pop(key, None)
             self._run.own.discard(key)
             if key in self._user:
-                self._unsent.add(key)  # it comes back when there is room again
+                self._unsent.add(key)  # it comes back when there is room
         self._settle(delta)
 
     def refused(self, delta: Delta) -> None:
-        """Take note of what AWS does not take: it is not sent again."""
+        """Note what AWS refuses: it is not sent again."""
         self._refused |= delta.put.keys()
         self._run.own -= set(delta.remove)
         self._settle(delta)
 
     def crowded(self, announced: frozenset[str]) -> bool:
-        """Tell whether the user's Run object would be refused now, or take a key of ours."""
+        """Tell whether AWS would refuse the user's Run object, or it has a key of ours."""
         if announced == self._run.announced or not self._run.own:
             return False
         taken = announced - self._run.announced
@@ -169,7 +176,7 @@ class RunParameters:
 
     @property
     def waiting(self) -> bool:
-        """Whether anything is to be sent, as far as is known without a look at the Run."""
+        """Whether there is anything to send, as far as is known without reading the Run."""
         return self._unplaced or bool(self._unsent.difference(self._left_out))
 
     @property
@@ -179,7 +186,7 @@ class RunParameters:
 
     @property
     def unwritten(self) -> int:
-        """Parameters that the Run lacks and that are not left out for want of room."""
+        """Parameters that are missing in the Run although there is room for them."""
         missing = sum(
             self._run.there.get(key) != value and key not in self._refused
             for group in self._groups
@@ -191,14 +198,14 @@ class RunParameters:
     def left_out(self) -> list[object]:
         """Return the user's keys and the groups that found no room."""
         groups = (group for group in self._groups if group.left_out and not group.address)
-        return [*self._left_out, *(plain(group.values) for group in groups)]
+        return [*self._left_out, *(values_in_manifest(group.values) for group in groups)]
 
     def found(self) -> dict[str, object]:
-        """Return what was found, under the names it has in the Run, or would have."""
-        return would_be_named(self._groups, self._user)
+        """Return what was found, under the names it has or is going to have in the Run."""
+        return expected_names(self._groups, self._user)
 
     def sent(self, name: str) -> tuple[str, ParameterValue] | None:
-        """Return key and value of a parameter of the user's, where it is in the Run as wanted."""
+        """Return key and value of a parameter of the user's if the Run has it as wanted."""
         key = limits.parameter_key(name)
         return None if key in self._unsent or key not in self._sent else (key, self._sent[key])
 
@@ -208,10 +215,10 @@ class RunParameters:
         self,
         foreign: frozenset[str],
         more: Mapping[str, ParameterValue],
-        peers: Peers,
+        peers: PeerParameters,
         manifest: str | None,
-    ) -> Choice:
-        choice = hand_out(
+    ) -> Allocation:
+        allocation = allocate(
             foreign,
             groups=self._groups,
             more=more,
@@ -219,10 +226,10 @@ class RunParameters:
             user=self._user,
             manifest=manifest,
         )
-        self._left_out = choice.left_out
-        return choice
+        self._left_out = allocation.left_out
+        return allocation
 
-    def _yielding(self) -> Peers:
+    def _removable(self) -> PeerParameters:
         """Return what other writers of this process have in the Run, where it is unchanged."""
         return {
             key: peer
@@ -232,12 +239,12 @@ class RunParameters:
             and self._run.there.get(key) == peer.value
         }
 
-    def _addresses(self) -> list[Group]:
+    def _addresses(self) -> list[ParameterGroup]:
         return [*(group for group in self._groups if group.address), self._more]
 
     def _settle(self, delta: Delta) -> None:
         for key, value in delta.put.items():
-            # A value that was logged meanwhile is still to be sent.
+            # A value that was logged in the meantime is not sent yet.
             wanted = self._user.get(key)
             if wanted == value or isinstance(wanted, TooLong):
                 self._unsent.discard(key)

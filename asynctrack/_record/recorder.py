@@ -1,8 +1,8 @@
-"""Receipts, parameters and metrics to the Run and the manifest: coalesced, nothing lost.
+"""Writes to the Run and the manifest what the callbacks noticed and what was delivered.
 
-Three parts, none of which waits for another one that is in trouble: the Run's parameters
-(``updates``) and metrics (``points``) need SageMaker only, the manifest (``manifest_upload``) S3
-only. Here it is decided when each of them writes; what the callbacks noticed is handed to them.
+Three writes that do not wait for each other: the Run's parameters (``updates``) and metrics
+(``metrics``) need SageMaker only, the manifest (``manifest``) S3 only. Each has its own task,
+failures and backoff. The recorder decides when each of them runs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,22 +19,24 @@ from asynctrack._capture.observations import Observations
 from asynctrack._capture.redact import Redactor
 from asynctrack._common.artifact import Receipt, Written
 from asynctrack._common.notices import Notices
+from asynctrack._common.retry import RetryPolicy
 from asynctrack._errors import BackendError, PermanentError
-from asynctrack._record.manifest_upload import ManifestUpload
-from asynctrack._record.metrics import MetricLog
-from asynctrack._record.part import Part
-from asynctrack._record.points import PointQueue
-from asynctrack._record.share import RunShare
-from asynctrack._record.updates import RunUpdates
+from asynctrack._record.manifest import ManifestUpload
+from asynctrack._record.metrics import MetricLog, MetricQueue
+from asynctrack._record.updates import RunUpdates, SharedRun, shared_run
 
 WINDOW: Final = 10.0
 """Seconds of measurements in one point of a metric."""
 PATIENCE: Final = 0.5
-"""Seconds that ``write`` waits for a request, before it says to come again."""
+"""Seconds that ``write`` waits for a request before it asks to be called again."""
 MANIFEST_WAITS: Final = 1.0
-"""Seconds that a manifest waits for the Run's parameters, whose names it gives."""
+"""Seconds that the manifest waits for the Run's parameters: it gives their names."""
 NOT_OPEN: Final = 0.5
-"""Seconds after which to come again where there is no connection yet."""
+"""Seconds until the next try while there is no connection."""
+AGAIN: Final = 0.1
+"""Seconds until the next look at a write under way."""
+
+_POLICY: Final = RetryPolicy(base=1.0, cap=30.0)
 
 
 @dataclass(slots=True)
@@ -45,6 +47,75 @@ class RecordCounts:
     points: int = 0
     points_refused: int = 0
     points_left: int = 0
+
+
+class RetriedWrite:
+    """One kind of write: its task while it is under way, and when it may be tried again.
+
+    Args:
+        what: What it does, for the warning when it fails.
+        kept: What waits in that case, for the same warning.
+        needed: Returns whether there is anything to do; takes whether this is the last time.
+        work: Does it; takes the same.
+        progress: Returns a value that changes with each successful request.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        kept: str,
+        needed: Callable[[bool], bool],
+        work: Callable[[bool], Coroutine[Any, Any, None]],
+        progress: Callable[[], object],
+    ) -> None:
+        self.what = what
+        self.kept = kept
+        self._needed = needed
+        self._work = work
+        self._progress = progress
+        self._mark = progress()
+        self.task: asyncio.Task[None] | None = None
+        self.failures = 0
+        self._due = float("-inf")
+        self._started = float("-inf")
+
+    def start(self, now: float, closed: bool) -> None:
+        """Begin, unless it is under way or it is too early."""
+        # Nearly always there is nothing to do, for each of a thousand trackers: no task then.
+        if self.task is None and now >= self._due and (self.failures or self._needed(closed)):
+            self.task = asyncio.create_task(self._work(closed))
+            self.task.add_done_callback(_retrieve_error)
+            self._started = now
+
+    def cancel(self) -> None:
+        """Stop it. Nobody asks for its result any more."""
+        if self.task is not None:
+            self.task.cancel()
+
+    def age(self, now: float) -> float:
+        """Return how long it has been under way, in seconds."""
+        return now - self._started
+
+    def again(self, now: float) -> float | None:
+        """Return the seconds until the next look at it; None when it is done."""
+        if self.task is not None:
+            return AGAIN
+        return max(AGAIN, self._due - now) if self.failures else None
+
+    def ended(self, now: float, uniform: Callable[[], float]) -> BackendError | None:
+        """Note that the task has ended; return its error."""
+        task, self.task = self.task, None
+        assert task is not None
+        try:
+            task.result()
+        except BackendError as error:
+            # Count failures in a row: the requests before this one may have worked.
+            moved = self._mark != (mark := self._progress())
+            self.failures, self._mark = (1 if moved else self.failures + 1), mark
+            self._due = now + _POLICY.wait(self.failures, uniform(), error.retry_after)
+            return error
+        self.failures, self._due = 0, float("-inf")
+        return None
 
 
 class Recorder:
@@ -58,7 +129,7 @@ class Recorder:
         notices: Rate-limited warnings.
         counts: Returns the counters of the accounting equation.
         sleep: Waits, in seconds.
-        share: What is shared with other writers into this Run.
+        shared: What other trackers of this Run share with it; None finds it.
         monotonic: The clock, in seconds.
         uniform: Random numbers in [0, 1).
     """
@@ -73,7 +144,7 @@ class Recorder:
         notices: Notices,
         counts: Callable[[], Mapping[str, Any]],
         sleep: Callable[[float], Awaitable[None]],
-        share: RunShare | None = None,
+        shared: SharedRun | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         uniform: Callable[[], float] = random.random,
     ) -> None:
@@ -82,14 +153,14 @@ class Recorder:
         self._notices = notices
         self._monotonic = monotonic
         self._uniform = uniform
-        # Not anyio's, which belongs to the library of whoever makes it: trio, in a trio program.
+        # Not anyio's lock: that belongs to the library of whoever makes it, which may be trio.
         self._lock = asyncio.Lock()
         self._polling = False
         self._closed = False
         self._finished = False
         self._window_taken = monotonic()
         self._metrics = MetricLog()
-        self._points = PointQueue(backend.put_metrics, notices)
+        self._points = MetricQueue(backend.put_metrics, notices)
         self.manifest = ManifestUpload(
             writer_id=writer_id, backend=backend, counts=counts, monotonic=monotonic
         )
@@ -98,24 +169,33 @@ class Recorder:
             manifest=self.manifest,
             redactor=redactor,
             notices=notices,
-            share=share or RunShare(),
+            shared=shared or shared_run(backend.target),
             sleep=sleep,
             monotonic=monotonic,
         )
         run = ("write to the Run", "parameters and metrics wait")
-        self._run_parts = (
-            Part(*run, self._updates.send, lambda: self._updates.progress),
-            Part(*run, self._send_points, lambda: self._points.sent),
+        self._run_writes = (
+            RetriedWrite(
+                *run, self._updates.needed, self._updates.send, lambda: self._updates.progress
+            ),
+            RetriedWrite(
+                *run,
+                lambda closed: bool(self._points),
+                self._send_points,
+                lambda: self._points.sent,
+            ),
         )
-        self._manifest_part = Part(
-            "store its manifest", "what belongs there waits", self._store_manifest, lambda: None
+        self._manifest_write = RetriedWrite(
+            "store its manifest",
+            "what belongs there waits",
+            self.manifest.needed,
+            self._store_manifest,
+            lambda: None,
         )
-        self._parts = (*self._run_parts, self._manifest_part)
-
-    # -- what others ask ----------------------------------------------------------------------
+        self._writes = (*self._run_writes, self._manifest_write)
 
     def delivered(self, receipt: Receipt) -> None:
-        """Note an artifact that is stored."""
+        """Note a stored artifact."""
         self.manifest.delivered(receipt)
         self._updates.announce = True
 
@@ -131,33 +211,33 @@ class Recorder:
 
     @property
     def unwritten(self) -> tuple[int, int]:
-        """Parameters and metric points that the Run lacks."""
+        """Parameters and metric points that are missing in the Run."""
         return self._updates.unwritten, len(self._points)
 
     def outdated(self) -> Iterator[Written]:
-        """Yield what the user's Run object may have an older value of, each once; any thread."""
+        """Yield each value, once, that is older in the user's Run object; any thread."""
         return self._updates.outdated()
 
     def end(self) -> None:
-        """Write nothing more: count what is left."""
-        # What is seen after the last write belongs to events that came too late: they are told of.
+        """Stop writing; count what is left."""
+        # What comes after the last write belongs to events that are too late, which are reported.
         if not self._finished:
             self._collect(everything=True, last=True)
         self._points.give_up()
-        for part in self._parts:
-            part.cancel()
+        for write in self._writes:
+            write.cancel()
 
     async def write(self, *, everything: bool, closed: bool = False) -> float | None:
         """Write what is due.
 
         Args:
             everything: Whatever there is, not only what is due by the clock.
-            closed: This is the last write.
+            closed: Whether this is the last write.
 
         Returns:
-            None when nothing is left to write; otherwise seconds after which to call again.
+            None when nothing is left to write; otherwise the seconds until the next call.
         """
-        # The last write and one that was due by the clock may come at the same time.
+        # The last write and one that is due by the clock may come at the same time.
         async with self._lock:
             if not self._backend.recordable:
                 return NOT_OPEN
@@ -169,58 +249,60 @@ class Recorder:
     async def _write(self, everything: bool, closed: bool) -> float | None:
         self._collect(everything, last=closed and not self._closed)
         closed = self._closed = self._closed or closed
-        run, manifest = self._run_parts, self._manifest_part
-        await self._wait_for(self._parts, seconds=0.0)  # what an earlier call has left
-        for part in run:
-            part.start(self._monotonic(), closed)
+        run, manifest = self._run_writes, self._manifest_write
+        await self._wait_for(self._writes, seconds=0.0)  # what an earlier call has left
+        for write in run:
+            write.start(self._monotonic(), closed)
         store = everything or bool(manifest.failures) or self.manifest.due
         await self._wait_for(run, seconds=MANIFEST_WAITS if store else PATIENCE)
         if store and self._backend.located:
             manifest.start(self._monotonic(), closed)
-        await self._wait_for(self._parts, seconds=PATIENCE)
+        await self._wait_for(self._writes, seconds=PATIENCE)
         now = self._monotonic()
-        waits = [wait for part in self._parts if (wait := part.again(now)) is not None]
+        waits = [wait for write in self._writes if (wait := write.again(now)) is not None]
         if everything and not self._backend.located:
             waits.append(NOT_OPEN)
         return min(waits, default=None)
 
-    async def _wait_for(self, parts: Sequence[Part], *, seconds: float) -> None:
-        """Wait until these parts have ended, or so long from their start."""
-        under_way = {part.task for part in parts if part.task is not None}
+    async def _wait_for(self, writes: Sequence[RetriedWrite], *, seconds: float) -> None:
+        """Wait until these writes have ended, or until so long after their start."""
+        under_way = {write.task for write in writes if write.task is not None}
         if not under_way:
             return
-        # What hangs is waited for once, not by each call again.
+        # Wait once for what hangs, not in each call.
         now = self._monotonic()
-        prompt = [part for part in parts if part.task is not None and part.age(now) < seconds]
+        prompt = [one for one in writes if one.task is not None and one.age(now) < seconds]
         await asyncio.wait(
-            {part.task for part in prompt if part.task is not None} or under_way,
-            timeout=max((seconds - part.age(now) for part in prompt), default=0.0),
+            {one.task for one in prompt if one.task is not None} or under_way,
+            timeout=max((seconds - one.age(now) for one in prompt), default=0.0),
         )
-        for part in parts:
-            if part.task is not None and part.task.done():
-                error = part.ended(self._monotonic(), self._uniform)
+        for write in writes:
+            if write.task is not None and write.task.done():
+                error = write.ended(self._monotonic(), self._uniform)
                 if error is not None:
-                    self._tell(part, error)
+                    self._tell(write, error)
 
-    def _tell(self, part: Part, error: BackendError) -> None:
-        if part.failures >= 3 or isinstance(error, PermanentError):
+    def _tell(self, write: RetriedWrite, error: BackendError) -> None:
+        if write.failures >= 3 or isinstance(error, PermanentError):
             self._notices.warn(
-                f"record:{part.what}:{error.code}",
-                f"asynctrack cannot {part.what} at the moment ({error}). Events go on to be"
-                f" uploaded; {part.kept} in memory, and it is tried again. {error.advice}".rstrip(),
+                f"record:{write.what}:{error.code}",
+                f"asynctrack cannot {write.what} at the moment ({error}). Events go on to be"
+                f" uploaded; {write.kept} in memory, and it is tried again."
+                f" {error.advice}".rstrip(),
             )
 
     def _collect(self, everything: bool, last: bool = False) -> None:
-        for values, before in self._observations.take_parameters():
+        news = self._observations.take_news()
+        for values, before in news.parameters:
             for name, value in values.items():
                 self._updates.log(name, value, before)
-        for attributes in self._observations.take_models():
-            self._updates.find(attributes)
-        for name in self._observations.take_prompts():
-            self._updates.find({"langchain.prompt.name": name})
-        points = self._metrics.points(self._observations.take_points())
+        for attributes in news.models:
+            self._updates.add_found(attributes)
+        for name in news.prompts:
+            self._updates.add_found({"langchain.prompt.name": name})
+        points = self._metrics.points(news.points)
         age = self._monotonic() - self._window_taken
-        # Coming again and again for a request that hangs makes no point each time.
+        # Calls that only wait for a hanging request do not make a point each time.
         if last or age >= WINDOW or (everything and (not self._polling or age >= WINDOW / 5)):
             self._window_taken = self._monotonic()
             window = self._observations.take_window()
@@ -237,3 +319,9 @@ class Recorder:
         await self.manifest.store(
             closed=closed, found=self._updates.found, metrics=self._metrics.summary
         )
+
+
+def _retrieve_error(task: asyncio.Task[None]) -> None:
+    """Ask for the task's error; asyncio logs one that nobody asks for."""
+    if not task.cancelled():
+        task.exception()

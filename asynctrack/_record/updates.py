@@ -1,14 +1,15 @@
-"""Parameters on their way to the Run: one request a second for all of them, deltas only.
+"""Sends parameters to the Run: one request a second for all trackers of it, deltas only.
 
-Which of them go there is decided in ``parameters``; AWS merges them by key. The Run is read before
-the first write, whenever another tracker of this process has written, and once more at the end, in
-case another writer chose the same keys at the same moment. Whatever is too long, or left out for
-want of room, is whole in the manifest.
+``parameters`` decides what to send; AWS merges by key. The Run is read before the first write,
+whenever another tracker of this process has written, and once more at the end, in case another
+writer chose the same keys at the same moment. The manifest holds whole what is too long for the
+Run or has no room there.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import os
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -20,17 +21,71 @@ from asynctrack._common.artifact import RunState, Written
 from asynctrack._common.notices import Notices
 from asynctrack._errors import PermanentError
 from asynctrack._record import limits
-from asynctrack._record.groups import Fitting, TooLong
-from asynctrack._record.manifest_upload import ManifestUpload
+from asynctrack._record.allocation import HEAD_ROOM, PeerParameters, TooLong, WantedValue
+from asynctrack._record.manifest import ManifestUpload
 from asynctrack._record.parameters import MORE, Delta, RunParameters
-from asynctrack._record.places import HEAD_ROOM
-from asynctrack._record.share import RunShare
 
 ATTEMPTS: Final = 4
-"""Updates of one write at the most: removing first, looking again, and what came in meanwhile."""
+"""Most updates in one write: one that removes, one after reading again, one for what is new."""
+UPDATE_INTERVAL: Final = 1.0
+"""Least seconds between two UpdateTrialComponent requests to one Run."""
+MAX_RUNS: Final = 256
+"""Runs that are remembered: the latest."""
 
 _EVENTS = "asynctrack.events"
 _MANIFEST = "asynctrack.manifest"
+
+
+class SharedRun:
+    """What the trackers of one process share that write to the same Run; thread-safe.
+
+    Args:
+        interval: Seconds between two writes.
+    """
+
+    def __init__(self, interval: float = UPDATE_INTERVAL) -> None:
+        self._interval = interval
+        self._lock = threading.Lock()
+        self._next = float("-inf")
+        self.writes = 0
+        """How often these trackers have written. Who has missed a write reads the Run again."""
+        self.peers: PeerParameters = {}
+        """What these trackers have in the Run and may remove for each other."""
+
+    def reserve(self, now: float) -> float:
+        """Take the next free moment for a write; return how long to wait for it, in seconds.
+
+        Args:
+            now: Monotonic clock, in seconds.
+        """
+        with self._lock:
+            at = max(now, self._next)
+            self._next = at + self._interval
+        return at - now
+
+    def wrote(self) -> int:
+        """Count a write; return how many there are now."""
+        with self._lock:
+            self.writes += 1
+            return self.writes
+
+
+def shared_run(target: str) -> SharedRun:
+    """Return what all trackers of this process share that write to the same place.
+
+    Args:
+        target: The place; empty where nothing has to be paced.
+    """
+    if not target:
+        return SharedRun(0.0)
+    # A forked child has its own: a thread of the parent may hold the lock at that moment.
+    shared = _shared_runs.setdefault((os.getpid(), target), SharedRun())
+    while len(_shared_runs) > MAX_RUNS:
+        _shared_runs.pop(next(iter(_shared_runs)), None)
+    return shared
+
+
+_shared_runs: dict[tuple[int, str], SharedRun] = {}
 
 
 class RunUpdates:
@@ -38,10 +93,10 @@ class RunUpdates:
 
     Args:
         backend: Reaches the Run.
-        manifest: Has every parameter whole.
+        manifest: Stores every parameter whole.
         redactor: Cuts secrets out of what was found.
         notices: Rate-limited warnings.
-        share: What is shared with other writers into this Run.
+        shared: What other trackers of this Run share with it.
         sleep: Waits, in seconds.
         monotonic: The clock, in seconds.
     """
@@ -53,7 +108,7 @@ class RunUpdates:
         manifest: ManifestUpload,
         redactor: Redactor,
         notices: Notices,
-        share: RunShare,
+        shared: SharedRun,
         sleep: Callable[[float], Awaitable[None]],
         monotonic: Callable[[], float],
     ) -> None:
@@ -61,29 +116,29 @@ class RunUpdates:
         self._manifest = manifest
         self._redactor = redactor
         self._notices = notices
-        self._share = share
+        self._shared = shared
         self._sleep = sleep
         self._monotonic = monotonic
-        self._parameters = RunParameters(share.peers)
+        self._parameters = RunParameters(shared.peers)
         self._before: dict[str, Any] = {}
-        self._written: deque[Written] = deque()
+        self._written: list[Written] = []
         self._looked = self._looked_last = False
         self._addressed = False
         self._writes_seen = 0
         self._artifacts: frozenset[str] | None = None
         self.announce = False
-        """Whether the Run is to say where the events are, also where there are no parameters."""
+        """Whether the Run has to say where the events are, even if there are no parameters."""
         self.sent = 0
         """Requests that worked."""
 
     @property
     def unwritten(self) -> int:
-        """Parameters that the Run lacks and that are not left out for want of room."""
+        """Parameters that are missing in the Run although there is room for them."""
         return self._parameters.unwritten
 
     @property
     def progress(self) -> object:
-        """Something that changes with each request that has worked."""
+        """A value that changes with each successful request."""
         return self.sent, self._looked, self._looked_last
 
     def log(self, name: str, value: Any, before: Mapping[str, Any]) -> None:
@@ -106,46 +161,57 @@ class RunUpdates:
         self._parameters.log(name, TooLong(name) if fitting is None else fitting)
         self._manifest.changed()
 
-    def find(self, attributes: Mapping[str, Attribute]) -> None:
-        """Want what was found in a chain in the Run."""
-        group: dict[str, Fitting] = {}
+    def add_found(self, attributes: Mapping[str, Attribute]) -> None:
+        """Want in the Run what was found in a chain."""
+        group: dict[str, WantedValue] = {}
         for name, value in attributes.items():
             if isinstance(value, str):
                 value = REDACTED if is_secret_name(name) else self._redactor.text(value)
             elif isinstance(value, list):
                 value = [self._redactor.text(item) for item in value]
             fitting = limits.parameter_value(value)
-            # Room for a suffix behind the key; a value too long is whole in the events.
+            # The key leaves room for a suffix. The events hold a value whole that is too long.
             key = limits.parameter_key(self._redactor.text(name))[: limits.MAX_KEY - 4]
             group[key] = TooLong(key) if fitting is None else fitting
             if fitting is None:
                 self._manifest.parameters.setdefault(key, value)
-        if self._parameters.find(group):
+        if self._parameters.add_group(group):
             self._manifest.changed()
 
     def found(self) -> dict[str, object]:
-        """Return what was found, under the names it has in the Run, or would have."""
+        """Return what was found, under the names it has or is going to have in the Run."""
         return self._parameters.found()
 
     def outdated(self) -> Iterator[Written]:
-        """Yield what the user's Run object may have an older value of, each once; any thread."""
+        """Yield each value, once, that is older in the user's Run object; any thread."""
         while self._written:
-            yield self._written.popleft()
+            yield self._written.pop(0)
 
-    async def send(self, closed: bool) -> None:
-        """Write into the Run what it lacks.
+    def needed(self, closed: bool) -> bool:
+        """Return whether there may be anything to write.
 
         Args:
-            closed: This is the last time.
+            closed: Whether this is the last time.
+        """
+        # A Run says where its events are even if its chains hold nothing to record.
+        return bool(
+            self._parameters.waiting
+            or (self.announce and not self._addressed and self._backend.located)
+            or (closed and self._parameters.wrote)
+            or (self._looked and self._parameters.crowded(self._announced()))
+        )
+
+    async def send(self, closed: bool) -> None:
+        """Write into the Run what is missing there.
+
+        Args:
+            closed: Whether this is the last time.
 
         Raises:
             BackendError: Not all of it is written.
         """
         parameters = self._parameters
-        # A Run whose chains hold nothing to record says where their events are all the same.
-        unannounced = self.announce and not self._addressed and self._backend.located
-        crowded = self._looked and parameters.crowded(self._announced())
-        if not (parameters.waiting or unannounced or crowded or (closed and parameters.wrote)):
+        if not self.needed(closed):
             return
         if not self._looked or (closed and not self._looked_last):
             await self._look()
@@ -153,21 +219,25 @@ class RunUpdates:
         looked_again = False
         for _ in range(ATTEMPTS):
             self._add_addresses()
-            if not self._plan():
-                break
-            if (wait := self._share.reserve(self._monotonic())) > 0:
-                await self._sleep(wait)
-            if self._share.writes != self._writes_seen:
-                await self._look()  # another tracker of this process had its turn
-            delta = self._plan()  # the user's Run object may have grown meanwhile
+            delta = self._plan()
             if not delta:
                 break
-            parameters.share(delta)
+            wait = self._shared.reserve(self._monotonic())
+            if wait > 0:
+                await self._sleep(wait)
+            outdated = self._shared.writes != self._writes_seen
+            if outdated:
+                await self._look()  # another tracker of this process has written
+            if wait > 0 or outdated:
+                delta = self._plan()  # the user's Run object may have grown
+                if not delta:
+                    break
+            parameters.tell_peers(delta)
             try:
                 await self._update(delta)
             except PermanentError as error:
                 if not looked_again:
-                    # Perhaps another writer took the last places meanwhile.
+                    # Perhaps another writer took the last places.
                     looked_again = True
                     await self._look()
                     continue
@@ -179,7 +249,7 @@ class RunUpdates:
         artifacts = self._artifact_entry()
         await self._backend.update(delta.put, artifacts, delta.remove)
         self.sent += 1
-        if (writes := self._share.wrote()) == self._writes_seen + 1:
+        if (writes := self._shared.wrote()) == self._writes_seen + 1:
             self._writes_seen = writes
         self._parameters.done(delta)
         self._artifacts = (self._artifacts or frozenset()) | artifacts.keys()
@@ -199,7 +269,7 @@ class RunUpdates:
         return delta
 
     async def _look(self) -> None:
-        writes = self._share.writes
+        writes = self._shared.writes
         state: RunState = await self._backend.state()
         self._parameters.look(state)
         self._artifacts = frozenset(state.output_artifacts)
@@ -212,10 +282,10 @@ class RunUpdates:
         if self._backend.located and not self._addressed:
             self._addressed = True
             for name, uri in ((_EVENTS, self._backend.uri()), (_MANIFEST, self._manifest.uri)):
-                self._parameters.find({name: uri[: limits.MAX_STRING]}, address=True)
+                self._parameters.add_group({name: uri[: limits.MAX_STRING]}, address=True)
 
     def _artifact_entry(self) -> dict[str, str]:
-        """Return the one output artifact of a Run, where it is not there yet and has room."""
+        """Return the one output artifact of a Run, if it is missing there and has room."""
         uri = self._backend.uri() if self._backend.located else ""
         there = self._artifacts
         if (
@@ -229,7 +299,7 @@ class RunUpdates:
         return {_EVENTS: uri}
 
     def _outdate(self, sent: tuple[str, Any] | None) -> None:
-        """Note for the user's Run object that it has an older value of a parameter."""
+        """Note that the user's Run object has an older value of this parameter."""
         if sent is not None and sent[0] in self._before:
             self._written.append(Written(*sent, self._before.pop(sent[0])))
 

@@ -223,6 +223,37 @@ def test_both_handlers_define_each_callback_themselves(name: str) -> None:
 
 
 @both_handlers
+def test_a_subclass_may_go_on_to_the_callback_it_defines_anew(sync: bool, tmp_path: Path) -> None:
+    """What ``super()`` finds tracks, each time, and does not take the place of the subclass's."""
+    seen: list[str] = []
+
+    class Sync(SyncHandler):
+        def on_text(self, text: str, **kwargs: Any) -> None:
+            seen.append(text)
+            super().on_text(text, **kwargs)
+
+    class Async(AsyncHandler):
+        async def on_text(self, text: str, **kwargs: Any) -> None:
+            seen.append(text)
+            await super().on_text(text, **kwargs)
+
+    tracking = tracker(tmp_path, spool_dir=tmp_path / "spool")
+    with tracking as handler:
+        for text in ("first", "second"):
+            if sync:
+                Sync(handler._sink).on_text(text, run_id=RUN)
+            else:
+                asyncio.run(Async(handler._sink).on_text(text, run_id=RUN))
+        other = Sync(handler._sink) if sync else Async(handler._sink)
+        for text in ("third", "fourth"):
+            done = other.on_text(text, run_id=RUN)
+            if done is not None:
+                asyncio.run(done)
+    assert seen == ["first", "second", "third", "fourth"]
+    assert tracking.statistics().accepted == 4
+
+
+@both_handlers
 @pytest.mark.parametrize("name", [name for name, call in CALLS.items() if call.event])
 def test_a_callback_becomes_one_event(name: str, sync: bool, tmp_path: Path) -> None:
     """A callback leads to exactly one stored event with its identity and its payload."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
+import weakref
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -30,12 +32,20 @@ PROMPT = dumpd(ChatPromptTemplate.from_messages([("human", "{topic}")]))
 
 def make(custom: Callable[[str], str] | None = None) -> Capture:
     """Make a capture whose clocks stand still."""
+    return tracking(Observations(), Redactor(custom))
+
+
+def tracking(
+    observations: Observations, redactor: Redactor, remembered: recurring.Recurring | None = None
+) -> Capture:
+    """Make a capture whose clocks stand still, with what others remember."""
     return Capture(
         tokens="stream",
-        redactor=Redactor(custom),
-        observations=Observations(),
+        redactor=redactor,
+        observations=observations,
         time_ns=lambda: 1,
         perf_ns=lambda: 1,
+        recurring=remembered,
     )
 
 
@@ -162,3 +172,29 @@ def test_a_function_that_raises_lets_nothing_through(field: str) -> None:
     assert field not in stored
     assert KEY not in stored
     assert '"$cut": "redaction"' in stored
+
+
+def test_trackers_share_what_they_remember(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trackers that cut by the default rules remember together, as long as there is one of them."""
+    monkeypatch.setattr(recurring, "_shared", recurring._nothing)
+    redactor = Redactor()
+    first = recurring.recurring_for(redactor)
+    assert recurring.recurring_for(Redactor()) is first
+    assert recurring.recurring_for(Redactor(str)) is not first
+    gone = weakref.ref(first)
+    del first
+    gc.collect()
+    assert gone() is None
+
+
+def test_each_tracker_notes_a_request_that_another_one_has_made() -> None:
+    """The Run of each tracker gets the model's configuration, also where that is remembered."""
+    redactor = Redactor()
+    remembered = recurring.Recurring(redactor)
+    for _ in range(2):
+        observations = Observations()
+        capture = tracking(observations, redactor, remembered)
+        for _ in range(3):
+            chat_start(capture, CHAT, invocation_params={"model": "gpt-4o-mini"})
+        assert len(observations.take_news().models) == 1
+    assert len(remembered._requests) == 1

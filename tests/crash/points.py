@@ -110,8 +110,8 @@ def _put(die: Death, *, stored: bool, manifest: bool) -> None:
 
 _POINTS: dict[str, Callable[[Death], None]] = {
     "folder-made": lambda die: _wrap(folder, "_lock", before=die),
-    "folder-locked": lambda die: _wrap(WriterFolder, "describe", before=die),
-    "described": lambda die: _wrap(WriterFolder, "describe", after=die),
+    "folder-locked": lambda die: _wrap(folder, "_describe", before=die),
+    "described": lambda die: _wrap(folder, "_describe", after=die),
     "segment-half-made": lambda die: _wrap(descriptor, "_allocate", before=die),
     "segment-made": lambda die: _wrap(WriterFolder, "new_segment", after=die),
     "segment-begun": lambda die: _wrap(Segment, "begin", after=die),

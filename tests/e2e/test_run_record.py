@@ -13,7 +13,7 @@ from langchain_core.language_models import FakeListLLM
 from langchain_core.prompts import ChatPromptTemplate
 
 from asynctrack import AsyncHandler, SyncHandler, tracker
-from asynctrack._record.places import HEAD_ROOM
+from asynctrack._record.allocation import HEAD_ROOM
 from tests.e2e.chains import CHAIN_EVENTS, joke_chain, model
 from tests.e2e.runs import RunFactory, Site
 from tests.e2e.waiting import until, until_in_thread

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynctrack._common.artifact import ParameterValue, RunState
-from asynctrack._record.groups import TooLong
+from asynctrack._record.allocation import HEAD_ROOM, OWN_PARAMETERS, PeerParameters, TooLong
 from asynctrack._record.parameters import MORE, RunParameters
-from asynctrack._record.places import HEAD_ROOM, OWN_PARAMETERS, Peers
 from tests.property.strategies import quick
 
 MODEL: dict[str, ParameterValue | TooLong] = {"gen_ai.operation.name": "chat", "gen_ai.model": "m"}
@@ -25,14 +24,14 @@ class Run:
     def writer(
         self,
         manifest: str = "s3://b/m.json",
-        peers: Peers | None = None,
+        peers: PeerParameters | None = None,
         **user: ParameterValue,
     ) -> RunParameters:
         """Return a writer that has read the Run and wants its addresses in it."""
         writer = RunParameters({} if peers is None else peers)
         writer.look(self.state())
-        writer.find({"asynctrack.events": "s3://b/"}, address=True)
-        writer.find({"asynctrack.manifest": manifest}, address=True)
+        writer.add_group({"asynctrack.events": "s3://b/"}, address=True)
+        writer.add_group({"asynctrack.manifest": manifest}, address=True)
         for name, value in user.items():
             writer.log(name, value)
         return writer
@@ -46,7 +45,7 @@ class Run:
             delta = writer.plan(frozenset(self.local), manifest)
             if not delta:
                 return
-            writer.share(delta)
+            writer.tell_peers(delta)
             merged = {**self.parameters, **delta.put}
             assert len(merged) <= 300, "AWS refuses that"
             self.parameters = {k: v for k, v in merged.items() if k not in delta.remove}
@@ -71,7 +70,7 @@ def run() -> Run:
 def test_the_users_run_object_comes_first(run: Run, count: int) -> None:
     """What is ours is removed when the Run object needs the room; the addresses go last."""
     writer = run.writer(mine=1.0)
-    writer.find(MODEL)
+    writer.add_group(MODEL)
     run.update(writer)
     assert run.parameters.keys() >= {"mine", "asynctrack.manifest", *MODEL}
     run.local.update(fill(count))
@@ -92,7 +91,7 @@ def test_a_group_is_whole_or_absent(run: Run) -> None:
         run = Run()
         run.parameters = fill(300 - HEAD_ROOM - 2 - room)
         writer = run.writer()
-        writer.find(MODEL)
+        writer.add_group(MODEL)
         run.update(writer)
         assert (MODEL.keys() <= run.parameters.keys()) == (room == 2)
         assert MODEL.keys().isdisjoint(run.parameters) == (room == 1)
@@ -114,7 +113,7 @@ def test_what_is_found_has_a_bound(run: Run) -> None:
     """Found groups take a hundred places at the most, however much room there is."""
     writer = run.writer()
     for number in range(20):
-        writer.find({f"a{key}": float(number) for key in range(7)})
+        writer.add_group({f"a{key}": float(number) for key in range(7)})
     run.update(writer)
     found = [key for key in run.parameters if key.startswith("a") and not key.startswith("as")]
     assert len(found) == OWN_PARAMETERS // 7 * 7
@@ -153,8 +152,8 @@ def test_another_writers_keys_are_not_removed(run: Run) -> None:
 def test_a_shared_configuration_survives_that_one_moves(run: Run) -> None:
     """Of two writers that took the same keys at once one moves, and removes nothing of both."""
     first, second = run.writer("s3://b/1"), run.writer("s3://b/2")
-    first.find({"name": "chat", "model": "a"})
-    second.find({"name": "chat", "model": "b"})
+    first.add_group({"name": "chat", "model": "a"})
+    second.add_group({"name": "chat", "model": "b"})
     one = first.plan(frozenset(), "s3://b/1")
     run.update(second, "s3://b/2")
     run.parameters.update(one.put)
@@ -182,9 +181,9 @@ def test_two_writers_that_leave_out(run: Run) -> None:
 
 def test_one_writer_makes_room_with_what_another_left(run: Run) -> None:
     """What an earlier tracker of this process wrote gives way too, groups as a whole."""
-    peers: Peers = {}
+    peers: PeerParameters = {}
     first = run.writer("s3://b/1", peers, **fill(280, "h"))
-    first.find(MODEL)
+    first.add_group(MODEL)
     run.update(first, "s3://b/1")
     second = run.writer("s3://b/2", peers, mine=1.0)
     run.update(second, "s3://b/2")
@@ -203,7 +202,7 @@ def test_one_writer_makes_room_with_what_another_left(run: Run) -> None:
 def test_a_found_key_that_the_user_takes(run: Run) -> None:
     """When the Run object gives a found key a value of its own, the group moves aside."""
     writer = run.writer()
-    writer.find(MODEL)
+    writer.add_group(MODEL)
     run.update(writer)
     run.local["gen_ai.model"] = "mine"
     assert writer.crowded(frozenset(run.local))
@@ -217,7 +216,7 @@ def test_a_found_key_that_the_user_takes(run: Run) -> None:
 def test_only_what_changed_is_sent(run: Run) -> None:
     """What AWS has is not sent again, nor what another has overwritten."""
     writer = run.writer(a=1.0, b=1.0)
-    writer.find(MODEL)
+    writer.add_group(MODEL)
     run.update(writer)
     run.parameters["b"] = 7.0
     writer.look(run.state())
@@ -230,7 +229,7 @@ def test_a_configuration_that_is_there_already(run: Run) -> None:
     """One that another writer has found is neither sent nor ours to remove."""
     run.parameters = {key: str(value) for key, value in MODEL.items()}
     writer = run.writer()
-    writer.find(MODEL)
+    writer.add_group(MODEL)
     assert writer.plan(frozenset(), "s3://b/m.json").put.keys().isdisjoint(MODEL)
     run.update(writer)
     run.local.update(fill(297))
@@ -255,7 +254,7 @@ def test_what_needs_an_address_waits_for_it(run: Run) -> None:
     writer.look(run.state())
     writer.log("short", 1.0)
     writer.log("long", TooLong("long"))
-    writer.find({"model": "m", "prompt": TooLong("prompt")})
+    writer.add_group({"model": "m", "prompt": TooLong("prompt")})
     run.update(writer, None)
     assert run.parameters == {"short": 1.0}
     assert writer.waiting
@@ -283,7 +282,7 @@ def test_nobody_loses_anything(steps: list[tuple[str, int, int]]) -> None:
     rest, send when they like, and are never refused.
     """
     run = Run()
-    peers: Peers = {}
+    peers: PeerParameters = {}
     writers = {"1": run.writer("s3://b/1", peers), "2": run.writer("s3://b/2", peers)}
     theirs: dict[str, ParameterValue] = {}
     for what, start, count in steps:
@@ -294,7 +293,7 @@ def test_nobody_loses_anything(steps: list[tuple[str, int, int]]) -> None:
             for name in names:
                 writers["1" if what == "first" else "2"].log(f"{what} {name}", 1.0)
         elif what == "found":
-            writers["1"].find({"model": float(start), "b": 1.0, "c": float(count)})
+            writers["1"].add_group({"model": float(start), "b": 1.0, "c": float(count)})
         elif what == "other":
             mine = {f"other {name}": "other" for name in names[:5]}
             if len({*run.parameters, *run.local, *mine}) <= 300:

@@ -19,6 +19,7 @@ from asynctrack._common.artifact import MetricPoint, NotTaken, ParameterValue, R
 from asynctrack._common.notices import Notices
 from asynctrack._errors import PermanentError, TransientError
 from asynctrack._record.recorder import Recorder
+from asynctrack._record.updates import SharedRun
 from tests.support.virtual import VirtualLoop, run
 
 
@@ -92,6 +93,7 @@ def recorder(backend: RunFolder, observations: Observations) -> Recorder:
         sleep=backend.clock.sleep,
         monotonic=lambda: backend.clock.now,
         uniform=lambda: 0.5,
+        shared=SharedRun(),
     )
 
 
@@ -223,6 +225,27 @@ def test_the_last_measurements_are_written(backend: RunFolder) -> None:
     assert {point.name for point in backend.points} >= {"gen_ai.usage.input_tokens"}
     assert writer.counted.points_left == 0
     assert writer.manifest.complete
+
+
+def test_a_look_at_nothing_costs_nothing(backend: RunFolder) -> None:
+    """Where there is nothing to write, a write by the clock asks nobody and starts no task."""
+    observations = Observations()
+    writer = recorder(backend, observations)
+    observations.parameters({"a": 1})
+
+    async def main() -> None:
+        assert await writer.write(everything=True) is None
+        sent, begun = len(backend.updates), []
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(lambda loop, coro, **more: begun.append(coro) or None)  # type: ignore[arg-type, func-returns-value]
+        for _ in range(3):
+            backend.clock.now += 20.0
+            assert await writer.write(everything=False) is None
+        loop.set_task_factory(None)
+        assert len(backend.updates) == sent
+        assert begun == []
+
+    asyncio.run(main())
 
 
 def test_a_manifest_that_failed_is_tried_again_in_time(
