@@ -329,11 +329,11 @@ def _line_stages(captured: list[Captured], folder: Path) -> list[Stage]:
 
 def _new_segment(folder: Path, ordinal: int, lines: list[bytes], made: list[Any]) -> Any:
     """Make a segment that takes these lines; the one made before it is deleted."""
-    from asynctrack._spool.segment import Segment
+    from asynctrack._spool.segment import Segment, Shape
 
     while made:
         made.pop().remove()
-    segment = Segment(folder, ordinal, sum(map(len, lines)), len(lines))
+    segment = Segment(folder, ordinal, Shape(sum(map(len, lines)), len(lines)))
     segment.begin("0" * 24, 1)
     made.append(segment)
     return segment

@@ -246,10 +246,10 @@ class Buffer:
         with self._section:
             return self._store.wanted
 
-    def lines_in_memory(self) -> bool:
-        """Tell whether lines that are not cut wait for their segment."""
+    def lines_in_memory(self) -> tuple[int, int]:
+        """Return the size in bytes and the lines of the oldest piece that waits for a segment."""
         with self._section:
-            return self._store.memory_bytes > 0
+            return self._store.waiting
 
     def low_segment(self) -> Segment | None:
         """Return the segment that is being filled where it is to grow now, or None."""

@@ -245,6 +245,14 @@ class Store:
             return None
         return self._max_bytes, max_events
 
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Return the size in bytes and the lines of the oldest piece that waits for a segment."""
+        for piece in self._pieces:
+            if isinstance(piece, MemoryPiece):
+                return piece.size, piece.events
+        return 0, 0
+
     def close(self) -> None:
         """Want no more segments than for what is in memory: no further lines come."""
         self._closed = True

@@ -185,12 +185,13 @@ async def _in_thread(call: Callable[[], _T], abandon: bool) -> _T:
         future = threads.submit(call)
     except RuntimeError:
         return call()
+    result: _T
     if abandon:
-        result: _T = await future
+        result = await future
         return result
     with anyio.CancelScope(shield=True):
         result = await future
-    return result
+    return result  # for the type checker the scope might swallow an error
 
 
 def close_threads(loop: asyncio.AbstractEventLoop) -> None:

@@ -75,7 +75,7 @@ class Engine:
         self.usage = Usage(monotonic)
         """How much each spool holds."""
         self.recurring = recurring_for(Redactor())
-        """What many events share to the byte; kept for the next tracker, as long as there is one."""
+        """What many events share to the byte; kept for the next tracker."""
         self.writers: set[str] = set()
         """The writers of this process that are open."""
 

@@ -29,7 +29,7 @@ from asynctrack._spool.layout import (
     read_description,
     waiting_segments,
 )
-from asynctrack._spool.segment import Segment, remove_files
+from asynctrack._spool.segment import Segment, Shape, remove_files
 from asynctrack._spool.segment_format import FORMAT_VERSION
 
 if sys.platform == "win32":
@@ -115,13 +115,13 @@ class WriterFolder:
         """Return what ``describe`` wrote; empty where that is missing or damaged."""
         return read_description(self.path)
 
-    def new_segment(self, capacity: int, max_events: int) -> Segment:
+    def new_segment(self, shape: Shape) -> Segment:
         """Make a segment ready.
 
         Raises:
             OSError: No space, no permission, no folder.
         """
-        segment = Segment(self.path, self.last_ordinal + 1, capacity, max_events)
+        segment = Segment(self.path, self.last_ordinal + 1, shape)
         self.last_ordinal += 1
         return segment
 

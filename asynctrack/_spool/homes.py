@@ -17,7 +17,7 @@ from asynctrack._buffer.segment import Segment
 from asynctrack._common.notices import Notices
 from asynctrack._spool.folder import SpoolBusyError, WriterFolder, make_place, sync_folder
 from asynctrack._spool.layout import SpoolPlace, usable_spools, writer_folder
-from asynctrack._spool.segment import size_at_first
+from asynctrack._spool.segment import Shape
 from asynctrack._spool.usage import Usage
 
 KEEP_FREE: Final = 512 * 1024 * 1024
@@ -78,8 +78,14 @@ class Homes:
         """The writer's folders that took segments, for a message."""
         return " and ".join(map(str, self._used)) or str(self.path)
 
-    def make(self, capacity: int, max_events: int) -> Segment:
+    def make(self, capacity: int, max_events: int, size: int = 0, events: int = 0) -> Segment:
         """Make a segment in the first place that takes it.
+
+        Args:
+            capacity: Room for lines that it may have in the end, in bytes.
+            max_events: The same, in lines.
+            size: Bytes of lines that go there at once.
+            events: How many these are.
 
         Raises:
             OSError: None does; the text names each, and why.
@@ -88,7 +94,7 @@ class Homes:
         places = self._places()
         for place in places:
             try:
-                segment = self._make_in(place, places, capacity, max_events)
+                segment = self._make_in(place, places, Shape(capacity, max_events, size, events))
             except OSError as error:
                 failed.append(f"{place.path} ({error.strerror or error})")
                 if isinstance(error, _SpoolFullError) or place.last:
@@ -115,7 +121,10 @@ class Homes:
         except OSError:
             segment.stop_growing()
             raise
-        self._count(segment.path, segment.claimed - before)
+        finally:
+            # Lines may have gone beyond what was claimed meanwhile: these count as well.
+            self._count(segment.path, segment.claimed - before)
+        self._keep_in_bounds(segment, self._places())
 
     def removed(self, path: Path, size: int) -> None:
         """Note that a file of this writer's was deleted, or cut by so many bytes."""
@@ -158,9 +167,7 @@ class Homes:
         for folder in self._folders.values():
             folder.abandon()
 
-    def _make_in(
-        self, place: SpoolPlace, places: Sequence[SpoolPlace], capacity: int, max_events: int
-    ) -> Segment:
+    def _make_in(self, place: SpoolPlace, places: Sequence[SpoolPlace], shape: Shape) -> Segment:
         path = writer_folder(place.path, self._writer_id)
         folder = self._folders.get(path)
         first = folder is None
@@ -169,10 +176,10 @@ class Homes:
             folder = self._own(path, 0)
         elif not folder.owned or not path.is_dir():
             folder = self._own_again(folder)
-        size = size_at_first(capacity, max_events)
-        self._require_room(path, places, size, glance=first)
-        segment = folder.new_segment(capacity, max_events)
+        self._require_room(path, places, shape.claim, glance=first)
+        segment = folder.new_segment(shape)
         self._count(segment.path, segment.claimed)
+        self._keep_in_bounds(segment, places)
         if self._power:
             try:
                 # The zeros it was made with, now: not with the first events' commit.
@@ -202,6 +209,14 @@ class Homes:
             raise _SpoolFullError(
                 errno.EDQUOT, f"the spool holds max_spool_bytes={self._max_spool_bytes}"
             )
+
+    def _keep_in_bounds(self, segment: Segment, places: Sequence[SpoolPlace]) -> None:
+        """Let nothing go beyond what it has claimed, where the bound is near."""
+        more = segment.full - segment.claimed
+        if not self._usage.fits(usable_spools(places), more, self._max_spool_bytes, glance=True):
+            before = segment.claimed
+            segment.stop_growing()
+            self._count(segment.path, segment.claimed - before)
 
     def _own_again(self, folder: WriterFolder) -> WriterFolder:
         """Begin anew, with a new lock, where folder or lock was taken from under our hands.

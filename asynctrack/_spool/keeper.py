@@ -83,7 +83,7 @@ class Keeper:
         Returns:
             Whether there was none wanted, or all were had; False where the disk refuses.
         """
-        while self._wanted and not (for_memory and not self._buffer.lines_in_memory()):
+        while self._wanted and not (for_memory and not any(self._buffer.lines_in_memory())):
             error = await offload(self._supply_one)
             if error is not None:
                 self.tell(error)
@@ -136,7 +136,7 @@ class Keeper:
         if wanted is None:
             return None  # another thread was faster
         try:
-            self._hand_over(self._homes.make(*wanted))
+            self._hand_over(self._homes.make(*wanted, *self._buffer.lines_in_memory()))
         except OSError as error:
             self._buffer.disk_answered(False)
             return error

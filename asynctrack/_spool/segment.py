@@ -16,6 +16,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -38,21 +39,49 @@ NEARLY_FULL: Final = 64 * 1024
 _sync: Final[Callable[[int], None]] = getattr(os, "fdatasync", os.fsync)
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How large a segment is.
+
+    Attributes:
+        capacity: Room for lines, in bytes.
+        max_events: Room for records.
+        size: Bytes of lines that go there at once.
+        events: How many these are.
+    """
+
+    capacity: int
+    max_events: int
+    size: int = 0
+    events: int = 0
+
+    @property
+    def full(self) -> int:
+        """Bytes of its file at the most."""
+        return HEADER_BYTES + self.capacity + self.max_events * CHECK_BYTES
+
+    @property
+    def claim(self) -> int:
+        """Bytes of the disk that it claims when it is made."""
+        now = HEADER_BYTES + self.size + self.events * CHECK_BYTES
+        return min(self.full, max(FIRST_CLAIM, now))
+
+
 class Segment:
     """A segment that is being written.
 
     Args:
         folder: The writer's folder.
         ordinal: Number of the segment there.
-        capacity: Room for lines, in bytes.
-        max_events: Room for records.
+        shape: How large it is.
 
     Raises:
         OSError: No space, no permission, no folder: nothing is left behind.
     """
 
-    def __init__(self, folder: Path, ordinal: int, capacity: int, max_events: int) -> None:
+    def __init__(self, folder: Path, ordinal: int, shape: Shape) -> None:
         self.path = folder / f"{ordinal:08d}.open"
+        capacity, max_events = shape.capacity, shape.max_events
         self.capacity = capacity
         self.max_events = max_events
         self.writer_id = ""
@@ -63,9 +92,9 @@ class Segment:
         """Why it takes no more lines: the disk has refused one, or somebody took its descriptor."""
         self._room = capacity
         self._end = 0  # where the next record goes; the header goes with the first one
-        self.full = _size(capacity, max_events)
+        self.full = shape.full
         """Bytes of the file at the most."""
-        self.claimed = size_at_first(capacity, max_events)
+        self.claimed = shape.claim
         """Bytes of the disk that are its own."""
         self._top = self.full
         # From here on the next one is to be ready; with one that is small, at once.
@@ -98,14 +127,14 @@ class Segment:
         Raises:
             OSError: There is no space.
         """
-        size = min(2 * self.claimed, self.full)
+        size = min(2 * max(self.claimed, self._end), self.full)
         self._file.claim(size)
         self.claimed = size
         self._set_wake()
 
     def stop_growing(self) -> None:
         """Take no more than there is room for now."""
-        self._top = max(self.claimed, self._end)
+        self._top = self.claimed = max(self.claimed, self._end)
 
     def write_through(self) -> None:
         """Bring the zeros it was made with to the disk, before it is used. Blocks.
@@ -284,15 +313,6 @@ class Segment:
         if self.held:
             return self._file.read_at(self._end, 0)
         return self.path.read_bytes()[: self._end]
-
-
-def size_at_first(capacity: int, max_events: int) -> int:
-    """Return how many bytes of the disk a new segment claims."""
-    return min(FIRST_CLAIM, _size(capacity, max_events))
-
-
-def _size(capacity: int, max_events: int) -> int:
-    return HEADER_BYTES + capacity + max_events * CHECK_BYTES
 
 
 def remove_files(path: Path) -> None:

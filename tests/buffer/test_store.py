@@ -22,7 +22,7 @@ from asynctrack._delivery.encode import encode_batch
 from asynctrack._delivery.replay_plan import plan_segment
 from asynctrack._format import parse_artifact_name, parse_line_start
 from asynctrack._spool.layout import waiting_segments
-from asynctrack._spool.segment import Segment
+from asynctrack._spool.segment import Segment, Shape
 from tests.spool.test_segment import WRITER
 
 PIECE_BYTES, PIECE_EVENTS = 600, 5
@@ -104,7 +104,7 @@ class Crashes(RuleBasedStateMachine):
         wanted = self.buffer.segment_wanted()
         if wanted is not None:
             self.ordinal += 1
-            self.made.append(Segment(self.folder, self.ordinal, *wanted))
+            self.made.append(Segment(self.folder, self.ordinal, Shape(*wanted)))
 
     @precondition(lambda self: self.made)
     @rule()
@@ -245,12 +245,12 @@ def test_a_spare_is_ready_before_it_is_needed(tmp_path: Path) -> None:
     """No callback waits for the disk: the next segment is there before this one is full."""
     spooled = store()
     assert spooled.wanted == (PIECE_BYTES, PIECE_EVENTS)
-    assert spooled.supply(Segment(tmp_path, 1, *spooled.wanted)) is None
+    assert spooled.supply(Segment(tmp_path, 1, Shape(*spooled.wanted))) is None
     assert spooled.wanted is None
     fill(spooled, 1, 1)
     assert spooled.durable_events == 1
     assert spooled.wanted is not None
-    assert spooled.supply(Segment(tmp_path, 2, *spooled.wanted)) is None
+    assert spooled.supply(Segment(tmp_path, 2, Shape(*spooled.wanted))) is None
     fill(spooled, 2, 8)
     assert spooled.durable_events == spooled.events == 9
     for segment in spooled.segments():
@@ -260,7 +260,7 @@ def test_a_spare_is_ready_before_it_is_needed(tmp_path: Path) -> None:
 def test_a_segment_nobody_wants_comes_back(tmp_path: Path) -> None:
     """Two made at the same time are one too many; it is given back and not leaked."""
     spooled = store()
-    first, second = Segment(tmp_path, 1, 600, 5), Segment(tmp_path, 2, 600, 5)
+    first, second = Segment(tmp_path, 1, Shape(600, 5)), Segment(tmp_path, 2, Shape(600, 5))
     assert spooled.supply(first) is None
     assert spooled.supply(second) is second
     assert spooled.take_spare() is first and spooled.take_spare() is None
@@ -277,7 +277,7 @@ def test_what_waited_in_memory_moves_to_disk_oldest_first(tmp_path: Path) -> Non
     assert spooled.memory_bytes == spooled.size == 50 + 5001 + 20
     for ordinal, wanted in enumerate([(600, 5), (5001, 5), (600, 5)], 1):
         assert spooled.wanted == wanted
-        assert spooled.supply(Segment(tmp_path, ordinal, *wanted)) is None
+        assert spooled.supply(Segment(tmp_path, ordinal, Shape(*wanted))) is None
     assert spooled.memory_bytes == 0 and spooled.durable_events == 8
     fill(spooled, 9, 3)
     assert spooled.durable_events == 11
@@ -293,7 +293,7 @@ def test_a_segment_too_small_for_what_grew_meanwhile_is_a_spare(tmp_path: Path) 
     """The piece waits for one of its size; nothing is cut off."""
     spooled = store()
     spooled.append(1, b"y" * 5000 + b"\n")
-    small = Segment(tmp_path, 1, 600, 5)
+    small = Segment(tmp_path, 1, Shape(600, 5))
     assert spooled.supply(small) is None
     assert spooled.durable_events == 0 and spooled.wanted == (5001, 5)
     assert spooled.take_spare() is small
@@ -304,7 +304,7 @@ def test_a_segment_too_small_for_what_grew_meanwhile_is_a_spare(tmp_path: Path) 
 def test_a_line_larger_than_the_spare_waits_in_memory(tmp_path: Path, length: int) -> None:
     """It never overruns a segment; the spare stays for the next line."""
     spooled = store()
-    assert spooled.supply(Segment(tmp_path, 1, 600, 5)) is None
+    assert spooled.supply(Segment(tmp_path, 1, Shape(600, 5))) is None
     spooled.append(1, b"z" * (length - 1) + b"\n")
     assert spooled.durable_events == 0
     spooled.append(2, b"a\n")
@@ -323,7 +323,7 @@ def test_a_segment_that_takes_no_more_is_left_and_the_spare_goes_on(tmp_path: Pa
     """The line is in the next segment; the one that failed is named once, and keeps what it has."""
     spooled = store()
     for ordinal in (1, 2):
-        assert spooled.supply(Segment(tmp_path, ordinal, 600, 5)) is None
+        assert spooled.supply(Segment(tmp_path, ordinal, Shape(600, 5))) is None
         if ordinal == 1:
             fill(spooled, 1, 2)
     (first,) = spooled.segments()
@@ -342,14 +342,14 @@ def test_a_segment_that_takes_no_more_is_left_and_the_spare_goes_on(tmp_path: Pa
 def test_a_spare_that_takes_nothing_is_left_and_memory_goes_on(tmp_path: Path) -> None:
     """Nothing is lost with it: it has no line, and comes back to be deleted."""
     spooled = store()
-    spare = Segment(tmp_path, 1, 600, 5)
+    spare = Segment(tmp_path, 1, Shape(600, 5))
     assert spooled.supply(spare) is None
     take_away(spare)
     fill(spooled, 1, 2)
     assert spooled.durable_events == 0 and spooled.memory_bytes == 20 and spooled.awaits_segment
     assert spooled.take_failed() == [spare] and spare.events == 0
     spare.remove()
-    assert spooled.supply(Segment(tmp_path, 2, 600, 5)) is None
+    assert spooled.supply(Segment(tmp_path, 2, Shape(600, 5))) is None
     assert spooled.durable_events == 2
     spooled.segments()[0].remove()
 
@@ -358,13 +358,13 @@ def test_lines_stay_in_memory_where_the_disk_does_not_take_them(tmp_path: Path) 
     """A segment that was to take them and could not is said to be of no use."""
     spooled = store()
     fill(spooled, 1, 3)
-    useless = Segment(tmp_path, 1, 600, 5)
+    useless = Segment(tmp_path, 1, Shape(600, 5))
     take_away(useless)
     with pytest.raises(OSError, match=r"closed by others|Bad file descriptor"):
         spooled.supply(useless)
     useless.remove()
     assert spooled.memory_bytes == 30 and spooled.wanted == (600, 5)
-    assert spooled.supply(Segment(tmp_path, 2, 600, 5)) is None
+    assert spooled.supply(Segment(tmp_path, 2, Shape(600, 5))) is None
     fill(spooled, 4, 1)
     assert spooled.durable_events == 4
     (segment,) = spooled.segments()

@@ -24,6 +24,7 @@ from asynctrack._spool.layout import (
     writer_folder,
     writers,
 )
+from asynctrack._spool.segment import Shape
 from asynctrack.cli import main
 from asynctrack.cli._spool import address
 from tests.delivery.test_replay import Dead, event
@@ -80,7 +81,7 @@ def test_ls_shows_living_and_dead(
     """Who has how much, where it belongs, and what to do; looking changes nothing."""
     before = {path: path.read_bytes() for path in spool.rglob("*") if path.is_file()}
     with WriterFolder(writer_folder(spool, OTHER)) as living:
-        living.new_segment(4096, 10).let_go()
+        living.new_segment(Shape(4096, 10)).let_go()
         code, out, _ = run(capsys, "ls", "--spool-dir", spool)
         assert code == 0
         assert re.search(rf"{WRITER}\s+dead\s+7\s+\d+\s+{dead.root}", out)
@@ -120,7 +121,7 @@ def test_all_places_are_one_spool(
     temporary.private.mkdir(mode=0o700)
     dead.path.parents[1].rename(temporary.path)
     with WriterFolder(writer_folder(default_spool_dir(), OTHER)) as living:
-        living.new_segment(4096, 10).let_go()
+        living.new_segment(Shape(4096, 10)).let_go()
         code, out, _ = run(capsys, "ls")
         assert code == 0
         assert f"0 events wait in {default_spool_dir()}," in out

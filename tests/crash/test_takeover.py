@@ -14,6 +14,8 @@ from asynctrack import tracker
 from asynctrack._backends.local import LocalBackend
 from asynctrack._spool.folder import SpoolBusyError, WriterFolder
 from asynctrack._spool.layout import writer_folder, writers
+from asynctrack._spool.segment import Shape
+from asynctrack.testing import end_engine
 from tests.crash.kills import SMALL, Tally, replay_all
 from tests.crash.nursery import Nursery
 from tests.delivery.test_replay import event
@@ -42,7 +44,7 @@ def leave(spool: Path, out: Path, writer: str, segments: int, lines: int, size: 
             }
         )
         for _ in range(segments):
-            segment = folder.new_segment(lines * (size + 200), lines)
+            segment = folder.new_segment(Shape(lines * (size + 200), lines))
             segment.begin(writer, seq + 1)
             for _ in range(lines):
                 seq += 1
@@ -192,6 +194,7 @@ def test_damage_in_the_spool_is_named_and_kept(
             assert handler.flush()
         assert str(broken) in caplog.text
         assert broken.exists()
+        assert end_engine()  # which tells of one cause once
     audit = audit_folder(out)
     assert audit.writers["a" * 24].seqs == (6, 7, 8, 9, 10)
     assert audit.writers["b" * 24].seqs == (1, 2, 3, 4, 5)

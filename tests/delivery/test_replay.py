@@ -26,6 +26,7 @@ from asynctrack._errors import BackendError, PausingError, PermanentError, Trans
 from asynctrack._format import MEDIA_TYPE
 from asynctrack._spool.folder import WriterFolder
 from asynctrack._spool.layout import spool_places, writer_folder, writers
+from asynctrack._spool.segment import Shape
 from tests.spool.test_segment import WRITER
 from tests.support.auditor import assert_exactly_once, audit_folder
 from tests.support.spoiled import make_rubbish, spoil_lines
@@ -67,7 +68,7 @@ class Dead:
     def segment(self, count: int, ending: str = ".open") -> Path:
         """One more segment."""
         with WriterFolder(self.path) as folder:
-            segment = folder.new_segment(100_000, 1000)
+            segment = folder.new_segment(Shape(100_000, 1000))
             segment.begin(self.writer, self.events + 1)
             for _ in range(count):
                 self.events += 1
@@ -266,7 +267,7 @@ async def test_what_cannot_be_read_stays_and_the_others_go(
     folder = dead.path / "00000077.open"
     folder.mkdir()
     with WriterFolder(dead.path) as owned:
-        strange = owned.new_segment(1000, 10)
+        strange = owned.new_segment(Shape(1000, 10))
         strange.begin(WRITER, 50)
         strange.append(b"not an event\n")
         strange.let_go()

@@ -21,7 +21,7 @@ from langchain_core.runnables import RunnableLambda
 
 from asynctrack import open_run, tracker
 from asynctrack._buffer.buffer import Buffer
-from asynctrack._spool.keeper import Keeper
+from asynctrack._spool.homes import Homes
 from asynctrack._spool.segment_format import FORMAT_VERSION, HEADER_BYTES
 from tests.e2e.waiting import Wall, until, until_in_thread
 from tests.faults.ground import elsewhere, end, finish, outputs, start_child
@@ -176,9 +176,9 @@ def test_a_disk_that_hangs_holds_callbacks_up_once(
     hanging = threading.Event()
     here = tracker(wall.folder, max_buffer_bytes=64 << 10, close_timeout=0.2)
     waits: list[str] = []
-    make = Keeper._make
+    make = Homes.make
 
-    def hang(self: Keeper, *arguments: int) -> Any:
+    def hang(self: Homes, *arguments: int) -> Any:
         hanging.wait(240)
         return make(self, *arguments)
 
@@ -190,7 +190,7 @@ def test_a_disk_that_hangs_holds_callbacks_up_once(
 
     with here as handler:
         until_in_thread(lambda: handler._sink._buffer.segment_wanted() is None)
-        monkeypatch.setattr(Keeper, "_make", hang)
+        monkeypatch.setattr(Homes, "make", hang)
         monkeypatch.setattr(Buffer, "enqueue", counted)
         monkeypatch.setattr("asynctrack._engine.sink.SPOOL_WAIT", 0.05)
         for _ in range(300):

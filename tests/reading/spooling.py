@@ -12,7 +12,7 @@ import pytest
 
 from asynctrack._spool.folder import WriterFolder
 from asynctrack._spool.layout import writer_folder
-from asynctrack._spool.segment import Segment
+from asynctrack._spool.segment import Segment, Shape
 from tests.reading.making import WRITER
 
 
@@ -50,7 +50,7 @@ class SpoolFolder:
 
     def segment(self, events: Iterable[Mapping[str, Any]] = (), *, seal: bool = False) -> Segment:
         """Make a segment with these events in it; it goes on unless it is sealed."""
-        segment = self.folder.new_segment(1 << 20, 1_000)
+        segment = self.folder.new_segment(Shape(1 << 20, 1_000))
         self.segments.append(segment)
         for one in events:
             self.append(segment, one)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from asynctrack._reading.decoding import segment_reader
 from asynctrack._reading.decoding.segment_reader import Extent, SegmentReader
-from asynctrack._spool.segment import Segment
+from asynctrack._spool.segment import Segment, Shape
 from asynctrack._spool.segment_format import HEADER_BYTES, SegmentError, make_record
 from tests.reading.making import START, WRITER, event
 from tests.support.segment_1 import write_segment_1
@@ -26,7 +26,7 @@ def line(seq: int) -> bytes:
 
 
 def made(folder: Path, seqs: range) -> Segment:
-    segment = Segment(folder, 1, 1 << 20, 5_000)
+    segment = Segment(folder, 1, Shape(1 << 20, 5_000))
     segment.begin(WRITER, seqs.start)
     for seq in seqs:
         segment.append(line(seq))
@@ -46,7 +46,7 @@ def test_each_line_comes_once_as_it_comes(tmp_path: Path) -> None:
 
 def test_a_segment_that_nobody_has_begun_is_empty(tmp_path: Path) -> None:
     """A spare segment holds nothing, and what is written into it later is seen."""
-    segment = Segment(tmp_path, 1, 4096, 10)
+    segment = Segment(tmp_path, 1, Shape(4096, 10))
     with SegmentReader(segment.path) as reader:
         assert reader.extent() is None
         assert list(reader.more()) == []
@@ -202,7 +202,7 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
 
 def test_a_reader_beside_a_writer_sees_a_beginning_and_no_damage(tmp_path: Path) -> None:
     """Thousands of looks while another thread writes: always the next lines, never a torn one."""
-    segment = Segment(tmp_path, 1, 1 << 20, 5_000)
+    segment = Segment(tmp_path, 1, Shape(1 << 20, 5_000))
     segment.begin(WRITER, 1)
     lines = [line(seq) for seq in range(1, 4_001)]
 

@@ -13,7 +13,7 @@ from asynctrack._spool import descriptor
 from asynctrack._spool.descriptor import Descriptor, open_new
 from asynctrack._spool.folder import SpoolBusyError, WriterFolder
 from asynctrack._spool.layout import is_alive, writer_folder
-from asynctrack._spool.segment import Segment
+from asynctrack._spool.segment import Segment, Shape
 from tests.spool.test_segment import LINES, WRITER
 
 
@@ -112,7 +112,7 @@ def test_the_random_numbers_of_the_program_are_its_own(tmp_path: Path) -> None:
 
 def test_a_segment_whose_descriptor_was_taken(tmp_path: Path) -> None:
     """The line is refused, the stranger's file stays as it is, and the lines are read by name."""
-    segment = Segment(tmp_path, 1, 4096, 40)
+    segment = Segment(tmp_path, 1, Shape(4096, 40))
     segment.begin(WRITER, 7)
     for one in LINES[:3]:
         assert segment.append(one)
@@ -151,7 +151,7 @@ def test_the_child_of_a_fork_has_none_of_them(tmp_path: Path) -> None:
     """Neither segments nor locks are open in it; the parent keeps both."""
     assert sys.platform != "win32"
     folder = WriterFolder(writer_folder(tmp_path, WRITER))
-    segment = folder.new_segment(4096, 40)
+    segment = folder.new_segment(Shape(4096, 40))
     segment.begin(WRITER, 7)
     assert segment.append(LINES[0])
     child = os.fork()

@@ -33,7 +33,7 @@ from asynctrack._spool.layout import (
     waiting_segments,
     writer_folder,
 )
-from asynctrack._spool.segment import Segment, size_at_first
+from asynctrack._spool.segment import Segment, Shape
 from asynctrack._spool.segment_content import read_segment
 from asynctrack._spool.usage import AGAIN, Usage
 from tests.buffer.test_store import body
@@ -42,7 +42,7 @@ from tests.spool.test_segment import WRITER
 from tests.support.descriptors import open_below
 
 PIECE_BYTES, PIECE_EVENTS = 4000, 10
-SIZE = size_at_first(PIECE_BYTES, PIECE_EVENTS)
+SIZE = Shape(PIECE_BYTES, PIECE_EVENTS).claim
 
 pytestmark = pytest.mark.may_block("the keeper runs in the worker's loop, which may; tests look")
 
@@ -237,7 +237,7 @@ async def test_of_a_small_disk_an_eighth_is_left(
 async def test_the_spool_is_bounded_together(tmp_path: Path) -> None:
     """What other writers hold counts: the bound is that of the whole folder."""
     other = WriterFolder(writer_folder(tmp_path, "0" * 24))
-    segment = other.new_segment(50_000, 10)
+    segment = other.new_segment(Shape(50_000, 10))
     parts = Parts(tmp_path, max_spool_bytes=segment.claimed + SIZE - 1)
     assert not await parts.keeper.supply()
     segment.remove()
@@ -557,10 +557,10 @@ async def test_a_segment_that_cannot_be_deleted_is_no_trouble(
         patch.setattr("asynctrack._spool.segment.remove_files", refuse)
         await parts.keeper.settled(piece)
         await parts.keeper.supply()
-        segment = Segment(parts.spool, 99, PIECE_BYTES, PIECE_EVENTS)
+        segment = Segment(parts.spool, 99, Shape(PIECE_BYTES, PIECE_EVENTS))
 
         def one_too_many(*wanted: int) -> Segment:
-            parts.buffer.supply(Segment(parts.spool, 98, PIECE_BYTES, PIECE_EVENTS))
+            parts.buffer.supply(Segment(parts.spool, 98, Shape(PIECE_BYTES, PIECE_EVENTS)))
             return segment
 
         patch.setattr(parts.homes, "make", one_too_many)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asynctrack._spool.segment import FIRST_CLAIM, Segment, remove_files
+from asynctrack._spool.segment import FIRST_CLAIM, Segment, Shape, remove_files
 from asynctrack._spool.segment_content import SegmentContent, read_segment
 from asynctrack._spool.segment_format import (
     CHECK_BYTES,
@@ -50,7 +50,7 @@ def written(
     if version == 1:
         path, room = folder / "00000001.open", 0 if trim else capacity
         return write_segment_1(path, WRITER, FIRST, lines, room=room, max_events=0 if trim else 40)
-    segment = Segment(folder, 1, capacity, 40)
+    segment = Segment(folder, 1, Shape(capacity, 40))
     segment.begin(WRITER, FIRST)
     for one in lines:
         assert segment.append(one)
@@ -120,7 +120,7 @@ def test_the_lines_are_plain_ndjson(tmp_path: Path) -> None:
 
 def test_a_full_segment_says_so(tmp_path: Path) -> None:
     """There is room up to the last byte and the last entry, and not beyond."""
-    segment = Segment(tmp_path, 1, 100, 2)
+    segment = Segment(tmp_path, 1, Shape(100, 2))
     segment.begin(WRITER, 1)
     assert not segment.append(b"a" * 101)
     assert segment.append(b"a" * 49 + b"\n")
@@ -134,7 +134,7 @@ def test_a_full_segment_says_so(tmp_path: Path) -> None:
 
 def test_content_is_the_same_from_the_open_file_and_by_its_name(tmp_path: Path) -> None:
     """A segment that was let go is uploaded by its name, also once sealed."""
-    segment = Segment(tmp_path, 1, 4096, 40)
+    segment = Segment(tmp_path, 1, Shape(4096, 40))
     segment.begin(WRITER, FIRST)
     for one in LINES:
         segment.append(one)
@@ -149,7 +149,7 @@ def test_content_is_the_same_from_the_open_file_and_by_its_name(tmp_path: Path) 
 
 def test_a_removed_file_is_read_as_long_as_it_is_open(tmp_path: Path) -> None:
     """Somebody who deletes the file, or its folder, takes nothing from what waits for upload."""
-    segment = Segment(tmp_path, 1, 4096, 40)
+    segment = Segment(tmp_path, 1, Shape(4096, 40))
     segment.begin(WRITER, FIRST)
     segment.append(LINES[0])
     segment.path.unlink()
@@ -170,7 +170,7 @@ def test_lines_written_at_once_are_those_written_one_by_one(tmp_path: Path) -> N
     contents = []
     for folder in (tmp_path / "one", tmp_path / "all"):
         folder.mkdir()
-        segment = Segment(folder, 1, 4096, 40)
+        segment = Segment(folder, 1, Shape(4096, 40))
         segment.begin(WRITER, FIRST)
         if folder.name == "all":
             segment.fill(LINES[:3])
@@ -187,7 +187,7 @@ def test_lines_written_at_once_are_those_written_one_by_one(tmp_path: Path) -> N
 @pytest.mark.parametrize("held", [True, False])
 def test_a_file_cut_by_others_loses_only_what_was_cut(tmp_path: Path, cut: int, held: bool) -> None:
     """The writer goes on behind the hole; every whole line is still there, the others are known."""
-    segment = Segment(tmp_path, 1, 4096, 40)
+    segment = Segment(tmp_path, 1, Shape(4096, 40))
     segment.begin(WRITER, FIRST)
     for one in LINES[:3]:
         assert segment.append(one)
@@ -239,13 +239,13 @@ def test_a_segment_never_replaces_another(tmp_path: Path) -> None:
     path = written(tmp_path, LINES)
     before = path.read_bytes()
     with pytest.raises(FileExistsError):
-        Segment(tmp_path, 1, 4096, 40)
+        Segment(tmp_path, 1, Shape(4096, 40))
     assert path.read_bytes() == before
 
 
 def test_a_spare_that_was_never_used_is_empty(tmp_path: Path) -> None:
     """A writer killed before its first event leaves a segment with nothing in it."""
-    segment = Segment(tmp_path, 1, 4096, 40)
+    segment = Segment(tmp_path, 1, Shape(4096, 40))
     segment.let_go()
     assert read_segment(segment.path) == SegmentContent("", 0, (), ())
     segment.path.write_bytes(b"")  # killed still before
@@ -324,7 +324,7 @@ def test_torn_writes(tmp_path: Path, data: st.DataObject, sector: int) -> None:
     synced = data.draw(st.integers(0, count), "synced")
     size = data.draw(st.integers(0, 200), "size")
     lines = [line(FIRST + number, "y" * (number * size % 211)) for number in range(count)]
-    segment = Segment(folder, 1, 128 * 1024, 500)
+    segment = Segment(folder, 1, Shape(128 * 1024, 500))
     segment.begin(WRITER, FIRST)
     for one in lines[:synced]:
         segment.append(one)
@@ -412,7 +412,7 @@ def test_a_sync_that_failed_is_not_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel may have dropped the pages and would report success: the failure stands."""
-    segment = Segment(tmp_path, 1, 4096, 40)
+    segment = Segment(tmp_path, 1, Shape(4096, 40))
     calls = []
 
     def fail(descriptor: int) -> None:
@@ -434,7 +434,7 @@ def test_a_sync_reaches_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "asynctrack._spool.segment._sync",
         lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").readlink()),
     )
-    segment = Segment(tmp_path, 1, 4096, 40)
+    segment = Segment(tmp_path, 1, Shape(4096, 40))
     segment.sync()
     assert synced == [segment.path]
     segment.let_go()
@@ -445,12 +445,12 @@ def test_a_sync_reaches_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_no_file_stays_open(tmp_path: Path) -> None:
     """Neither a segment that was let go nor one that could not be made keeps a descriptor."""
     for number in range(5):
-        segment = Segment(tmp_path, number, 4096, 40)
+        segment = Segment(tmp_path, number, Shape(4096, 40))
         segment.begin(WRITER, 1)
         segment.append(LINES[0])
         segment.trim()
         with pytest.raises(FileExistsError):
-            Segment(tmp_path, number, 4096, 40)
+            Segment(tmp_path, number, Shape(4096, 40))
         segment.remove()
     assert open_below(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
@@ -483,7 +483,7 @@ def test_a_disk_that_refuses_leaves_nothing_behind(
         with monkeypatch.context() as patch:
             patch.setattr(os, call, refuse)
             with pytest.raises(OSError, match="No space left"):
-                Segment(tmp_path, 1, 4096, 40)
+                Segment(tmp_path, 1, Shape(4096, 40))
         assert list(tmp_path.iterdir()) == []
         assert open_below(tmp_path) == []
 
@@ -493,7 +493,7 @@ def test_a_write_that_fails_is_no_exception(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     """The line is refused, as by a full segment, and none comes after it; the others are there."""
-    segment = Segment(tmp_path, 1, 4096, 40)
+    segment = Segment(tmp_path, 1, Shape(4096, 40))
     segment.begin(WRITER, FIRST)
     for one in LINES[:3]:
         assert segment.append(one)

@@ -28,6 +28,7 @@ from asynctrack._spool.layout import (
     writer_folder,
     writers,
 )
+from asynctrack._spool.segment import Shape
 from asynctrack._spool.usage import folder_size
 from tests.spool.test_segment import WRITER, line
 from tests.support.descriptors import open_below
@@ -37,7 +38,7 @@ OTHER = "0" * 24
 
 def used_segment(folder: WriterFolder, text: str = "a") -> Path:
     """A segment with one line in it, as a killed writer leaves it."""
-    segment = folder.new_segment(4096, 10)
+    segment = folder.new_segment(Shape(4096, 10))
     segment.begin(folder.path.name, 1)
     segment.append(line(1, text))
     segment.let_go()
@@ -137,7 +138,7 @@ def test_an_empty_folder_goes_with_its_owner(tmp_path: Path) -> None:
     """What was delivered leaves nothing behind but the folder of the spool."""
     with WriterFolder(writer_folder(tmp_path, WRITER)) as folder:
         folder.describe({"run": "r"})
-        segment = folder.new_segment(4096, 10)
+        segment = folder.new_segment(Shape(4096, 10))
         segment.remove()
     assert list(tmp_path.iterdir()) == [tmp_path / "v1"]
     assert writers(tmp_path) == []
