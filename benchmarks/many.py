@@ -11,15 +11,14 @@ same with any handler, and left out. The floor are the PUTs by themselves.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from benchmarks import _many_child, _many_opening, _measure
+from benchmarks import _many_child, _many_floor, _many_opening, _measure
 from benchmarks._servers import Servers, all_servers
 
 EVENTS: Final = 16
@@ -30,6 +29,11 @@ FLAT: Final = (10, 1_000)
 CONCURRENCY: Final = 4
 """How many PUTs are under way at a time: ``upload_concurrency``."""
 
+_MEASURING: Final[dict[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {
+    "trackers": _many_child.measure,
+    "opening": _many_opening.measure,
+    "floor": _many_floor.measure,
+}
 _PUTS: Final = ("PUT S3", "PUT manifest")
 _MANIFEST_BYTES: Final = 500
 
@@ -263,12 +267,7 @@ def quick(servers: Servers) -> dict[str, Any]:
 def main() -> None:
     """Run from the command line, or as the measuring process."""
     if (spec := _measure.asked()) is not None:
-        if spec["measure"] == "floor":
-            answer = asyncio.run(_many_child.floor(spec))
-        else:
-            measuring = {"trackers": _many_child.measure, "opening": _many_opening.measure}
-            answer = measuring[spec["measure"]](spec)
-        print(json.dumps(answer))
+        print(json.dumps(_MEASURING[spec["measure"]](spec)))
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="up to 50 trackers, roughly")
