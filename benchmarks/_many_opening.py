@@ -8,6 +8,7 @@ after the block.
 from __future__ import annotations
 
 import asyncio
+import gc
 import tempfile
 import time
 from pathlib import Path
@@ -45,6 +46,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
         sampler = asyncio.ensure_future(sample())
         await asyncio.sleep(0.05)
         lags.clear()
+        collected = _full_collections()
         started = time.perf_counter()
         if spec["place"] == "none":
             await asyncio.sleep(NOTHING_OPENED)
@@ -59,7 +61,12 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
             assert told.delivered == told.accepted == 1, told
         await asyncio.sleep(0.05)
         sampler.cancel()
+        took["full_collections"] = _full_collections() - collected
 
     with tempfile.TemporaryDirectory(prefix="asynctrack-opening-") as name:
         asyncio.run(main(Path(name)))
     return {"stop_ms": max(lags) * 1e3, **took}
+
+
+def _full_collections() -> int:
+    return int(gc.get_stats()[-1]["collections"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,10 @@ def test_opening_notes_how_late_the_loop_is(servers: Servers) -> None:
     none, folder, s3 = many._opening(servers, 1)
     assert [row["place"] for row in (none, folder, s3)] == ["none", *many.PLACES]
     for row in (none, folder, s3):
-        assert 0 < row["stop_ms"]["value"] <= row["max_ms"]
+        assert row["max_ms"] > 0
+        assert row["stop_ms"]["value"] == pytest.approx(row["max_ms"], rel=1e-3)
+        # Each stops the loop for 150 ms where SageMaker's SDK is loaded.
+        assert row["full_collections"]["value"] == 0 or sys.version_info >= (3, 14)
     assert folder["delivered_ms"]["value"] > folder["entered_ms"]["value"]
 
 
