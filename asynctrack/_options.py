@@ -6,7 +6,6 @@ default. Every value is checked before anything starts.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -254,6 +253,8 @@ def _from_environment(name: str, text: str, default: object) -> object:
             raise OptionError(f"ASYNCTRACK_{name.upper()}", text, "true or false")
         return _BOOLEANS[text.lower()]
     if name == "s3_options":
+        import json  # not in the user's event loop, where nobody asks for it
+
         try:
             return json.loads(text)
         except ValueError:

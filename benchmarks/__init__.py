@@ -12,6 +12,7 @@
     stages    each stage of the write path beside its floor; instructions with --callgrind
     lag       event-loop lag, start and close included; S3 well, hanging or failing
     scale     10^3 to 10^6 events: cost, memory, requests, bytes, dollars; sustained rate
+    many      1 to 1,000 trackers at once and one after another; opening the first
     import_time
     profile   the hot path under a profiler
     run       all of it, into results/ with report.md and plots

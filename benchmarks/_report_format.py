@@ -32,6 +32,19 @@ def shown(measured: dict[str, float] | None) -> str:
     return f"{value} ({low}–{high})"
 
 
+def judged(
+    what: str, limit: float, figure: dict[str, float] | None, unit: str = "×"
+) -> tuple[str, str, str, str]:
+    """Return a goal's line: reached when the upper bound of what was measured is below."""
+    goal = f"≤ {limit:g} {unit}"
+    if figure is None:
+        return what, goal, "not measured", "–"
+    reached = "yes" if figure["high"] <= limit else "no"
+    if reached == "no" and figure["low"] <= limit:
+        reached = "not shown"
+    return what, goal, f"{shown(figure)} {unit}", reached
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Write a table in Markdown; figures stand on the right."""
     lines = [head, ["---", *("--:" for _ in head[1:])], *rows]

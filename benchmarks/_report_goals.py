@@ -1,10 +1,11 @@
-"""Issue 4's goals beside what was measured, and what stands in the way of those not reached."""
+"""The goals of issues 4 and 10 beside what was measured, and what stands in the way."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from benchmarks._report_format import Results, overhead_of, shown
+from benchmarks._report_format import Results, judged, overhead_of, shown
+from benchmarks._report_many import many_goals
 from benchmarks.callbacks import CHAIN, SMALL
 from benchmarks.lag import BESIDE, SITUATIONS
 from benchmarks.stages import LEAST, PASSES
@@ -15,17 +16,11 @@ _ALL = "CPU in the whole process,"
 
 
 def goals(results: Results) -> list[tuple[str, str, str, str]]:
-    """Return issue 4's goals with what was measured; reached when the upper bound is below."""
+    """Return the goals with what was measured; reached when the upper bound is below."""
     rows: list[tuple[str, str, str, str]] = []
 
     def judge(what: str, limit: float, figure: dict[str, float] | None, unit: str = "×") -> None:
-        if figure is None:
-            rows.append((what, f"≤ {limit:g} {unit}", "not measured", "–"))
-            return
-        reached = "yes" if figure["high"] <= limit else "no"
-        if reached == "no" and figure["low"] <= limit:
-            reached = "not shown"
-        rows.append((what, f"≤ {limit:g} {unit}", f"{shown(figure)} {unit}", reached))
+        rows.append(judged(what, limit, figure, unit))
 
     for group, how in (("core", ""), ("frozen", ", gc.freeze()")):
         lcel = overhead_of(results, "lcel-100", group)
@@ -67,6 +62,7 @@ def goals(results: Results) -> list[tuple[str, str, str, str]]:
     sync = overhead_of(results, "sync", "core")
     judge("synchronous invoke of the LCEL chain, each callback, LangChain's part included", 5.0,
           sync["tracers"][OURS].get("thread_us") if sync else None, "µs")  # fmt: skip
+    rows += many_goals(results.get("many"))
     return rows
 
 

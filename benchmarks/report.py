@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks import _measure
 from benchmarks._report_format import Results, shown, table
 from benchmarks._report_goals import goals, in_the_way
+from benchmarks._report_many import many_section
 from benchmarks._report_plots import plots
 from benchmarks.stages import MAPPED
 
@@ -21,7 +22,7 @@ def write(folder: Path) -> Path:
     """
     names = (
         *("overhead", "stages", "callbacks", "anatomy", "tokens", "instructions", "garbage"),
-        *("lag", "scale", "import_time"),
+        *("lag", "scale", "import_time", "many"),
     )
     results: Results = {
         name: found for name in names if (found := _measure.load(name, folder)) is not None
@@ -45,6 +46,7 @@ def write(folder: Path) -> Path:
         *_garbage_section(results.get("garbage")),
         *_lag_section(results.get("lag")),
         *_scale_section(results.get("scale")),
+        *many_section(results.get("many")),
         *_import_section(results.get("import_time")),
     ]
     path = folder / "report.md"

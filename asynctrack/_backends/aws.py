@@ -24,6 +24,7 @@ from asynctrack._backends.run import (
 )
 from asynctrack._backends.way import Way, store_of, way_of
 from asynctrack._common.artifact import MetricPoint, NotTaken, ParameterValue, RunState, Written
+from asynctrack._common.garbage import full_collections
 from asynctrack._common.importing import gate
 from asynctrack._common.offload import offload
 from asynctrack._errors import BackendError, TransientError
@@ -108,7 +109,7 @@ class AwsBackend:
             if self._stack is None:
                 stack = AsyncExitStack()
                 try:
-                    with gate.importing():
+                    with gate.importing(), full_collections.held_up():
                         await self._make_clients(stack)
                 except BaseException:
                     await stack.aclose()

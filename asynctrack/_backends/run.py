@@ -11,10 +11,12 @@ import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from asynctrack._common.artifact import Written
 from asynctrack._errors import RunError
+
+if TYPE_CHECKING:  # read in the user's event loop: nothing is imported that is not needed there
+    from asynctrack._common.artifact import Written
 
 logger = logging.getLogger("asynctrack")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
@@ -75,7 +74,7 @@ def _local_backend(
     if given.get("bucket") is not None:
         raise OptionError("bucket", options.bucket, "left out when tracking into a folder")
     now = datetime.now(tz=timezone.utc)
-    run_name = options.run_name or f"run-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    run_name = options.run_name or f"run-{now:%Y%m%d-%H%M%S}-{os.urandom(3).hex()}"
     experiment = options.experiment_name or "default"
 
     def make_backend() -> LocalBackend:

@@ -16,7 +16,9 @@ from asynctrack._common.turns import turns
 def prepare() -> None:
     """Import the stages and build what they search with, in this thread."""
     global _prepared
-    with own_work():
+    from asynctrack._common.garbage import full_collections  # not in the user's event loop either
+
+    with own_work(), full_collections.held_up():
         # anyio reads most of itself when it is first used: in the user's loop, or where no
         # descriptor is left, which would end the worker.
         import anyio._backends._asyncio  # noqa: F401  # for the time it takes
