@@ -26,6 +26,7 @@ from asynctrack._statistics import Statistics
 # Only what imports nothing: tracker(...) is called in the user's event loop. The stages are
 # imported by `_prepare`, in a thread where that matters.
 if TYPE_CHECKING:
+    from asynctrack._backends.clients import ClientPool
     from asynctrack._backends.protocol import Backend
     from asynctrack._capture.handlers import AsyncHandler, SyncHandler
     from asynctrack._engine.flush import Flush
@@ -50,7 +51,7 @@ class Tracker:
         options: The options.
     """
 
-    def __init__(self, make_backend: Callable[[], Backend], options: Options) -> None:
+    def __init__(self, make_backend: Callable[[ClientPool], Backend], options: Options) -> None:
         self._options = options
         self._make_backend = make_backend
         self._state: State = "new"
@@ -70,9 +71,12 @@ class Tracker:
     def _pipeline(self) -> Pipeline:
         """The stages; put together when they are first asked for."""
         if self._built is None:
+            from asynctrack._backends.clients import ClientPool
             from asynctrack._engine.pipeline import Pipeline
 
-            self._built = Pipeline(self._make_backend(), self._options)
+            pool = ClientPool()  # one for each tracker, until there is an engine
+            self._built = Pipeline(self._make_backend(pool), self._options)
+            self._built.stages.pool = pool
         return self._built
 
     async def __aenter__(self) -> AsyncHandler:

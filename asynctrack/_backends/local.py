@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class LocalBackend:
     def __init__(self, folder: Path, prefix: str, experiment: str, run: str) -> None:
         self.experiment = experiment
         self.run = run
+        self._folder = folder
         self._root = folder / run_prefix(prefix, experiment, run)
 
     @property
@@ -50,6 +51,11 @@ class LocalBackend:
     def located(self) -> bool:
         """Return True: the folder is given."""
         return True
+
+    @property
+    def way(self) -> Hashable:
+        """Return the user's folder, as which it is reached."""
+        return "folder", self._folder.as_posix()
 
     async def open(self) -> None:
         """Make the Run's folder."""

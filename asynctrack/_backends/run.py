@@ -8,15 +8,18 @@ share; a missing one is a ``RunError`` that names it.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from asynctrack._common.artifact import Written
-from asynctrack._errors import RunError
+from asynctrack._errors import RunError, TransientError
 
 logger = logging.getLogger("asynctrack")
+
+_ACCOUNT: Final = re.compile(r"\d{12}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +87,50 @@ class RunTarget:
     def _botocore_session(self) -> Any:
         return getattr(self.session.boto_session, "_session", None)
 
+    @property
+    def profile(self) -> str | None:
+        """Name of the session's profile, or None. Blocks for nothing."""
+        name = getattr(self.session.boto_session, "profile_name", None)
+        return name if isinstance(name, str) else None
+
+    @property
+    def named_default_bucket(self) -> str | None:
+        """The session's default bucket, where somebody has named it; None where it is the
+        account's. Asks no network."""
+        name = getattr(self.session, "_default_bucket_name_override", None)
+        return name if isinstance(name, str) and name else None
+
+    @property
+    def known_default_bucket(self) -> str | None:
+        """The session's default bucket, where it has been named or asked for. Asks no network."""
+        name = getattr(self.session, "_default_bucket", None)
+        return name if isinstance(name, str) and name else self.named_default_bucket
+
+    @property
+    def default_prefix(self) -> str:
+        """The prefix in the session's default bucket: as the SDK, the session's goes with it, and
+        only with it."""
+        parts = (getattr(self.session, "default_bucket_prefix", None), self.prefix)
+        return "/".join(part.strip("/") for part in parts if part)
+
     def default_bucket(self) -> tuple[str, str]:
         """Return the session's default bucket and the prefix in it. Blocks: asks the network."""
-        bucket = str(self.session.default_bucket())
-        parts = (getattr(self.session, "default_bucket_prefix", None), self.prefix)
-        return bucket, "/".join(part.strip("/") for part in parts if part)
+        return str(self.session.default_bucket()), self.default_prefix
+
+    def account_bucket(self) -> str:
+        """Return the name of the account's default bucket. Blocks: asks STS.
+
+        Other than the SDK it makes no bucket, and asks for none.
+
+        Raises:
+            TransientError: What answered is not STS.
+            Exception: Whatever boto3 raises.
+        """
+        session = self.session.boto_session
+        if callable(ask := getattr(self.session, "account_id", None)):
+            return account_bucket_name(session.region_name, ask())
+        sts = session.client("sts", region_name=session.region_name)
+        return account_bucket_name(session.region_name, sts.get_caller_identity().get("Account"))
 
 
 def read_run(run: Any) -> RunTarget:
@@ -119,6 +161,23 @@ def read_run(run: Any) -> RunTarget:
         sagemaker=_client(session, "sagemaker_client"),
         metrics=_client(session, "sagemaker_metrics_client"),
     )
+
+
+def account_bucket_name(region: Any, account: Any) -> str:
+    """Return the name that the SDK gives to an account's default bucket.
+
+    Args:
+        region: AWS region.
+        account: The account's number, as STS says it.
+
+    Raises:
+        TransientError: It is no account's number: what answered is not STS.
+    """
+    if not (isinstance(account, str) and _ACCOUNT.fullmatch(account)):
+        raise TransientError(
+            "NotSTS", "what answered is not STS: it names no account", answered=True
+        )
+    return f"sagemaker-{region}-{account}"
 
 
 def looks_like_run(value: Any) -> bool:

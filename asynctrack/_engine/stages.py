@@ -18,6 +18,7 @@ from typing import Final
 
 import anyio
 
+from asynctrack._backends.clients import ClientPool
 from asynctrack._backends.protocol import Backend
 from asynctrack._buffer.batch import CutPolicy
 from asynctrack._buffer.buffer import Buffer
@@ -98,6 +99,7 @@ class Stages:
             patience=close_patience,
             monotonic=monotonic,
         )
+        self.pool: ClientPool | None = None
         self.flushes = Flushes()
         self.ready: ThreadFuture[None] = ThreadFuture()
         """Resolved when the first segment is there, or the disk has refused it."""
@@ -167,6 +169,8 @@ class Stages:
     async def _close_backend(self) -> None:
         try:
             await self._backend.aclose()
+            if self.pool is not None:
+                await self.pool.aclose()
         except BackendError as error:
             logger.debug("closing the backend's connections: %s", error)
 

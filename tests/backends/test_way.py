@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from asynctrack._backends.aws import belongs
+from asynctrack._backends.belonging import belongs
 from asynctrack._backends.way import store_of
 
 MINIO = "http://minio.example.com:9000"
