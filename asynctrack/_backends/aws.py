@@ -152,7 +152,7 @@ class AwsBackend:
         self._way = None if target.s3 is None else way_of(target.s3)
         self._clients: AwsClients | None = None
         self._store: AwsStore | None = None
-        self._reached = False
+        self._located = self._reached = False
 
     @property
     def target(self) -> str:
@@ -166,8 +166,8 @@ class AwsBackend:
 
     @property
     def located(self) -> bool:
-        """Whether the bucket is known."""
-        return self._store is not None
+        """Whether the bucket is known: it stays so when it is closed."""
+        return self._located
 
     @property
     def way(self) -> Hashable:
@@ -182,6 +182,7 @@ class AwsBackend:
         if self._ask_for_bucket:
             self._bucket, _ = await _asked(self._target.default_bucket)
             self._ask_for_bucket = False
+        self._located = True
         self._store = AwsStore(self._clients, self._bucket or "", self._root, self._put_options)
 
     def uri(self, name: str = "") -> str:

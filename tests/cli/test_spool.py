@@ -25,7 +25,7 @@ from asynctrack._spool.layout import (
     writers,
 )
 from asynctrack.cli import main
-from asynctrack.cli._spool import address
+from asynctrack.cli._spool_state import address
 from tests.delivery.test_replay import Dead, event
 from tests.e2e.waiting import until_in_thread
 from tests.spool.test_segment import WRITER
