@@ -196,7 +196,7 @@ def test_what_is_known_before_anything_is_asked(
         run, read_run(run), pool=ClientPool(), **{"bucket": None, "prefix": None, **given}
     )
     found = dict(backend.destination())
-    assert found.pop("root") == f"{expected.pop('root')}asynctrack/v1/experiment=e/run=r/"
+    expected = {**expected, "root": f"{expected['root']}asynctrack/v1/experiment=e/run=r/"}
     assert found == {
         "kind": "s3", "region": "eu-west-1", "run": f"{AWS_SAGEMAKER}/e-r", "profile": "mine",
         "reached": False, **({"endpoint_url": None} if s3 else {}), **expected,
