@@ -298,9 +298,13 @@ class ClientPool:
     async def _key_of(self, target: RunTarget) -> tuple[ClientKey, Way]:
         session = target.session.boto_session
         way = await self._way_to_s3(target, session)
-        credentials = await self._once(
-            ("credentials", id(session)), lambda: _credentials_of(target)
-        )
+        at_hand = target.credentials_at_hand()
+        if at_hand is not None:  # without a thread for each of a thousand sessions
+            credentials = identity_of(at_hand, session)
+        else:
+            credentials = await self._once(
+                ("credentials", id(session)), lambda: _credentials_of(target)
+            )
         return ClientKey(
             store=way.store,
             s3=way.identity,

@@ -62,6 +62,21 @@ class RunTarget:
         """Return botocore's credentials object, or None. May block."""
         return self.session.boto_session.get_credentials()
 
+    def credentials_at_hand(self) -> Any:
+        """Return botocore's credentials object where the session has found it already, or None.
+
+        Blocks for nothing. A session has it from its first client on.
+        """
+        mine, below = self.session.boto_session, self._botocore_session()
+        own = (
+            getattr(getattr(one, "get_credentials", None), "__func__", None)
+            for one in (mine, below)
+        )
+        # Somebody may have put a provider of his own in its place.
+        if [getattr(one, "__module__", "") for one in own] != ["boto3.session", "botocore.session"]:
+            return None
+        return getattr(below, "_credentials", None)
+
     def credentials_anew(self) -> Any:
         """Return what a new session would find, by the same providers, or None. May block."""
         botocore_session = self._botocore_session()

@@ -11,6 +11,7 @@ from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import pytest
 from botocore.credentials import Credentials, RefreshableCredentials
 
@@ -150,6 +151,36 @@ def test_keys_that_are_renewed_belong_to_their_object() -> None:
         unready = target(credentials=lambda: None)
         without = [await pool.acquire(replace(unready, run=name)) for name in ("a", "b")]
         assert without[0] is without[1]
+        await pool.aclose()
+
+    elsewhere(main)
+
+
+def test_sessions_that_have_found_their_credentials_take_no_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thousand sessions of boto3 that begin at once: what they know need not be asked for."""
+    threads: list[int] = []
+
+    async def offload(call: Callable[..., Any], *arguments: Any, **_: Any) -> Any:
+        threads.append(1)
+        return call(*arguments)
+
+    def of_boto3(key: str, *, replaced: bool = False) -> RunTarget:
+        found = target()
+        found.session.boto_session = session = boto3.Session(key, "a-secret", region_name="x-y-1")
+        if replaced:
+            session.get_credentials = keys("AKIDOTHER")
+        return found
+
+    async def main() -> None:
+        pool = ClientPool()
+        first = await pool.acquire(of_boto3("AKIDMINE"))
+        monkeypatch.setattr(clients_module, "offload", offload)
+        again = [pool.acquire(of_boto3("AKIDMINE")) for _ in range(100)]
+        assert {id(one) for one in await asyncio.gather(*again)} == {id(first)}
+        assert threads == []
+        assert await pool.acquire(of_boto3("AKIDMINE", replaced=True)) is not first
         await pool.aclose()
 
     elsewhere(main)
