@@ -26,7 +26,7 @@ from asynctrack._statistics import Statistics
 # Only what imports nothing: tracker(...) is called in the user's event loop. The stages are
 # imported by `_prepare`, in a thread where that matters.
 if TYPE_CHECKING:
-    from asynctrack._backends.clients import ClientPool
+    from asynctrack._backends.pool import ClientPool
     from asynctrack._backends.protocol import Backend
     from asynctrack._capture.handlers import AsyncHandler, SyncHandler
     from asynctrack._engine.flush import Flush
@@ -71,7 +71,7 @@ class Tracker:
     def _pipeline(self) -> Pipeline:
         """The stages; put together when they are first asked for."""
         if self._built is None:
-            from asynctrack._backends.clients import ClientPool
+            from asynctrack._backends.pool import ClientPool
             from asynctrack._engine.pipeline import Pipeline
 
             pool = ClientPool()  # one for each tracker, until there is an engine

@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final
 
-import anyio
-
-from asynctrack._backends import acknowledge, clients
-from asynctrack._backends.aws_errors import map_error
+from asynctrack._backends import acknowledge
 from asynctrack._backends.belonging import (
     belongs,
     description,
@@ -22,8 +20,9 @@ from asynctrack._backends.belonging import (
     is_nameless,
     place_of,
 )
-from asynctrack._backends.clients import AwsClients, ClientKey, ClientPool
+from asynctrack._backends.clients import AwsClients, ClientKey, asked
 from asynctrack._backends.identity import frozen
+from asynctrack._backends.pool import ClientPool
 from asynctrack._backends.run import (
     RunTarget,
     local_parameter_names,
@@ -32,13 +31,10 @@ from asynctrack._backends.run import (
 )
 from asynctrack._backends.way import way_of
 from asynctrack._common.artifact import MetricPoint, NotTaken, ParameterValue, RunState, Written
-from asynctrack._common.offload import offload
 from asynctrack._errors import BackendError, TransientError
 from asynctrack._format import MEDIA_TYPE, run_prefix
 
 _RETRIED_METRIC_ERRORS: Final = frozenset({"INTERNAL_ERROR", "CONFLICT_ERROR"})
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +176,10 @@ class AwsBackend:
             self._clients = await self._pool.acquire(self._target)
             self._way = self._clients.way
         if self._ask_for_bucket:
-            self._bucket, _ = await _asked(self._target.default_bucket)
+            if self._default:
+                self._bucket = await self._clients.default_bucket(self._target)
+            else:
+                self._bucket, _ = await asked(self._target.default_bucket)
             self._ask_for_bucket = False
         self._located = True
         self._store = AwsStore(self._clients, self._bucket or "", self._root, self._put_options)
@@ -208,9 +207,10 @@ class AwsBackend:
             return None
         bucket: str | Callable[[], Awaitable[str]] = str(destination.get("bucket") or self._bucket)
         root = str(destination.get("root") or run_prefix(self._prefix, experiment, run))
+        shared, target = self._opened, self._target
         if is_nameless(destination) and not self._default:
-            bucket = self._account_bucket
-        return AwsStore(self._opened, bucket, root, self._put_options)
+            bucket = partial(shared.default_bucket_name, target)
+        return AwsStore(shared, bucket, root, self._put_options)
 
     async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
         """Store an object below the Run's folder."""
@@ -310,29 +310,6 @@ class AwsBackend:
             raise _not_open()
         return self._clients
 
-    async def _account_bucket(self) -> str:
-        """Return the name of the account's default bucket, where ours is another one."""
-        shared = self._opened
-        if shared.account_bucket is None:
-            shared.account_bucket = await _asked(self._target.account_bucket)
-        return shared.account_bucket
-
 
 def _not_open() -> BackendError:
     return TransientError("Closed", "the backend is not open")
-
-
-async def _asked(question: Callable[[], _T]) -> _T:
-    """Ask the network for the default bucket, in a thread and within the time of an attempt.
-
-    Raises:
-        BackendError: There is no answer.
-    """
-    try:
-        with anyio.move_on_after(clients.ATTEMPT_TIMEOUT):
-            return await offload(question, abandon_on_cancel=True)
-    except BackendError:
-        raise
-    except Exception as error:
-        raise map_error(error) from error
-    raise TransientError("Timeout", "asking for the default bucket took too long")

@@ -33,13 +33,18 @@ def place_of(target: RunTarget, bucket: str | None, prefix: str | None) -> tuple
 
 
 def is_default(target: RunTarget, bucket: str | None) -> bool:
-    """Tell whether a Run's events belong into the account's default bucket.
+    """Tell whether a Run's events belong into the account's default bucket, as the SDK names it.
 
     Args:
         target: The Run.
         bucket: Bucket that takes the place of the Run's, or None.
     """
-    return bucket is None and target.bucket is None and target.named_default_bucket is None
+    return (
+        bucket is None
+        and target.bucket is None
+        and target.named_default_bucket is None
+        and target.has_sdks_default_bucket
+    )
 
 
 def description(

@@ -68,9 +68,13 @@ def identity_of(credentials: Any, session: Any) -> Hashable:
         return SameObject(session)
     if hasattr(credentials, "refresh_needed"):
         return SameObject(credentials)
-    now = credentials.get_frozen_credentials()
+    try:
+        now = credentials.get_frozen_credentials()
+        parts = (now.access_key, now.secret_key, now.token)
+    except Exception:  # of another kind: requests say what is wrong with them
+        return SameObject(session)
     digest = hashlib.blake2b(key=_KEY, digest_size=32)
-    for part in (now.access_key, now.secret_key, now.token):
+    for part in parts:
         text = b"-" if part is None else str(part).encode("utf-8", "surrogatepass")
         digest.update(b"%d:%b" % (len(text), text))
     return str(getattr(credentials, "method", "")), digest.hexdigest()

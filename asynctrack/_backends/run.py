@@ -109,6 +109,13 @@ class RunTarget:
         return name if isinstance(name, str) else None
 
     @property
+    def has_sdks_default_bucket(self) -> bool:
+        """Whether the default bucket is the SDK's idea: a session of the user's may have its own,
+        of which nobody but that session knows."""
+        found = getattr(getattr(self.session, "default_bucket", None), "__module__", None)
+        return isinstance(found, str) and found.partition(".")[0] == "sagemaker"
+
+    @property
     def named_default_bucket(self) -> str | None:
         """The session's default bucket, where somebody has named it; None where it is the
         account's. Asks no network."""

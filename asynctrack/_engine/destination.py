@@ -16,8 +16,8 @@ from asynctrack._options import Options, whole_path
 
 if TYPE_CHECKING:  # they import what no event loop may wait for
     from asynctrack._backends.aws import AwsBackend
-    from asynctrack._backends.clients import ClientPool
     from asynctrack._backends.local import LocalBackend
+    from asynctrack._backends.pool import ClientPool
     from asynctrack._backends.protocol import Backend
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")

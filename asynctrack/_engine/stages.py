@@ -18,7 +18,7 @@ from typing import Final
 
 import anyio
 
-from asynctrack._backends.clients import ClientPool
+from asynctrack._backends.pool import ClientPool
 from asynctrack._backends.protocol import Backend
 from asynctrack._buffer.batch import CutPolicy
 from asynctrack._buffer.buffer import Buffer

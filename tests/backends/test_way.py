@@ -9,7 +9,7 @@ import pytest
 
 from asynctrack._backends.aws import AwsBackend
 from asynctrack._backends.belonging import belongs
-from asynctrack._backends.clients import ClientPool
+from asynctrack._backends.pool import ClientPool
 from asynctrack._backends.run import read_run
 from asynctrack._backends.way import store_of
 
@@ -146,7 +146,14 @@ def session(**more: Any) -> Any:
     )
 
 
-DEFAULT = {"_default_bucket": None, "_default_bucket_name_override": None}
+def sdks() -> str:
+    raise AssertionError("nobody is asked")
+
+
+sdks.__module__ = "sagemaker.session"
+DEFAULT = {
+    "_default_bucket": None, "_default_bucket_name_override": None, "default_bucket": sdks,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -155,7 +162,8 @@ DEFAULT = {"_default_bucket": None, "_default_bucket_name_override": None}
         ({}, "the-runs", {}, {"bucket": "the-runs", "root": "p/"}),
         ({"bucket": "given"}, None, DEFAULT, {"bucket": "given", "root": "p/"}),
         ({"bucket": "given", "prefix": "q/r"}, "the-runs", {}, {"bucket": "given", "root": "q/r/"}),
-        ({}, None, {}, {"bucket": None, "default": True, "root": "p/"}),
+        # A session whose idea of a default bucket is its own.
+        ({}, None, {"default_bucket": lambda: "b"}, {"bucket": None, "root": "p/"}),
         ({}, None, DEFAULT, {"bucket": None, "default": True, "root": "p/"}),
         ({"prefix": ""}, None, DEFAULT, {"bucket": None, "default": True, "root": ""}),
         (

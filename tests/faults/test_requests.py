@@ -22,7 +22,7 @@ import pytest
 
 from asynctrack import PermanentError
 from asynctrack._backends.aws import AwsBackend
-from asynctrack._backends.clients import ClientPool
+from asynctrack._backends.pool import ClientPool
 from asynctrack._backends.run import read_run
 from asynctrack._common.artifact import Artifact, Batch
 from asynctrack._common.notices import Notices

@@ -21,7 +21,7 @@ from botocore.config import Config
 
 from asynctrack import tracker
 from asynctrack._backends.aws import AwsBackend
-from asynctrack._backends.clients import ClientPool
+from asynctrack._backends.pool import ClientPool
 from asynctrack._backends.run import read_run
 from asynctrack._backends.s3_read import split_uri
 from tests.e2e.runs import loader

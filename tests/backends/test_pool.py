@@ -16,10 +16,12 @@ import pytest
 from botocore.credentials import Credentials, RefreshableCredentials
 
 from asynctrack._backends import clients as clients_module
+from asynctrack._backends import pool as pool_module
 from asynctrack._backends.aws import AwsBackend
-from asynctrack._backends.clients import KEPT, AwsClients, ClientPool
+from asynctrack._backends.clients import AwsClients
 from asynctrack._backends.identity import frozen
 from asynctrack._backends.library import prepare
+from asynctrack._backends.pool import KEPT, ClientPool
 from asynctrack._backends.run import RunTarget, read_run
 from asynctrack._errors import BackendError, PausingError, TransientError
 from tests.faults.ground import elsewhere
@@ -176,7 +178,7 @@ def test_sessions_that_have_found_their_credentials_take_no_thread(
     async def main() -> None:
         pool = ClientPool()
         first = await pool.acquire(of_boto3("AKIDMINE"))
-        monkeypatch.setattr(clients_module, "offload", offload)
+        monkeypatch.setattr(pool_module, "offload", offload)
         again = [pool.acquire(of_boto3("AKIDMINE")) for _ in range(100)]
         assert {id(one) for one in await asyncio.gather(*again)} == {id(first)}
         assert threads == []
@@ -204,7 +206,7 @@ def test_credentials_that_cannot_be_read_are_the_requests_matter() -> None:
 def test_reading_credentials_blocks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """A provider that hangs holds up neither the loop nor other Runs, and is not waited for."""
     go, monkeypatched = Event(), 0.05
-    monkeypatch.setattr(clients_module, "LOOK_TIMEOUT", monkeypatched)
+    monkeypatch.setattr(pool_module, "LOOK_TIMEOUT", monkeypatched)
 
     async def main() -> None:
         pool = ClientPool()
