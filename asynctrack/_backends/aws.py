@@ -148,7 +148,8 @@ class AwsBackend:
         self._way = None if target.s3 is None else way_of(target.s3)
         self._clients: AwsClients | None = None
         self._store: AwsStore | None = None
-        self._located = self._reached = False
+        self._shared_way: AwsWay | None = None
+        self._reached = False
 
     @property
     def target(self) -> str:
@@ -163,12 +164,14 @@ class AwsBackend:
     @property
     def located(self) -> bool:
         """Whether the bucket is known: it stays so when it is closed."""
-        return self._located
+        return self._shared_way is not None
 
     @property
     def way(self) -> Hashable:
         """Return what those have in common who go to the same bucket in the same way."""
-        return AwsWay(self._opened.key, self._bucket or "", frozen(self._put_options))
+        if self._shared_way is None:
+            raise _not_open()
+        return self._shared_way
 
     async def open(self) -> None:
         """Get the clients and find the bucket."""
@@ -181,8 +184,9 @@ class AwsBackend:
             else:
                 self._bucket, _ = await asked(self._target.default_bucket)
             self._ask_for_bucket = False
-        self._located = True
-        self._store = AwsStore(self._clients, self._bucket or "", self._root, self._put_options)
+        bucket = self._bucket or ""
+        self._shared_way = AwsWay(self._clients.key, bucket, frozen(self._put_options))
+        self._store = AwsStore(self._clients, bucket, self._root, self._put_options)
 
     def uri(self, name: str = "") -> str:
         """Return the ``s3://`` address of an object below the Run's folder."""

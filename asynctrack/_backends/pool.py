@@ -73,7 +73,7 @@ class ClientPool:
         if self._closed:
             raise closed()
         shared = self._shared.get(key)
-        if shared is None:
+        if shared is None or (shared.making.done() and not has_result(shared.making)):
             making = asyncio.create_task(_make(key, way, target))
             shared = self._shared[key] = _Shared(making)
             making.add_done_callback(lambda _: self._made(key, shared))

@@ -13,15 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from asynctrack import tracker
+from asynctrack._backends.aws import AwsBackend
+from asynctrack._backends.pool import ClientPool
+from asynctrack._backends.run import read_run
 from asynctrack._spool.layout import read_description, writers
 from asynctrack.cli import main
 from asynctrack.demo._aws import EmbeddedAWS
 from tests.crash.nursery import Child, Nursery, nursery
 from tests.e2e.runs import RunFactory, Site
 from tests.e2e.waiting import until_in_thread
+from tests.faults.ground import elsewhere
 from tests.support.auditor import assert_exactly_once, audit_s3
 from tests.support.faults import Hang
 from tests.support.proxy import FaultProxy, fault_proxy
@@ -226,3 +231,30 @@ def test_the_command_asks_no_other_account(
     assert command(ground, monkeypatch) == 1
     assert "--profile" in capsys.readouterr().out
     assert len(writers(ground.spool)) == 1
+
+
+def test_the_default_bucket_is_asked_for_once(ground: Ground, make_run: RunFactory) -> None:
+    """Runs with sessions of their own and the same keys: STS is asked by one for all of them."""
+    with fault_proxy(ground.aws.endpoint_url) as sts:
+        runs = []
+        for number in range(3):
+            site = make_run(f"run-{number}", sts_url=sts.endpoint_url)
+            site.leave()  # the SDK allows one at a time
+            runs.append(site.run)
+
+        async def main() -> None:
+            pool = ClientPool()
+            backends = [
+                AwsBackend(run, read_run(run), pool=pool, bucket=None, prefix=None) for run in runs
+            ]
+            async with anyio.create_task_group() as tasks:
+                for one in backends:
+                    tasks.start_soon(one.open)
+            assert {one.destination()["bucket"] for one in backends} == {ACCOUNT_BUCKET}
+            assert len({one.way for one in backends}) == 1
+            for one in backends:
+                await one.aclose()
+            await pool.aclose()
+
+        elsewhere(main)
+        assert len(sts.requests) == 1
