@@ -25,6 +25,7 @@ from asynctrack._statistics import Statistics
 # Only what imports nothing: tracker(...) is called in the user's event loop. The stages are
 # imported by `_prepare`, in a thread where that matters.
 if TYPE_CHECKING:
+    from asynctrack._backends.pool import ClientPool
     from asynctrack._backends.protocol import Backend
     from asynctrack._capture.handlers import AsyncHandler, SyncHandler
     from asynctrack._engine.flush import Flush
@@ -49,7 +50,7 @@ class Tracker:
         options: The options.
     """
 
-    def __init__(self, make_backend: Callable[[], Backend], options: Options) -> None:
+    def __init__(self, make_backend: Callable[[ClientPool], Backend], options: Options) -> None:
         self._options = options
         self._make_backend = make_backend
         self._state: State = "new"
@@ -69,9 +70,11 @@ class Tracker:
     def _pipeline(self) -> Pipeline:
         """The stages; put together when they are first asked for."""
         if self._built is None:
+            from asynctrack._engine.engine import current
             from asynctrack._engine.pipeline import Pipeline
 
-            self._built = Pipeline(self._make_backend(), self._options)
+            engine = current()
+            self._built = Pipeline(self._make_backend(engine.pool), self._options, engine=engine)
         return self._built
 
     async def __aenter__(self) -> AsyncHandler:

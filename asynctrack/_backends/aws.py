@@ -1,181 +1,104 @@
 """The AWS backend: S3 for artifacts and manifests, SageMaker for parameters and metrics.
 
-The clients live in the worker's event loop and are made there: making
-one imports and parses for a second. botocore's retries are off; ``retry`` is the only layer.
+One for each tracker, and light: it is made in the user's event loop, and knows a Run. The clients
+are shared, see ``clients``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Final
-
-import anyio
+from functools import partial
+from typing import Any, Final
 
 from asynctrack._backends import acknowledge
-from asynctrack._backends.aws_errors import map_error
-from asynctrack._backends.library import client_session, prepare
+from asynctrack._backends.belonging import (
+    belongs,
+    description,
+    is_default,
+    is_nameless,
+    place_of,
+)
+from asynctrack._backends.clients import AwsClients, ClientKey, asked
+from asynctrack._backends.identity import frozen
+from asynctrack._backends.pool import ClientPool
 from asynctrack._backends.run import (
     RunTarget,
     local_parameter_names,
     local_parameters,
     mirror_parameters,
 )
-from asynctrack._backends.way import Way, store_of, way_of
+from asynctrack._backends.way import way_of
 from asynctrack._common.artifact import MetricPoint, NotTaken, ParameterValue, RunState, Written
-from asynctrack._common.garbage import full_collections
-from asynctrack._common.importing import gate
-from asynctrack._common.offload import offload
 from asynctrack._errors import BackendError, TransientError
 from asynctrack._format import MEDIA_TYPE, run_prefix
 
-if TYPE_CHECKING:
-    from asynctrack._backends.clock import ServerClock
-    from asynctrack._backends.credentials import DelegatedCredentials
-
-CONNECT_TIMEOUT: Final = 3.0
-READ_TIMEOUT: Final = 15.0
-ATTEMPT_TIMEOUT: Final = 60.0
-"""Seconds for connecting, for each read, and for one attempt in all."""
-_FEW: Final = 10
-"""Connections to SageMaker: botocore's own number, and more than there are requests at a time."""
 _RETRIED_METRIC_ERRORS: Final = frozenset({"INTERNAL_ERROR", "CONFLICT_ERROR"})
 
 
-class AwsBackend:
-    """Artifacts and manifests in S3, parameters and metrics in the Run.
+@dataclass(frozen=True, slots=True)
+class AwsWay:
+    """What Runs have in common whose artifacts go to the same bucket in the same way.
+
+    Attributes:
+        clients: The clients' key.
+        bucket: The bucket's name.
+        options: Further arguments of every PutObject, which may hold a key.
+    """
+
+    clients: ClientKey
+    bucket: str
+    options: Hashable = field(repr=False)
+
+
+class AwsStore:
+    """A folder in a bucket.
 
     Args:
-        run: The user's Run object; only ``mirror`` changes it.
-        target: What was read from it.
-        bucket: Bucket that takes the place of the Run's, or None.
-        prefix: Prefix that takes the place of the Run's, or None.
-        connections: How many requests to S3 may be under way at a time.
-        put_options: Further arguments of every PutObject.
+        clients: Through what it is reached.
+        bucket: The bucket's name; or returns it, and is asked at the first put.
+        root: The folder's key prefix.
+        options: Further arguments of every PutObject.
     """
 
     def __init__(
         self,
-        run: Any,
-        target: RunTarget,
-        *,
-        bucket: str | None,
-        prefix: str | None,
-        connections: int,
-        put_options: Mapping[str, Any] | None = None,
+        clients: AwsClients,
+        bucket: str | Callable[[], Awaitable[str]],
+        root: str,
+        options: Mapping[str, Any],
     ) -> None:
-        self.experiment = target.experiment
-        self.run = target.run
-        self._run = run
-        self._target = target
+        self._clients = clients
         self._bucket = bucket
-        self._prefix = prefix
-        self._connections = connections
-        self._put_options = dict(put_options or {})
-        self._root = ""
-        self._stack: AsyncExitStack | None = None
-        self._s3: Any = None
-        self._sagemaker: Any = None
-        self._metrics: Any = None
-        self._clock: ServerClock | None = None
-        self._credentials: DelegatedCredentials | None = None
-        self._way: Way | None = None if target.s3 is None else way_of(target.s3)
-        self._reached = False
-
-    @property
-    def target(self) -> str:
-        """Return the Run's address."""
-        return self._target.address
-
-    @property
-    def way(self) -> Hashable:
-        """Return what all have in common that reach the same bucket alike."""
-        return (self._bucket, repr(self._way), id(self._target.session.boto_session))
-
-    @property
-    def recordable(self) -> bool:
-        """Whether there are clients: the Run needs SageMaker only, and no bucket."""
-        return self._stack is not None
-
-    @property
-    def located(self) -> bool:
-        """Whether the bucket is known."""
-        return bool(self._root)
-
-    async def open(self) -> None:
-        """Make the clients and find the bucket."""
-        try:
-            if self._stack is None:
-                stack = AsyncExitStack()
-                try:
-                    with gate.importing(), full_collections.held_up():
-                        await self._make_clients(stack)
-                except BaseException:
-                    await stack.aclose()
-                    raise
-                self._stack = stack
-            await self._find_bucket()
-        except Exception as error:
-            raise map_error(error) from error
-
-    def uri(self, name: str = "") -> str:
-        """Return the ``s3://`` address of an object below the Run's folder."""
-        return f"s3://{self._bucket}/{self._root}{name}"
-
-    def destination(self) -> Mapping[str, Any]:
-        """Return bucket, folder, how S3 is reached, and whether anything ever got there."""
-        return {
-            "kind": "s3",
-            "bucket": self._bucket,
-            "root": self._root,
-            "region": self._way.region if self._way else None,
-            "endpoint_url": self._way.endpoint_url if self._way else None,
-            "run": self.target,
-            "reached": self._reached,
-        }
-
-    def elsewhere(
-        self, destination: Mapping[str, Any], experiment: str, run: str
-    ) -> _Elsewhere | None:
-        """Return a store for another Run's folder, where this S3 is the one it belongs to."""
-        if self._way is None or not belongs(destination, self.destination()):
-            return None
-        bucket, root = destination.get("bucket"), destination.get("root")
-        if not bucket or not root:
-            # It died before it had asked for the default bucket, which is ours as well.
-            bucket, root = self._bucket, run_prefix(self._prefix or "", experiment, run)
-        return _Elsewhere(self, str(bucket), str(root))
+        self._root = root
+        self._options = options
 
     async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
-        """Store an object; S3 compares it with the checksum made when it was encoded."""
-        await self.put_at(self._bucket or "", self._root + name, content, crc32, media_type)
-        self._reached = True
+        """Store an object by S3's own word.
 
-    async def put_at(
-        self, bucket: str, key: str, content: bytes, crc32: int, media_type: str
-    ) -> None:
-        """Store an object anywhere in S3, by S3's own word."""
-        place: dict[str, Any] = {"Bucket": bucket, "Key": key}
+        S3 compares it with the checksum made when it was encoded.
+        """
+        if not isinstance(self._bucket, str):
+            self._bucket = await self._bucket()
+        place: dict[str, Any] = {"Bucket": self._bucket, "Key": self._root + name}
         checksum = acknowledge.checksum_of(crc32)
-        put = await self._call(
-            self._s3.put_object,
+        put = await self._clients.call(
+            self._clients.s3.put_object,
             **place,
             Body=content,
             ContentType=media_type,
             ChecksumCRC32=checksum,
-            **self._put_options,
+            **self._options,
         )
         if acknowledge.is_acknowledged(put, checksum):
             return
         options = {
-            name: self._put_options[name]
-            for name in acknowledge.HEAD_OPTIONS
-            if name in self._put_options
+            name: self._options[name] for name in acknowledge.HEAD_OPTIONS if name in self._options
         }
         try:
-            head = await self._call(
-                self._s3.head_object, **place, ChecksumMode="ENABLED", **options
+            head = await self._clients.call(
+                self._clients.s3.head_object, **place, ChecksumMode="ENABLED", **options
             )
         except BackendError as error:
             raise acknowledge.unacknowledged(
@@ -189,10 +112,121 @@ class AwsBackend:
             md5=lambda: acknowledge.md5_of(content),
         )
 
+
+class AwsBackend:
+    """Artifacts and manifests in S3, parameters and metrics in the Run.
+
+    Args:
+        run: The user's Run object; only ``mirror`` changes it.
+        target: What was read from it.
+        pool: Where the clients come from.
+        bucket: Bucket that takes the place of the Run's, or None.
+        prefix: Prefix that takes the place of the Run's, or None.
+        put_options: Further arguments of every PutObject.
+    """
+
+    def __init__(
+        self,
+        run: Any,
+        target: RunTarget,
+        *,
+        pool: ClientPool,
+        bucket: str | None,
+        prefix: str | None,
+        put_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.experiment = target.experiment
+        self.run = target.run
+        self._run = run
+        self._target = target
+        self._pool = pool
+        self._put_options = dict(put_options or {})
+        self._default = is_default(target, bucket)
+        self._ask_for_bucket = bucket is None and target.bucket is None
+        self._bucket, self._prefix = place_of(target, bucket, prefix)
+        self._root = run_prefix(self._prefix, target.experiment, target.run)
+        self._way = None if target.s3 is None else way_of(target.s3)
+        self._clients: AwsClients | None = None
+        self._store: AwsStore | None = None
+        self._shared_way: AwsWay | None = None
+        self._reached = False
+
+    @property
+    def target(self) -> str:
+        """Return the Run's address."""
+        return self._target.address
+
+    @property
+    def recordable(self) -> bool:
+        """Whether there are clients: the Run needs SageMaker only, and no bucket."""
+        return self._clients is not None
+
+    @property
+    def located(self) -> bool:
+        """Whether the bucket is known: it stays so when it is closed."""
+        return self._shared_way is not None
+
+    @property
+    def way(self) -> Hashable:
+        """Return what those have in common who go to the same bucket in the same way."""
+        if self._shared_way is None:
+            raise _not_open()
+        return self._shared_way
+
+    async def open(self) -> None:
+        """Get the clients and find the bucket."""
+        if self._clients is None:
+            self._clients = await self._pool.acquire(self._target)
+            self._way = self._clients.way
+        if self._ask_for_bucket:
+            if self._default:
+                self._bucket = await self._clients.default_bucket(self._target)
+            else:
+                self._bucket, _ = await asked(self._target.default_bucket)
+            self._ask_for_bucket = False
+        bucket = self._bucket or ""
+        self._shared_way = AwsWay(self._clients.key, bucket, frozen(self._put_options))
+        self._store = AwsStore(self._clients, bucket, self._root, self._put_options)
+
+    def uri(self, name: str = "") -> str:
+        """Return the ``s3://`` address of an object below the Run's folder."""
+        return f"s3://{self._bucket}/{self._root}{name}"
+
+    def destination(self) -> Mapping[str, Any]:
+        """Return bucket, folder, how S3 is reached, and whether anything ever got there."""
+        return description(
+            self._target,
+            bucket=self._bucket,
+            root=self._root,
+            default=self._default,
+            way=self._way,
+            reached=self._reached,
+        )
+
+    def elsewhere(
+        self, destination: Mapping[str, Any], experiment: str, run: str
+    ) -> AwsStore | None:
+        """Return a store for another Run's folder, where this S3 is the one it belongs to."""
+        if self._store is None or not belongs(destination, self.destination()):
+            return None
+        bucket: str | Callable[[], Awaitable[str]] = str(destination.get("bucket") or self._bucket)
+        root = str(destination.get("root") or run_prefix(self._prefix, experiment, run))
+        shared, target = self._opened, self._target
+        if is_nameless(destination) and not self._default:
+            bucket = partial(shared.default_bucket_name, target)
+        return AwsStore(shared, bucket, root, self._put_options)
+
+    async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
+        """Store an object below the Run's folder."""
+        if self._store is None:
+            raise _not_open()
+        await self._store.put(name, content, crc32=crc32, media_type=media_type)
+        self._reached = True
+
     async def state(self) -> RunState:
         """Return the Run's parameters and output artifacts."""
-        answer = await self._call(
-            self._sagemaker.describe_trial_component,
+        answer = await self._opened.call(
+            self._opened.sagemaker.describe_trial_component,
             recording=True,
             TrialComponentName=self._target.trial_component,
         )
@@ -225,13 +259,15 @@ class AwsBackend:
             }
         if remove:
             request["ParametersToRemove"] = list(remove)
-        answer = await self._call(self._sagemaker.update_trial_component, recording=True, **request)
+        answer = await self._opened.call(
+            self._opened.sagemaker.update_trial_component, recording=True, **request
+        )
         acknowledge.require_field(answer, "TrialComponentArn")
 
     async def put_metrics(self, points: Sequence[MetricPoint]) -> NotTaken:
         """Send up to 10 points, AWS's limit for one request; return those it did not take."""
-        answer = await self._call(
-            self._metrics.batch_put_metrics,
+        answer = await self._opened.call(
+            self._opened.metrics.batch_put_metrics,
             recording=True,
             TrialComponentName=self._target.trial_component.lower(),
             MetricData=[
@@ -259,13 +295,10 @@ class AwsBackend:
         return NotTaken(again, refused)
 
     async def aclose(self) -> None:
-        """Close the clients."""
-        stack, self._stack = self._stack, None
-        if stack is not None:
-            try:
-                await stack.aclose()
-            except Exception as error:
-                raise map_error(error) from error
+        """Give the clients back."""
+        given, self._clients, self._store = self._clients, None, None
+        if given is not None:
+            await self._pool.release(given)
 
     def local(self) -> Mapping[str, Any]:
         """Return the Run's local copy of the parameters."""
@@ -275,125 +308,12 @@ class AwsBackend:
         """Bring what was written into the Run's local copy."""
         mirror_parameters(self._run, written)
 
-    async def _call(self, operation: Any, *, recording: bool = False, **request: Any) -> Any:
-        try:
-            with anyio.fail_after(ATTEMPT_TIMEOUT):
-                signed_with = 0.0 if self._clock is None else self._clock.offset
-                try:
-                    return await operation(**request)
-                except Exception as error:
-                    response = getattr(error, "response", None)
-                    if (
-                        self._clock is None
-                        or not isinstance(response, dict)
-                        or not self._clock.corrected(signed_with, response)
-                    ):
-                        raise
-                # Once, and signed anew: the refusal said what was wrong with it.
-                return await operation(**request)
-        except BackendError:
-            raise
-        except Exception as error:
-            mapped = map_error(error, recording=recording)
-            if self._credentials is not None:
-                self._credentials.refused(mapped.code)
-            raise mapped from error
-
-    async def _find_bucket(self) -> None:
-        prefix = self._target.prefix
-        if self._bucket is None:
-            self._bucket = self._target.bucket
-        if self._bucket is None:
-            # As the SDK does: the default prefix goes with the default bucket, and only with it.
-            with anyio.move_on_after(ATTEMPT_TIMEOUT) as scope:
-                self._bucket, prefix = await offload(
-                    self._target.default_bucket, abandon_on_cancel=True
-                )
-            if scope.cancelled_caught:
-                raise TransientError("Timeout", "asking for the default bucket took too long")
-        if self._prefix is not None:
-            prefix = self._prefix
-        self._prefix = prefix
-        self._root = run_prefix(prefix, self.experiment, self.run)
-
-    async def _make_clients(self, stack: AsyncExitStack) -> None:
-        # In a thread: it takes seconds, in which the worker's loop has the spool to look after.
-        await offload(prepare)
-        from aiobotocore.session import AioSession
-
-        from asynctrack._backends.clock import ServerClock
-        from asynctrack._backends.credentials import DelegatedCredentials
-
-        target = self._target
-        if self._way is None:
-            self._way = way_of(await offload(target.s3_client))
-        session = AioSession()
-        self._credentials = DelegatedCredentials(target.credentials, target.credentials_anew)
-        self._credentials.sign_for(session)
-        target.lend(session)
-        clients = client_session(session, self._way.region)
-        self._clock = ServerClock()
-        self._s3, self._sagemaker, self._metrics = [
-            await stack.enter_async_context(clients.client(service, **_as(way, connections)))
-            for service, way, connections in (
-                # Two more than uploads, for the manifest and a probe.
-                ("s3", self._way, self._connections + 2),
-                ("sagemaker", way_of(target.sagemaker), _FEW),
-                ("sagemaker-metrics", way_of(target.metrics), _FEW),
-            )
-        ]
-        for client in (self._s3, self._sagemaker, self._metrics):
-            self._clock.sign_for(client.meta.events)
-            acknowledge.listen(client.meta.events)
+    @property
+    def _opened(self) -> AwsClients:
+        if self._clients is None:
+            raise _not_open()
+        return self._clients
 
 
-def _as(way: Way, connections: int) -> dict[str, Any]:
-    """Return the arguments of a client that goes the same way, with what is ours to say."""
-    from aiobotocore.config import AioConfig
-
-    from asynctrack._backends.http import OneAttemptSession
-
-    config = way.config(
-        connect_timeout=CONNECT_TIMEOUT,
-        read_timeout=READ_TIMEOUT,
-        max_pool_connections=connections,
-        retries={"total_max_attempts": 1, "mode": "standard"},
-    )
-    return {
-        "region_name": way.region,
-        "endpoint_url": way.endpoint_url,
-        "verify": way.verify,
-        "config": AioConfig(http_session_cls=OneAttemptSession, **config),
-    }
-
-
-def belongs(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
-    """Tell whether what another writer left may be sent to our S3: to its own, and no other.
-
-    A writer that never got anything anywhere may have had the wrong address: its events go where
-    the same Run goes now.
-
-    Args:
-        theirs: Its ``destination()``.
-        ours: Our own.
-    """
-    if theirs.get("kind") != "s3":
-        return False
-    there, here = (store_of(one.get("endpoint_url"), one.get("region")) for one in (theirs, ours))
-    if not theirs.get("bucket"):  # it died before it had asked for the default one: as ours
-        return there == here and theirs.get("region") == ours["region"]
-    same_run = all(theirs.get(name) == ours[name] for name in ("run", "bucket", "root"))
-    return there == here or (same_run and theirs.get("reached") is False)
-
-
-class _Elsewhere:
-    """Another Run's folder, through the same client."""
-
-    def __init__(self, backend: AwsBackend, bucket: str, root: str) -> None:
-        self._backend = backend
-        self._bucket = bucket
-        self._root = root
-
-    async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
-        """Store an object below that folder."""
-        await self._backend.put_at(self._bucket, self._root + name, content, crc32, media_type)
+def _not_open() -> BackendError:
+    return TransientError("Closed", "the backend is not open")

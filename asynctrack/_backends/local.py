@@ -46,11 +46,6 @@ class LocalBackend:
         return ""
 
     @property
-    def way(self) -> Hashable:
-        """Return the folder."""
-        return "folder", self._folder
-
-    @property
     def recordable(self) -> bool:
         """Return True: there is no Run to be written to."""
         return True
@@ -59,6 +54,11 @@ class LocalBackend:
     def located(self) -> bool:
         """Return True: the folder is given."""
         return True
+
+    @property
+    def way(self) -> Hashable:
+        """Return the user's folder, as which it is reached."""
+        return "folder", self._folder.as_posix()
 
     async def open(self) -> None:
         """Make the Run's folder, unless the last file that went to this place got there."""

@@ -49,16 +49,18 @@ class Backend(Protocol):
         """What updates go to: writers of one process that have the same share their pace; or ''."""
 
     @property
-    def way(self) -> Hashable:
-        """What all have in common that reach the same store alike; known once it is open."""
-
-    @property
     def recordable(self) -> bool:
         """Whether the Run can be written to; also before the rest is open."""
 
     @property
     def located(self) -> bool:
         """Whether addresses are known."""
+
+    @property
+    def way(self) -> Hashable:
+        """What those that reach the same store alike share: an upload gate, and who can replay
+        what. Known once it is open. May keep the user's session alive, so do not keep it for good.
+        """
 
     async def open(self) -> None:
         """Get ready for requests. May be called again after it failed."""
@@ -67,13 +69,18 @@ class Backend(Protocol):
         """Return the address of an object below the Run's folder; known once it is open."""
 
     def destination(self) -> Mapping[str, Any]:
-        """Return where artifacts go, as plain data without secrets, for a later replay."""
+        """Return where artifacts go, as plain data without secrets, for a later replay.
+
+        May be called at any time and in any thread; blocks for nothing. Before it is open it
+        says what is known by then.
+        """
 
     def elsewhere(self, destination: Mapping[str, Any], experiment: str, run: str) -> Store | None:
         """Return a store for what ``destination`` of another writer gave, through the same client.
 
         Args:
-            destination: What it gave; incomplete where the writer died before it knew.
+            destination: What it gave; incomplete where the writer died before it was open. What
+                is missing is found out at the store's first put.
             experiment: That writer's experiment.
             run: That writer's Run.
 

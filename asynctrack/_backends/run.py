@@ -8,17 +8,20 @@ share; a missing one is a ``RunError`` that names it.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from asynctrack._errors import RunError
+from asynctrack._errors import RunError, TransientError
 
 if TYPE_CHECKING:  # read in the user's event loop: nothing is imported that is not needed there
     from asynctrack._common.artifact import Written
 
 logger = logging.getLogger("asynctrack")
+
+_ACCOUNT: Final = re.compile(r"\d{12}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,21 @@ class RunTarget:
         """Return botocore's credentials object, or None. May block."""
         return self.session.boto_session.get_credentials()
 
+    def credentials_at_hand(self) -> Any:
+        """Return botocore's credentials object where the session has found it already, or None.
+
+        Blocks for nothing. A session has it from its first client on.
+        """
+        mine, below = self.session.boto_session, self._botocore_session()
+        own = (
+            getattr(getattr(one, "get_credentials", None), "__func__", None)
+            for one in (mine, below)
+        )
+        # Somebody may have put a provider of his own in its place.
+        if [getattr(one, "__module__", "") for one in own] != ["boto3.session", "botocore.session"]:
+            return None
+        return getattr(below, "_credentials", None)
+
     def credentials_anew(self) -> Any:
         """Return what a new session would find, by the same providers, or None. May block."""
         botocore_session = self._botocore_session()
@@ -86,11 +104,57 @@ class RunTarget:
     def _botocore_session(self) -> Any:
         return getattr(self.session.boto_session, "_session", None)
 
+    @property
+    def profile(self) -> str | None:
+        """Name of the session's profile, or None. Blocks for nothing."""
+        name = getattr(self.session.boto_session, "profile_name", None)
+        return name if isinstance(name, str) else None
+
+    @property
+    def has_sdks_default_bucket(self) -> bool:
+        """Whether the default bucket is the SDK's idea: a session of the user's may have its own,
+        of which nobody but that session knows."""
+        found = getattr(getattr(self.session, "default_bucket", None), "__module__", None)
+        return isinstance(found, str) and found.partition(".")[0] == "sagemaker"
+
+    @property
+    def named_default_bucket(self) -> str | None:
+        """The session's default bucket, where somebody has named it; None where it is the
+        account's. Asks no network."""
+        name = getattr(self.session, "_default_bucket_name_override", None)
+        return name if isinstance(name, str) and name else None
+
+    @property
+    def known_default_bucket(self) -> str | None:
+        """The session's default bucket, where it has been named or asked for. Asks no network."""
+        name = getattr(self.session, "_default_bucket", None)
+        return name if isinstance(name, str) and name else self.named_default_bucket
+
+    @property
+    def default_prefix(self) -> str:
+        """The prefix in the session's default bucket: as the SDK, the session's goes with it, and
+        only with it."""
+        parts = (getattr(self.session, "default_bucket_prefix", None), self.prefix)
+        return "/".join(part.strip("/") for part in parts if part)
+
     def default_bucket(self) -> tuple[str, str]:
         """Return the session's default bucket and the prefix in it. Blocks: asks the network."""
-        bucket = str(self.session.default_bucket())
-        parts = (getattr(self.session, "default_bucket_prefix", None), self.prefix)
-        return bucket, "/".join(part.strip("/") for part in parts if part)
+        return str(self.session.default_bucket()), self.default_prefix
+
+    def account_bucket(self) -> str:
+        """Return the name of the account's default bucket. Blocks: asks STS.
+
+        Other than the SDK it makes no bucket, and asks for none.
+
+        Raises:
+            TransientError: What answered is not STS.
+            Exception: Whatever boto3 raises.
+        """
+        session = self.session.boto_session
+        if callable(ask := getattr(self.session, "account_id", None)):
+            return account_bucket_name(session.region_name, ask())
+        sts = session.client("sts", region_name=session.region_name)
+        return account_bucket_name(session.region_name, sts.get_caller_identity().get("Account"))
 
 
 def read_run(run: Any) -> RunTarget:
@@ -121,6 +185,23 @@ def read_run(run: Any) -> RunTarget:
         sagemaker=_client(session, "sagemaker_client"),
         metrics=_client(session, "sagemaker_metrics_client"),
     )
+
+
+def account_bucket_name(region: Any, account: Any) -> str:
+    """Return the name that the SDK gives to an account's default bucket.
+
+    Args:
+        region: AWS region.
+        account: The account's number, as STS says it.
+
+    Raises:
+        TransientError: It is no account's number: what answered is not STS.
+    """
+    if not (isinstance(account, str) and _ACCOUNT.fullmatch(account)):
+        raise TransientError(
+            "NotSTS", "what answered is not STS: it names no account", answered=True
+        )
+    return f"sagemaker-{region}-{account}"
 
 
 def looks_like_run(value: Any) -> bool:

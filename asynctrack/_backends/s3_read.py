@@ -11,7 +11,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -19,7 +19,7 @@ from asynctrack._backends import acknowledge
 from asynctrack._backends.aws_errors import map_error
 from asynctrack._backends.library import require_boto3
 from asynctrack._backends.protocol import GoneError, StoredObject
-from asynctrack._backends.run import read_run
+from asynctrack._backends.run import account_bucket_name, read_run
 from asynctrack._backends.s3_put import put_object
 from asynctrack._backends.way import Way, way_of
 from asynctrack._errors import (
@@ -344,6 +344,24 @@ def read_state_of(run: Any, s3_options: Mapping[str, Any]) -> tuple[Any, Recorde
         root = run_prefix(prefix, target.experiment, target.run)
         state = RecordedRunState(state.parameters, (f"s3://{bucket}/{root}",))
     return access.client("s3"), state
+
+
+def account_bucket(access: Access) -> str:
+    """Return the name of an account's default bucket, as the SDK makes it. Blocks: asks STS.
+
+    Args:
+        access: With whose credentials, and in which region; an endpoint is S3's, and left out.
+
+    Raises:
+        BackendError: There is no answer.
+    """
+    client = replace(access, endpoint_url=None, way=None).client("sts")
+
+    def ask() -> str:
+        account = client.get_caller_identity().get("Account")
+        return account_bucket_name(client.meta.region_name, account)
+
+    return _with_retries(ask)
 
 
 def split_uri(uri: str) -> tuple[str, str]:

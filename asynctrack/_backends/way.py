@@ -7,10 +7,12 @@ something else sooner or later. So they are read off the client that came of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+from asynctrack._backends.identity import frozen
 
 _OURS: Final = frozenset(
     {
@@ -52,6 +54,11 @@ class Way:
         # Both are settled here already: neither the environment nor a profile has a say again.
         settled = {"ignore_configured_endpoint_urls": True, "defaults_mode": "legacy"}
         return {**self.options, **settled, **ours}
+
+    @property
+    def identity(self) -> Hashable:
+        """What is equal for ways that are the same. Holds what the options hold, also a secret."""
+        return self.region, self.endpoint_url, frozen(self.verify), frozen(self.options)
 
     @property
     def store(self) -> str:

@@ -16,13 +16,18 @@ from asynctrack._options import Options, whole_path
 if TYPE_CHECKING:  # they import what no event loop may wait for
     from asynctrack._backends.aws import AwsBackend
     from asynctrack._backends.local import LocalBackend
+    from asynctrack._backends.pool import ClientPool
     from asynctrack._backends.protocol import Backend
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
-def backend_maker(run: Any, given: Mapping[str, Any], options: Options) -> Callable[[], Backend]:
+def backend_maker(
+    run: Any, given: Mapping[str, Any], options: Options
+) -> Callable[[ClientPool], Backend]:
     """Return what makes the backend for a Run or a folder, as often as it is called.
+
+    It is light: it asks no network and reads no file, and is given the engine's clients to share.
 
     Args:
         run: What the user gave to ``tracker(...)``.
@@ -44,15 +49,15 @@ def backend_maker(run: Any, given: Mapping[str, Any], options: Options) -> Calla
     target = read_run(run)
     require_client_library()
 
-    def make_backend() -> AwsBackend:
+    def make_backend(pool: ClientPool) -> AwsBackend:
         from asynctrack._backends.aws import AwsBackend
 
         return AwsBackend(
             run,
             target,
+            pool=pool,
             bucket=options.bucket,
             prefix=options.prefix,
-            connections=options.upload_concurrency,
             put_options=options.s3_options,
         )
 
@@ -61,7 +66,7 @@ def backend_maker(run: Any, given: Mapping[str, Any], options: Options) -> Calla
 
 def _local_backend(
     place: str | os.PathLike[str], given: Mapping[str, Any], options: Options
-) -> Callable[[], LocalBackend]:
+) -> Callable[[ClientPool], LocalBackend]:
     name = os.fspath(place)
     if not name or _SCHEME.match(name):
         raise OptionError(
@@ -77,7 +82,7 @@ def _local_backend(
     run_name = options.run_name or f"run-{now:%Y%m%d-%H%M%S}-{os.urandom(3).hex()}"
     experiment = options.experiment_name or "default"
 
-    def make_backend() -> LocalBackend:
+    def make_backend(pool: ClientPool) -> LocalBackend:
         from asynctrack._backends.local import LocalBackend
 
         return LocalBackend(folder, options.prefix or "", experiment, run_name)

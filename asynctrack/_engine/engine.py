@@ -17,7 +17,9 @@ import time
 from collections.abc import Callable, Hashable
 from contextvars import Context, copy_context
 from typing import Final, Protocol
+from weakref import WeakValueDictionary
 
+from asynctrack._backends.pool import ClientPool
 from asynctrack._capture.recurring import recurring_for
 from asynctrack._capture.redact import Redactor
 from asynctrack._common.notices import Board
@@ -68,8 +70,11 @@ class Engine:
         self._tasks: dict[Task, asyncio.Task[None]] = {}
         self._idle: asyncio.Event | None = None
         self._ending = False
-        self._gates: dict[Hashable, Gate] = {}
+        # As long as somebody uses one: its key may hold the user's session.
+        self._gates: WeakValueDictionary[Hashable, Gate] = WeakValueDictionary()
         self._replayers: dict[str | None, Replayer] = {}
+        self.pool = ClientPool()
+        """AWS's clients; used in the loop."""
         self.board = Board(monotonic)
         """Warnings: one cause is told once."""
         self.usage = Usage(monotonic)
@@ -174,6 +179,7 @@ class Engine:
 
     async def _end(self) -> bool:
         """Close what is shared; tell whether no tracker has come meanwhile."""
+        await self.pool.aclose_unused()
         with self._lock:
             if self._waiting or self._tasks:
                 return False
@@ -184,7 +190,7 @@ class Engine:
     def _forget(self) -> None:
         """Be as new: the next tracker starts another thread."""
         self._loop = self._thread = self._idle = None
-        self._gates, self._replayers = {}, {}
+        self._gates, self._replayers = WeakValueDictionary(), {}
 
     def _begin_waiting(self) -> None:
         with self._lock:

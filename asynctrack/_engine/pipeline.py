@@ -30,7 +30,7 @@ from asynctrack._delivery.gate import Flow, Gate
 from asynctrack._delivery.takeover import Member
 from asynctrack._delivery.upload import MAX_BACKOFF, Uploader
 from asynctrack._engine.driver import Driver
-from asynctrack._engine.engine import Engine, current
+from asynctrack._engine.engine import Engine
 from asynctrack._engine.leftovers import Leftovers
 from asynctrack._engine.sink import Sink
 from asynctrack._engine.stages import Stages
@@ -50,7 +50,7 @@ class Pipeline:
     Args:
         backend: Where everything goes.
         options: The options.
-        engine: Where it runs; None for that of the process.
+        engine: Where it runs.
         monotonic: The clock of all decisions, in seconds.
         uniform: Random numbers in [0, 1) for what is spread.
     """
@@ -60,14 +60,13 @@ class Pipeline:
         backend: Backend,
         options: Options,
         *,
-        engine: Engine | None = None,
+        engine: Engine,
         monotonic: Callable[[], float] = time.monotonic,
         uniform: Callable[[], float] = random.random,
     ) -> None:
         self.backend = backend
         self._options = options
         self.writer_id: str = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(6)}"
-        engine = engine or current()
         self._engine = engine
         self.notices = notices = Notices(
             engine.board, tracker=self.writer_id, place=_place(backend.destination())

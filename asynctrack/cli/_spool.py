@@ -11,24 +11,15 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from asynctrack._spool.layout import (
-    DIRECTORY_VERSION,
-    dead_letters_in,
-    default_spool_dir,
-    is_alive,
-    read_description,
-    spool_places,
-    usable_spools,
-    waiting_segments,
-    writers,
-)
+from asynctrack._spool.layout import default_spool_dir, waiting_segments, writers
 
 from ._common import Missing, print_json
-from ._screen import Screen, printable
+from ._screen import Screen
+from ._spool_state import WriterState, find_spools, say, states
 
 _CODES = {
     "ls": "Exit codes: 0 it worked, 2 there is no spool in the folder given.",
@@ -40,39 +31,6 @@ _CODES = {
     "export": "Exit codes: 0 all that waits is in the file, 1 something damaged is not, 2 called"
     " wrongly.",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class WriterState:
-    """What a writer has in the spool.
-
-    Attributes:
-        writer_id: Who.
-        state: ``living`` (it delivers itself, or is being replayed) or ``dead``.
-        experiment: Where its events belong, as far as it says so.
-        run: The same.
-        destination: The address, or empty.
-        segments: Files of lines that wait.
-        events: Sound events in them.
-        bytes: Size of these, in bytes.
-        damaged: Events that are damaged, in these and in files set aside before.
-        unreadable: Segments that cannot be read at all.
-        dead_letters: Files of events that the backend refused for good.
-        problems: What is wrong, in words.
-    """
-
-    writer_id: str
-    state: str
-    experiment: str
-    run: str
-    destination: str
-    segments: int
-    events: int
-    bytes: int
-    damaged: int
-    unreadable: int
-    dead_letters: int
-    problems: tuple[str, ...]
 
 
 def add_parser(commands: Any) -> None:
@@ -120,7 +78,7 @@ def _add_replay_options(parser: argparse.ArgumentParser) -> None:
         "--to",
         metavar="PLACE",
         help="s3://bucket/prefix or a folder: deliver there and not where the spool says; needed"
-        " for writers that died before they knew. A place that ends in experiment=…/run=… is taken"
+        " for writers that do not say it. A place that ends in experiment=…/run=… is taken"
         " as it is, else these are added",
     )
     parser.add_argument(
@@ -132,64 +90,6 @@ def _add_replay_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--endpoint-url", help="S3's address, instead of the one in the spool")
     parser.add_argument("--profile", help="profile of the AWS configuration")
     parser.add_argument("--region", help="AWS region, instead of the one in the spool")
-
-
-def states(spool_dir: Path) -> list[WriterState]:
-    """Look at every writer. Blocks: reads every segment; changes nothing."""
-    return [_state(folder) for folder in writers(spool_dir)]
-
-
-def _state(folder: Path) -> WriterState:
-    from asynctrack._delivery.replay_plan import (  # only here: few commands need it
-        numbers,
-        plan_segment,
-    )
-
-    alive = is_alive(folder)
-    info = read_description(folder)
-    events = size = damaged = unreadable = segments = 0
-    problems: list[str] = []
-    aside = sorted(folder.glob("*.damaged"))
-    for path in (*waiting_segments(folder), *aside):
-        plan = plan_segment(path)
-        if plan.problem:
-            if not path.exists():
-                continue  # delivered meanwhile
-            unreadable += 1
-            problems.append(plan.problem)
-        if plan.damaged:
-            damaged += len(plan.damaged)
-            problems.append(
-                f"{path}: {len(plan.damaged)} damaged events (seq {numbers(plan.damaged)})"
-            )
-        if path not in aside:
-            segments += 1
-            events += plan.events
-            size += sum(len(batch.raw) for batch in plan.batches)
-    return WriterState(
-        writer_id=folder.name,
-        state="living" if alive else "dead",
-        experiment=str(info.get("experiment", "")),
-        run=str(info.get("run", "")),
-        destination=address(info.get("destination")),
-        segments=segments,
-        events=events,
-        bytes=size,
-        damaged=damaged,
-        unreadable=unreadable,
-        dead_letters=len(dead_letters_in(folder)),
-        problems=tuple(problems),
-    )
-
-
-def address(destination: Any) -> str:
-    """Return where a writer says its events belong; empty where it does not."""
-    if not isinstance(destination, dict):
-        return ""
-    bucket, root = destination.get("bucket"), destination.get("root")
-    if destination.get("kind") == "s3":
-        return f"s3://{bucket}/{root}" if bucket and root else ""
-    return str(root) if destination.get("kind") == "folder" and root else ""
 
 
 def _ls(options: argparse.Namespace) -> int:
@@ -211,7 +111,7 @@ def _ls(options: argparse.Namespace) -> int:
                     one.state,
                     f"{one.events:,}",
                     f"{one.bytes:,}",
-                    one.destination or "it does not say",
+                    one.where,
                     _beside(one),
                 ]
                 for one in writers_there
@@ -323,27 +223,3 @@ def _output(name: str) -> Iterator[Any]:
         raise Missing(f"{name} exists already: name a new file") from None
     with open(descriptor, "wb") as file:  # noqa: PTH123  # a descriptor
         yield file
-
-
-def find_spools(given: str | None) -> list[Path]:
-    """Return the folders of the spool that is meant: where trackers would look, all of them.
-
-    Raises:
-        Missing: There is none in the folder given.
-    """
-    given = given or os.environ.get("ASYNCTRACK_SPOOL_DIR")
-    if not given:
-        found = [path for path in usable_spools(spool_places()) if writers(path)]
-        return found or [default_spool_dir()]  # nothing there: nothing waits
-    path = Path(given).expanduser().absolute()
-    if not (path / DIRECTORY_VERSION).is_dir():
-        raise Missing(
-            f"there is no spool in {path}: it has no folder {DIRECTORY_VERSION}. The spool's"
-            " folder is named in a tracker's warnings, or given by spool_dir=…"
-        )
-    return [path]
-
-
-def say(screen: Screen, text: str) -> None:
-    """Print one line, whatever is in it."""
-    screen.line(printable(text, lines=False))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import random
 import secrets
 from collections.abc import Callable
@@ -18,12 +19,12 @@ import anyio.to_thread
 from asynctrack._backends.aws_errors import map_error
 from asynctrack._backends.local import LocalBackend
 from asynctrack._backends.s3_put import put_object
-from asynctrack._backends.s3_read import Access, split_uri
+from asynctrack._backends.s3_read import Access, account_bucket, split_uri
 from asynctrack._common.artifact import Artifact, Batch, Receipt
 from asynctrack._common.retry import RetryPolicy
 from asynctrack._delivery.replay import SegmentOutcome, replay_dead_letters, replay_folder
 from asynctrack._delivery.replay_plan import numbers
-from asynctrack._errors import BackendError, TransientError
+from asynctrack._errors import BackendError, PausingError, TransientError
 from asynctrack._format import MEDIA_TYPE, run_prefix
 from asynctrack._reading.sources.locate import resolve_s3_options
 from asynctrack._spool.folder import SpoolBusyError, WriterFolder
@@ -32,7 +33,7 @@ from asynctrack._spool.layout import dead_letters_in, read_description, waiting_
 from ._common import Missing, print_json
 from ._progress import Advance, progress
 from ._screen import Screen
-from ._spool import address, say
+from ._spool_state import address, is_in_account_bucket, say
 
 ATTEMPTS: Final = 8
 """How often a request is tried before a writer is given up, in this call of the command."""
@@ -178,12 +179,20 @@ def _store_for(path: Path, options: argparse.Namespace, clients: dict[Any, Any])
     info = read_description(path)
     destination = info.get("destination")
     place, region, endpoint = address(destination), options.region, options.endpoint_url
-    if place and not options.to:
+    in_account = is_in_account_bucket(destination) and not options.to
+    if (place or in_account) and not options.to:
         assert isinstance(destination, dict)
         region = region or _text(destination.get("region"))
         endpoint = endpoint or _text(destination.get("endpoint_url"))
     else:
         place = options.to and _below(options.to, info)
+    if in_account:
+        assert isinstance(destination, dict)
+        _require_profile(_text(destination.get("profile")), options.profile)
+        asked = ("account's bucket", options.profile, region)
+        if asked not in clients:
+            clients[asked] = account_bucket(Access(profile=options.profile, region=region))
+        place = f"s3://{clients[asked]}/{destination['root']}"
     if not place:
         raise _NoPlaceError
     if not place.startswith("s3://"):
@@ -196,7 +205,25 @@ def _store_for(path: Path, options: argparse.Namespace, clients: dict[Any, Any])
         access = Access(endpoint, options.profile, region, s3_options=resolve_s3_options())
         clients[key] = access.client("s3")
     bucket, prefix = split_uri(place)
-    return _Patient(_S3(clients[key], bucket, f"{prefix}/" if prefix else ""))
+    root = f"{prefix}/" if prefix else ""
+    return _Patient(_S3(clients[key], bucket, root, of_account=in_account))
+
+
+def _require_profile(theirs: str | None, given: str | None) -> None:
+    """Find out no default bucket for a writer where this may be another account than its own.
+
+    Raises:
+        PausingError: The writer had another profile than this program has.
+    """
+    here = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE") or "default"
+    if given or theirs in (None, here):
+        return
+    raise PausingError(
+        "OtherProfile",
+        f"its events belong into the default bucket of its account, and it had the profile"
+        f" {theirs!r} of the AWS configuration, not {here!r}",
+        advice="Give --profile, or say where with --to.",
+    )
 
 
 def _text(value: Any) -> str | None:
@@ -219,10 +246,11 @@ def _below(place: str, info: dict[str, Any]) -> str:
 class _S3:
     """A Run's folder in S3, through boto3 in threads."""
 
-    def __init__(self, client: Any, bucket: str, root: str) -> None:
+    def __init__(self, client: Any, bucket: str, root: str, *, of_account: bool) -> None:
         self._client = client
         self._bucket = bucket
         self._root = root
+        self._of_account = of_account
 
     async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
         """Store an object."""
@@ -236,7 +264,14 @@ class _S3:
         try:
             await anyio.to_thread.run_sync(request)
         except Exception as error:
-            raise map_error(error) from error
+            mapped = map_error(error)
+            if self._of_account and mapped.code == "NoSuchBucket":
+                raise PausingError(
+                    mapped.code,
+                    f"the account's default bucket, {self._bucket}, does not exist",
+                    advice="Create it, or say where with --to s3://bucket/prefix, or a folder.",
+                ) from error
+            raise mapped from error
 
 
 class _Patient:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from asynctrack._backends.aws import belongs
+from asynctrack._backends.aws import AwsBackend
+from asynctrack._backends.belonging import belongs
+from asynctrack._backends.pool import ClientPool
+from asynctrack._backends.run import read_run
 from asynctrack._backends.way import store_of
 
 MINIO = "http://minio.example.com:9000"
@@ -67,3 +71,141 @@ def test_what_older_versions_left_has_reached_its_store() -> None:
     for bucket in ("b", None):
         there = {"endpoint_url": "https://s3.eu-west-1.amazonaws.com", "bucket": bucket}
         assert belongs({**theirs, **there}, OURS)
+
+
+# -- what a writer says that died before it had asked anything -------------------------------------
+
+AWS_SAGEMAKER = "https://api.sagemaker.eu-west-1.amazonaws.com"
+THEIRS = {
+    "kind": "s3", "bucket": None, "default": True, "root": "p/t/", "region": "eu-west-1",
+    "endpoint_url": None, "run": f"{AWS_SAGEMAKER}/e-t", "profile": "mine", "reached": False,
+}  # fmt: skip
+"""Another Run's, of the same session."""
+HERE = {**OURS, "profile": "mine", "default": True}
+UNKNOWN = object()
+
+
+def without(description: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A description with changes; what is unknown is left out."""
+    return {name: one for name, one in {**description, **changes}.items() if one is not UNKNOWN}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        ({"endpoint_url": UNKNOWN}, True),
+        ({"profile": "theirs"}, False),  # perhaps another account
+        ({"profile": UNKNOWN}, False),
+        ({"region": "us-east-1"}, False),  # each region has a default bucket of its own
+        ({"region": None, "endpoint_url": UNKNOWN}, False),
+        ({"run": "https://sagemaker.example.com/e-t"}, False),
+        ({"run": UNKNOWN}, False),
+        ({"endpoint_url": MINIO}, False),
+        ({"endpoint_url": "https://s3.eu-west-1.amazonaws.com"}, True),
+        # The same Run, which had a wrong address of S3 and never got anything there.
+        ({"endpoint_url": MINIO, "run": OURS["run"], "root": OURS["root"]}, True),
+        ({"endpoint_url": MINIO, "run": OURS["run"], "root": OURS["root"], "reached": True}, False),
+        # The bucket is given, and nothing is known of the S3 that it is in but the session.
+        ({"bucket": "given", "default": UNKNOWN, "endpoint_url": UNKNOWN}, True),
+        ({"bucket": "given", "default": UNKNOWN, "endpoint_url": UNKNOWN, "profile": "x"}, False),
+        ({"bucket": "given", "default": UNKNOWN, "endpoint_url": UNKNOWN, "region": "x"}, False),
+        ({"bucket": "b", "default": UNKNOWN, "endpoint_url": UNKNOWN, "region": "x",
+          "run": OURS["run"], "root": OURS["root"]}, True),
+        # The bucket is given, and the address of S3 known: that is all that it takes.
+        ({"bucket": "given", "default": UNKNOWN, "profile": "theirs", "run": "x/y"}, True),
+        ({"bucket": "sagemaker-eu-west-1-1", "profile": "theirs"}, True),
+    ],
+)  # fmt: skip
+def test_who_may_deliver_what_is_not_described_in_full(
+    changes: dict[str, Any], expected: bool
+) -> None:
+    """It takes the same SageMaker, region and profile where S3 or the bucket is not known yet."""
+    assert belongs(without(THEIRS, changes), HERE) is expected
+
+
+@pytest.mark.parametrize("ours", [{}, {"bucket": "mine", "default": UNKNOWN}])
+def test_the_default_bucket_is_found_out_by_who_has_another(ours: dict[str, Any]) -> None:
+    """Whoever reaches the account may deliver, also with a bucket of its own."""
+    assert belongs(THEIRS, without(HERE, ours))
+
+
+def test_a_mended_address_leads_into_no_other_bucket() -> None:
+    """What was meant for the default bucket does not go into the one that the Run has now."""
+    theirs = without(THEIRS, {"endpoint_url": MINIO, "run": OURS["run"], "root": OURS["root"]})
+    assert not belongs(theirs, without(HERE, {"bucket": "mine", "default": UNKNOWN}))
+
+
+def session(**more: Any) -> Any:
+    client = SimpleNamespace(
+        meta=SimpleNamespace(endpoint_url=AWS_SAGEMAKER, region_name="eu-west-1")
+    )
+    boto = SimpleNamespace(get_credentials=lambda: None, profile_name="mine")
+    return SimpleNamespace(
+        boto_session=boto, sagemaker_client=client, sagemaker_metrics_client=client, **more
+    )
+
+
+def sdks() -> str:
+    raise AssertionError("nobody is asked")
+
+
+sdks.__module__ = "sagemaker.session"
+DEFAULT = {
+    "_default_bucket": None, "_default_bucket_name_override": None, "default_bucket": sdks,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "bucket", "its_session", "expected"),
+    [
+        ({}, "the-runs", {}, {"bucket": "the-runs", "root": "p/"}),
+        ({"bucket": "given"}, None, DEFAULT, {"bucket": "given", "root": "p/"}),
+        ({"bucket": "given", "prefix": "q/r"}, "the-runs", {}, {"bucket": "given", "root": "q/r/"}),
+        # A session whose idea of a default bucket is its own.
+        ({}, None, {"default_bucket": lambda: "b"}, {"bucket": None, "root": "p/"}),
+        ({}, None, DEFAULT, {"bucket": None, "default": True, "root": "p/"}),
+        ({"prefix": ""}, None, DEFAULT, {"bucket": None, "default": True, "root": ""}),
+        (
+            {},
+            None,
+            {**DEFAULT, "_default_bucket_name_override": "named", "default_bucket_prefix": "all"},
+            {"bucket": "named", "root": "all/p/"},
+        ),
+        (
+            {},
+            None,
+            {**DEFAULT, "_default_bucket": "sagemaker-eu-west-1-1"},
+            {"bucket": "sagemaker-eu-west-1-1", "default": True, "root": "p/"},
+        ),
+    ],
+)
+@pytest.mark.parametrize("s3", [True, False])
+def test_what_is_known_before_anything_is_asked(
+    given: dict[str, Any], bucket: str | None, its_session: dict[str, Any],
+    expected: dict[str, Any], s3: bool,
+) -> None:  # fmt: skip
+    """Where events belong is said from the start, and what is not known is not made up."""
+    own = session(**its_session)
+    meta = SimpleNamespace(endpoint_url="https://s3.eu-west-1.amazonaws.com")
+    client = SimpleNamespace(meta=SimpleNamespace(**vars(meta), region_name="eu-west-1"))
+    run = SimpleNamespace(
+        experiment_config={"RunName": "e-r"},
+        experiment_name="e",
+        run_name="r",
+        _artifact_uploader=SimpleNamespace(
+            sagemaker_session=own,
+            artifact_bucket=bucket,
+            artifact_prefix="p",
+            _s3_client=client if s3 else None,
+        ),
+    )
+    backend = AwsBackend(
+        run, read_run(run), pool=ClientPool(), **{"bucket": None, "prefix": None, **given}
+    )
+    found = dict(backend.destination())
+    expected = {**expected, "root": f"{expected['root']}asynctrack/v1/experiment=e/run=r/"}
+    assert found == {
+        "kind": "s3", "region": "eu-west-1", "run": f"{AWS_SAGEMAKER}/e-r", "profile": "mine",
+        "reached": False, **({"endpoint_url": None} if s3 else {}), **expected,
+    }  # fmt: skip

@@ -26,7 +26,7 @@ from asynctrack._spool.layout import (
 )
 from asynctrack._spool.segment import Shape
 from asynctrack.cli import main
-from asynctrack.cli._spool import address
+from asynctrack.cli._spool_state import address
 from tests.delivery.test_replay import Dead, event
 from tests.e2e.waiting import until_in_thread
 from tests.spool.test_segment import WRITER
@@ -264,6 +264,19 @@ def test_a_writer_that_does_not_say_where(
     assert_exactly_once(audit_folder(tmp_path / "rescue"), {WRITER: 7})
     folder = tmp_path / "rescue" / "asynctrack" / "v1" / "experiment=jokes" / "run=r_.._9"
     assert len(list(folder.glob("dt=*/*"))) == 2
+
+
+def test_a_writer_of_before_that_had_not_asked_for_its_bucket(
+    dead: Dead, spool: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An older version did not say that it meant the default bucket: nobody guesses that."""
+    destination = {
+        "kind": "s3", "bucket": None, "root": "", "region": REGION, "endpoint_url": None,
+        "run": "https://api.sagemaker.us-east-1.amazonaws.com/e-r", "reached": False,
+    }  # fmt: skip
+    describe(dead, experiment="e", run="r", destination=destination)
+    code, out, _ = run(capsys, "replay", "--spool-dir", spool)
+    assert code == 1 and "give --to" in out and len(list(dead.path.glob("0*"))) == 2
 
 
 def test_to_a_runs_own_folder(

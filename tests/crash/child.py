@@ -32,7 +32,10 @@ def make_tracker(request: dict[str, Any]) -> Tracker:
     server = S3Server(**request["s3"])
     site = SimpleNamespace(endpoint_url=request["sagemaker"])
     make_run = RunFactory(server, site)  # type: ignore[arg-type]  # the part of it that is needed
-    return tracker(make_run(request["run"], experiment=request["experiment"]).run, **options)
+    run = make_run(request["run"], experiment=request["experiment"], sts_url=request.get("sts")).run
+    if request.get("without_s3"):
+        run._artifact_uploader._s3_client = None  # as sagemaker 3 leaves it until it is wanted
+    return tracker(run, **options)
 
 
 def track(request: dict[str, Any], report: int) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from asynctrack._backends.aws import AwsBackend
+from asynctrack._backends.aws import AwsStore
 from asynctrack._backends.local import LocalBackend
 from asynctrack._buffer.store import Store
 from asynctrack._delivery import replay, takeover
@@ -92,7 +92,7 @@ def _between_the_deletions(die: Death) -> None:
 
 
 def _put(die: Death, *, stored: bool, manifest: bool) -> None:
-    for backend, name, at in ((LocalBackend, "put", 1), (AwsBackend, "put_at", 2)):
+    for backend, name, at in ((LocalBackend, "put", 1), (AwsStore, "put", 1)):
         original = getattr(backend, name)
 
         async def wrapper(

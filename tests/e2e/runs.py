@@ -106,6 +106,7 @@ class RunFactory:
         sagemaker_url: str | None = None,
         experiment: str | None = None,
         credentials: Callable[[], Any] | None = None,
+        sts_url: str | None = None,
     ) -> Site:
         """Make and enter a Run.
 
@@ -115,10 +116,15 @@ class RunFactory:
             sagemaker_url: The same for SageMaker and its metrics.
             experiment: The experiment; a new one otherwise.
             credentials: Takes the place of the session's ``get_credentials``.
+            sts_url: Address of STS; where it is given, the bucket is the account's default one,
+                of which STS tells the name.
         """
         experiment = experiment or f"e-{secrets.token_hex(6)}"
-        session = _session(self._s3, s3_url or self._s3.endpoint_url, self._aws.endpoint_url)
-        run = _quietly(lambda: self._entered(session, experiment, name))
+        session = _session(
+            self._s3, s3_url or self._s3.endpoint_url, self._aws.endpoint_url, sts_url
+        )
+        bucket = self._s3.bucket if sts_url is None else None
+        run = _quietly(lambda: self._entered(session, experiment, name, bucket))
         # The SDK's own set-up went past the proxy: what a test counts there is asynctrack's.
         tracked = _session(
             self._s3,
@@ -143,28 +149,30 @@ class RunFactory:
                 site.leave()
         self._open.clear()
 
-    def _entered(self, session: Any, experiment: str, name: str) -> Any:
+    def _entered(self, session: Any, experiment: str, name: str, bucket: str | None) -> Any:
         sdk = sagemaker_sdk()
         sdk_session = sdk.Session(
             boto_session=session,
             sagemaker_client=session.client("sagemaker"),
             sagemaker_metrics_client=session.client("sagemaker-metrics"),
-            default_bucket=self._s3.bucket,
+            default_bucket=bucket,
         )
         run = sdk.Run(
             experiment_name=experiment,
             run_name=name,
             sagemaker_session=sdk_session,
-            artifact_bucket=self._s3.bucket,
+            artifact_bucket=bucket,
         )
         run.__enter__()
         return run
 
 
-def _session(s3: S3Server, s3_url: str, sagemaker_url: str) -> Any:
+def _session(s3: S3Server, s3_url: str, sagemaker_url: str, sts_url: str | None = None) -> Any:
+    other = {"s3": s3_url, "sts": sts_url or sagemaker_url}
+
     class TestSession(boto3.Session):  # type: ignore[misc]  # boto3 has no types
         def client(self, service_name: str, *arguments: Any, **options: Any) -> Any:
-            options["endpoint_url"] = s3_url if service_name == "s3" else sagemaker_url
+            options["endpoint_url"] = other.get(service_name, sagemaker_url)
             return super().client(service_name, *arguments, **options)
 
     botocore_session = botocore.session.Session()

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-import asynctrack._backends.aws as aws_module
+import asynctrack._backends.clients as clients_module
 from asynctrack import BackendError, open_run, tracker, verify
 from asynctrack._backends.clock import ServerClock
 from tests.e2e.waiting import until_in_thread
@@ -144,8 +144,8 @@ def test_an_attempt_ends(
 
     The limits are those of the product, a minute and 15 seconds, made shorter.
     """
-    assert (aws_module.ATTEMPT_TIMEOUT, aws_module.READ_TIMEOUT) == (60.0, 15.0)
-    monkeypatch.setattr(aws_module, limit, 3.0)
+    assert (clients_module.ATTEMPT_TIMEOUT, clients_module.READ_TIMEOUT) == (60.0, 15.0)
+    monkeypatch.setattr(clients_module, limit, 3.0)
     stuck = ground.proxy.add(fault, path=EVENTS, times=1)
     with tracker(ground.run(), max_batch_events=10) as handler:
         for number in range(100):

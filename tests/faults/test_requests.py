@@ -22,6 +22,7 @@ import pytest
 
 from asynctrack import PermanentError
 from asynctrack._backends.aws import AwsBackend
+from asynctrack._backends.pool import ClientPool
 from asynctrack._backends.run import read_run
 from asynctrack._common.artifact import Artifact, Batch
 from asynctrack._common.notices import Notices
@@ -41,14 +42,16 @@ WRITER = "0123456789abcdef01234567"
 
 
 @asynccontextmanager
-async def backend(ground: Ground, connections: int = 64) -> AsyncIterator[AwsBackend]:
+async def backend(ground: Ground) -> AsyncIterator[AwsBackend]:
     run = ground.run()
-    made = AwsBackend(run, read_run(run), bucket=None, prefix=None, connections=connections)
+    pool = ClientPool()
+    made = AwsBackend(run, read_run(run), pool=pool, bucket=None, prefix=None)
     await made.open()
     try:
         yield made
     finally:
         await made.aclose()
+        await pool.aclose()
 
 
 def uploader(

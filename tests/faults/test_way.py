@@ -21,6 +21,7 @@ from botocore.config import Config
 
 from asynctrack import tracker
 from asynctrack._backends.aws import AwsBackend
+from asynctrack._backends.pool import ClientPool
 from asynctrack._backends.run import read_run
 from asynctrack._backends.s3_read import split_uri
 from tests.e2e.runs import loader
@@ -206,21 +207,23 @@ def run_of(session: Any, bucket: str = BUCKET) -> Any:
     )
 
 
-def backend_of(run: Any) -> AwsBackend:
-    return AwsBackend(run, read_run(run), bucket=None, prefix=None, connections=2)
+def backend_of(run: Any, pool: ClientPool) -> AwsBackend:
+    return AwsBackend(run, read_run(run), pool=pool, bucket=None, prefix=None)
 
 
 def put_ours(run: Any, times: int = 1) -> None:
     """Store an object as the tracker does."""
 
     async def main() -> None:
-        backend = backend_of(run)
+        pool = ClientPool()
+        backend = backend_of(run, pool)
         await backend.open()
         try:
             for number in range(times):
                 await backend.put(f"o-{number}", CONTENT, crc32=CRC32, media_type="text/plain")
         finally:
             await backend.aclose()
+            await pool.aclose()
 
     elsewhere(main)
 
