@@ -1,7 +1,8 @@
 """Blocking work of the engine's event loop in threads, also while the interpreter ends.
 
-Two threads serve all trackers. Where a disk holds both up, there is one more each quarter of a
-second, so that one that hangs holds up nobody else. ``anyio.to_thread`` would do, and takes 0.15 ms
+One thread serves all trackers: with two, half of the time goes into handing the interpreter to and
+fro. Where a disk holds it up, there is one more each tenth of a second, so that one that hangs
+holds up nobody else. ``anyio.to_thread`` would do, and takes 0.15 ms
 for each call, most of it in the loop: half of what a small tracker costs altogether. Here what has
 ended while the loop was busy is handed over at once.
 
@@ -26,11 +27,11 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from asynctrack._common.own import own_work
 from asynctrack._common.turns import turns
 
-THREADS: Final = 2
+THREADS: Final = 1
 """Threads while nothing hangs."""
 MAX_THREADS: Final = 64
 """Threads at the most."""
-STUCK: Final = 0.25
+STUCK: Final = 0.1
 """Seconds without the end of any call after which there is one more thread."""
 IDLE: Final = 5.0
 """Seconds without a call after which a thread ends."""

@@ -116,7 +116,8 @@ class Homes:
         before = segment.claimed
         try:
             more = min(before, segment.full - before)
-            self._require_room(segment.path.parent, self._places(), more)
+            spools = usable_spools(self._places())
+            self._require_room(segment.path.parent, spools, more)
             segment.grow()
         except OSError:
             segment.stop_growing()
@@ -124,7 +125,7 @@ class Homes:
         finally:
             # Lines may have gone beyond what was claimed meanwhile: these count as well.
             self._count(segment.path, segment.claimed - before)
-        self._keep_in_bounds(segment, self._places())
+        self._keep_in_bounds(segment, spools)
 
     def removed(self, path: Path, size: int) -> None:
         """Note that a file of this writer's was deleted, or cut by so many bytes."""
@@ -176,10 +177,11 @@ class Homes:
             folder = self._own(path, 0)
         elif not folder.owned or not path.is_dir():
             folder = self._own_again(folder)
-        self._require_room(path, places, shape.claim, glance=first)
+        spools = usable_spools(places)
+        self._require_room(path, spools, shape.claim, glance=first)
         segment = folder.new_segment(shape)
         self._count(segment.path, segment.claimed)
-        self._keep_in_bounds(segment, places)
+        self._keep_in_bounds(segment, spools)
         if self._power:
             try:
                 # The zeros it was made with, now: not with the first events' commit.
@@ -191,7 +193,7 @@ class Homes:
         return segment
 
     def _require_room(
-        self, where: Path, places: Sequence[SpoolPlace], size: int, *, glance: bool = False
+        self, where: Path, spools: Sequence[Path], size: int, *, glance: bool = False
     ) -> None:
         """Make sure that the disk and the bound have room for so much more.
 
@@ -204,16 +206,15 @@ class Homes:
             raise OSError(
                 errno.ENOSPC, f"less than {keep_free} bytes would be left free on the disk"
             )
-        spools = usable_spools(places)
         if not self._usage.fits(spools, size, self._max_spool_bytes, glance=glance):
             raise _SpoolFullError(
                 errno.EDQUOT, f"the spool holds max_spool_bytes={self._max_spool_bytes}"
             )
 
-    def _keep_in_bounds(self, segment: Segment, places: Sequence[SpoolPlace]) -> None:
+    def _keep_in_bounds(self, segment: Segment, spools: Sequence[Path]) -> None:
         """Let nothing go beyond what it has claimed, where the bound is near."""
         more = segment.full - segment.claimed
-        if not self._usage.fits(usable_spools(places), more, self._max_spool_bytes, glance=True):
+        if not self._usage.fits(spools, more, self._max_spool_bytes, glance=True):
             before = segment.claimed
             segment.stop_growing()
             self._count(segment.path, segment.claimed - before)

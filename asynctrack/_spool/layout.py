@@ -139,12 +139,15 @@ def usable_spools(places: Iterable[SpoolPlace]) -> list[Path]:
     A service that now runs as another user delivers what it left as the one before, where it may;
     among everybody's temporary files only what is ours alone is believed.
     """
+    places = tuple(places)
     found: dict[str, Path] = {}
     for place in places:
         if place.refused or (place.private is not None and place.why_not()):
             continue
         if os.path.isdir(place.path / DIRECTORY_VERSION):  # noqa: PTH112  # raises nothing
-            found.setdefault(os.path.realpath(place.path), place.path)
+            # One that is the only one is no other name for another one.
+            real = os.path.realpath(place.path) if len(places) > 1 else ""
+            found.setdefault(real, place.path)
     return [*found.values()]
 
 

@@ -32,7 +32,7 @@ from asynctrack._spool.segment_format import (
     make_record,
 )
 
-FIRST_CLAIM: Final = 16 * 1024
+FIRST_CLAIM: Final = 32 * 1024
 """Bytes of the disk that a segment claims when it is made. It doubles as it fills up."""
 NEARLY_FULL: Final = 64 * 1024
 """Bytes that are left of one for which the next one is to be ready."""
