@@ -1,18 +1,19 @@
 """LangChain events into your own S3 bucket and SageMaker Experiments.
 
-::
+The way of an event is the listing of this folder::
 
-    callback ─► Event ─► Buffer ─► Batch ─► Artifact ─► Upload ─► Record in the Run
-    (your loop or thread)  │       (one background worker: its own thread, its own event loop)
-     _callback, _capture   │        _batch    _encode    _upload    _record
-     _event, _payload      │        (_delivery: a piece of them)    _updates, _points
-     _redact               _buffer  _stages drives them, in the     _manifest_upload
-                                    thread and loop of _worker
+    _capture/    callback to event: handlers, redaction, spans     in your threads and loops
+    _buffer/     the bounded queue of a tracker
+    _spool/      on disk until the store has acknowledged it
+    _delivery/   batch to artifact to S3; replay of what was left
+    _record/     what the Run and the manifest get
+    _engine/     the one worker of the process, which drives all of these
+    _backends/   S3 and SageMaker, or a folder
+    _common/     what is below all of it
 
-``tracker(run)`` puts the stages together (``_tracker``, ``pipeline``). ``_format`` is the contract
-with everything that reads what was written; ``_backends`` holds S3, SageMaker and the local folder.
-The way back, ``open_run(source)``, is apart from all this, in ``_reading``; ``cli`` and ``view``
-show what it reads.
+``_format`` is the contract with everything that reads what was written. The way back,
+``open_run(source)``, is apart from all this, in ``_reading``; ``cli`` and ``view`` show what it
+reads. ``testing`` is for tests of programs that track.
 """
 
 from __future__ import annotations

@@ -52,19 +52,23 @@ class Options:
             ``"power"`` also a power failure, except for the last 10 ms, ``"memory"`` neither.
         spool_dir: Where events are kept until S3 has acknowledged them; None takes a folder under
             the user's state directory, or a private one in TMPDIR if that cannot be used.
-        max_spool_bytes: Bound of that folder, in bytes. 512 MiB of the disk stay free.
+        max_spool_bytes: Bound of that folder, in bytes, for all who use it together. 512 MiB of
+            the disk stay free.
         overflow: What happens when the buffer is full: ``"spool"`` goes on, on disk, up to
             ``max_spool_bytes``, and then drops and counts; ``"block"`` makes the callback wait
             for room (an async one awaits, a sync one waits); ``"drop_newest"`` drops and counts.
             None is ``"spool"`` if there is a spool, else ``"block"``.
         block_timeout: The longest a callback waits for room, in seconds; None waits as long as
             it takes. After that the event is dropped and counted.
-        max_buffer_bytes: Bound of everything accepted and not acknowledged, in bytes.
+        max_buffer_bytes: Bound of everything this tracker has accepted and that is not
+            acknowledged, in bytes. All trackers of a process together: the sum of theirs, of which
+            ``max_spool_bytes`` at the most is on disk.
         max_buffer_events: The same bound, in events.
         max_batch_bytes: A batch is cut when it has this size, in bytes before compression.
         max_batch_events: A batch is cut when it has this many events.
         max_delay: A batch is cut when its first event is this old, in seconds.
-        upload_concurrency: How many artifacts are uploaded at a time.
+        upload_concurrency: How many artifacts of this tracker are uploaded at a time. All trackers
+            of a process together upload at most 32 at a time to one bucket.
         close_timeout: The longest that leaving the ``with`` block may take, in seconds.
         close_patience: Seconds without progress after which leaving the ``with`` block ends
             before ``close_timeout``, if all events are on disk; a second more for each 100 kB

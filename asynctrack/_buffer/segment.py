@@ -61,6 +61,9 @@ class Segment(Protocol):
     def stop_growing(self) -> None:
         """Take no more than there is room for now."""
 
+    def count_all(self) -> None:
+        """Let what was written beyond it count as claimed."""
+
     def save_again(self) -> None:
         """Write the file anew, where it was removed."""
 

@@ -41,7 +41,7 @@ MAX_AGAIN: Final = 600.0
 """Seconds until it is tried again: after a round that delivered something, and at the most."""
 PAUSE: Final = 0.02
 """Seconds between two rounds that nobody waits for: many trackers may come at the same moment."""
-LOOK: Final = 0.03
+LOOK: Final = 0.02
 """Seconds that a tracker which closes waits for the look at what is there. What is within reach is
 nearly always found in that time, as the latest comes first."""
 
@@ -235,57 +235,58 @@ class Replayer:
         names = sorted(folder_names(spool_dir), reverse=True)
         if len(self._known) > 2 * len(names):
             self._known = {name: self._known[name] for name in names if name in self._known}
+        top = f"{spool_dir / DIRECTORY_VERSION}{os.sep}"
         for name in names:
             if name in self._own:
                 continue
-            path = spool_dir / DIRECTORY_VERSION / name
             if name.startswith(UNFINISHED):
-                sweep(path)
+                sweep(Path(top + name))
                 continue
-            reached = self._reached(path)
-            if reached is None:
+            if self._reached(top, name) is None:
                 continue
             try:
-                folder = WriterFolder(path, make=False)
+                folder = WriterFolder(Path(top + name), make=False)
             except (SpoolBusyError, OSError):
                 continue  # it lives, or somebody else is at it
-            again = self._reached(path)  # it may have said more before it died
-            if again is None:
+            reached = self._reached(top, name)  # it may have said more before it died
+            if reached is None:
                 folder.close()
             else:
-                yield folder, *again
+                yield folder, *reached
 
-    def _reached(self, path: Path) -> tuple[Member, Store] | None:
+    def _reached(self, top: str, name: str) -> tuple[Member, Store] | None:
         """Return a tracker that reaches where a writer's events belong, and a store for it."""
-        known = self._look_at(path)
+        known = self._look_at(top, name)
         latest = self._count
         for number in range(latest, known.checked, -1):
             member = self._members.get(number)
             if member is None:
                 continue
             if known.destination is None:
-                self._tell_of_no_destination(member, path)
+                self._tell_of_no_destination(member, Path(top + name))
                 break
             try:
                 store = member.backend.elsewhere(known.destination, known.experiment, known.run)
             except Exception as error:
-                _tell_of_ours(member, path, error)
+                _tell_of_ours(member, Path(top + name), error)
                 break
             if store is not None:
                 return member, store
         known.checked = latest
         return None
 
-    def _look_at(self, path: Path) -> _Known:
+    def _look_at(self, top: str, name: str) -> _Known:
+        # Texts and not paths: there may be thousands, which all are looked at for each tracker.
+        folder = top + name
         try:
-            written = os.stat(path / INFO).st_mtime_ns  # noqa: PTH116  # of thousands, each time
+            written = os.stat(f"{folder}{os.sep}{INFO}").st_mtime_ns  # noqa: PTH116  # as above
         except OSError:
             written = 0
-        known = self._known.get(path.name)
+        known = self._known.get(name)
         if known is None or known.written != written:
-            info = read_description(path)
+            info = read_description(Path(folder))
             destination = info.get("destination")
-            known = self._known[path.name] = _Known(
+            known = self._known[name] = _Known(
                 written,
                 destination if isinstance(destination, dict) else None,
                 str(info.get("experiment", "")),

@@ -127,6 +127,12 @@ class Homes:
             self._count(segment.path, segment.claimed - before)
         self._keep_in_bounds(segment, spools)
 
+    def filled(self, segment: Segment) -> None:
+        """Note that lines went to a segment which were more by then than it was made for."""
+        before = segment.claimed
+        segment.count_all()
+        self._count(segment.path, segment.claimed - before)
+
     def removed(self, path: Path, size: int) -> None:
         """Note that a file of this writer's was deleted, or cut by so many bytes."""
         self._count(path, -size)

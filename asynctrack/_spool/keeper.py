@@ -152,6 +152,8 @@ class Keeper:
             raise OSError(error.errno, f"{segment.path.parent} ({error.strerror})") from error
         if back is not None:
             self._discard(back)
+        else:
+            self._homes.filled(segment)
 
     def _give_up_failed(self) -> None:
         for segment in self._buffer.take_failed():

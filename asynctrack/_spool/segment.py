@@ -92,6 +92,7 @@ class Segment:
         """Why it takes no more lines: the disk has refused one, or somebody took its descriptor."""
         self._room = capacity
         self._end = 0  # where the next record goes; the header goes with the first one
+        self._at_once = shape.events
         self.full = shape.full
         """Bytes of the file at the most."""
         self.claimed = shape.claim
@@ -135,6 +136,14 @@ class Segment:
     def stop_growing(self) -> None:
         """Take no more than there is room for now."""
         self._top = self.claimed = max(self.claimed, self._end)
+        if not self.events:
+            room = self.claimed - HEADER_BYTES
+            self.max_events = self._at_once or room // (2 * CHECK_BYTES)
+            self.capacity = self._room = room - self.max_events * CHECK_BYTES
+
+    def count_all(self) -> None:
+        """Let what was written beyond it count as claimed."""
+        self.claimed = max(self.claimed, self._end)
 
     def write_through(self) -> None:
         """Bring the zeros it was made with to the disk, before it is used. Blocks.

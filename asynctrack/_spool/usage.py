@@ -70,7 +70,7 @@ class Usage:
             spool = self._spools.setdefault(spool_dir, _Spool())
             if now - spool.looked < age:
                 return spool.size
-            looked, spool.looked = spool.looked, now  # others need not look as well
+            spool.looked = now  # others need not look as well
             before = spool.size
         size, whole = _look(spool_dir, GLANCE if glance else None)
         with self._lock:
@@ -78,7 +78,8 @@ class Usage:
                 # What was made during the look may be counted twice, until the next one.
                 spool.size = size + max(0, spool.size - before)
             else:
-                spool.size, spool.looked = max(spool.size, size), looked
+                # Not again for a moment; a tracker's second segment takes a whole look.
+                spool.size, spool.looked = max(spool.size, size), now + AGAIN - INTERVAL
             return spool.size
 
 
