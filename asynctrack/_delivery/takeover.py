@@ -41,9 +41,9 @@ MAX_AGAIN: Final = 600.0
 """Seconds until it is tried again: after a round that delivered something, and at the most."""
 PAUSE: Final = 0.02
 """Seconds between two rounds that nobody waits for: many trackers may come at the same moment."""
-LOOK: Final = 0.02
-"""Seconds that a tracker which closes waits for the look at what is there. What is within reach is
-nearly always found in that time, as the latest comes first."""
+LATEST: Final = 500
+"""Writers, the latest ones, that a tracker which closes waits for: where none of these is within
+reach it does not wait for thousands of others."""
 
 
 @dataclass(eq=False, slots=True)
@@ -57,7 +57,8 @@ class Member:
             destination in trouble holds up neither the tracker's own nor another one.
         notices: Its warnings.
         events: Events that were delivered for it.
-        looked: Set when all there was has been tried once since it came.
+        looked: Set when all there was has been tried once since it came, or the ``LATEST`` are out
+            of reach.
         number: Its place in the order in which they came.
     """
 
@@ -117,7 +118,6 @@ class Replayer:
         self._scope: anyio.CancelScope | None = None
         self._asked, self._hurry = asyncio.Event(), asyncio.Event()
         self._left = False
-        self._found = 0
         self._failed: set[Path] = set()
         self.events = 0
 
@@ -157,14 +157,9 @@ class Replayer:
             member: The tracker.
             patience: Seconds, at the most.
         """
-        if member.looked.is_set():
-            return
         self._hurry.set()
-        with anyio.move_on_after(LOOK):
+        with anyio.move_on_after(patience):
             await member.looked.wait()
-        if self._found:
-            with anyio.move_on_after(patience):
-                await member.looked.wait()
 
     # -- rounds -----------------------------------------------------------------------------------
 
@@ -174,11 +169,13 @@ class Replayer:
         What cannot be delivered now holds nothing else up; it is left to ``keep_trying``.
         """
         self._left = False
-        self._found = 0
         members = [*self._members.values()]
         found = self._within_reach()
         while (one := await offload(next, found, None)) is not None:
-            self._found += 1
+            if isinstance(one, int):
+                for member in members:
+                    member.looked.set()
+                continue
             folder, member, store = one
             self._serves = member
             try:
@@ -186,7 +183,6 @@ class Replayer:
                     await self._replay(folder, member, store)
             finally:
                 self._serves = None
-        self._found = 0
         for member in members:
             member.looked.set()
 
@@ -222,21 +218,27 @@ class Replayer:
 
     # -- in a thread ------------------------------------------------------------------------------
 
-    def _within_reach(self) -> Iterator[tuple[WriterFolder, Member, Store]]:
+    def _within_reach(self) -> Iterator[tuple[WriterFolder, Member, Store] | int]:
         """Yield what dead writers left that a tracker reaches, the latest first. Blocks.
 
         Yields:
-            The folder, owned, to be closed before the next one; for whom; and where it belongs.
+            The folder, owned, to be closed before the next one; for whom; and where it belongs. Or
+            how many there were so far, where none of these was within reach.
         """
         for spool_dir in usable_spools(self._places()):
             yield from self._within_reach_in(spool_dir)
 
-    def _within_reach_in(self, spool_dir: Path) -> Iterator[tuple[WriterFolder, Member, Store]]:
+    def _within_reach_in(
+        self, spool_dir: Path
+    ) -> Iterator[tuple[WriterFolder, Member, Store] | int]:
         names = sorted(folder_names(spool_dir), reverse=True)
         if len(self._known) > 2 * len(names):
             self._known = {name: self._known[name] for name in names if name in self._known}
         top = f"{spool_dir / DIRECTORY_VERSION}{os.sep}"
-        for name in names:
+        found = False
+        for number, name in enumerate(names):
+            if number == LATEST and not found:
+                yield number
             if name in self._own:
                 continue
             if name.startswith(UNFINISHED):
@@ -252,6 +254,7 @@ class Replayer:
             if reached is None:
                 folder.close()
             else:
+                found = True
                 yield folder, *reached
 
     def _reached(self, top: str, name: str) -> tuple[Member, Store] | None:

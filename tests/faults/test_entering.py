@@ -194,9 +194,11 @@ def test_descriptors_that_are_to_be_had_again(use: str, tmp_path: Path) -> None:
 ANOTHER_USER = """
     import json, os, resource, sys, uuid
     from asynctrack import tracker
+    from asynctrack.testing import end_engine
     folder = sys.argv[1]
     with tracker(folder, run_name="first", durability="memory"):
         pass  # what is imported is: another user may not read it
+    assert end_engine()
     if os.getuid() == 0:
         os.setgid(54321)
         os.setuid(54321)

@@ -223,7 +223,7 @@ def test_slow_down_for_a_whole_tracker(ground: Ground, caplog: pytest.LogCapture
     with tracker(ground.run(), upload_concurrency=8, max_batch_events=5) as handler:
         for number in range(100):
             end(handler, number)
-        gate = handler._sink._worker._stages._delivery._gate._flow  # type: ignore[attr-defined]  # looked at only
+        gate = handler._sink._driver._stages._delivery._gate._flow  # type: ignore[attr-defined]  # looked at only
         until_in_thread(lambda: gate.allowed == 1)
         ground.proxy.remove(rule)
         ground.proxy.add(Answer(503), path=EVENTS, probability=0.3, seed=5)
@@ -388,7 +388,9 @@ def test_a_run_that_cannot_be_written_to_holds_nobody_up(
         began = time.monotonic()
     assert 4.0 <= time.monotonic() - began < 60, "not the close_timeout of 120 s"
     assert handler.statistics().delivered == 2 and handler.statistics().balanced
-    (told,) = [record.getMessage() for record in caplog.records if "into the Run" in record.msg]
+    (told,) = [
+        record.getMessage() for record in caplog.records if "into the Run" in record.getMessage()
+    ]
     assert "into the Run run-1 within close_patience=4 seconds" in told
     assert "are in the manifest, s3://" in told, "where what the Run lacks is"
     assert [event["event"] for event in ground.events()] == ["parameters", "metric"]

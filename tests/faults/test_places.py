@@ -343,7 +343,7 @@ def test_a_file_system_without_locks(land: Land, name: str) -> None:
 def test_files_may_not_grow(land: Land) -> None:
     """RLIMIT_FSIZE below a segment's size: no place works, the events go through memory."""
     land.mend()
-    before = "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))"
+    before = "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, 1 << 14))"
     tracked = land.track(uid=0, before=before)
     assert tracked.statistics[0]["delivered"] == 3
     (warning,) = tracked.warnings

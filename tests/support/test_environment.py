@@ -18,7 +18,7 @@ import blockbuster
 import boto3
 import pytest
 
-from asynctrack._spool.segment import Segment
+from asynctrack._spool.segment import Segment, Shape
 from asynctrack.demo._aws import EmbeddedAWS
 from tests.support.blocking import BlockingCalls, no_blocking_calls
 from tests.support.environment import isolate
@@ -47,7 +47,7 @@ async def test_blocking_in_the_event_loop_raises(blocking_calls: BlockingCalls) 
     """A blocking call in the event loop of a test raises, and its place is known."""
     with pytest.raises(blockbuster.BlockingError):
         time.sleep(0)
-    assert "test_support_environment.py" in blocking_calls.stacks[0]
+    assert "test_environment.py" in blocking_calls.stacks[0]
     assert "time.sleep" in blocking_calls.stacks[0]
     blocking_calls.forgive()
 
@@ -56,7 +56,7 @@ async def test_one_line_may_be_written_in_the_event_loop_and_nothing_else(
     tmp_path: Path, blocking_calls: BlockingCalls
 ) -> None:
     """An event that is accepted goes to disk at once; all else of a segment is the worker's."""
-    make = functools.partial(Segment, tmp_path, 1, 4096, 10)
+    make = functools.partial(Segment, tmp_path, 1, Shape(4096, 10))
     segment = await anyio.to_thread.run_sync(make)
     segment.begin("a" * 24, 1)
     assert segment.append(b"{}\n")
@@ -64,7 +64,7 @@ async def test_one_line_may_be_written_in_the_event_loop_and_nothing_else(
     for call in (
         segment.content,
         functools.partial(segment.fill, [b"{}\n"]),
-        functools.partial(Segment, tmp_path, 2, 4096, 10),
+        functools.partial(Segment, tmp_path, 2, Shape(4096, 10)),
     ):
         with pytest.raises(blockbuster.BlockingError):
             call()
