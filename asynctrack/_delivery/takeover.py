@@ -150,16 +150,10 @@ class Replayer:
             self._scope = None
             self._task = asyncio.ensure_future(self._go_on())
 
-    async def looked(self, member: Member, patience: float) -> None:
-        """Wait until what this tracker reaches was tried once, where there is something.
-
-        Args:
-            member: The tracker.
-            patience: Seconds, at the most.
-        """
+    async def looked(self, member: Member) -> None:
+        """Wait until what this tracker reaches was tried once, where there is something."""
         self._hurry.set()
-        with anyio.move_on_after(patience):
-            await member.looked.wait()
+        await member.looked.wait()
 
     # -- rounds -----------------------------------------------------------------------------------
 

@@ -94,6 +94,7 @@ class Stages:
         self._make_replayer = replayer
         self._replayer: Replayer | None = None
         self._member = member
+        self._reached = asyncio.Event()  # the backend, or it was tried
         self._monotonic = monotonic
         self._uniform = uniform
         self.closing = Closing(
@@ -169,6 +170,7 @@ class Stages:
                 if self._member is not None:
                     self._replayer = self._make_replayer()
                     self._replayer.join(self._member)
+                    self._reached.set()
                 await self._cut()
             if self._keeper is not None:
                 await self._keeper.aclose()  # where an error ends it, events go on to disk
@@ -193,6 +195,7 @@ class Stages:
                 return
             except BackendError as error:
                 failures += 1
+                self._reached.set()
                 self._notices.warn(
                     "open",
                     f"asynctrack cannot reach its backend yet ({error}). Events wait in memory;"
@@ -270,8 +273,13 @@ class Stages:
                 request.end(good)
 
     async def _looked(self, patience: float) -> None:
-        if self._replayer is not None and self._member is not None:
-            await self._replayer.looked(self._member, patience)
+        """Wait for what others have left, but not for a store that is out of reach."""
+        if self._member is None:
+            return
+        with anyio.move_on_after(patience):
+            await self._reached.wait()
+            if self._replayer is not None:
+                await self._replayer.looked(self._member)
 
     def _look_at_flushes(self) -> None:
         """Let the flushes whose events are settled wait for the Run."""

@@ -223,8 +223,8 @@ def test_slow_down_for_a_whole_tracker(ground: Ground, caplog: pytest.LogCapture
     with tracker(ground.run(), upload_concurrency=8, max_batch_events=5) as handler:
         for number in range(100):
             end(handler, number)
-        gate = handler._sink._driver._stages._delivery._gate._flow  # type: ignore[attr-defined]  # looked at only
-        until_in_thread(lambda: gate.allowed == 1)
+        delivery: Any = handler._sink._driver._stages._delivery  # type: ignore[attr-defined]  # looked at only
+        until_in_thread(lambda: hasattr(delivery, "_gate") and delivery._gate._flow.allowed == 1)
         ground.proxy.remove(rule)
         ground.proxy.add(Answer(503), path=EVENTS, probability=0.3, seed=5)
     assert handler.statistics().delivered == 100
