@@ -52,7 +52,7 @@ class _Threads:
         self._told = False  # the loop will look at what is done
         self._threads = 0
         self._under_way = 0
-        self._moved = 0.0
+        self._ended_calls = self._seen = 0
         self._watched = False
 
     def submit(self, call: _Call) -> asyncio.Future[Any]:
@@ -67,7 +67,7 @@ class _Threads:
         self._under_way += 1
         self._calls.put((future, call))
         if self._under_way > self._threads and not self._watched:
-            self._watched, self._moved = True, self._loop.time()
+            self._watched, self._seen = True, self._ended_calls
             self._loop.call_later(STUCK, self._watch)
         return future
 
@@ -89,8 +89,10 @@ class _Threads:
         self._watched = self._under_way > self._threads
         if not self._watched:
             return
-        if self._loop.time() - self._moved >= STUCK and self._threads < MAX_THREADS:
+        # By the threads' own account: the loop may be late itself.
+        if self._ended_calls == self._seen and self._threads < MAX_THREADS:
             self._start()
+        self._seen = self._ended_calls
         self._loop.call_later(STUCK, self._watch)
 
     def _hand_over(self) -> None:
@@ -98,7 +100,6 @@ class _Threads:
         with self._lock:
             done, self._done = self._done, deque()
             self._told = False
-        self._moved = self._loop.time()
         for future, result, error in done:
             self._under_way -= 1
             if future.done():
@@ -140,6 +141,7 @@ class _Threads:
                 error = _passable(raised)
             with self._lock:
                 self._done.append((future, result, error))
+                self._ended_calls += 1
                 told, self._told = self._told, True
             if not told:
                 self._tell(self._hand_over)

@@ -27,7 +27,7 @@ from asynctrack._common.notices import Notices
 from asynctrack._common.retry import RetryBudget, RetryPolicy
 from asynctrack._delivery.delivery import Delivery
 from asynctrack._delivery.gate import Flow, Gate
-from asynctrack._delivery.takeover import Member
+from asynctrack._delivery.leftovers import Member
 from asynctrack._delivery.upload import MAX_BACKOFF, Uploader
 from asynctrack._engine.driver import Driver
 from asynctrack._engine.engine import Engine

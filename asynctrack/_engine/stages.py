@@ -26,7 +26,8 @@ from asynctrack._common.notices import Notices
 from asynctrack._common.retry import RetryPolicy
 from asynctrack._delivery.delivery import Delivery
 from asynctrack._delivery.gate import Gate
-from asynctrack._delivery.takeover import Member, Replayer
+from asynctrack._delivery.leftovers import Member
+from asynctrack._delivery.takeover import Replayer
 from asynctrack._engine.closing import Closing
 from asynctrack._engine.flush import Flushes, FlushRequest
 from asynctrack._errors import BackendError

@@ -18,9 +18,10 @@ from asynctrack._common.retry import RetryPolicy
 from asynctrack._delivery import takeover
 from asynctrack._delivery.encode import encode_batch
 from asynctrack._delivery.gate import Flow, Gate
+from asynctrack._delivery.leftovers import Member
 from asynctrack._delivery.replay import SegmentOutcome, replay_folder
 from asynctrack._delivery.replay_plan import plan_segment
-from asynctrack._delivery.takeover import Member, Replayer
+from asynctrack._delivery.takeover import Replayer
 from asynctrack._delivery.upload import Uploader
 from asynctrack._errors import BackendError, PausingError, PermanentError, TransientError
 from asynctrack._format import MEDIA_TYPE
@@ -103,12 +104,13 @@ class Bench:
             self,  # type: ignore[arg-type]  # the part of it that is needed
             self.uploader,
             Notices(),
-            number=1,
         )
-        self.replayer._members[1], self.replayer._count = self.member, 1
+        self.replayer._leftovers.join(self.member)
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
+
+    way = "bench"
 
     def elsewhere(self, destination: Mapping[str, Any], experiment: str, run: str) -> Any:
         other = self.backend.elsewhere(destination, experiment, run)
