@@ -17,7 +17,7 @@ from asynctrack._engine import at_exit
 from asynctrack._engine.destination import backend_maker
 from asynctrack._engine.prepare import prepare, prepare_to_await
 from asynctrack._engine.progress import progress
-from asynctrack._engine.signals import TerminationHandler
+from asynctrack._engine.signals import termination
 from asynctrack._errors import StateError
 from asynctrack._options import Options
 from asynctrack._statistics import Statistics
@@ -55,8 +55,8 @@ class Tracker:
         self._make_backend = make_backend
         self._state: State = "new"
         self._unattended = False
+        self._begun = False  # to close, and nobody waits for it yet
         self._deadline = 0.0
-        self._termination: TerminationHandler | None = None
         self._built: Pipeline | None = None
         self._unloaded: Unloaded | None = None
         self._handlers: weakref.WeakSet[AsyncHandler | SyncHandler] = weakref.WeakSet()
@@ -175,8 +175,13 @@ class Tracker:
 
         A KeyboardInterrupt meanwhile ends the wait; what is not delivered by then is reported.
         """
-        if self._begin_close():
+        if self._begin_close() or self._begun:
+            self._begun = False
             self._wait_closed()
+
+    def begin_close(self) -> None:
+        """Begin to close, for ``close`` to wait for it: many trackers close at the same time."""
+        self._begun = self._begin_close()
 
     def close_at_exit(self) -> None:
         """Close at the interpreter's end, or go on with a close that was interrupted.
@@ -184,7 +189,7 @@ class Tracker:
         The second Ctrl-C in an async program hits whatever runs at that moment: also a close that
         has begun and not yet come to its first wait.
         """
-        forgotten = self._state == "open" and not self._unattended
+        forgotten = (self._state == "open" or self._begun) and not self._unattended
         self._begin_close()
         self._wait_closed()
         if forgotten:
@@ -235,8 +240,7 @@ class Tracker:
     def _open(self) -> None:
         self._state = "open"
         if self._options.close_on_sigterm:
-            self._termination = TerminationHandler(self.close)
-            self._termination.install()
+            termination.add(self)
         self._pipeline.open()
         at_exit.remember(self)
 
@@ -263,8 +267,7 @@ class Tracker:
 
     def _end_close(self) -> None:
         at_exit.forget(self)
-        if self._termination is not None:
-            self._termination.uninstall()
+        termination.discard(self)
         self._pipeline.buffer.close("close_timeout")
         self._pipeline.backend.mirror(self._pipeline.recorder.outdated())
         self._pipeline.leftovers().tell(self._pipeline.notices.warn)

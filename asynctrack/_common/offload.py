@@ -1,10 +1,10 @@
 """Blocking work of the engine's event loop in threads, also while the interpreter ends.
 
 One thread serves all trackers: with two, half of the time goes into handing the interpreter to and
-fro. Where a disk holds it up, there is one more each tenth of a second, so that one that hangs
-holds up nobody else. ``anyio.to_thread`` would do, and takes 0.15 ms
-for each call, most of it in the loop: half of what a small tracker costs altogether. Here what has
-ended while the loop was busy is handed over at once.
+fro. Where a disk is slow or hangs, there is one more each tenth of a second, so that it holds up
+nobody else. ``anyio.to_thread`` would do, and takes 0.15 ms for each call, most of it in the loop:
+half of what a small tracker costs altogether. Here what has ended while the loop was busy is handed
+over at once.
 
 A program that ends without leaving its ``with`` block is flushed while the interpreter shuts down,
 and from Python 3.12 on no thread can be started any more by then. What cannot have a thread runs
@@ -32,7 +32,9 @@ THREADS: Final = 1
 MAX_THREADS: Final = 64
 """Threads at the most."""
 STUCK: Final = 0.1
-"""Seconds without the end of any call after which there is one more thread."""
+"""Seconds between two looks at whether another thread is needed."""
+FEW: Final = 3
+"""Calls that a thread ends in that time at the least; else the disk holds it up."""
 IDLE: Final = 5.0
 """Seconds without a call after which a thread ends."""
 
@@ -90,7 +92,8 @@ class _Threads:
         if not self._watched:
             return
         # By the threads' own account: the loop may be late itself.
-        if self._ended_calls == self._seen and self._threads < MAX_THREADS:
+        ended = self._ended_calls - self._seen
+        if ended < FEW * self._threads and self._threads < MAX_THREADS:
             self._start()
         self._seen = self._ended_calls
         self._loop.call_later(STUCK, self._watch)

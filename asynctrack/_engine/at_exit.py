@@ -19,6 +19,8 @@ ENGINE_WAIT: Final = 2.0
 
 
 class _Closable(Protocol):
+    def begin_close(self) -> None: ...
+
     def close_at_exit(self) -> None: ...
 
     def after_fork(self) -> None: ...
@@ -89,6 +91,8 @@ def _close_all() -> None:
     from asynctrack._engine.engine import current  # not before a tracker has been entered
 
     hush_closed_streams()
+    for tracker in list(_open):
+        tracker.begin_close()  # all at the same time
     for tracker in list(_open):
         try:
             tracker.close_at_exit()

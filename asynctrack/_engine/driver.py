@@ -102,7 +102,8 @@ class Driver:
             if not self.absent and not self._begun and not self.ended.done():
                 self._stages.flushes.add(request)
                 return request.future
-        if not self._call(self._stages.begin_flush, request):
+        # Its own end is not the end of the loop, which may have others to serve.
+        if self.ended.done() or not self._call(self._stages.begin_flush, request):
             counts = self._buffer.counts()
             request.end(counts.delivered == counts.accepted)
         return request.future
@@ -241,6 +242,6 @@ class Driver:
         self._buffer.close("worker_failed")
         self._buffer.wake_always = False
         self._stages.be_ready()
-        self._stages.flushes.fail()
+        self._stages.flushes.fail(for_good=True)
         if not self.ended.done():
             self.ended.set_result(None)

@@ -75,10 +75,14 @@ class Flushes:
         self._recording: list[FlushRequest] = []
         self._outstanding: set[int] = set()
         self._cut_through = 0
+        self._failed = False
 
     def add(self, request: FlushRequest) -> None:
-        """Let a flush wait."""
-        self._waiting.append(request)
+        """Let a flush wait; where none is ended any more, it is told so at once."""
+        if self._failed:
+            request.end(False)
+        else:
+            self._waiting.append(request)
 
     def cut(self, first_seq: int, last_seq: int) -> None:
         """Note a piece on its way; pieces are cut in the order of their numbers."""
@@ -116,7 +120,12 @@ class Flushes:
         """Let those wait on for the Run that were taken."""
         self._recording = [*taken, *self._recording]
 
-    def fail(self) -> None:
-        """End all of them: nothing is delivered any more."""
+    def fail(self, *, for_good: bool = False) -> None:
+        """End all of them: nothing is delivered any more.
+
+        Args:
+            for_good: Whether that is so for later ones, too.
+        """
+        self._failed = for_good
         for request in (*self._waiting, *self._recording):
             request.end(False)

@@ -17,7 +17,14 @@ import os
 import secrets
 import weakref
 from pathlib import Path
+from types import ModuleType
 from typing import Final
+
+resource: ModuleType | None
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 # Beyond the places where files of other people's stand, and below 2 GiB, which all systems know.
 _FIRST_MARK: Final = 1 << 30
@@ -145,6 +152,23 @@ def _seek_and_read(number: int, size: int, at: int) -> bytes:
 
 if not hasattr(os, "pwrite"):  # Windows
     _write_at, _read_at = _seek_and_write, _seek_and_read
+
+
+def require_number() -> None:
+    """Make sure that the program has descriptors left: half of them are its own.
+
+    Raises:
+        OSError: As many as may be are open here.
+    """
+    if resource is None:
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and 2 * len(_open) >= limit:
+        raise OSError(
+            errno.EMFILE,
+            f"half of the {limit} files that this process may open are the spool's, two for each"
+            " tracker: raise ulimit -n",
+        )
 
 
 def open_new(path: Path, size: int) -> Descriptor:

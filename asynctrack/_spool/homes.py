@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from asynctrack._buffer.segment import Segment
 from asynctrack._common.notices import Notices
+from asynctrack._spool.descriptor import require_number
 from asynctrack._spool.folder import SpoolBusyError, WriterFolder, make_place, sync_folder
 from asynctrack._spool.layout import SpoolPlace, usable_spools, writer_folder
 from asynctrack._spool.segment import Shape
@@ -90,6 +91,7 @@ class Homes:
         Raises:
             OSError: None does; the text names each, and why.
         """
+        require_number()
         failed: list[str] = []
         places = self._places()
         for place in places:
