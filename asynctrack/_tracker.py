@@ -38,6 +38,9 @@ it takes a millisecond, unless the disk hangs."""
 GRACE: Final = 0.5
 """Seconds beyond ``close_timeout`` after which a worker that does not end is left behind."""
 
+RESCUE: Final = 1.0
+"""Seconds for bringing to disk what is in memory only, where the engine does not come to it."""
+
 State = Literal["new", "entering", "open", "closed"]
 _H = TypeVar("_H", "AsyncHandler", "SyncHandler")
 
@@ -166,6 +169,13 @@ class Tracker:
                     await asyncio.wait({ended}, timeout=min(left, show()))
                 except asyncio.CancelledError as error:
                     cancelled = error
+            if (rescue := self._pipeline.rescue()) is not None:
+                until = time.monotonic() + RESCUE
+                while rescue.is_alive() and time.monotonic() < until:
+                    try:
+                        await asyncio.sleep(0.01)
+                    except asyncio.CancelledError as error:
+                        cancelled = error
         self._end_close()
         if cancelled is not None:
             raise cancelled
@@ -212,6 +222,8 @@ class Tracker:
                     except (TimeoutError, ThreadTimeout):  # two types until 3.10
                         continue
         finally:
+            if (rescue := self._pipeline.rescue()) is not None:
+                rescue.join(RESCUE)
             self._end_close()
 
     def flush_and_mirror(self) -> Flush:
@@ -273,14 +285,17 @@ class Tracker:
         self._pipeline.leftovers().tell(self._pipeline.notices.warn)
         self._pipeline.forget()
 
-    def after_fork(self) -> None:
+    def after_fork(self) -> bool:
         """Be another writer: in the child of a fork, where the parent's worker is not.
 
         The parent goes on to deliver what was accepted before. Nothing of it is touched here, nor
         ever deleted: its event loop would tear down what the parent still uses.
+
+        Returns:
+            Whether it is open.
         """
         if self._state != "open":
-            return
+            return False
         old = self._pipeline
         _left_to_the_parent.append(old)
         if old.keeper is not None:
@@ -291,6 +306,7 @@ class Tracker:
         self._unattended = True  # the child of multiprocessing never leaves the 'with' block
         for handler in self._handlers:
             handler._sink = self._pipeline.sink
+        return True
 
     def _handler(self, handler: _H) -> _H:
         self._handlers.add(handler)

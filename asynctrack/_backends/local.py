@@ -20,6 +20,8 @@ from asynctrack._format import run_prefix
 # What only somebody at the machine can mend; anything else may pass by itself.
 _PAUSING = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
 
+MAX_FOLDERS: Final = 1_000
+"""Folders that are remembered."""
 _writable: Final[set[Path]] = set()
 """Folders of this process's trackers that took the last file."""
 
@@ -92,6 +94,8 @@ class LocalBackend:
         """Write a file so that a reader sees all of it or nothing."""
         try:
             await offload(_write, self._root / name, content)
+            if len(_writable) >= MAX_FOLDERS:
+                _writable.clear()
             _writable.add(self._folder)
         except OSError as error:
             _writable.discard(self._folder)

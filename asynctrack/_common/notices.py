@@ -47,6 +47,7 @@ class Board:
         self._monotonic = monotonic
         self._lock = threading.RLock()  # re-entrant: a finalizer may warn while it is held
         self._kinds: dict[tuple[object, str], _Kind] = {}
+        self._swept = monotonic()
 
     def warn(self, cause: tuple[object, str], tracker: str, text: str) -> None:
         """Log a warning, unless one of the same cause was logged a moment ago; count it then.
@@ -57,6 +58,9 @@ class Board:
             text: What happened, where the data is now, and what to do. No secrets.
         """
         now = self._monotonic()
+        if now - self._swept >= INTERVAL:
+            self._swept = now
+            self._tell_old(now - INTERVAL, cause)
         with self._lock:
             known = self._kinds.get(cause)
             if known is not None and now - known.told < INTERVAL:
@@ -73,9 +77,14 @@ class Board:
 
     def tell_rest(self) -> None:
         """Log what was held back of other trackers than the one that was told of."""
+        self._tell_old(float("inf"), None)
+
+    def _tell_old(self, until: float, but: tuple[object, str] | None) -> None:
+        """Log, and forget, what was told before that moment."""
         with self._lock:
-            kinds, self._kinds = self._kinds, {}
-        for known in kinds.values():
+            old = [one for one, it in self._kinds.items() if it.told <= until and one != but]
+            kinds = [self._kinds.pop(one) for one in old]
+        for known in kinds:
             if known.trackers:
                 warn("%s (%d more times%s)", known.text, known.held_back, _of(known))
 

@@ -120,35 +120,36 @@ class _Threads:
         try:
             self._start()
         except RuntimeError:
-            while not self._calls.empty():
-                self._calls.put(None)
-                self._run()
+            while (item := self._take(0.0)) is not None:
+                self._do(*item)
 
     # -- in a thread --------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while True:
-            try:
-                item = self._calls.get(timeout=IDLE)
-            except Empty:
-                item = None
-            if item is None:
-                self._tell(self._ended)
-                return
-            future, call = item
-            result, error = None, None
-            try:
-                with turns.taken(), own_work():
-                    result = call()
-            except BaseException as raised:
-                error = _passable(raised)
-            with self._lock:
-                self._done.append((future, result, error))
-                self._ended_calls += 1
-                told, self._told = self._told, True
-            if not told:
-                self._tell(self._hand_over)
-            del item, future, call, result, error  # nothing is held while there is nothing to do
+        while (item := self._take(IDLE)) is not None:
+            self._do(*item)
+            del item  # nothing is held while there is nothing to do
+        self._tell(self._ended)
+
+    def _take(self, seconds: float) -> tuple[asyncio.Future[Any], _Call] | None:
+        try:
+            return self._calls.get(timeout=seconds) if seconds else self._calls.get_nowait()
+        except Empty:
+            return None
+
+    def _do(self, future: asyncio.Future[Any], call: _Call) -> None:
+        result, error = None, None
+        try:
+            with turns.taken(), own_work():
+                result = call()
+        except BaseException as raised:
+            error = _passable(raised)
+        with self._lock:
+            self._done.append((future, result, error))
+            self._ended_calls += 1
+            told, self._told = self._told, True
+        if not told:
+            self._tell(self._hand_over)
 
     def _tell(self, function: Callable[[], None]) -> None:
         try:

@@ -17,6 +17,7 @@ from asynctrack._buffer.buffer import Buffer
 from asynctrack._buffer.store import MemoryPiece, SegmentPiece
 from asynctrack._common.artifact import Receipt
 from asynctrack._common.notices import Notices
+from asynctrack._common.offload import offload
 from asynctrack._delivery.encode import encode_batch
 from asynctrack._delivery.gate import Gate
 from asynctrack._delivery.parts import Content, Part, Work
@@ -166,13 +167,21 @@ class Delivery:
         """Return the lines of a piece: all, or those that others have left of it."""
         while True:
             try:
-                return Content(self._writer_id, piece)
+                if not isinstance(piece, SegmentPiece):
+                    return Content(self._writer_id, piece)
+                return await offload(self._seal_and_read, piece, work)
             except OSError as error:
                 if error.errno not in _USED_UP:
-                    left = dict(piece.left())
+                    left = dict(await offload(piece.left))
                     self._tell_lost(work.keep(left), error)
                     return Content(self._writer_id, piece, left)
             await asyncio.sleep(AGAIN)  # nothing is lost: it is there, and is read later
+
+    def _seal_and_read(self, piece: SegmentPiece, work: Work) -> Content:
+        if not work.sealed and self._keeper is not None:
+            self._keeper.seal_now(piece)
+            work.sealed = True
+        return Content(self._writer_id, piece)
 
     async def _upload(
         self, piece: MemoryPiece | SegmentPiece, content: Content, work: Work

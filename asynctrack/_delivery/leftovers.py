@@ -32,6 +32,10 @@ LATEST: Final = 500
 reach it does not wait for thousands of others."""
 
 
+MAX_GONE: Final = 1_000
+"""Writers that are gone whose descriptions are remembered."""
+
+
 @dataclass(eq=False, slots=True)
 class Member:
     """A tracker that takes part: what it reaches is delivered for it, and counted as its own.
@@ -124,30 +128,33 @@ class Leftovers:
         Yields:
             Each of them; or how many there were so far, where none of these was within reach.
         """
-        for spool_dir in usable_spools(self._places()):
-            yield from self._within_reach_in(spool_dir)
-
-    def _within_reach_in(self, spool_dir: Path) -> Iterator[Left | int]:
-        names = sorted(folder_names(spool_dir), reverse=True)
-        if len(self._known) > 2 * len(names):
-            self._known = {name: self._known[name] for name in names if name in self._known}
-        top = f"{spool_dir / DIRECTORY_VERSION}{os.sep}"
         found = False
-        for number, name in enumerate(names):
-            if number == LATEST and not found:
-                yield number
-            if name in self._own:
-                continue
-            if name.startswith(UNFINISHED):
-                sweep(Path(top + name))
-                continue
-            reached = self._reached(top, name)
-            if reached is None or is_alive(Path(top + name)):
-                continue
-            reached = self._reached(top, name)  # it may have said more before it died
-            if reached is not None:
-                found = True
-                yield Left(Path(top + name), *reached)
+        seen = 0
+        for spool_dir in usable_spools(self._places()):
+            top = f"{spool_dir / DIRECTORY_VERSION}{os.sep}"
+            for name in sorted(folder_names(spool_dir), reverse=True):
+                seen += 1
+                if seen == LATEST and not found:
+                    yield seen
+                left = self._look(top, name)
+                if left is not None:
+                    found = True
+                    yield left
+        if len(self._known) > 2 * seen + MAX_GONE:
+            self._known.clear()  # most of them are gone
+
+    def _look(self, top: str, name: str) -> Left | None:
+        """Return what a dead writer left that a tracker reaches."""
+        if name in self._own:
+            return None
+        if name.startswith(UNFINISHED):
+            sweep(Path(top + name))
+            return None
+        reached = self._reached(top, name)
+        if reached is None or is_alive(Path(top + name)):
+            return None
+        reached = self._reached(top, name)  # it may have said more before it died
+        return None if reached is None else Left(Path(top + name), *reached)
 
     def _reached(self, top: str, name: str) -> tuple[Member, Store] | None:
         """Return a tracker that reaches where a writer's events belong, and a store for it."""
@@ -176,11 +183,11 @@ class Leftovers:
             written = os.stat(f"{folder}{os.sep}{INFO}").st_mtime_ns  # noqa: PTH116  # as above
         except OSError:
             written = 0
-        known = self._known.get(name)
+        known = self._known.get(folder)
         if known is None or known.written != written:
             info = read_description(Path(folder))
             destination = info.get("destination")
-            known = self._known[name] = _Known(
+            known = self._known[folder] = _Known(
                 written,
                 destination if isinstance(destination, dict) else None,
                 str(info.get("experiment", "")),

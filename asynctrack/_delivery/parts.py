@@ -74,11 +74,13 @@ class Work:
         todo: Parts to be delivered.
         refused: Parts that the backend refuses for good, and why.
         lost: How many events are gone.
+        sealed: Whether its file is marked as complete.
     """
 
     todo: deque[Part]
     refused: list[tuple[Part, PermanentError]] = field(default_factory=list)
     lost: int = 0
+    sealed: bool = False
 
     def keep(self, left: Mapping[int, bytes]) -> list[Part]:
         """Go on with what is left of the piece; return what is lost of it."""

@@ -80,7 +80,7 @@ async def replay_folder(
     """
     failed = set() if failed is None else failed
     # Sorting keeps the order of those that are alike.
-    paths = sorted(folder.segments(), key=lambda path: path in failed)
+    paths = sorted(await offload(folder.segments), key=lambda path: path in failed)
     await _replay(
         folder.path, paths, plan_segment, _settle,
         store=store, upload=upload, replayed_by=replayed_by, report=report,
@@ -134,7 +134,7 @@ async def _replay(
     in_a_row: int,
     failed: set[Path],
 ) -> None:
-    compression = read_description(folder).get("compression")
+    compression = (await offload(read_description, folder)).get("compression")
     if compression not in SUFFIXES:
         compression = "zstd"
     manifest = _ReplayManifest(store, replayed_by)
@@ -143,7 +143,7 @@ async def _replay(
     for path in paths:
         plan = await offload(read, path)
         if plan.problem:
-            if path.exists():  # else another one was faster
+            if await offload(path.exists):  # else another one was faster
                 report(SegmentOutcome(plan, problem=plan.problem))
             continue
         delivery = _Delivery(upload, compression, path)

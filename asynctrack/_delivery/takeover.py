@@ -31,6 +31,8 @@ PATIENCE: Final = 60.0
 AGAIN: Final = 10.0
 MAX_AGAIN: Final = 600.0
 """Seconds until it is tried again: after a round that delivered something, and at the most."""
+MAX_FAILED: Final = 10_000
+"""Segments that have failed, and come last, that are remembered."""
 PAUSE: Final = 0.02
 """Seconds between two rounds that nobody waits for: many trackers may come at the same moment."""
 
@@ -84,6 +86,11 @@ class Replayer:
 
     # -- what a tracker asks --------------------------------------------------------------------
 
+    @property
+    def used(self) -> bool:
+        """Whether a tracker takes part."""
+        return bool(self._leftovers.members)
+
     def join(self, member: Member) -> None:
         """Deliver what this tracker reaches as well, from now on."""
         self._leftovers.join(member)
@@ -132,6 +139,8 @@ class Replayer:
     async def _look(self) -> None:
         """Look for what is within reach, and have it delivered: what goes one way, in one lane."""
         self._left = False
+        if len(self._failed) > MAX_FAILED:
+            self._failed.clear()  # then they are tried in another order
         members = self._leftovers.members
         found = self._leftovers.within_reach()
         while (one := await offload(next, found, None)) is not None:

@@ -23,7 +23,7 @@ class _Closable(Protocol):
 
     def close_at_exit(self) -> None: ...
 
-    def after_fork(self) -> None: ...
+    def after_fork(self) -> bool: ...
 
 
 # Strong references: the handler does not hold its tracker, and what a block that was never left
@@ -101,9 +101,11 @@ def _close_all() -> None:
     thread = current().end_soon()
     if thread is not None:
         thread.join(ENGINE_WAIT)
+    current().board.tell_rest()
 
 
 def _after_fork() -> None:
     gate.after_fork_in_child()
     for tracker in list(_open):
-        tracker.after_fork()
+        if not tracker.after_fork():
+            _open.discard(tracker)  # it closes, and its parent is at it

@@ -33,6 +33,10 @@ LINGER: Final = 3.0
 """Seconds that the thread and its connections stay for the next tracker."""
 
 
+MAX_SPOOLS: Final = 16
+"""Spools whose leftovers are remembered, besides those in use."""
+
+
 class Task(Protocol):
     """What the engine runs for one tracker."""
 
@@ -142,6 +146,8 @@ class Engine:
         """
         replayer = self._replayers.get(spool_dir)
         if replayer is None:
+            if len(self._replayers) >= MAX_SPOOLS:
+                self._replayers = {one: it for one, it in self._replayers.items() if it.used}
             replayer = Replayer(lambda: spool_places(spool_dir), self.writers)
             self._replayers[spool_dir] = replayer
         return replayer
@@ -215,25 +221,32 @@ class Engine:
 
 
 _engine: Engine | None = None
+_lock = threading.RLock()
 
 
 def current() -> Engine:
     """Return the engine of this process."""
     global _engine
-    if _engine is None:
-        _engine = Engine(LINGER)
-    return _engine
+    with _lock:
+        if _engine is None:
+            _engine = Engine(LINGER)
+        return _engine
 
 
 def replace() -> Engine | None:
-    """Let the next tracker have an engine of its own; return the one before, if there was one.
-
-    In the child of a fork, where the parent's is not; and between tests.
-    """
+    """Let the next tracker have an engine of its own; return the one before, if there was one."""
     global _engine
-    before, _engine = _engine, None
+    with _lock:
+        before, _engine = _engine, None
     return before
 
 
+def _after_fork() -> None:
+    """Forget the parent's: neither its thread nor who may have held its locks is here."""
+    global _lock
+    _lock = threading.RLock()
+    replace()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=replace)
+    os.register_at_fork(after_in_child=_after_fork)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import secrets
+import threading
 import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
@@ -177,6 +178,22 @@ class Pipeline:
         """Begin to deliver."""
         self._engine.writers.add(self.writer_id)
         self.driver.start()
+
+    def rescue(self) -> threading.Thread | None:
+        """Bring to disk what is in memory only, where the engine is held up and does not end.
+
+        Returns:
+            The thread that does it; None where there is nothing to do.
+        """
+        keeper = self.keeper
+        if self.driver.ended.done() or keeper is None or not self.buffer.counts().pending:
+            return None
+        thread = threading.Thread(target=keeper.supply_now, name="asynctrack-rescue", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return None
+        return thread
 
     def forget(self) -> None:
         """Leave what is left to others, at the end."""

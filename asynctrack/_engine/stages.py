@@ -210,7 +210,7 @@ class Stages:
             piece = await self._next_piece()
             self.flushes.cut(piece.first_seq, piece.first_seq + piece.events - 1)
             if isinstance(piece, SegmentPiece) and self._keeper is not None:
-                await self._keeper.seal(piece)
+                self._keeper.cut(piece)
             self._tasks.start_soon(self._deliver, piece)
             del piece  # what waits for the next one must not hold on to this one
 

@@ -188,11 +188,19 @@ class Keeper:
         except OSError:
             pass  # the next segment meets the same disk, and tells
 
+    def cut(self, piece: SegmentPiece) -> None:
+        """Note that a piece is on its way: its file is closed in the end, whatever comes of it."""
+        self._sealed.add(piece.segment)
+
     async def seal(self, piece: SegmentPiece) -> None:
         """Mark a piece as complete, before anything of it is uploaded."""
-        self._sealed.add(piece.segment)
+        self.cut(piece)
+        await offload(self.seal_now, piece)
+
+    def seal_now(self, piece: SegmentPiece) -> None:
+        """Do the same in this thread. Blocks; raises nothing."""
         try:
-            await offload(self._seal, piece.segment)
+            self._seal(piece.segment)
         except OSError as error:
             self._notices.warn(
                 "spool",

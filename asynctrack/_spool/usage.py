@@ -21,6 +21,8 @@ INTERVAL: Final = 10.0
 """Seconds between two looks at a spool."""
 AGAIN: Final = 0.5
 """The same where it seems to be full."""
+MAX_SPOOLS: Final = 256
+"""Spools that are remembered."""
 GLANCE: Final = 0.01
 """Seconds that a look takes at the most where a tracker waits for it to be entered."""
 
@@ -40,12 +42,14 @@ class Usage:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # re-entrant: a finalizer may close a tracker
         self._spools: dict[Path, _Spool] = {}
 
     def add(self, spool_dir: Path, size: int) -> None:
         """Note what was made, in bytes; less than nothing for what was deleted."""
         with self._lock:
+            if len(self._spools) > MAX_SPOOLS:
+                self._spools.clear()  # they are looked at again
             spool = self._spools.setdefault(spool_dir, _Spool())
             spool.size = max(0, spool.size + size)
 

@@ -129,4 +129,5 @@ async def test_a_tracker_that_has_nothing_to_do_leaves_it_alone(tmp_path: Path) 
         await handler.flush()
         while interval() != USUAL:  # it ends its turn; this would run into the test's time limit
             await asyncio.sleep(0)
-    assert interval() == USUAL
+    while interval() != USUAL:  # the engine lives on, and ends its turn as well
+        await asyncio.sleep(0)
