@@ -107,7 +107,10 @@ def tracker(run: Any, **options: Any) -> Tracker:
         RunError: ``run`` does not offer what tracking into it needs.
     """
     try:
-        from asynctrack._tracker import make_tracker
+        from asynctrack._common.importing import gate
+
+        with gate.importing():
+            from asynctrack._tracker import make_tracker
     except Exception as error:
         if not is_environments(error):
             raise

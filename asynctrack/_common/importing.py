@@ -7,6 +7,7 @@ So a fork waits for the worker's imports: a second or two when a process opens i
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,3 +53,10 @@ class ImportGate:
 
 gate: Final = ImportGate()
 """The one of this process."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=gate.before_fork,
+        after_in_parent=gate.after_fork_in_parent,
+        after_in_child=gate.after_fork_in_child,
+    )

@@ -14,6 +14,7 @@ in the engine's own one.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
@@ -33,8 +34,8 @@ MAX_THREADS: Final = 64
 """Threads at the most."""
 STUCK: Final = 0.1
 """Seconds between two looks at whether another thread is needed."""
-FEW: Final = 3
-"""Calls that a thread ends in that time at the least; else the disk holds it up."""
+SLOW: Final = 0.03
+"""Seconds that a call takes, on average, where the disk holds the threads up."""
 IDLE: Final = 5.0
 """Seconds without a call after which a thread ends."""
 
@@ -54,7 +55,7 @@ class _Threads:
         self._told = False  # the loop will look at what is done
         self._threads = 0
         self._under_way = 0
-        self._ended_calls = self._seen = 0
+        self._ended, self._took = 0, 0.0  # calls since the last look, and their seconds
         self._watched = False
 
     def submit(self, call: _Call) -> asyncio.Future[Any]:
@@ -69,7 +70,7 @@ class _Threads:
         self._under_way += 1
         self._calls.put((future, call))
         if self._under_way > self._threads and not self._watched:
-            self._watched, self._seen = True, self._ended_calls
+            self._watched, self._ended, self._took = True, 0, 0.0
             self._loop.call_later(STUCK, self._watch)
         return future
 
@@ -92,10 +93,11 @@ class _Threads:
         if not self._watched:
             return
         # By the threads' own account: the loop may be late itself.
-        ended = self._ended_calls - self._seen
-        if ended < FEW * self._threads and self._threads < MAX_THREADS:
+        with self._lock:
+            ended, took = self._ended, self._took
+            self._ended, self._took = 0, 0.0
+        if took >= SLOW * ended and self._threads < MAX_THREADS:
             self._start()
-        self._seen = self._ended_calls
         self._loop.call_later(STUCK, self._watch)
 
     def _hand_over(self) -> None:
@@ -112,7 +114,7 @@ class _Threads:
             else:
                 future.set_exception(error)
 
-    def _ended(self) -> None:
+    def _thread_ended(self) -> None:
         """Do without a thread that had nothing to do; a call may have come in that moment."""
         self._threads -= 1
         if self._under_way <= self._threads:
@@ -129,7 +131,7 @@ class _Threads:
         while (item := self._take(IDLE)) is not None:
             self._do(*item)
             del item  # nothing is held while there is nothing to do
-        self._tell(self._ended)
+        self._tell(self._thread_ended)
 
     def _take(self, seconds: float) -> tuple[asyncio.Future[Any], _Call] | None:
         try:
@@ -139,6 +141,7 @@ class _Threads:
 
     def _do(self, future: asyncio.Future[Any], call: _Call) -> None:
         result, error = None, None
+        begun = time.monotonic()
         try:
             with turns.taken(), own_work():
                 result = call()
@@ -146,7 +149,8 @@ class _Threads:
             error = _passable(raised)
         with self._lock:
             self._done.append((future, result, error))
-            self._ended_calls += 1
+            self._ended += 1
+            self._took += time.monotonic() - begun
             told, self._told = self._told, True
         if not told:
             self._tell(self._hand_over)

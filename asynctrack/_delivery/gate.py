@@ -92,6 +92,7 @@ class _Turn:
     """One that waits to be let in."""
 
     first: bool
+    fresh: bool = False
     let_in: bool = False
     future: asyncio.Future[None] | None = None
 
@@ -121,6 +122,7 @@ class Gate:
         self._under_way = 0
         self._queue: deque[_Turn] = deque()
         self._untried = 0  # of those in the queue
+        self._refusals = True  # nothing but these since the last success
         self.passed = 0
         """Attempts that have worked."""
         self._timer: asyncio.TimerHandle | None = None
@@ -132,7 +134,7 @@ class Gate:
         """Whether nothing has got through for a while: a probe at a time."""
         return self._flow.open
 
-    async def enter(self, *, first: bool = True) -> None:
+    async def enter(self, *, first: bool = True, fresh: bool = False) -> None:
         """Wait for the turn of an attempt; first come, first served.
 
         While the service counts as down, what has not been tried yet is the probe: an object that
@@ -140,8 +142,10 @@ class Gate:
 
         Args:
             first: Whether it is the first one at its object.
+            fresh: Whether its tracker has not failed since it got through. While others are refused
+                for reasons of their own, it does not wait with them.
         """
-        turn = _Turn(first)
+        turn = _Turn(first, fresh)
         self._queue.append(turn)
         self._untried += first
         self._let_in()
@@ -162,18 +166,14 @@ class Gate:
     def _let_in(self) -> None:
         """Let in whose turn it is."""
         while self._queue and self._under_way < self._flow.allowed:
+            turn = self._next()
             wait = self._flow.wait(self._monotonic())
-            if wait > 0.0:
+            if wait > 0.0 and not (turn.fresh and self._refusals):
                 if self._timer is not None:
                     self._timer.cancel()
                 self._timer = asyncio.get_running_loop().call_later(wait, self._let_in)
                 return
-            turn = self._queue[0]
-            if self._flow.open and self._untried:
-                turn = next(one for one in self._queue if one.first)
-                self._queue.remove(turn)
-            else:
-                self._queue.popleft()
+            self._queue.remove(turn)
             self._untried -= turn.first
             self._under_way += 1
             if turn.first:
@@ -181,6 +181,16 @@ class Gate:
             turn.let_in = True
             if turn.future is not None and not turn.future.done():
                 turn.future.set_result(None)
+
+    def _next(self) -> _Turn:
+        """Return whose turn it is, of those that wait."""
+        if self._flow.open and self._refusals:
+            for turn in self._queue:
+                if turn.fresh:
+                    return turn
+        if self._flow.open and self._untried:
+            return next(one for one in self._queue if one.first)
+        return self._queue[0]
 
     def leave(self) -> None:
         """Give the turn back without an outcome: the attempt was cancelled."""
@@ -193,11 +203,18 @@ class Gate:
         if self._flow.open and self._monotonic() - self._flow.opened >= OUTAGE:
             self._budget.recovered()
         self._flow.succeeded()
+        self._refusals = True
         self.passed += 1
         self.leave()
 
-    def failed(self, retry_after: float | None) -> None:
-        """Give the turn back: it failed, and will be tried again."""
+    def failed(self, retry_after: float | None, *, refused: bool = False) -> None:
+        """Give the turn back: it failed, and will be tried again.
+
+        Args:
+            retry_after: What the service asked for, in seconds, or None.
+            refused: Whether the service works, and has refused this one.
+        """
+        self._refusals = self._refusals and refused
         self._flow.failed(self._monotonic(), self._uniform(), retry_after)
         self.leave()
 

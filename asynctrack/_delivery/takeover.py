@@ -78,7 +78,7 @@ class Replayer:
         self._sleep = sleep
         self._lanes: dict[Hashable, _Lane] = {}
         self._task: asyncio.Task[None] | None = None
-        self._scope: anyio.CancelScope | None = None
+        self._scope: anyio.CancelScope
         self._asked, self._hurry = asyncio.Event(), asyncio.Event()
         self._left = False
         self._failed: set[Path] = set()
@@ -103,21 +103,18 @@ class Replayer:
         ending = [lane for lane in self._lanes.values() if last or lane.serves is member]
         for lane in ending:
             lane.scope.cancel()
-        if ending:
-            await asyncio.wait({lane.task for lane in ending})
-            self._asked.set()  # others may reach what is left there
+        self._asked.set()  # others may reach what is left there
+        tasks = {lane.task for lane in ending}
         if last and self._task is not None:
-            task, self._task = self._task, None
-            if self._scope is None:
-                task.cancel()  # it has not begun
-            else:
-                self._scope.cancel()
-            await asyncio.wait({task})
+            self._scope.cancel()
+            tasks.add(self._task)
+        if tasks:
+            await asyncio.wait(tasks)
 
     def _begin(self) -> None:
         self._asked.set()
         if self._task is None:
-            self._scope = None
+            self._scope = anyio.CancelScope()
             self._task = asyncio.ensure_future(self._go_on())
 
     async def looked(self, member: Member) -> None:
@@ -164,7 +161,11 @@ class Replayer:
                 while lane.waiting:
                     left = lane.waiting[0]
                     lane.serves = left.member
-                    folder = await offload(_own, left.path)
+                    folder = None
+                    if left.member in self._leftovers.members:
+                        folder = await offload(_own, left.path)
+                    else:
+                        self._asked.set()  # others may reach it
                     if folder is not None:  # else it lives, or somebody else is at it
                         try:
                             await self._replay(folder, left.member, left.store)
@@ -197,22 +198,26 @@ class Replayer:
 
     async def _go_on(self) -> None:
         """Look whenever a tracker comes, and again for what had to be left."""
-        wait = AGAIN
-        with anyio.CancelScope() as scope:
-            self._scope = scope
-            while True:
-                self._asked.clear()
-                self._hurry.clear()
-                before = self.events
-                await self._look()
-                with anyio.move_on_after(PAUSE):
-                    await self._hurry.wait()
-                # What is under way may be left in the end.
-                again = wait if self._left or self._lanes else None
-                with anyio.move_on_after(again) as pause:
-                    await self._asked.wait()
-                moved = self.events > before or not pause.cancelled_caught
-                wait = AGAIN if moved else min(wait * 2, MAX_AGAIN)
+        try:
+            wait = AGAIN
+            with self._scope:
+                while True:
+                    self._asked.clear()
+                    self._hurry.clear()
+                    before = self.events
+                    await self._look()
+                    with anyio.move_on_after(PAUSE):
+                        await self._hurry.wait()
+                    # What is under way may be left in the end.
+                    again = wait if self._left or self._lanes else None
+                    with anyio.move_on_after(again) as pause:
+                        await self._asked.wait()
+                    moved = self.events > before or not pause.cancelled_caught
+                    wait = AGAIN if moved else min(wait * 2, MAX_AGAIN)
+        finally:
+            self._task = None
+            if self._scope.cancel_called and self._leftovers.members:
+                self._begin()  # one has come while it ended
 
     # -- one writer -------------------------------------------------------------------------------
 

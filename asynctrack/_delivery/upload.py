@@ -69,6 +69,7 @@ class Uploader:
         self._policy = policy or RetryPolicy()
         self._uniform = uniform
         self.retries = 0
+        self._failing = False  # since it got through the last time
 
     async def upload(
         self,
@@ -96,7 +97,7 @@ class Uploader:
             DeferredError: Let others go first.
         """
         while True:
-            await self._gate.enter(first=not failures)
+            await self._gate.enter(first=not failures, fresh=not self._failing)
             try:
                 await self._store.put(
                     artifact.name,
@@ -108,7 +109,8 @@ class Uploader:
                 if error.too_large and artifact.events > 1:
                     self._gate.leave()
                     raise
-                self._gate.failed(error.retry_after)
+                self._failing = True
+                self._gate.failed(error.retry_after, refused=isinstance(error, PausingError))
                 failures += 1
                 self.retries += 1
                 if attempts is not None and (
@@ -121,6 +123,7 @@ class Uploader:
                 self._gate.leave()
                 raise
             else:
+                self._failing = False
                 self._gate.succeeded()
                 return Receipt.of(artifact)
             if deferrable and attempts is None and (self._gate.down or failures >= WARN_AFTER):

@@ -11,7 +11,6 @@ import os
 import threading
 from typing import Final, Protocol
 
-from asynctrack._common.importing import gate
 from asynctrack._common.notices import hush_closed_streams, warn
 
 ENGINE_WAIT: Final = 2.0
@@ -43,11 +42,7 @@ def remember(tracker: _Closable) -> None:
         atexit.register(_close_all)
         _close_after_the_threads()
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(
-                before=gate.before_fork,
-                after_in_parent=gate.after_fork_in_parent,
-                after_in_child=_after_fork,
-            )
+            os.register_at_fork(after_in_child=_after_fork)
 
 
 def forget(tracker: _Closable) -> None:
@@ -105,7 +100,6 @@ def _close_all() -> None:
 
 
 def _after_fork() -> None:
-    gate.after_fork_in_child()
     for tracker in list(_open):
         if not tracker.after_fork():
             _open.discard(tracker)  # it closes, and its parent is at it

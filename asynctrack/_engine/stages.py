@@ -43,6 +43,8 @@ ON_ITS_WAY: Final = 0.005
 """Seconds until lines that are about to go to disk are looked at again."""
 LAST_SPARE: Final = 0.05
 """Seconds until one that closes, and is still at it, gets another segment for what comes."""
+LAST_WAIT: Final = 2.0
+"""Seconds for each of the last steps of one that has closed."""
 SPOOL_FIRST: Final = 5.0
 """Seconds that a disk which hangs may hold up the opening of the backend."""
 
@@ -176,10 +178,12 @@ class Stages:
             if self._keeper is not None:
                 await self._keeper.aclose()  # where an error ends it, events go on to disk
         finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(2.0):
-                if self._replayer is not None and self._member is not None:
-                    await self._replayer.leave(self._member)
-                await self._close_backend()
+            with anyio.CancelScope(shield=True):
+                with anyio.move_on_after(LAST_WAIT):
+                    if self._replayer is not None and self._member is not None:
+                        await self._replayer.leave(self._member)
+                with anyio.move_on_after(LAST_WAIT):
+                    await self._close_backend()
 
     async def _close_backend(self) -> None:
         try:

@@ -143,7 +143,7 @@ class Homes:
     def outdated(self) -> bool:
         """Whether where the events belong is known better than it is written down."""
         info = dict(self._info())
-        return any(known != info for known in self._described.values())
+        return any(known != info for known in [*self._described.values()])
 
     def describe(self) -> None:
         """Write down where the events belong, where that is known better now.

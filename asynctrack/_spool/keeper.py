@@ -27,6 +27,8 @@ RETRY: Final = 1.0
 """Seconds between two tries to get a segment from a disk that refuses."""
 COMMIT_INTERVAL: Final = 0.01
 """Seconds between two commits to the disk with ``durability="power"``: one for all events."""
+FEW: Final = 2
+"""Pieces that one which closes deletes at its very end, with everything else."""
 HELD_PIECES: Final = 4
 """Full segments whose files stay open while they wait, so that they are read also where somebody
 removes them. Further ones are opened again: descriptors are the program's."""
@@ -215,7 +217,7 @@ class Keeper:
             piece: The piece.
             closing: Whether ``close`` follows soon, and does it then.
         """
-        if closing:
+        if closing and len(self._settled) < FEW:
             self._settled.append(piece.segment)
             return
         try:

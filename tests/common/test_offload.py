@@ -117,3 +117,54 @@ def test_a_tracker_delivers_without_threads(
             handler.on_chain_end(number, run_id=uuid.uuid4())
     assert handler.statistics().delivered == 10
     assert audit_folder(tmp_path / "runs").events == 10
+
+
+def test_a_slow_disk_gets_more_threads() -> None:
+    """Where each call takes long, they do not wait for one another."""
+    at_once = most = 0
+    lock = threading.Lock()
+    pause = threading.Event()  # nobody sets it: a disk that takes its time
+
+    def slow() -> None:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        pause.wait(0.06)
+        with lock:
+            at_once -= 1
+
+    async def main() -> None:
+        await asyncio.gather(*(offload(slow) for _ in range(40)))
+
+    run_loop(main())
+    assert most >= 3
+
+
+def test_a_call_that_hangs_holds_up_no_other() -> None:
+    """One that does not return until all others have is passed by."""
+    others = threading.Event()
+
+    async def main() -> None:
+        hanging = asyncio.ensure_future(offload(others.wait, 240))
+        assert [await offload(int, str(number)) for number in range(50)] == list(range(50))
+        others.set()
+        assert await hanging
+
+    run_loop(main())
+
+
+def test_threads_end_when_they_are_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that has had nothing to do ends, and the next call has another one."""
+    monkeypatch.setattr("asynctrack._common.offload.IDLE", 0.01)
+
+    def ours() -> list[threading.Thread]:
+        return [one for one in threading.enumerate() if one.name == "asynctrack-offload"]
+
+    async def main() -> None:
+        for _ in range(20):
+            assert await offload(int, "7") == 7
+            while ours():
+                await asyncio.sleep(0)
+
+    run_loop(main())

@@ -276,3 +276,30 @@ async def test_a_pause_outside_an_outage_lasts_its_time() -> None:
     await gate.enter()
     gate.leave()
     await pausing
+
+
+async def test_one_that_is_refused_holds_up_no_other_tracker() -> None:
+    """While nothing but refusals came, a tracker that has not failed itself goes first, at once."""
+    gate = Gate(Flow(4, RetryPolicy(base=100.0, cap=100.0)), monotonic=Clock(), uniform=lambda: 1.0)
+    for _ in range(OPEN_AFTER):
+        await gate.enter()
+        gate.failed(None, refused=True)
+    refused = asyncio.create_task(gate.enter())
+    await _settle()
+    assert not refused.done(), "it waits for its probe"
+    with anyio.fail_after(60):
+        await gate.enter(fresh=True)
+    gate.succeeded()
+    await refused
+
+
+async def test_in_an_outage_nobody_goes_first() -> None:
+    """Where the service fails, each one more attempt would make it worse."""
+    gate = Gate(Flow(4, RetryPolicy(base=100.0, cap=100.0)), monotonic=Clock(), uniform=lambda: 1.0)
+    for number in range(OPEN_AFTER):
+        await gate.enter()
+        gate.failed(None, refused=number > 0)
+    fresh = asyncio.create_task(gate.enter(fresh=True))
+    await _settle()
+    assert not fresh.done()
+    fresh.cancel()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +17,14 @@ import pytest
 
 from asynctrack import tracker
 from asynctrack._backends import local
+from asynctrack._engine import at_exit
 from asynctrack._engine import engine as engine_module
 from asynctrack._engine.engine import current
 from asynctrack._engine.stages import Stages
 from asynctrack._spool.layout import default_spool_dir, writers
 from asynctrack.testing import end_engine
 from tests.e2e.waiting import Wall, until_in_thread
+from tests.faults.ground import finish, start_child
 from tests.support.auditor import audit_folder, events_in_folder
 
 EVENTS = 16
@@ -214,3 +218,121 @@ def test_the_engine_of_a_child_is_its_own(tmp_path: Path) -> None:
     before = current()
     assert end_engine()
     assert current() is not before
+
+
+def test_a_flush_that_is_asked_for_at_the_end_ends(tmp_path: Path) -> None:
+    """The engine lives on for others: whoever flushes a tracker that has closed does not wait."""
+    with tracker(tmp_path / "out", run_name="other"):
+        with tracker(tmp_path / "out", run_name="r") as handler:
+            log(handler)
+        assert handler.flush_tracker().result(60) is True
+        for _ in range(20):
+            made = tracker(tmp_path / "out")
+            late = made.__enter__()
+            log(late, 1)
+            closing = threading.Thread(target=made.close)
+            closing.start()
+            flushes = [late.flush_tracker() for _ in range(20)]
+            closing.join()
+            for flush in flushes:
+                flush.result(60)
+            assert all(flush.done() for flush in flushes)
+
+
+def test_there_is_one_whoever_asks_first() -> None:
+    """Threads that ask for it at the same moment get the same one."""
+    for _ in range(50):
+        end_engine()
+        start = threading.Barrier(4)
+        found: list[Any] = []
+
+        def ask(start: threading.Barrier = start, found: list[Any] = found) -> None:
+            start.wait()
+            found.append(current())
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+        assert len(set(map(id, found))) == 1
+
+
+def test_what_is_in_memory_goes_to_disk_where_the_engine_is_held_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A handler of logging that hangs holds the engine's thread: closing saves what it can."""
+    goes_on, holds = threading.Event(), threading.Event()
+
+    class Hangs(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if threading.current_thread().name == "asynctrack":
+                holds.set()
+                goes_on.wait(120)
+
+    wall = Wall(tmp_path)
+    handler = Hangs()
+    logging.getLogger("asynctrack").addHandler(handler)
+    try:
+        with tracker(wall.folder, run_name="first", max_delay=0.01, close_timeout=0.1) as first:
+            log(first, 1)
+            assert holds.wait(60)
+            with tracker(tmp_path / "out", run_name="second", close_timeout=0.1) as second:
+                log(second, 5)
+            assert second.statistics().spooled == 5
+    finally:
+        logging.getLogger("asynctrack").removeHandler(handler)
+        goes_on.set()
+    assert end_engine(60)
+    assert "are lost" not in caplog.text
+
+
+EXIT = """
+    import signal, sys, uuid
+    from asynctrack import tracker
+    folder, how = sys.argv[1:]
+    made = [
+        tracker(folder, run_name=f"r{n}", close_timeout=3, close_patience=3, close_on_sigterm=True)
+        for n in range(30)
+    ]
+    for one in made:
+        one.__enter__().on_chain_end("x", run_id=uuid.uuid4())
+    made[7].close()  # in any order
+    if how == "signal":
+        signal.raise_signal(signal.SIGTERM)
+"""
+
+
+@pytest.mark.parametrize("how", ["exit", "signal"])
+def test_all_close_at_the_same_time(how: str, tmp_path: Path) -> None:
+    """Thirty trackers that reach nothing end a process as soon as one does."""
+    wall = Wall(tmp_path)
+    began = time.monotonic()
+    child = start_child(EXIT, str(wall.folder), how)
+    finish(child, timeout=120)
+    assert child.returncode == (-signal.SIGTERM if how == "signal" else 0)
+    assert time.monotonic() - began < 45, "thirty times three seconds are 90"
+    wall.mend()
+    with tracker(tmp_path / "own"):
+        until_in_thread(lambda: len(events_in_folder(wall.folder)) == 30)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_fork_in_the_midst_of_closing(tmp_path: Path) -> None:
+    """The child leaves what its parent closes to it, and has none of its locks."""
+    wall = Wall(tmp_path)
+    made = tracker(wall.folder, close_timeout=120, close_patience=0.5)
+    log(made.__enter__(), 3)
+    closing = threading.Thread(target=made.close)
+    closing.start()
+    child = os.fork()
+    if not child:
+        at_exit._close_all()
+        with tracker(tmp_path / "child", run_name="child") as handler:
+            log(handler, 2)
+        os._exit(handler.statistics().delivered)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 2
+    wall.mend()
+    closing.join()
