@@ -1,7 +1,7 @@
 """What to change when AWS, or something on the way to it, says no: one table for all who tell.
 
 Keyed by the code of the error: S3's and SageMaker's own, the names of botocore's exceptions, and
-those of ``_aws_errors`` and ``_acknowledge``. What is here waits for somebody, so it is told at
+those of ``aws_errors`` and ``acknowledge``. What is here waits for somebody, so it is told at
 once; what passes by itself needs no advice.
 """
 

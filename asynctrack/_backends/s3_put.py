@@ -1,4 +1,4 @@
-"""PutObject with boto3, in threads, by S3's own word only; ``_aws`` is the one that is awaited."""
+"""PutObject with boto3, in threads, by S3's own word only; ``aws`` is the one that is awaited."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Keeps the buffer supplied with segments, and the spool in order; driven by the worker.
 
-Making a segment asks the disk, so it happens here, in the worker's thread, and ahead of time: a
+Making a segment asks the disk, so it happens here, in a thread of ours, and ahead of time: a
 callback only ever writes a line into pages that are in memory already. Where the disk refuses
 (full, gone, read-only), events stay in memory within the buffer's bound, and it is tried again.
 """
@@ -150,7 +150,7 @@ class Keeper:
             back = self._buffer.supply(segment)
         except OSError as error:
             self._discard(segment)
-            # As ``_make`` says it.
+            # As ``Homes.make`` says it.
             raise OSError(error.errno, f"{segment.path.parent} ({error.strerror})") from error
         if back is not None:
             self._discard(back)
