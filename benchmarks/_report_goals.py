@@ -201,8 +201,8 @@ def _lag_in_the_way(results: Results) -> str:
         f" the same two processors, has a p99 of {shown(beside['p99_ratio'])} × and a maximum of"
         f" {shown(beside['max_ratio'])} ×: that much is the machine's, which runs the S3 server as"
         " well. Beyond it, a thread that wants the interpreter waits for the one that has it:"
-        " half a millisecond while the worker computes (`asynctrack/_common/turns.py`), and longer where a"
-        " library's C code does not let go."
+        " half a millisecond while the engine computes (`asynctrack/_common/turns.py`), and longer"
+        " where a library's C code does not let go."
     )
 
 
