@@ -34,7 +34,7 @@ MAX_THREADS: Final = 64
 """Threads at the most."""
 STUCK: Final = 0.1
 """Seconds between two looks at whether another thread is needed."""
-SLOW: Final = 0.03
+SLOW: Final = 0.06
 """Seconds that a call takes, on average, where the disk holds the threads up."""
 IDLE: Final = 5.0
 """Seconds without a call after which a thread ends."""

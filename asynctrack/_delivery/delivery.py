@@ -179,7 +179,7 @@ class Delivery:
 
     def _seal_and_read(self, piece: SegmentPiece, work: Work) -> Content:
         if not work.sealed and self._keeper is not None:
-            self._keeper.seal_now(piece)
+            self._keeper.seal(piece)
             work.sealed = True
         return Content(self._writer_id, piece)
 

@@ -124,7 +124,7 @@ class Gate:
         self._untried = 0  # of those in the queue
         self._refusals = True  # nothing but these since the last success
         self.passed = 0
-        """Attempts that have worked."""
+        """Requests that have worked, also those that need not pass."""
         self._timer: asyncio.TimerHandle | None = None
         self._retries = asyncio.Lock()
         self._changed: asyncio.Event | None = None
@@ -206,6 +206,10 @@ class Gate:
         self._refusals = True
         self.passed += 1
         self.leave()
+
+    def note_passed(self) -> None:
+        """Note a request that has worked, and did not have to pass."""
+        self.passed += 1
 
     def failed(self, retry_after: float | None, *, refused: bool = False) -> None:
         """Give the turn back: it failed, and will be tried again.

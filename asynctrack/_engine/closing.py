@@ -149,18 +149,16 @@ class Closing:
         # Nothing is accepted from here on; what came in meanwhile is delivered too.
         self._buffer.close("closed")
         await self._settle_all()
-        await self._record(closed=True)
+        while (wait := await self._recorder.write(everything=True, closed=True)) is not None:
+            await self._recorder.pause(wait)
         # The next chance may be far off: a short job after a crash is one as well.
         await self._looked(REPLAY_GRACE)
 
     async def _record_meanwhile(self, wait: float) -> None:
         """Write into the Run what there is, where the events take long or do not get out at all."""
         await anyio.sleep(wait)
-        await self._record(closed=False)
-
-    async def _record(self, *, closed: bool) -> None:
-        while (wait := await self._recorder.write(everything=True, closed=closed)) is not None:
-            await anyio.sleep(wait)
+        while (again := await self._recorder.write(everything=True)) is not None:
+            await self._recorder.pause(again)
 
     async def _lose_patience(self, closing: anyio.CancelScope) -> None:
         """End the closing when nothing moves and no event is lost by it."""
@@ -172,7 +170,8 @@ class Closing:
                 self._replayed(),
                 recorded.updates,
                 recorded.points,
-                delivery.passed_by_others,
+                # What gets through for others, while nothing fails here: its turn comes.
+                0 if self._recorder.in_trouble else delivery.passed_by_others,
             )
             counts = self._buffer.counts()
             now = self._monotonic()

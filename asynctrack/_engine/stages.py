@@ -41,8 +41,6 @@ RECORD_TICK: Final = 2.0
 are collected, so that a short one is written once."""
 ON_ITS_WAY: Final = 0.005
 """Seconds until lines that are about to go to disk are looked at again."""
-LAST_SPARE: Final = 0.05
-"""Seconds until one that closes, and is still at it, gets another segment for what comes."""
 LAST_WAIT: Final = 2.0
 """Seconds for each of the last steps of one that has closed."""
 SPOOL_FIRST: Final = 5.0
@@ -167,7 +165,9 @@ class Stages:
                     await asyncio.wait({asyncio.wrap_future(self.ready)}, timeout=SPOOL_FIRST)
                 tasks.start_soon(self._record)  # needs no S3, which may be out of reach
                 await self._open()
-                self._delivery.open(self._gate(self._backend.way))
+                gate = self._gate(self._backend.way)
+                self._delivery.open(gate)
+                self._recorder.on_written = gate.note_passed
                 if self._keeper is not None:
                     await self._keeper.describe()
                 if self._member is not None:
@@ -249,11 +249,10 @@ class Stages:
         while True:
             self._supply_request.clear()
             if self.closing.begun:
-                # Most trackers that close need no further segment. What is in memory does.
+                # One that closes needs a further segment only for what is in memory.
                 await keeper.supply(for_memory=True)
-                with anyio.move_on_after(LAST_SPARE):
-                    await self._supply_request.wait()
-                    continue
+                await self._supply_request.wait()
+                continue
             supplied = await keeper.supply()
             self.be_ready()
             with anyio.move_on_after(None if supplied else RETRY):

@@ -31,6 +31,8 @@ PATIENCE: Final = 0.5
 """Seconds that ``write`` waits for a request before it asks to be called again."""
 MANIFEST_WAITS: Final = 1.0
 """Seconds that the manifest waits for the Run's parameters: it gives their names."""
+PAUSE: Final = 1.0
+"""Seconds that ``pause`` waits for a write at the most."""
 NOT_OPEN: Final = 0.5
 """Seconds until the next try while there is no connection."""
 AGAIN: Final = 0.1
@@ -193,6 +195,8 @@ class Recorder:
             lambda: None,
         )
         self._writes = (*self._run_writes, self._manifest_write)
+        self.on_written: Callable[[], None] = lambda: None
+        """Called when a write has worked."""
 
     def delivered(self, receipt: Receipt) -> None:
         """Note a stored artifact."""
@@ -202,6 +206,19 @@ class Recorder:
     def refused(self, first_seq: int, last_seq: int) -> None:
         """Note events that the backend refuses for good."""
         self.manifest.refused(first_seq, last_seq)
+
+    @property
+    def in_trouble(self) -> bool:
+        """Whether one of its writes has failed, and is to be repeated."""
+        return any(write.failures for write in self._writes)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait so long, or until a write that is under way has ended, for a second at the most."""
+        tasks = {write.task for write in self._writes if write.task is not None}
+        if tasks:
+            await asyncio.wait(tasks, timeout=PAUSE, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            await asyncio.sleep(seconds)
 
     @property
     def counted(self) -> RecordCounts:
@@ -281,6 +298,8 @@ class Recorder:
                 error = write.ended(self._monotonic(), self._uniform)
                 if error is not None:
                     self._tell(write, error)
+                else:
+                    self.on_written()
 
     def _tell(self, write: RetriedWrite, error: BackendError) -> None:
         if write.failures >= 3 or isinstance(error, PermanentError):

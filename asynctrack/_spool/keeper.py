@@ -194,13 +194,8 @@ class Keeper:
         """Note that a piece is on its way: its file is closed in the end, whatever comes of it."""
         self._sealed.add(piece.segment)
 
-    async def seal(self, piece: SegmentPiece) -> None:
-        """Mark a piece as complete, before anything of it is uploaded."""
-        self.cut(piece)
-        await offload(self.seal_now, piece)
-
-    def seal_now(self, piece: SegmentPiece) -> None:
-        """Do the same in this thread. Blocks; raises nothing."""
+    def seal(self, piece: SegmentPiece) -> None:
+        """Mark a piece as complete, before anything of it is uploaded. Blocks; raises nothing."""
         try:
             self._seal(piece.segment)
         except OSError as error:

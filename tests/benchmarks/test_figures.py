@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import _measure, _scoreboard_table, report
 from benchmarks._report_format import Results, overhead_of
+from benchmarks._report_many import many_section
 from benchmarks.lag import SITUATIONS
 from benchmarks.tracers import EMPTY, OURS
 
@@ -121,6 +122,13 @@ def test_what_durability_costs_is_the_committed_one() -> None:
         [line] = [one for one in said.splitlines() if one.startswith(f'`"{level}"`')]
         cost = f"{variants['tracers'][name]['thread_us']['value']:.1f} µs"
         assert cost in line.rpartition("|")[2], (level, cost)
+
+
+def test_many_trackers_are_the_committed_ones() -> None:
+    """The README's tables of many trackers are the report's."""
+    lines = tables("\n".join(many_section(committed("many"))))
+    assert len(lines) > 15
+    assert lines <= tables(README.read_text(encoding="utf-8"))
 
 
 def test_the_viewers_figures_are_the_committed_ones() -> None:

@@ -130,7 +130,7 @@ def test_a_slow_disk_gets_more_threads() -> None:
         with lock:
             at_once += 1
             most = max(most, at_once)
-        pause.wait(0.06)
+        pause.wait(0.08)
         with lock:
             at_once -= 1
 

@@ -51,8 +51,8 @@ def test_a_defect_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """A tracker that deletes a piece before it is acknowledged does not pass for long."""
     seal = Keeper.seal
 
-    async def seal_and_delete(self: Keeper, piece: SegmentPiece) -> None:
-        await seal(self, piece)
+    def seal_and_delete(self: Keeper, piece: SegmentPiece) -> None:
+        seal(self, piece)
         piece.segment.path.unlink()
 
     monkeypatch.setattr(Keeper, "seal", seal_and_delete)

@@ -20,6 +20,7 @@ import pytest
 from asynctrack._buffer.buffer import SEGMENT_WAIT, Buffer
 from asynctrack._buffer.store import SegmentPiece, Store
 from asynctrack._common.notices import Notices
+from asynctrack._common.offload import offload
 from asynctrack._engine.loop import run_loop
 from asynctrack._spool import homes
 from asynctrack._spool.descriptor import Descriptor, open_new
@@ -95,8 +96,13 @@ class Parts:
         """Take the next piece and seal it, as the worker does before it uploads one."""
         piece = self.buffer.take()
         assert isinstance(piece, SegmentPiece)
-        await self.keeper.seal(piece)
+        await self.seal(piece)
         return piece
+
+    async def seal(self, piece: SegmentPiece) -> None:
+        """Mark it as complete, in a thread."""
+        self.keeper.cut(piece)
+        await offload(self.keeper.seal, piece)
 
     def seqs_on_disk(self) -> list[int]:
         found = []
@@ -315,7 +321,7 @@ async def test_a_folder_removed_in_use_is_made_anew(
     assert isinstance(old, SegmentPiece)
     assert len(old.raw().splitlines()) == PIECE_EVENTS
     before = sorted(path.name for path in writer_folder(parts.spool, WRITER).iterdir())
-    await parts.keeper.seal(old)
+    await parts.seal(old)
     await parts.keeper.settled(old)
     parts.buffer.settle(old)
     assert sorted(path.name for path in writer_folder(parts.spool, WRITER).iterdir()) == before
@@ -446,7 +452,7 @@ async def test_full_segments_are_let_go_and_read_back(parts: Parts) -> None:
     assert len(open_below(parts.spool)) <= HELD_PIECES + 3, "these, the open one, spare and lock"
     seqs = []
     while (piece := parts.buffer.take()) is not None:
-        await parts.keeper.seal(piece)  # type: ignore[arg-type]  # all are segments here
+        await parts.seal(piece)  # type: ignore[arg-type]  # all are segments here
         seqs += [int(one.split(b'"seq":')[1].split(b",")[0]) for one in piece.raw().splitlines()]
     assert seqs == list(range(1, count * PIECE_EVENTS + 1))
     parts.keeper.close()
