@@ -30,8 +30,6 @@ logger = logging.getLogger("asynctrack")
 LATEST: Final = 500
 """Writers, the latest ones, that a tracker which closes waits for: where none of these is within
 reach it does not wait for thousands of others."""
-
-
 MAX_GONE: Final = 1_000
 """Writers that are gone whose descriptions are remembered."""
 
@@ -211,6 +209,7 @@ class Leftovers:
 
 
 def tell_of_ours(member: Member, path: Path, error: Exception) -> None:
+    """Warn of an error that nobody has thought of, and ask for a report."""
     logger.debug("replay of %s", path, exc_info=error)
     tell_of_trouble(
         member, path.name, path, f"{type(error).__name__}: {error}", "please report this"
@@ -220,6 +219,7 @@ def tell_of_ours(member: Member, path: Path, error: Exception) -> None:
 def tell_of_trouble(
     member: Member, kind: str, path: Path, why: str, next_step: str, advice: str = ""
 ) -> None:
+    """Warn that a writer's folder was not replayed, or not all of it."""
     member.notices.warn(
         f"replay:{kind}",
         f"asynctrack could not replay all of {path} ({why}). What is left stays there;"

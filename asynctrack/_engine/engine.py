@@ -31,8 +31,6 @@ from asynctrack._spool.usage import Usage
 
 LINGER: Final = 3.0
 """Seconds that the thread and its connections stay for the next tracker."""
-
-
 MAX_SPOOLS: Final = 16
 """Spools whose leftovers are remembered, besides those in use."""
 
@@ -73,7 +71,6 @@ class Engine:
         self._waiting: list[Task] = []  # for the loop
         self._tasks: dict[Task, asyncio.Task[None]] = {}
         self._idle: asyncio.Event | None = None
-        self._ending = False
         # As long as somebody uses one: its key may hold the user's session.
         self._gates: WeakValueDictionary[Hashable, Gate] = WeakValueDictionary()
         self._replayers: dict[str | None, Replayer] = {}

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -115,25 +116,21 @@ class Homes:
         Raises:
             OSError: The disk, or the bound, has none.
         """
-        before = segment.claimed
-        try:
-            more = min(before, segment.full - before)
-            spools = usable_spools(self._places())
-            self._require_room(segment.path.parent, spools, more)
-            segment.grow()
-        except OSError:
-            segment.stop_growing()
-            raise
-        finally:
-            # Lines may have gone beyond what was claimed meanwhile: these count as well.
-            self._count(segment.path, segment.claimed - before)
+        with self._counted(segment):
+            try:
+                more = min(segment.claimed, segment.full - segment.claimed)
+                spools = usable_spools(self._places())
+                self._require_room(segment.path.parent, spools, more)
+                segment.grow()
+            except OSError:
+                segment.stop_growing()
+                raise
         self._keep_in_bounds(segment, spools)
 
     def filled(self, segment: Segment) -> None:
         """Note that lines went to a segment which were more by then than it was made for."""
-        before = segment.claimed
-        segment.count_all()
-        self._count(segment.path, segment.claimed - before)
+        with self._counted(segment):
+            segment.count_all()
 
     def removed(self, path: Path, size: int) -> None:
         """Note that a file of this writer's was deleted, or cut by so many bytes."""
@@ -223,9 +220,8 @@ class Homes:
         """Let nothing go beyond what it has claimed, where the bound is near."""
         more = segment.full - segment.claimed
         if not self._usage.fits(spools, more, self._max_spool_bytes, glance=True):
-            before = segment.claimed
-            segment.stop_growing()
-            self._count(segment.path, segment.claimed - before)
+            with self._counted(segment):
+                segment.stop_growing()
 
     def _own_again(self, folder: WriterFolder) -> WriterFolder:
         """Begin anew, with a new lock, where folder or lock was taken from under our hands.
@@ -260,6 +256,15 @@ class Homes:
             ) from None
         self._folders[path], self._described[path] = folder, info
         return folder
+
+    @contextmanager
+    def _counted(self, segment: Segment) -> Iterator[None]:
+        """Count what a segment claims more after the block, also where lines went beyond it."""
+        before = segment.claimed
+        try:
+            yield
+        finally:
+            self._count(segment.path, segment.claimed - before)
 
     def _count(self, path: Path, size: int) -> None:
         self._usage.add(path.parents[2], size)

@@ -126,9 +126,18 @@ def test_what_durability_costs_is_the_committed_one() -> None:
 
 def test_many_trackers_are_the_committed_ones() -> None:
     """The README's tables of many trackers are the report's."""
-    lines = tables("\n".join(many_section(committed("many"))))
+    result = committed("many")
+    lines = tables("\n".join(many_section(result)))
     assert len(lines) > 15
     assert lines <= tables(README.read_text(encoding="utf-8"))
+    stops = [row for row in result["opening"] if row["place"] != "none"]
+    said = prose()
+    for figure in (
+        f"nothing else take {result['floor']['cpu_ms']['value']:.1f} ms of CPU",
+        f"stop of your loop is {max(row['stop_ms']['value'] for row in stops):.0f} ms, and"
+        f" {max(row['max_ms'] for row in stops):.0f} ms in the worst",
+    ):
+        assert figure in said, figure
 
 
 def test_the_viewers_figures_are_the_committed_ones() -> None:
