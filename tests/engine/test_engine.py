@@ -265,10 +265,11 @@ def test_what_is_in_memory_goes_to_disk_where_the_engine_is_held_up(
     goes_on, holds = threading.Event(), threading.Event()
 
     class Hangs(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
+        def handle(self, record: logging.LogRecord) -> bool:  # without its lock: others log on
             if threading.current_thread().name == "asynctrack":
                 holds.set()
                 goes_on.wait(120)
+            return True
 
     wall = Wall(tmp_path)
     handler = Hangs()
