@@ -104,8 +104,7 @@ class Driver:
                 return request.future
         # Its own end is not the end of the loop, which may have others to serve.
         if self.ended.done() or not self._call(self._stages.begin_flush, request):
-            counts = self._buffer.counts()
-            request.end(counts.delivered == counts.accepted)
+            request.end(self._all_delivered())
         return request.future
 
     def close(self, timeout: float) -> None:
@@ -121,6 +120,10 @@ class Driver:
             self._close_without()
         else:
             self._call(self._stages.begin_close, timeout)  # or it looks when it begins or fails
+
+    def _all_delivered(self) -> bool:
+        counts = self._buffer.counts()
+        return counts.delivered == counts.accepted
 
     def _call(self, function: object, *args: object) -> bool:
         loop = self._loop
@@ -242,6 +245,6 @@ class Driver:
         self._buffer.close("worker_failed")
         self._buffer.wake_always = False
         self._stages.be_ready()
-        self._stages.flushes.fail(for_good=True)
+        self._stages.flushes.end(self._all_delivered())
         if not self.ended.done():
             self.ended.set_result(None)

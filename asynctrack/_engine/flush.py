@@ -8,7 +8,7 @@ its last event are. Then it waits for the Run and the manifest to be written. De
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import TimeoutError as ThreadTimeout
 from dataclasses import dataclass, field
@@ -75,14 +75,14 @@ class Flushes:
         self._recording: list[FlushRequest] = []
         self._outstanding: set[int] = set()
         self._cut_through = 0
-        self._failed = False
+        self._over: bool | None = None
 
     def add(self, request: FlushRequest) -> None:
-        """Let a flush wait; where none is ended any more, it is told so at once."""
-        if self._failed:
-            request.end(False)
-        else:
+        """Let a flush wait; once all is over, it hears at once how that was."""
+        if self._over is None:
             self._waiting.append(request)
+        else:
+            request.end(self._over)
 
     def cut(self, first_seq: int, last_seq: int) -> None:
         """Note a piece on its way; pieces are cut in the order of their numbers."""
@@ -111,21 +111,31 @@ class Flushes:
                 request.end(True)
         return to_record
 
-    def take_recording(self) -> list[FlushRequest]:
-        """Take those that wait for the Run."""
-        taken, self._recording = self._recording, []
-        return taken
+    @property
+    def recording(self) -> tuple[FlushRequest, ...]:
+        """Those that wait for the Run; they do until ``recorded`` or ``end`` says otherwise."""
+        return tuple(self._recording)
 
-    def give_back(self, taken: list[FlushRequest]) -> None:
-        """Let those wait on for the Run that were taken."""
-        self._recording = [*taken, *self._recording]
+    def recorded(self, requests: Iterable[FlushRequest], delivered: bool) -> None:
+        """End those whose record is written."""
+        done = tuple(requests)
+        self._recording = [one for one in self._recording if one not in done]
+        for request in done:
+            request.end(delivered)
 
-    def fail(self, *, for_good: bool = False) -> None:
-        """End all of them: nothing is delivered any more.
+    def fail(self) -> None:
+        """End all that wait, as nothing is delivered for now."""
+        self._end_all(False)
+
+    def end(self, delivered: bool) -> None:
+        """End all that wait, and each one that comes later.
 
         Args:
-            for_good: Whether that is so for later ones, too.
+            delivered: Whether everything that was accepted is.
         """
-        self._failed = for_good
+        self._over = delivered
+        self._end_all(delivered)
+
+    def _end_all(self, delivered: bool) -> None:
         for request in (*self._waiting, *self._recording):
-            request.end(False)
+            request.end(delivered)

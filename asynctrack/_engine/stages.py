@@ -267,14 +267,10 @@ class Stages:
                 if wait is not None:
                     await anyio.sleep(wait)  # a flush does not cut a backoff short
             self._record_request.clear()
-            waiting = self.flushes.take_recording()
+            waiting = self.flushes.recording
             wait = await self._recorder.write(everything=bool(waiting))
-            if wait is not None:
-                self.flushes.give_back(waiting)
-                continue
-            good = not self._buffer.counts().dead_lettered
-            for request in waiting:
-                request.end(good)
+            if wait is None:
+                self.flushes.recorded(waiting, not self._buffer.counts().dead_lettered)
 
     async def _looked(self, patience: float) -> None:
         """Wait for what others have left, but not for a store that is out of reach."""

@@ -376,6 +376,23 @@ def test_updates_that_hang(
     assert "are in the manifest" in warning
 
 
+def test_a_flush_whose_record_hangs(make_run: RunFactory, sagemaker_proxy: FaultProxy) -> None:
+    """Closing cuts the record off that a flush waits for; it ends with what became of the events."""
+    site = make_run(sagemaker_url=sagemaker_proxy.endpoint_url)
+    sagemaker_proxy.add(Hang(), operation="UpdateTrialComponent")
+    with tracker(site.run, close_timeout=1.0) as handler:
+        joke(handler)
+        handler.log_parameters({"a": 1})
+        flush = handler.flush_tracker()
+        until_in_thread(
+            lambda: any(one.operation == "UpdateTrialComponent" for one in sagemaker_proxy.requests)
+        )
+        assert not flush.done()
+    sagemaker_proxy.heal()
+    assert flush.result(0) is True
+    assert handler.statistics().delivered == CHAIN_EVENTS + 1
+
+
 def test_a_manifest_that_hangs(
     make_run: RunFactory, s3_proxy: FaultProxy, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -234,9 +234,7 @@ def test_a_flush_that_is_asked_for_at_the_end_ends(tmp_path: Path) -> None:
             closing.start()
             flushes = [late.flush_tracker() for _ in range(20)]
             closing.join()
-            for flush in flushes:
-                flush.result(60)
-            assert all(flush.done() for flush in flushes)
+            assert [flush.result(60) for flush in flushes] == [True] * len(flushes)
 
 
 def test_there_is_one_whoever_asks_first() -> None:

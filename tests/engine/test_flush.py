@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,7 +27,7 @@ def test_a_flush_waits_for_all_pieces_up_to_its_last_event() -> None:
     flushes.settled(4)
     assert flushes.move_on()
     assert ended(request) is None, "the Run comes first"
-    assert flushes.take_recording() == [request]
+    assert flushes.recording == (request,)
     assert not flushes.move_on()
 
 
@@ -60,16 +61,30 @@ def test_events_not_cut_yet_are_cut_for_a_flush() -> None:
     assert not flushes.hurry
 
 
-def test_what_is_given_back_comes_first() -> None:
-    """A flush whose record failed waits on, before those that came later."""
+def test_who_waits_for_the_run_waits_until_it_is_written() -> None:
+    """A record that fails, or is cut off, leaves each flush where it was."""
     flushes, first, second = Flushes(), FlushRequest(0), FlushRequest(0)
     flushes.add(first)
     flushes.move_on()
-    taken = flushes.take_recording()
+    waiting = flushes.recording
     flushes.add(second)
     flushes.move_on()
-    flushes.give_back(taken)
-    assert flushes.take_recording() == [first, second]
+    assert flushes.recording == (first, second)
+    flushes.recorded(waiting, True)
+    assert flushes.recording == (second,)
+    assert [ended(first), ended(second)] == [True, None]
+    flushes.end(False)
+    assert ended(second) is False
+
+
+@pytest.mark.parametrize("delivered", [True, False])
+def test_who_comes_late_hears_how_it_ended(delivered: bool) -> None:
+    """Once all is over, a flush ends as the tracker did: with everything delivered, or not."""
+    flushes, early, late = Flushes(), FlushRequest(3), FlushRequest(3)
+    flushes.add(early)
+    flushes.end(delivered)
+    flushes.add(late)
+    assert [ended(early), ended(late)] == [delivered, delivered]
 
 
 def test_a_worker_that_ends_fails_all() -> None:
