@@ -36,8 +36,6 @@ FIRST_CLAIM: Final = 32 * 1024
 """Bytes of the disk that a segment claims when it is made. It doubles as it fills up."""
 NEARLY_FULL: Final = 64 * 1024
 """Bytes that are left of one for which the next one is to be ready."""
-FEW_EVENTS: Final = 1000
-"""Events that one still takes for which it is, too."""
 _sync: Final[Callable[[int], None]] = getattr(os, "fdatasync", os.fsync)
 
 
@@ -102,7 +100,7 @@ class Segment:
         self._top = self.full
         # From here on the next one is to be ready; with one that is small, at once.
         self._half_end = HEADER_BYTES + min(capacity // 2, max(0, capacity - NEARLY_FULL))
-        self._last_half = max(0, min(max_events // 2, max_events - FEW_EVENTS) - 1)
+        self._last_half = max(0, max_events // 2 - 1)
         self._wake_at = 0
         self._set_wake()
         self._unsynced: OSError | None = None
