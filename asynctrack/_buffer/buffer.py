@@ -90,6 +90,7 @@ class Buffer:
         self._ample_events = self._room.ample_events
         self._reserve = reserve
         self._disk_takes = True  # as far as is known
+        self._asked: float | None = None  # when the next segment was, before a cut
         self._wake = wake
         self._monotonic = monotonic
         self._closed: str | None = None
@@ -203,6 +204,20 @@ class Buffer:
             self._oldest = None if self._store.empty else self._monotonic()
             self._ledger.cut(piece)
             return piece
+
+    def may_cut(self) -> bool:
+        """Tell whether lines that come after a cut find a segment, as far as the disk has one.
+
+        Else the next one is wanted: until it is there, they would be in memory only.
+        """
+        with self._section:
+            if not (self._disk_takes and self._store.want_next()):
+                self._asked = None
+                return True
+            now = self._monotonic()
+            self._asked = now if self._asked is None else self._asked
+            self._disk_takes = now < self._asked + SEGMENT_WAIT
+            return not self._disk_takes
 
     def settle(self, piece: MemoryPiece | SegmentPiece, *, refused: int = 0) -> None:
         """Free the room of a piece: acknowledged, but for the events refused for good."""

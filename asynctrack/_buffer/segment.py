@@ -70,8 +70,8 @@ class Segment(Protocol):
     def sync(self) -> None:
         """Write what was appended through to the disk."""
 
-    def seal(self) -> None:
-        """Mark it as complete."""
+    def seal(self) -> int:
+        """Mark it as complete; return how much it gives back, in bytes."""
 
     def let_go(self) -> None:
         """Close the file."""

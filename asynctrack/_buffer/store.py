@@ -154,6 +154,7 @@ class Store:
         self._pieces: deque[MemoryPiece | SegmentPiece] = deque()
         self._open: MemoryPiece | SegmentPiece | None = None
         self._spare: Segment | None = None
+        self._ahead = False  # the next segment is wanted before this one is cut
         self._failed: list[Segment] = []
         self._closed = False
         # Of the pieces that take no more lines. The open one knows its own, and is asked when
@@ -178,7 +179,7 @@ class Store:
             return None
         piece = self._pieces.popleft()
         if piece is self._open:
-            self._open = None
+            self._open, self._ahead = None, False
         else:
             self._shut.add(piece, -1)
         return piece
@@ -241,9 +242,20 @@ class Store:
                 return max(piece.size, self._max_bytes), max(piece.events, max_events)
         if self._spare is not None or self._closed:
             return None
-        if isinstance(self._open, SegmentPiece) and not self._open.segment.ends_soon:
-            return None
+        if isinstance(self._open, SegmentPiece):
+            if not (self._ahead or self._open.segment.ends_soon):
+                return None
         return self._max_bytes, max_events
+
+    def want_next(self) -> bool:
+        """Want the next segment before the one that is being filled is cut.
+
+        Returns:
+            Whether it is wanted now: the next cut takes that one, and there is no other.
+        """
+        only = len(self._pieces) == 1 and isinstance(self._open, SegmentPiece)
+        self._ahead = only and self._spare is None and not self._closed
+        return self._ahead
 
     @property
     def waiting(self) -> tuple[int, int]:

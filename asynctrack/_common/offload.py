@@ -1,8 +1,8 @@
 """Blocking work of the engine's event loop in threads, also while the interpreter ends.
 
 One thread serves all trackers: with two, half of the time goes into handing the interpreter to and
-fro. Where a disk is slow or hangs, there is one more each tenth of a second, so that it holds up
-nobody else. ``anyio.to_thread`` would do, and takes 0.15 ms for each call, most of it in the loop:
+fro. Where a disk is slow there are some more, and where it hangs as many as it takes, so that it
+holds up nobody else. ``anyio.to_thread`` would do, and takes 0.15 ms for each call, most of it in the loop:
 half of what a small tracker costs altogether. Here what has ended while the loop was busy is handed
 over at once.
 
@@ -30,12 +30,16 @@ from asynctrack._common.turns import turns
 
 THREADS: Final = 1
 """Threads while nothing hangs."""
+SLOW_THREADS: Final = 3
+"""Threads while calls take long. Few: a machine with too much to do looks like a slow disk."""
 MAX_THREADS: Final = 64
-"""Threads at the most."""
-STUCK: Final = 0.1
+"""Threads while calls hang."""
+LOOK: Final = 0.1
 """Seconds between two looks at whether another thread is needed."""
 SLOW: Final = 0.06
 """Seconds that a call takes, on average, where the disk holds the threads up."""
+HANGING: Final = 3
+"""Looks after which calls hang of which none has ended meanwhile."""
 IDLE: Final = 5.0
 """Seconds without a call after which a thread ends."""
 
@@ -56,6 +60,7 @@ class _Threads:
         self._threads = 0
         self._under_way = 0
         self._ended, self._took = 0, 0.0  # calls since the last look, and their seconds
+        self._still = 0  # looks since a call has ended
         self._watched = False
 
     def submit(self, call: _Call) -> asyncio.Future[Any]:
@@ -70,8 +75,8 @@ class _Threads:
         self._under_way += 1
         self._calls.put((future, call))
         if self._under_way > self._threads and not self._watched:
-            self._watched, self._ended, self._took = True, 0, 0.0
-            self._loop.call_later(STUCK, self._watch)
+            self._watched, self._ended, self._took, self._still = True, 0, 0.0, 0
+            self._loop.call_later(LOOK, self._watch)
         return future
 
     def close(self) -> None:
@@ -96,9 +101,16 @@ class _Threads:
         with self._lock:
             ended, took = self._ended, self._took
             self._ended, self._took = 0, 0.0
-        if took >= SLOW * ended and self._threads < MAX_THREADS:
+        self._still = 0 if ended else self._still + 1
+        more = 0
+        if self._still == HANGING:
+            self._still = 0
+            more = min(self._threads, MAX_THREADS - self._threads)
+        elif ended and took >= SLOW * ended:
+            more = int(self._threads < SLOW_THREADS)
+        for _ in range(more):
             self._start()
-        self._loop.call_later(STUCK, self._watch)
+        self._loop.call_later(LOOK, self._watch)
 
     def _hand_over(self) -> None:
         """Give back what has ended."""

@@ -226,7 +226,10 @@ class Stages:
             events, oldest, hurry = self._buffer.cut_state()
             hurry = hurry or self.closing.begun or self.flushes.hurry
             wait = self._policy.wait(events, oldest, self._monotonic(), hurry=hurry)
-            if wait == 0.0:
+            if wait == 0.0 and not (self.closing.begun or self._buffer.may_cut()):
+                self._supply_request.set()
+                wait = ON_ITS_WAY
+            elif wait == 0.0:
                 await self._delivery.slot()
                 piece = self._buffer.take()
                 if piece is not None:
@@ -255,6 +258,7 @@ class Stages:
                 continue
             supplied = await keeper.supply()
             self.be_ready()
+            self._wakeup.set()
             with anyio.move_on_after(None if supplied else RETRY):
                 await self._supply_request.wait()
 

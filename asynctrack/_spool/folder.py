@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -39,6 +40,9 @@ else:
 
 UNFINISHED: Final = ".new-"
 """How the names of folders begin that are being made."""
+MAKING: Final = 60.0
+"""Seconds that making one takes at the most. It takes a millisecond; a younger one is let alone,
+as it may not be locked yet."""
 _TRIES: Final = 5
 _EXPENDABLE: Final = {"", ".idx", ".json", ".parts", ".reason", ".tmp"}
 """Endings of files that may go with a folder. Lines, dead letters, damaged segments and what a
@@ -266,7 +270,7 @@ def _make(path: Path, info: Mapping[str, Any] | None, *, sync: bool) -> Descript
             shutil.rmtree(unfinished, ignore_errors=True)
             if isinstance(error, OSError) and path.is_dir():
                 return None
-            # Whoever sweeps may come between making and locking.
+            # Whoever sweeps may come between making and locking, where this process was asleep.
             if not (left and lock is None and isinstance(error, FileNotFoundError)):
                 raise
     return None
@@ -284,6 +288,8 @@ def _describe(folder: Path, info: Mapping[str, Any], *, sync: bool) -> None:
 def sweep(path: Path) -> None:
     """Delete a folder whose maker died before it had its name. Blocks."""
     try:
+        if time.time() < path.stat().st_mtime + MAKING:
+            return
         lock = _lock(path / LOCK)
     except OSError:
         return

@@ -325,7 +325,7 @@ class Keeper:
     def _seal(self, segment: Segment) -> None:
         if self.power:
             segment.sync()
-        segment.seal()
+        self._homes.removed(segment.path, segment.seal())
         if self.power:
             sync_folder(segment.path.parent)
 

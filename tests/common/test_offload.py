@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from asynctrack import tracker
-from asynctrack._common.offload import offload
+from asynctrack._common.offload import SLOW_THREADS, offload
 from asynctrack._engine.loop import run_loop
 from tests.support.auditor import audit_folder
 
@@ -120,7 +120,7 @@ def test_a_tracker_delivers_without_threads(
 
 
 def test_a_slow_disk_gets_more_threads() -> None:
-    """Where each call takes long, they do not wait for one another."""
+    """Where each call takes long, some go on side by side; few, as it may be the machine."""
     at_once = most = 0
     lock = threading.Lock()
     pause = threading.Event()  # nobody sets it: a disk that takes its time
@@ -138,18 +138,19 @@ def test_a_slow_disk_gets_more_threads() -> None:
         await asyncio.gather(*(offload(slow) for _ in range(40)))
 
     run_loop(main())
-    assert most >= 3
+    assert 2 <= most <= SLOW_THREADS
 
 
-def test_a_call_that_hangs_holds_up_no_other() -> None:
-    """One that does not return until all others have is passed by."""
+@pytest.mark.parametrize("hanging", [1, 20])
+def test_calls_that_hang_hold_up_no_other(hanging: int) -> None:
+    """Those that do not return until all others have are passed by."""
     others = threading.Event()
 
     async def main() -> None:
-        hanging = asyncio.ensure_future(offload(others.wait, 240))
+        hung = [asyncio.ensure_future(offload(others.wait, 240)) for _ in range(hanging)]
         assert [await offload(int, str(number)) for number in range(50)] == list(range(50))
         others.set()
-        assert await hanging
+        assert all(await asyncio.gather(*hung))
 
     run_loop(main())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import time
 import uuid
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from asynctrack import tracker
+from asynctrack._buffer import buffer
 from tests.e2e.chains import CHAIN_EVENTS, joke_chain
 from tests.e2e.waiting import Wall, until_in_thread
 from tests.support.auditor import audit_folder, events_in_folder
@@ -147,6 +149,21 @@ def test_a_long_list_of_artifacts_is_put_aside_in_pages(tmp_path: Path) -> None:
     assert len(listed) == 1_050
     assert set(listed) == names
     assert found["ranges"] == [[1, 1_050]]
+
+
+def test_what_is_accepted_is_on_disk_whenever_a_batch_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a batch and the next one no event is in memory only, however many come in."""
+    monkeypatch.setattr(buffer, "SEGMENT_WAIT", 60.0)  # for a machine that does too much at once
+    with tracker(tmp_path / "out", max_delay=0.01) as handler:
+        for number in itertools.count():
+            log(handler, number, number)
+            now = handler.statistics()
+            assert now.pending == 0
+            if now.artifacts > 10:
+                break
+    assert numbers(tmp_path / "out") == list(range(number + 1))
 
 
 def test_nothing_tracked_leaves_nothing(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import threading
+import time
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +37,7 @@ from asynctrack._spool.layout import (
 )
 from asynctrack._spool.segment import Segment, Shape
 from asynctrack._spool.segment_content import read_segment
-from asynctrack._spool.usage import AGAIN, Usage
+from asynctrack._spool.usage import AGAIN, Usage, folder_size
 from tests.buffer.test_store import body
 from tests.common.test_offload import no_threads as no_threads  # a fixture
 from tests.spool.test_segment import WRITER
@@ -51,25 +52,33 @@ pytestmark = pytest.mark.may_block("the keeper runs in the worker's loop, which 
 class Parts:
     """A keeper and its buffer, without a worker."""
 
-    def __init__(self, spool: Path, *, power: bool = False, max_spool_bytes: int = 1 << 30) -> None:
+    def __init__(
+        self,
+        spool: Path,
+        *,
+        power: bool = False,
+        max_spool_bytes: int = 1 << 30,
+        piece: tuple[int, int] = (PIECE_BYTES, PIECE_EVENTS),
+    ) -> None:
         self.spool = spool
         self.ticks = anyio.Event()
         self.slept = 0
         self.buffer = Buffer(
             writer_id=WRITER,
-            store=Store(WRITER, PIECE_BYTES, PIECE_EVENTS, spooled=True),
+            store=Store(WRITER, *piece, spooled=True),
             max_bytes=1 << 20,
             max_events=1000,
             spool_bytes=1 << 30,
             wake=lambda: None,
         )
         self.now = 0.0
+        self.usage = Usage(lambda: self.now)
         self.homes = Homes(
             places=lambda: spool_places(spool),
             writer_id=WRITER,
             info=self.info,
             notices=Notices(),
-            usage=Usage(lambda: self.now),
+            usage=self.usage,
             max_spool_bytes=max_spool_bytes,
             power=power,
         )
@@ -272,7 +281,12 @@ async def test_a_description_that_cannot_be_written_holds_no_lock(
 
 def test_who_sweeps_the_spool_meanwhile_does_no_harm(tmp_path: Path) -> None:
     """A new folder is nobody else's from its first moment, and what was left half made goes."""
-    (tmp_path / "v1" / ".new-left").mkdir(parents=True)
+    left = tmp_path / "v1" / ".new-left"
+    left.mkdir(parents=True)
+    young = tmp_path / "v1" / ".new-young"
+    young.mkdir()
+    an_hour_ago = time.time() - 3600
+    os.utime(left, (an_hour_ago, an_hour_ago))
     swept = threading.Event()
 
     def sweep_all() -> None:
@@ -292,7 +306,7 @@ def test_who_sweeps_the_spool_meanwhile_does_no_harm(tmp_path: Path) -> None:
         swept.set()
         sweeper.join()
     sweep_all()
-    assert list((tmp_path / "v1").iterdir()) == []
+    assert list((tmp_path / "v1").iterdir()) == [young]
 
 
 async def test_a_folder_held_for_good_is_a_disk_that_refuses(
@@ -348,10 +362,9 @@ async def test_close_knows_what_is_under_way(parts: Parts) -> None:
     parts.put(PIECE_EVENTS + 1)
     await parts.keeper.supply()
     pieces = [await parts.cut() for _ in range(2)]
-    full = pieces[0].segment.path.stat().st_size
     parts.keeper.close()
     assert not open_below(parts.spool)
-    assert all(piece.segment.path.stat().st_size < full for piece in pieces)
+    assert all(piece.segment.path.stat().st_size < SIZE for piece in pieces)
     assert parts.seqs_on_disk() == list(range(1, PIECE_EVENTS + 2))
 
 
@@ -617,6 +630,65 @@ async def test_lines_are_cut_from_memory_where_the_disk_does_not_take_them(
         (False, 10),
         (False, 5),
     ]
+
+
+def large_parts(folder: Path) -> Parts:
+    """Pieces that are never full."""
+    return Parts(folder, piece=(1 << 20, 10_000))
+
+
+async def test_the_next_segment_is_there_before_a_cut(tmp_path: Path) -> None:
+    """A piece that is cut early leaves no moment in which lines are in memory only."""
+    parts = large_parts(tmp_path)
+    await parts.keeper.supply()
+    assert parts.buffer.may_cut(), "there is nothing to cut"
+    parts.put(3)
+    assert parts.buffer.segment_wanted() is None, "nothing is made that may never be filled"
+    assert not parts.buffer.may_cut()
+    assert await parts.keeper.supply()
+    assert parts.buffer.may_cut()
+    piece = await parts.cut()
+    parts.put(2)
+    assert (piece.events, parts.buffer.counts().spooled, parts.buffer.counts().pending) == (3, 5, 0)
+    parts.keeper.close()
+
+
+async def test_a_disk_that_hangs_holds_no_cut_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next segment is waited for a second, and not again before the disk has answered."""
+    parts = large_parts(tmp_path)
+    clock = Clock()
+    monkeypatch.setattr(parts.buffer, "_monotonic", clock)
+    await parts.keeper.supply()
+    parts.put(3)
+    assert not parts.buffer.may_cut()
+    clock.now += SEGMENT_WAIT - 0.01
+    assert not parts.buffer.may_cut()
+    clock.now += 0.02
+    assert parts.buffer.may_cut()
+    await parts.cut()
+    parts.put(1)
+    assert parts.buffer.may_cut() and parts.buffer.counts().pending == 1
+    assert await parts.keeper.supply()
+    assert not parts.buffer.may_cut(), "the disk answers again"
+    parts.keeper.close()
+
+
+async def test_a_piece_that_is_cut_early_gives_its_room_back(tmp_path: Path) -> None:
+    """Sealed, it takes no more lines, and no more of the disk than it has."""
+    parts = large_parts(tmp_path)
+    await parts.keeper.supply()
+    parts.put(3)
+    piece = await parts.cut()
+    path = piece.segment.path
+    size = path.stat().st_size
+    assert path.suffix == ".sealed" and size < 1024
+    held = folder_size(path.parent)
+    assert parts.usage.fits([parts.spool], 1000, held + 1000), "and it is counted so"
+    assert not parts.usage.fits([parts.spool], 1001, held + 1000)
+    assert piece.raw().count(b"\n") == 3
+    parts.keeper.close()
 
 
 async def test_a_lock_that_others_closed_is_taken_again(parts: Parts) -> None:
