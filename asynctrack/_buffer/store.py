@@ -242,9 +242,9 @@ class Store:
                 return max(piece.size, self._max_bytes), max(piece.events, max_events)
         if self._spare is not None or self._closed:
             return None
-        if isinstance(self._open, SegmentPiece):
-            if not (self._ahead or self._open.segment.ends_soon):
-                return None
+        filling = self._open
+        if isinstance(filling, SegmentPiece) and not (self._ahead or filling.segment.ends_soon):
+            return None
         return self._max_bytes, max_events
 
     def want_next(self) -> bool:

@@ -2,9 +2,9 @@
 
 One thread serves all trackers: with two, half of the time goes into handing the interpreter to and
 fro. Where a disk is slow there are some more, and where it hangs as many as it takes, so that it
-holds up nobody else. ``anyio.to_thread`` would do, and takes 0.15 ms for each call, most of it in the loop:
-half of what a small tracker costs altogether. Here what has ended while the loop was busy is handed
-over at once.
+holds up nobody else. ``anyio.to_thread`` would do, and takes 0.15 ms for each call, most of it in
+the loop: half of what a small tracker costs altogether. Here what has ended while the loop was busy
+is handed over at once.
 
 A program that ends without leaving its ``with`` block is flushed while the interpreter shuts down,
 and from Python 3.12 on no thread can be started any more by then. What cannot have a thread runs

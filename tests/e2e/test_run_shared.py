@@ -377,7 +377,7 @@ def test_updates_that_hang(
 
 
 def test_a_flush_whose_record_hangs(make_run: RunFactory, sagemaker_proxy: FaultProxy) -> None:
-    """Closing cuts the record off that a flush waits for; it ends with what became of the events."""
+    """Closing cuts off the record that a flush waits for; it ends as the events have."""
     site = make_run(sagemaker_url=sagemaker_proxy.endpoint_url)
     sagemaker_proxy.add(Hang(), operation="UpdateTrialComponent")
     with tracker(site.run, close_timeout=1.0) as handler:
