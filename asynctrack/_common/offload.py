@@ -23,7 +23,6 @@ from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 import anyio
-from anyio.lowlevel import checkpoint_if_cancelled
 
 from asynctrack._common.own import own_work
 from asynctrack._common.turns import turns
@@ -44,8 +43,31 @@ IDLE: Final = 5.0
 """Seconds without a call after which a thread ends."""
 
 _T = TypeVar("_T")
-_Call = Callable[[], Any]
-_Done = tuple["asyncio.Future[Any]", Any, "BaseException | None"]
+
+
+class _Call:
+    """A call, and what came of it. Whoever waits for it may be cancelled and wait again."""
+
+    __slots__ = ("_waiter", "do", "done", "error", "result")
+
+    def __init__(self, do: Callable[[], Any]) -> None:
+        self.do = do
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.done = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def ended(self) -> None:
+        """Wait until it has ended, in the loop."""
+        if not self.done:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+    def end(self) -> None:
+        """Let the one who waits know, in the loop."""
+        self.done = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 class _Threads:
@@ -53,9 +75,9 @@ class _Threads:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._calls: SimpleQueue[tuple[asyncio.Future[Any], _Call] | None] = SimpleQueue()
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._lock = Lock()
-        self._done: deque[_Done] = deque()
+        self._done: deque[_Call] = deque()
         self._told = False  # the loop will look at what is done
         self._threads = 0
         self._under_way = 0
@@ -63,21 +85,19 @@ class _Threads:
         self._still = 0  # looks since a call has ended
         self._watched = False
 
-    def submit(self, call: _Call) -> asyncio.Future[Any]:
-        """Run a function in a thread.
+    def submit(self, call: _Call) -> None:
+        """Run a call in a thread.
 
         Raises:
             RuntimeError: There is no thread, and none is to be had; it does not run.
         """
         if self._threads < THREADS and self._under_way >= self._threads:
             self._start()
-        future: asyncio.Future[Any] = self._loop.create_future()
         self._under_way += 1
-        self._calls.put((future, call))
+        self._calls.put(call)
         if self._under_way > self._threads and not self._watched:
             self._watched, self._ended, self._took, self._still = True, 0, 0.0, 0
             self._loop.call_later(LOOK, self._watch)
-        return future
 
     def close(self) -> None:
         """Let the threads end, each after what it does."""
@@ -117,14 +137,9 @@ class _Threads:
         with self._lock:
             done, self._done = self._done, deque()
             self._told = False
-        for future, result, error in done:
-            self._under_way -= 1
-            if future.done():
-                continue  # nobody waits for it any more
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
+        self._under_way -= len(done)
+        for call in done:
+            call.end()
 
     def _thread_ended(self) -> None:
         """Do without a thread that had nothing to do; a call may have come in that moment."""
@@ -134,33 +149,32 @@ class _Threads:
         try:
             self._start()
         except RuntimeError:
-            while (item := self._take(0.0)) is not None:
-                self._do(*item)
+            while (call := self._take(0.0)) is not None:
+                self._do(call)
 
     # -- in a thread --------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while (item := self._take(IDLE)) is not None:
-            self._do(*item)
-            del item  # nothing is held while there is nothing to do
+        while (call := self._take(IDLE)) is not None:
+            self._do(call)
+            del call  # nothing is held while there is nothing to do
         self._tell(self._thread_ended)
 
-    def _take(self, seconds: float) -> tuple[asyncio.Future[Any], _Call] | None:
+    def _take(self, seconds: float) -> _Call | None:
         try:
             return self._calls.get(timeout=seconds) if seconds else self._calls.get_nowait()
         except Empty:
             return None
 
-    def _do(self, future: asyncio.Future[Any], call: _Call) -> None:
-        result, error = None, None
+    def _do(self, call: _Call) -> None:
         begun = time.monotonic()
         try:
             with turns.taken(), own_work():
-                result = call()
-        except BaseException as raised:
-            error = _passable(raised)
+                call.result = call.do()
+        except BaseException as error:
+            call.error = _passable(error)
         with self._lock:
-            self._done.append((future, result, error))
+            self._done.append(call)
             self._ended += 1
             self._took += time.monotonic() - begun
             told, self._told = self._told, True
@@ -175,7 +189,7 @@ class _Threads:
 
 
 def _passable(error: BaseException) -> BaseException:
-    """Return an error that a future takes."""
+    """Return an error that a coroutine may raise."""
     if isinstance(error, StopIteration):
         return RuntimeError("a call in a thread raised StopIteration")
     return error
@@ -193,28 +207,32 @@ async def offload(call: Callable[..., _T], *args: Any, abandon_on_cancel: bool =
         abandon_on_cancel: Whether a cancellation leaves it to itself instead of waiting for it.
 
     Returns:
-        What it returns; it raises what it raises.
+        What it returns, also where a scope of anyio is cancelled meanwhile; it raises what it
+        raises.
     """
-    await checkpoint_if_cancelled()
-    return await _in_thread(lambda: call(*args), abandon_on_cancel)
-
-
-async def _in_thread(call: Callable[[], _T], abandon: bool) -> _T:
     loop = asyncio.get_running_loop()
     threads = _threads.get(loop)
     if threads is None:
         threads = _threads[loop] = _Threads(loop)
+    under_way = _Call(lambda: call(*args))
     try:
-        future = threads.submit(call)
+        threads.submit(under_way)
     except RuntimeError:
-        return call()
-    result: _T
-    if abandon:
-        result = await future
-        return result
-    with anyio.CancelScope(shield=True):
-        result = await future
-    return result  # for the type checker the scope might swallow an error
+        return call(*args)
+    try:
+        await under_way.ended()
+    except asyncio.CancelledError:
+        if abandon_on_cancel:
+            raise
+        # The scope is made only now: it takes as long as all the rest of this in the loop.
+        with anyio.CancelScope(shield=True):
+            await under_way.ended()
+        if anyio.current_effective_deadline() > float("-inf"):
+            raise  # asyncio cancels once; anyio again, at the next wait, and what came is not lost
+    if under_way.error is not None:
+        raise under_way.error
+    result: _T = under_way.result
+    return result
 
 
 def close_threads(loop: asyncio.AbstractEventLoop) -> None:
