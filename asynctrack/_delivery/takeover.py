@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Container, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ import anyio
 from asynctrack._backends.protocol import Store
 from asynctrack._common.artifact import Artifact, Receipt
 from asynctrack._common.offload import offload
+from asynctrack._common.wakeup import Wakeup
 from asynctrack._delivery.leftovers import Left, Leftovers, Member, tell_of_ours, tell_of_trouble
 from asynctrack._delivery.replay import SegmentOutcome, replay_folder
 from asynctrack._delivery.replay_plan import numbers
@@ -78,8 +79,7 @@ class Replayer:
         self._sleep = sleep
         self._lanes: dict[Hashable, _Lane] = {}
         self._task: asyncio.Task[None] | None = None
-        self._scope: anyio.CancelScope
-        self._asked, self._hurry = asyncio.Event(), asyncio.Event()
+        self._asked, self._hurry = Wakeup(), Wakeup()
         self._left = False
         self._failed: set[Path] = set()
         self.events = 0
@@ -94,28 +94,24 @@ class Replayer:
     def join(self, member: Member) -> None:
         """Deliver what this tracker reaches as well, from now on."""
         self._leftovers.join(member)
-        self._begin()
+        self._asked.set()
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._go_on())
 
-    async def leave(self, member: Member) -> None:
-        """Do without a tracker that closes; nothing is under way for it any more then."""
+    def leave(self, member: Member) -> Collection[asyncio.Task[None]]:
+        """Do without a tracker that closes.
+
+        Returns:
+            What is under way for it, and ends now.
+        """
         self._leftovers.leave(member)
         last = not self._leftovers.members
         ending = [lane for lane in self._lanes.values() if last or lane.serves is member]
         for lane in ending:
             lane.scope.cancel()
-        self._asked.set()  # others may reach what is left there
-        tasks = {lane.task for lane in ending}
-        if last and self._task is not None:
-            self._scope.cancel()
-            tasks.add(self._task)
-        if tasks:
-            await asyncio.wait(tasks)
-
-    def _begin(self) -> None:
-        self._asked.set()
-        if self._task is None:
-            self._scope = anyio.CancelScope()
-            self._task = asyncio.ensure_future(self._go_on())
+        if not last:
+            self._asked.set()  # others may reach what is left there
+        return {lane.task for lane in ending}
 
     async def looked(self, member: Member) -> None:
         """Wait until what this tracker reaches was tried once, where there is something."""
@@ -198,26 +194,17 @@ class Replayer:
 
     async def _go_on(self) -> None:
         """Look whenever a tracker comes, and again for what had to be left."""
-        try:
-            wait = AGAIN
-            with self._scope:
-                while True:
-                    self._asked.clear()
-                    self._hurry.clear()
-                    before = self.events
-                    await self._look()
-                    with anyio.move_on_after(PAUSE):
-                        await self._hurry.wait()
-                    # What is under way may be left in the end.
-                    again = wait if self._left or self._lanes else None
-                    with anyio.move_on_after(again) as pause:
-                        await self._asked.wait()
-                    moved = self.events > before or not pause.cancelled_caught
-                    wait = AGAIN if moved else min(wait * 2, MAX_AGAIN)
-        finally:
-            self._task = None
-            if self._scope.cancel_called and self._leftovers.members:
-                self._begin()  # one has come while it ended
+        wait = AGAIN
+        while True:
+            self._asked.clear()
+            self._hurry.clear()
+            before = self.events
+            await self._look()
+            await self._hurry.wait(PAUSE)
+            # What is under way may be left in the end.
+            again = wait if self.used and (self._left or self._lanes) else None
+            asked = await self._asked.wait(again)
+            wait = AGAIN if asked or self.events > before else min(wait * 2, MAX_AGAIN)
 
     # -- one writer -------------------------------------------------------------------------------
 

@@ -6,9 +6,10 @@ accepted, then what ends with the tracker, then what came in meanwhile; then the
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
 import anyio
 
@@ -78,6 +79,7 @@ class Closing:
         replayed: Returns how many events of others were delivered.
         settle_all: Waits until everything accepted so far is settled.
         patience: Seconds after which it ends where nothing moves and no event is in memory only.
+        start: Starts a task beside it.
         monotonic: The clock, in seconds.
     """
 
@@ -92,6 +94,7 @@ class Closing:
         replayed: Callable[[], int],
         settle_all: Callable[[], Awaitable[None]],
         patience: float,
+        start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None] | None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._buffer = buffer
@@ -102,6 +105,8 @@ class Closing:
         self._replayed = replayed
         self._settle_all = settle_all
         self._patience = Patience(patience)
+        self._start = start
+        self._watchers: list[asyncio.Task[None] | None] = []
         self._monotonic = monotonic
         self.abandon_open: Callable[[], bool] = lambda: True
         """Says of the spans open at the end that they are abandoned; False: again, with room."""
@@ -116,12 +121,18 @@ class Closing:
             timeout: Seconds.
         """
         self.begun = self._delivery.closing = True
-        with anyio.move_on_after(timeout):
-            async with anyio.create_task_group() as closing:
-                closing.start_soon(self._lose_patience, closing.cancel_scope)
-                closing.start_soon(self._record_meanwhile, min(RECORD_EARLY, timeout / 4))
+        early = min(RECORD_EARLY, timeout / 4)
+        first = min(PATIENCE_TICK, early)
+        with anyio.move_on_after(timeout) as limit:
+            # Nearly always it is over by then.
+            watch = asyncio.get_running_loop().call_later(first, self._watch, limit, early - first)
+            try:
                 await self._deliver_rest()
-                closing.cancel_scope.cancel()
+            finally:
+                watch.cancel()
+                for one in self._watchers:
+                    if one is not None:
+                        one.cancel()
         if self._keeper is not None and self._buffer.closed_reason is None:
             # As far as the disk takes it: the next tracker delivers it.
             self.abandon_open()
@@ -154,13 +165,20 @@ class Closing:
         # The next chance may be far off: a short job after a crash is one as well.
         await self._looked(REPLAY_GRACE)
 
+    def _watch(self, limit: anyio.CancelScope, early: float) -> None:
+        """Look after a closing that takes its time."""
+        self._watchers += (
+            self._start(self._lose_patience(limit)),
+            self._start(self._record_meanwhile(early)),
+        )
+
     async def _record_meanwhile(self, wait: float) -> None:
         """Write into the Run what there is, where the events take long or do not get out at all."""
-        await anyio.sleep(wait)
+        await asyncio.sleep(wait)
         while (again := await self._recorder.write(everything=True)) is not None:
             await self._recorder.pause(again)
 
-    async def _lose_patience(self, closing: anyio.CancelScope) -> None:
+    async def _lose_patience(self, limit: anyio.CancelScope) -> None:
         """End the closing when nothing moves and no event is lost by it."""
         delivery = self._delivery
         while True:
@@ -177,6 +195,6 @@ class Closing:
             now = self._monotonic()
             if self._patience.lost(now, moved, delivery.under_way, counts):
                 self.gave_up = True
-                closing.cancel()
+                limit.cancel()
                 return
-            await anyio.sleep(max(PATIENCE_TICK, self._patience.left(now)))
+            await asyncio.sleep(max(PATIENCE_TICK, self._patience.left(now)))

@@ -125,12 +125,12 @@ class Driver:
         counts = self._buffer.counts()
         return counts.delivered == counts.accepted
 
-    def _call(self, function: object, *args: object) -> bool:
+    def _call(self, function: Callable[..., object], *args: object) -> bool:
         loop = self._loop
         if loop is None:
             return False
         try:
-            loop.call_soon_threadsafe(function, *args)  # type: ignore[arg-type]  # loosely typed
+            loop.call_soon_threadsafe(function, *args, context=self._engine.context)
         except RuntimeError:
             return False  # the loop is closed: the worker has ended
         return True

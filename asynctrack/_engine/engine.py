@@ -67,7 +67,9 @@ class Engine:
         self._lock = threading.RLock()  # re-entrant: a finalizer may enter a tracker
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._context = Context()
+        self.context = Context()
+        """The engine's own, for what is called in its loop: a caller's holds what is the
+        program's."""
         self._waiting: list[Task] = []  # for the loop
         self._tasks: dict[Task, asyncio.Task[None]] = {}
         self._idle: asyncio.Event | None = None
@@ -97,8 +99,7 @@ class Engine:
         with self._lock:
             self._waiting.append(task)
             if self._loop is not None:
-                # In a context of our own: the caller's holds what is the program's.
-                self._loop.call_soon_threadsafe(self._begin_waiting, context=self._context)
+                self._loop.call_soon_threadsafe(self._begin_waiting, context=self.context)
             elif self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="asynctrack", daemon=True)
                 try:
@@ -118,7 +119,7 @@ class Engine:
         with self._lock:
             self._linger = 0.0
             if self._loop is not None and self._idle is not None:
-                self._loop.call_soon_threadsafe(self._idle.set, context=self._context)
+                self._loop.call_soon_threadsafe(self._idle.set, context=self.context)
             return self._thread
 
     # -- in the loop --------------------------------------------------------------------------
@@ -159,7 +160,7 @@ class Engine:
 
     async def _main(self) -> None:
         with self._lock:
-            self._context = copy_context()
+            self.context = copy_context()
             self._loop = asyncio.get_running_loop()
             self._idle = asyncio.Event()
         self._begin_waiting()

@@ -53,12 +53,10 @@ class FlushRequest:
 
     Attributes:
         target: The last event that it waits for.
-        recorded: Whether the Run and the manifest are to be written, too.
         future: Resolved with whether it all was delivered.
     """
 
     target: int
-    recorded: bool = True
     future: ThreadFuture[bool] = field(default_factory=ThreadFuture)
 
     def end(self, delivered: bool) -> None:
@@ -94,22 +92,23 @@ class Flushes:
         self._outstanding.discard(first_seq)
 
     @property
+    def settled_through(self) -> int:
+        """The number up to which all events that were cut have arrived, or never will."""
+        return min(self._outstanding, default=self._cut_through + 1) - 1
+
+    @property
     def hurry(self) -> bool:
         """Whether a flush waits for events that are not cut yet."""
         return any(request.target > self._cut_through for request in self._waiting)
 
     def move_on(self) -> bool:
         """Let flushes wait for the Run whose events are settled; tell whether one does now."""
-        settled = min(self._outstanding, default=self._cut_through + 1) - 1
-        to_record = False
-        for request in [one for one in self._waiting if one.target <= settled]:
+        settled = self.settled_through
+        ready = [one for one in self._waiting if one.target <= settled]
+        for request in ready:
             self._waiting.remove(request)
-            if request.recorded:
-                self._recording.append(request)
-                to_record = True
-            else:
-                request.end(True)
-        return to_record
+        self._recording += ready
+        return bool(ready)
 
     @property
     def recording(self) -> tuple[FlushRequest, ...]:

@@ -24,6 +24,8 @@ from asynctrack._buffer.buffer import Buffer
 from asynctrack._buffer.store import MemoryPiece, SegmentPiece
 from asynctrack._common.notices import Notices
 from asynctrack._common.retry import RetryPolicy
+from asynctrack._common.tasks import Tasks
+from asynctrack._common.wakeup import Wakeup
 from asynctrack._delivery.delivery import Delivery
 from asynctrack._delivery.gate import Gate
 from asynctrack._delivery.leftovers import Member
@@ -95,7 +97,8 @@ class Stages:
         self._make_replayer = replayer
         self._replayer: Replayer | None = None
         self._member = member
-        self._reached = asyncio.Event()  # the backend, or it was tried
+        self._tasks = Tasks()
+        self._reached = Wakeup()  # the backend, or it was tried
         self._monotonic = monotonic
         self._uniform = uniform
         self.closing = Closing(
@@ -107,23 +110,27 @@ class Stages:
             replayed=lambda: 0 if member is None else member.events,
             settle_all=self._settle_all,
             patience=close_patience,
+            start=self._tasks.start,
             monotonic=monotonic,
         )
         self.flushes = Flushes()
         self.ready: ThreadFuture[None] = ThreadFuture()
         """Resolved when the first segment is there, or the disk has refused it."""
-        self._close_timeout = 0.0
-        self._wakeup = asyncio.Event()
-        self._record_request = asyncio.Event()
-        self._close_request = asyncio.Event()
-        self._supply_request = asyncio.Event()
+        self._close_timeout: float | None = None
+        self._wakeup = Wakeup()
+        self._record_request = Wakeup()
+        self._supply_request = Wakeup()
+        self._settlement = Wakeup()
+        self._supplied = Wakeup()
+        self._supplying = self._recording = False
+        self._record_timer: asyncio.TimerHandle | None = None
 
     # -- called in the loop -------------------------------------------------------------------
 
     def wake(self) -> None:
         """Look at the buffer."""
         self._wakeup.set()
-        self._supply_request.set()
+        self._supply_soon()
 
     def begin_flush(self, request: FlushRequest) -> None:
         """Deliver what a flush waits for."""
@@ -138,7 +145,8 @@ class Stages:
             timeout: Seconds.
         """
         self._close_timeout = timeout
-        self._close_request.set()
+        if self._tasks.running:
+            self._tasks.start(self._close(timeout))
 
     def be_ready(self) -> None:
         """Let nobody wait for the first segment any more; may be called in any thread."""
@@ -150,40 +158,48 @@ class Stages:
     async def run(self) -> None:
         """Drive the stages until everything is closed."""
         try:
-            async with anyio.create_task_group() as tasks:
-                self._tasks = tasks
-                self._look_at_flushes()  # those that were asked for before
-                tasks.start_soon(self._close)
-                if self._keeper is None:
-                    self.be_ready()
-                else:
-                    tasks.start_soon(self._keep, self._keeper)
-                    if self._keeper.power:
-                        tasks.start_soon(self._keeper.commit)
-                    # Opening the backend may take seconds: it imports and parses. Events of that
-                    # time belong on disk too, so the first segment comes first.
-                    await asyncio.wait({asyncio.wrap_future(self.ready)}, timeout=SPOOL_FIRST)
-                tasks.start_soon(self._record)  # needs no S3, which may be out of reach
-                await self._open()
-                gate = self._gate(self._backend.way)
-                self._delivery.open(gate)
-                self._recorder.on_written = gate.note_passed
-                if self._keeper is not None:
-                    await self._keeper.describe()
-                if self._member is not None:
-                    self._replayer = self._make_replayer()
-                    self._replayer.join(self._member)
-                    self._reached.set()
-                await self._cut()
+            await self._tasks.run(self._begin())
             if self._keeper is not None:
                 await self._keeper.aclose()  # where an error ends it, events go on to disk
         finally:
-            with anyio.CancelScope(shield=True):
-                with anyio.move_on_after(LAST_WAIT):
-                    if self._replayer is not None and self._member is not None:
-                        await self._replayer.leave(self._member)
-                with anyio.move_on_after(LAST_WAIT):
-                    await self._close_backend()
+            if self._record_timer is not None:
+                self._record_timer.cancel()
+            if self._replayer is not None and self._member is not None:
+                ending = self._replayer.leave(self._member)
+                if ending:
+                    with anyio.move_on_after(LAST_WAIT, shield=True):
+                        await asyncio.wait(ending)
+            with anyio.move_on_after(LAST_WAIT, shield=True):
+                await self._close_backend()
+
+    async def _begin(self) -> None:
+        # What was asked for before.
+        if self._close_timeout is not None:
+            self._tasks.start(self._close(self._close_timeout))
+        self._look_at_flushes()
+        if self._keeper is None:
+            self.be_ready()
+        else:
+            self._supply_soon()
+            if self._keeper.power:
+                self._tasks.start(self._keeper.commit())
+            # Opening the backend may take seconds: it imports and parses. Events of that time
+            # belong on disk too, so the first segment comes first.
+            await self._supplied.wait(SPOOL_FIRST)
+        # Needs no S3, which may be out of reach.
+        loop = asyncio.get_running_loop()
+        self._record_timer = loop.call_later(RECORD_TICK, self._record_soon)
+        await self._open()
+        gate = self._gate(self._backend.way)
+        self._delivery.open(gate)
+        self._recorder.on_written = gate.note_passed
+        if self._keeper is not None:
+            await self._keeper.describe()
+        if self._member is not None:
+            self._replayer = self._make_replayer()
+            self._replayer.join(self._member)
+            self._reached.set()
+        await self._cut()
 
     async def _close_backend(self) -> None:
         try:
@@ -215,7 +231,7 @@ class Stages:
             self.flushes.cut(piece.first_seq, piece.first_seq + piece.events - 1)
             if isinstance(piece, SegmentPiece) and self._keeper is not None:
                 self._keeper.cut(piece)
-            self._tasks.start_soon(self._deliver, piece)
+            self._tasks.start(self._deliver(piece))
             del piece  # what waits for the next one must not hold on to this one
 
     async def _next_piece(self) -> MemoryPiece | SegmentPiece:
@@ -227,7 +243,7 @@ class Stages:
             hurry = hurry or self.closing.begun or self.flushes.hurry
             wait = self._policy.wait(events, oldest, self._monotonic(), hurry=hurry)
             if wait == 0.0 and not (self.closing.begun or self._buffer.may_cut()):
-                self._supply_request.set()
+                self._supply_soon()
                 wait = ON_ITS_WAY
             elif wait == 0.0:
                 await self._delivery.slot()
@@ -236,8 +252,7 @@ class Stages:
                     return piece
                 self._delivery.give_back()
                 wait = ON_ITS_WAY if events else None  # to its segment
-            with anyio.move_on_after(wait):
-                await self._wakeup.wait()
+            await self._wakeup.wait(wait)
 
     async def _deliver(self, piece: MemoryPiece | SegmentPiece) -> None:
         first = not self._delivery.artifacts
@@ -245,40 +260,57 @@ class Stages:
         if first and self._delivery.artifacts and self._keeper is not None:
             await self._keeper.describe()  # that its destination has been reached
         self.flushes.settled(piece.first_seq)
+        self._settlement.set()
         self._look_at_flushes()
 
-    async def _keep(self, keeper: Keeper) -> None:
-        """Supply segments: at once, whenever one is wanted, and again where the disk refused."""
-        while True:
-            self._supply_request.clear()
-            if self.closing.begun:
+    def _supply_soon(self) -> None:
+        """Make the segments that are wanted, where nobody does."""
+        if self._supplying:
+            self._supply_request.set()
+        elif self._keeper is not None and self._keeper.wanted and self._tasks.running:
+            self._supplying = True
+            self._tasks.start(self._supply(self._keeper))
+
+    async def _supply(self, keeper: Keeper) -> None:
+        """Supply segments as long as one is wanted, and again where the disk refused."""
+        try:
+            while keeper.wanted:
+                self._supply_request.clear()
                 # One that closes needs a further segment only for what is in memory.
-                await keeper.supply(for_memory=True)
-                await self._supply_request.wait()
-                continue
-            supplied = await keeper.supply()
-            self.be_ready()
-            self._wakeup.set()
-            with anyio.move_on_after(None if supplied else RETRY):
-                await self._supply_request.wait()
+                closing = self.closing.begun
+                supplied = await keeper.supply(for_memory=closing)
+                self.be_ready()
+                self._supplied.set()
+                self._wakeup.set()
+                if closing:
+                    return
+                if not supplied:
+                    await self._supply_request.wait(RETRY)
+        finally:
+            self._supplying = False
+
+    def _record_soon(self) -> None:
+        """Write to the Run what is due, from now on."""
+        if self._recording:
+            self._record_request.set()
+        elif self._tasks.running:
+            self._recording = True
+            self._tasks.start(self._record())
 
     async def _record(self) -> None:
-        wait: float | None = None
         while True:
-            pause = RECORD_TICK if wait is None else wait
-            with anyio.move_on_after(pause):
-                await self._record_request.wait()
-                if wait is not None:
-                    await anyio.sleep(wait)  # a flush does not cut a backoff short
             self._record_request.clear()
             waiting = self.flushes.recording
             wait = await self._recorder.write(everything=bool(waiting))
             if wait is None:
                 self.flushes.recorded(waiting, not self._buffer.counts().dead_lettered)
+                await self._record_request.wait(RECORD_TICK)
+            else:
+                await asyncio.sleep(wait)  # a flush does not cut a backoff short
 
     async def _looked(self, patience: float) -> None:
         """Wait for what others have left, but not for a store that is out of reach."""
-        if self._member is None:
+        if self._member is None or self._member.looked.is_set():
             return
         with anyio.move_on_after(patience):
             await self._reached.wait()
@@ -288,14 +320,16 @@ class Stages:
     def _look_at_flushes(self) -> None:
         """Let the flushes whose events are settled wait for the Run."""
         if self.flushes.move_on():
-            self._record_request.set()
+            self._record_soon()
 
     async def _settle_all(self) -> None:
-        request = FlushRequest(self._buffer.counts().accepted, recorded=False)
-        self.begin_flush(request)
-        await asyncio.wrap_future(request.future)
+        """Wait until all that was accepted so far has arrived, or never will."""
+        target = self._buffer.counts().accepted
+        self._wakeup.set()
+        while self.flushes.settled_through < target:
+            self._settlement.clear()
+            await self._settlement.wait()
 
-    async def _close(self) -> None:
-        await self._close_request.wait()
-        await self.closing.run(self._close_timeout)
-        self._tasks.cancel_scope.cancel()
+    async def _close(self, timeout: float) -> None:
+        await self.closing.run(timeout)
+        self._tasks.cancel()

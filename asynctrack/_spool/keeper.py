@@ -85,7 +85,7 @@ class Keeper:
         Returns:
             Whether there was none wanted, or all were had; False where the disk refuses.
         """
-        while self._wanted and not (for_memory and not any(self._buffer.lines_in_memory())):
+        while self.wanted and not (for_memory and not any(self._buffer.lines_in_memory())):
             error = await offload(self._supply_one)
             if error is not None:
                 self.tell(error)
@@ -98,14 +98,15 @@ class Keeper:
         Returns:
             What the disk says where it refuses, for who calls this to ``tell``; else None.
         """
-        while self._wanted:
+        while self.wanted:
             error = self._supply_one()
             if error is not None:
                 return error
         return None
 
     @property
-    def _wanted(self) -> bool:
+    def wanted(self) -> bool:
+        """Whether a segment is to be made, or to grow."""
         if self._closed:
             return False
         return bool(self._buffer.segment_wanted() or self._buffer.low_segment())

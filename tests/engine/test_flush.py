@@ -31,15 +31,17 @@ def test_a_flush_waits_for_all_pieces_up_to_its_last_event() -> None:
     assert not flushes.move_on()
 
 
-def test_who_does_not_wait_for_the_run_ends_at_once() -> None:
-    """A flush of events only ends when they are settled."""
-    flushes, request = Flushes(), FlushRequest(2, recorded=False)
-    flushes.add(request)
+def test_what_is_settled_grows_without_holes() -> None:
+    """Events count as settled up to the first piece that is still on its way."""
+    flushes = Flushes()
+    assert flushes.settled_through == 0
     flushes.cut(1, 2)
-    assert not flushes.move_on()
+    flushes.cut(3, 5)
+    assert flushes.settled_through == 0
+    flushes.settled(3)
+    assert flushes.settled_through == 0
     flushes.settled(1)
-    assert not flushes.move_on(), "nobody waits for the Run"
-    assert ended(request) is True
+    assert flushes.settled_through == 5
 
 
 def test_nothing_accepted_nothing_to_wait_for() -> None:
@@ -102,8 +104,8 @@ def test_a_worker_that_ends_fails_all() -> None:
 @quick
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.integers(0, 30), st.randoms())
 def test_settled_in_any_order(sizes: list[int], target: int, chances: object) -> None:
-    """A flush ends exactly when no event up to its target is outstanding."""
-    flushes, request = Flushes(), FlushRequest(target, recorded=False)
+    """A flush goes on to the Run exactly when no event up to its target is outstanding."""
+    flushes, request = Flushes(), FlushRequest(target)
     flushes.add(request)
     pieces: list[tuple[int, int]] = []
     for size in sizes:
@@ -115,7 +117,7 @@ def test_settled_in_any_order(sizes: list[int], target: int, chances: object) ->
     while pieces:
         flushes.move_on()
         wanted = target_cut and all(first > target for first, _ in pieces)
-        assert (ended(request) is True) == wanted
+        assert (flushes.recording == (request,)) == wanted
         flushes.settled(pieces.pop()[0])
     flushes.move_on()
-    assert (ended(request) is True) == target_cut
+    assert (flushes.recording == (request,)) == target_cut

@@ -1,0 +1,75 @@
+"""Tasks that belong together: an error in one ends all, and whoever runs them learns of it.
+
+``anyio``'s task group would do, and takes 0.1 ms for each task, with a scope and an event of its
+own; and it starts none from a callback of the loop, which is how a tracker is spoken to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from asynctrack._common.wakeup import Wakeup
+
+
+class Tasks:
+    """A group of tasks, run once; used in one loop."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._running = False
+        self._error: BaseException | None = None
+        self._ended = Wakeup()
+
+    @property
+    def running(self) -> bool:
+        """Whether more tasks are taken."""
+        return self._running
+
+    async def run(self, first: Coroutine[Any, Any, None]) -> None:
+        """Run a task, and all that are started meanwhile, to the end of the last.
+
+        Raises:
+            BaseException: What the first of them raised that failed; the others are cancelled.
+        """
+        self._running = True
+        self.start(first)
+        try:
+            await self._ended.wait()
+        except asyncio.CancelledError:
+            self.cancel()
+            await self._ended.wait()
+            raise
+        finally:
+            self._running = False
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # else it holds its own traceback, until a collection
+
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        """Start a task; None where all have ended, or are to."""
+        if not self._running:
+            coroutine.close()
+            return None
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+        return task
+
+    def cancel(self) -> None:
+        """End all tasks, also the one that calls this."""
+        self._running = False
+        for task in list(self._tasks):
+            task.cancel()
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._error = self._error or error
+            self.cancel()
+        if not self._tasks:
+            self._ended.set()
