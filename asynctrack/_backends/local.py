@@ -44,12 +44,12 @@ class LocalBackend:
 
     @property
     def target(self) -> str:
-        """Return nothing: there are no updates to be paced."""
+        """Return nothing: the manifest and the events hold everything."""
         return ""
 
     @property
     def recordable(self) -> bool:
-        """Return True: there is no Run to be written to."""
+        """Return True: nothing has to be opened for it."""
         return True
 
     @property

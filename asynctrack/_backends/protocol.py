@@ -46,7 +46,7 @@ class Backend(Protocol):
 
     @property
     def target(self) -> str:
-        """What updates go to: writers of one process that have the same share their pace; or ''."""
+        """The Run that is written to, which the trackers of a process share; '' where none is."""
 
     @property
     def recordable(self) -> bool:

@@ -20,6 +20,7 @@ from asynctrack._capture.redact import Redactor
 from asynctrack._common.artifact import Receipt, Written
 from asynctrack._common.notices import Notices
 from asynctrack._common.retry import RetryPolicy
+from asynctrack._common.wakeup import Wakeup
 from asynctrack._errors import BackendError, PermanentError
 from asynctrack._record.manifest import ManifestUpload
 from asynctrack._record.metrics import MetricLog, MetricQueue
@@ -60,6 +61,7 @@ class RetriedWrite:
         needed: Returns whether there is anything to do; takes whether this is the last time.
         work: Does it; takes the same.
         progress: Returns a value that changes with each successful request.
+        over: Is set when it has ended.
     """
 
     def __init__(
@@ -69,12 +71,14 @@ class RetriedWrite:
         needed: Callable[[bool], bool],
         work: Callable[[bool], Coroutine[Any, Any, None]],
         progress: Callable[[], object],
+        over: Wakeup,
     ) -> None:
         self.what = what
         self.kept = kept
         self._needed = needed
         self._work = work
         self._progress = progress
+        self._over = over
         self._mark = progress()
         self.task: asyncio.Task[None] | None = None
         self.failures = 0
@@ -86,17 +90,25 @@ class RetriedWrite:
         # Nearly always there is nothing to do, for each of a thousand trackers: no task then.
         if self.task is None and now >= self._due and (self.failures or self._needed(closed)):
             self.task = asyncio.create_task(self._work(closed))
-            self.task.add_done_callback(_retrieve_error)
+            self.task.add_done_callback(self._task_ended)
             self._started = now
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            task.exception()  # asyncio logs one that nobody asks for
+        self._over.set()
 
     def cancel(self) -> None:
         """Stop it. Nobody asks for its result any more."""
         if self.task is not None:
             self.task.cancel()
 
-    def age(self, now: float) -> float:
-        """Return how long it has been under way, in seconds."""
-        return now - self._started
+    def left(self, now: float, seconds: float) -> float:
+        """Return how much of so many seconds from its start is left, while it is under way.
+
+        So what hangs is waited for once, and not in each call.
+        """
+        return 0.0 if self.task is None or self.task.done() else seconds - (now - self._started)
 
     def again(self, now: float) -> float | None:
         """Return the seconds until the next look at it; None when it is done."""
@@ -175,24 +187,32 @@ class Recorder:
             sleep=sleep,
             monotonic=monotonic,
         )
+        self._ended = Wakeup()
+        self._has_run = bool(backend.target)
         run = ("write to the Run", "parameters and metrics wait")
         self._run_writes = (
             RetriedWrite(
-                *run, self._updates.needed, self._updates.send, lambda: self._updates.progress
+                *run,
+                self._updates.needed,
+                self._updates.send,
+                lambda: self._updates.progress,
+                self._ended,
             ),
             RetriedWrite(
                 *run,
                 lambda closed: bool(self._points),
                 self._send_points,
                 lambda: self._points.sent,
+                self._ended,
             ),
-        )
+        )[: 2 * self._has_run]
         self._manifest_write = RetriedWrite(
             "store its manifest",
             "what belongs there waits",
             self.manifest.needed,
             self._store_manifest,
             lambda: None,
+            self._ended,
         )
         self._writes = (*self._run_writes, self._manifest_write)
         self.on_written: Callable[[], None] = lambda: None
@@ -228,7 +248,9 @@ class Recorder:
 
     @property
     def unwritten(self) -> tuple[int, int]:
-        """Parameters and metric points that are missing in the Run."""
+        """Parameters and metric points that are missing in the Run, where there is one."""
+        if not self._has_run:
+            return 0, 0
         return self._updates.unwritten, len(self._points)
 
     def outdated(self) -> Iterator[Written]:
@@ -283,16 +305,12 @@ class Recorder:
 
     async def _wait_for(self, writes: Sequence[RetriedWrite], *, seconds: float) -> None:
         """Wait until these writes have ended, or until so long after their start."""
-        under_way = {write.task for write in writes if write.task is not None}
-        if not under_way:
-            return
-        # Wait once for what hangs, not in each call.
-        now = self._monotonic()
-        prompt = [one for one in writes if one.task is not None and one.age(now) < seconds]
-        await asyncio.wait(
-            {one.task for one in prompt if one.task is not None} or under_way,
-            timeout=max((seconds - one.age(now) for one in prompt), default=0.0),
-        )
+        while True:
+            self._ended.clear()
+            now = self._monotonic()
+            left = max((write.left(now, seconds) for write in writes), default=0.0)
+            if left <= 0 or not await self._ended.wait(left):
+                break
         for write in writes:
             if write.task is not None and write.task.done():
                 error = write.ended(self._monotonic(), self._uniform)
@@ -329,7 +347,8 @@ class Recorder:
                 points += self._metrics.window(window, time.time_ns())
         if points:
             self.manifest.changed()
-            self._points.add(points)
+            if self._has_run:
+                self._points.add(points)
 
     async def _send_points(self, closed: bool) -> None:
         await self._points.send()
@@ -338,9 +357,3 @@ class Recorder:
         await self.manifest.store(
             closed=closed, found=self._updates.found, metrics=self._metrics.summary
         )
-
-
-def _retrieve_error(task: asyncio.Task[None]) -> None:
-    """Ask for the task's error; asyncio logs one that nobody asks for."""
-    if not task.cancelled():
-        task.exception()

@@ -36,6 +36,10 @@ class RunFolder(LocalBackend):
         self.announced: dict[str, ParameterValue] = {}
         self.clock = Clock()
 
+    @property
+    def target(self) -> str:
+        return str(id(self))
+
     async def state(self) -> RunState:
         await self._answer()
         return RunState(dict(self.parameters), dict(self.artifacts), frozenset(self.announced))
