@@ -29,7 +29,7 @@ from asynctrack._common.turns import turns
 
 THREADS: Final = 1
 """Threads while nothing hangs."""
-SLOW_THREADS: Final = 3
+SLOW_THREADS: Final = 2
 """Threads while calls take long. Few: a machine with too much to do looks like a slow disk."""
 MAX_THREADS: Final = 64
 """Threads while calls hang."""
@@ -37,7 +37,7 @@ LOOK: Final = 0.1
 """Seconds between two looks at whether another thread is needed."""
 SLOW: Final = 0.06
 """Seconds that a call takes, on average, where the disk holds the threads up."""
-HANGING: Final = 3
+HANGING: Final = 5
 """Looks after which calls hang of which none has ended meanwhile."""
 IDLE: Final = 5.0
 """Seconds without a call after which a thread ends."""
@@ -155,9 +155,10 @@ class _Threads:
     # -- in a thread --------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while (call := self._take(IDLE)) is not None:
-            self._do(call)
-            del call  # nothing is held while there is nothing to do
+        with own_work():
+            while (call := self._take(IDLE)) is not None:
+                self._do(call)
+                del call  # nothing is held while there is nothing to do
         self._tell(self._thread_ended)
 
     def _take(self, seconds: float) -> _Call | None:
@@ -169,8 +170,11 @@ class _Threads:
     def _do(self, call: _Call) -> None:
         begun = time.monotonic()
         try:
-            with turns.taken(), own_work():
+            turns.begin()
+            try:
                 call.result = call.do()
+            finally:
+                turns.end()
         except BaseException as error:
             call.error = _passable(error)
         with self._lock:

@@ -26,7 +26,7 @@ LOOK: Final = 2.0
 """Seconds that it waits at the most until it looks again: nothing wakes it when they are closed."""
 
 AT_MOST: Final = 0.001
-"""Seconds between two looks at the least while the loop does not come to wait."""
+"""Seconds between two looks at the least; in between only what is ready is looked at."""
 TRIES: Final = 3
 _USED_UP: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
@@ -74,19 +74,19 @@ class OwnSelector(Waits):
         ]
         return [key for key in self.get_map().values() if key.fd in gone] if gone else []
 
-    def _due(self, busy: bool) -> bool:
+    def _due(self, ready: list[tuple[selectors.SelectorKey, int]]) -> bool:
         now = monotonic()
-        if busy and now - self._looked < AT_MOST:
-            return False
+        if now - self._looked < AT_MOST:
+            # What was taken and is not ready is not touched before the next look.
+            known = self._known
+            return any(known.get(key.fd) != _identity(key.fd) for key, _ in ready)
         self._looked = now
         return True
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = super().select(LOOK if timeout is None else min(timeout, LOOK))
-        # After the wait: what has been closed is ready at once, or when it is looked at again. In a
-        # loop that is busy not each time: there are as many looks as there is work.
-        busy = timeout is not None and timeout <= 0
-        if self.loop is not None and self._due(busy) and self.loop.look():
+        # After the wait: what has been closed is ready at once, or when it is looked at again.
+        if self.loop is not None and self._due(events) and self.loop.look():
             known = self.get_map()
             events = [one for one in events if known.get(one[0].fd) is one[0]]
         return events

@@ -65,7 +65,7 @@ class Descriptor:
             raise _taken()
         return self.number
 
-    def write_at(self, content: bytes, at: int) -> None:
+    def write_at(self, content: bytes | memoryview, at: int) -> None:
         """Write all of it.
 
         Raises:
@@ -123,7 +123,7 @@ def _taken() -> OSError:
     return OSError(errno.EBADF, "its descriptor was closed by others")
 
 
-def _write_at(number: int, content: bytes, at: int) -> int:
+def _write_at(number: int, content: bytes | memoryview, at: int) -> int:
     return os.pwrite(number, content, at)
 
 
@@ -131,7 +131,7 @@ def _read_at(number: int, size: int, at: int) -> bytes:
     return os.pread(number, size, at)
 
 
-def _seek_and_write(number: int, content: bytes, at: int) -> int:
+def _seek_and_write(number: int, content: bytes | memoryview, at: int) -> int:
     """Do without ``pwrite``. One thread at a time uses a segment, so nobody sees the mark gone."""
     mark = _seek(number, 0, _HERE)
     _seek(number, at, os.SEEK_SET)
@@ -197,13 +197,15 @@ def open_new(path: Path, size: int) -> Descriptor:
 _CANNOT_ALLOCATE: Final = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 
 
+_ZEROS: Final = memoryview(bytes(1 << 18))
+
+
 def _allocate(made: Descriptor, size: int) -> None:
     made.claim(size)  # a full disk is met here, in a thread of ours
     # Zeros claim them as well, for macOS and the file systems that cannot. Everywhere they bring
     # the pages into the page cache, so that the caller's thread writes into pages that are there.
-    chunk = bytes(1 << 18)
-    for at in range(0, size, len(chunk)):
-        made.write_at(chunk[: size - at], at)
+    for at in range(0, size, len(_ZEROS)):
+        made.write_at(_ZEROS[: size - at], at)
 
 
 _open: weakref.WeakSet[Descriptor] = weakref.WeakSet()

@@ -7,6 +7,7 @@ a process ends.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -138,12 +139,15 @@ class WriterFolder:
         if not self.owned:
             return  # somebody else may have it by now
         try:
-            files = [*self.path.iterdir()]
-            if all(file.suffix in _EXPENDABLE for file in files):
+            # Texts and not paths: this is done for each tracker.
+            top = f"{self.path}{os.sep}"
+            files = os.listdir(top)  # noqa: PTH208  # as above
+            if all(os.path.splitext(file)[1] in _EXPENDABLE for file in files):  # noqa: PTH122
                 # The lock goes last: while it is there and held, nobody takes the folder over.
-                for file in sorted(files, key=lambda file: file.name == LOCK):
-                    file.unlink(missing_ok=True)
-                self.path.rmdir()
+                for file in sorted(files, key=LOCK.__eq__):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(top + file)  # noqa: PTH108  # as above
+                os.rmdir(top)  # noqa: PTH106  # as above
         except OSError:
             pass  # gone already, or read-only: an empty folder does no harm
         self._lock.close()
@@ -259,9 +263,10 @@ def _make(path: Path, info: Mapping[str, Any] | None, *, sync: bool) -> Descript
             if lock is None:
                 raise FileNotFoundError(errno.ENOENT, "swept away", str(unfinished))
             if info is not None:
-                _describe(unfinished, info, sync=sync)
+                _write(unfinished / INFO, _described(info), sync=sync)
             unfinished.rename(path)
             if sync:
+                sync_folder(path)
                 sync_folder(path.parent)
             return lock
         except BaseException as error:
@@ -277,12 +282,15 @@ def _make(path: Path, info: Mapping[str, Any] | None, *, sync: bool) -> Descript
 
 
 def _describe(folder: Path, info: Mapping[str, Any], *, sync: bool) -> None:
-    content = json.dumps({"format": FORMAT_VERSION, **info}).encode()
     unfinished = folder / f"{INFO}.tmp"
-    _write(unfinished, content, sync=sync)
+    _write(unfinished, _described(info), sync=sync)
     unfinished.replace(folder / INFO)
     if sync:
         sync_folder(folder)
+
+
+def _described(info: Mapping[str, Any]) -> bytes:
+    return json.dumps({"format": FORMAT_VERSION, **info}).encode()
 
 
 def sweep(path: Path) -> None:

@@ -62,6 +62,7 @@ class Keeper:
         self._sleep = sleep
         self._sealed: set[Segment] = set()  # until they are settled: no longer in the buffer
         self._settled: list[Segment] = []  # to be deleted as it closes
+        self._divided: set[Segment] = set()
         self._closed = False
         # One thread at a time makes segments. Re-entrant: a finalizer may close the tracker.
         self._making = threading.RLock()
@@ -223,6 +224,7 @@ class Keeper:
 
     async def divide(self, piece: SegmentPiece, first_seq: int) -> None:
         """Note that a piece becomes another artifact from this number on: see ``_spool.divide``."""
+        self._divided.add(piece.segment)
         try:
             await offload(divide, piece.segment.path, first_seq)
         except OSError:
@@ -321,7 +323,9 @@ class Keeper:
         self._sealed.discard(segment)  # its file is closed, whatever the disk says
         self._homes.removed(segment.path, segment.claimed)
         segment.remove()
-        segment.path.with_suffix(".parts").unlink(missing_ok=True)
+        if segment in self._divided:
+            self._divided.discard(segment)
+            segment.path.with_suffix(".parts").unlink(missing_ok=True)
 
     def _seal(self, segment: Segment) -> None:
         if self.power:

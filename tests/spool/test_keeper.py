@@ -267,11 +267,11 @@ async def test_a_description_that_cannot_be_written_holds_no_lock(
 ) -> None:
     """A full disk fails at any step; the next try begins at the beginning."""
 
-    def full(folder: Path, info: Mapping[str, Any], *, sync: bool = False) -> None:
+    def full(info: Mapping[str, Any]) -> bytes:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("asynctrack._spool.folder._describe", full)
+        patch.setattr("asynctrack._spool.folder._described", full)
         for _ in range(3):
             assert not await parts.keeper.supply()
     assert list((parts.spool / "v1").iterdir()) == []
