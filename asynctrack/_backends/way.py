@@ -137,6 +137,18 @@ def _chosen(address: str | None) -> str | None:
 # takes their place: an address that is not AWS's own, the certificates that the environment names.
 
 
+def remember_endpoint(s3: Any) -> None:
+    """Let a client of ours find its endpoint once for each bucket, and not anew for each object.
+
+    botocore remembers what its rules have said by all of their parameters, and the key is one of
+    them, of which no rule asks: a tenth of the time that a request takes.
+    """
+    rules = getattr(s3, "_ruleset_resolver", None)
+    parameters = getattr(rules, "_param_definitions", None)
+    if isinstance(parameters, dict):
+        parameters.pop("Key", None)
+
+
 def _rules(client: Any) -> Mapping[str, Any]:
     """Return what the client's endpoint rules start from."""
     found = getattr(getattr(client, "_ruleset_resolver", None), "_builtins", None)

@@ -6,12 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiobotocore.session import AioSession
+from botocore.endpoint_provider import RuleSet
 
 from asynctrack._backends.aws import AwsBackend
 from asynctrack._backends.belonging import belongs
 from asynctrack._backends.pool import ClientPool
 from asynctrack._backends.run import read_run
-from asynctrack._backends.way import store_of
+from asynctrack._backends.way import remember_endpoint, store_of
 
 MINIO = "http://minio.example.com:9000"
 OURS = {
@@ -209,3 +211,38 @@ def test_what_is_known_before_anything_is_asked(
         "kind": "s3", "region": "eu-west-1", "run": f"{AWS_SAGEMAKER}/e-r", "profile": "mine",
         "reached": False, **({"endpoint_url": None} if s3 else {}), **expected,
     }  # fmt: skip
+
+
+_BUCKETS = ["plain", "with.dots", "arn:aws:s3:eu-west-1:123456789012:accesspoint/mine"]
+_KEYS = ["a", "run=r/seq=1-16.jsonl.zst", "with space/ü/~+=&?#", "/leading", "x" * 900]
+
+
+@pytest.mark.may_block("the test makes clients, which reads botocore's models")
+async def test_an_endpoint_is_found_once_for_each_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key decides nothing about where a request goes, so nothing is worked out again for it."""
+    session = AioSession()
+    session.set_credentials("AKIAEXAMPLE", "secret")
+    asked: list[Any] = []
+    original = RuleSet.evaluate
+
+    def evaluate(self: RuleSet, parameters: dict[str, Any]) -> Any:
+        asked.append(parameters)
+        return original(self, parameters)
+
+    monkeypatch.setattr(RuleSet, "evaluate", evaluate)
+
+    async def addresses(s3: Any) -> list[str]:
+        made = [
+            await s3.generate_presigned_url("put_object", {"Bucket": bucket, "Key": key})
+            for bucket in _BUCKETS
+            for key in _KEYS
+        ]
+        return [url.partition("?")[0] for url in made]
+
+    async with session.create_client("s3", region_name="eu-west-1") as usual:
+        expected = await addresses(usual)
+    asked.clear()
+    async with session.create_client("s3", region_name="eu-west-1") as ours:
+        remember_endpoint(ours)
+        assert await addresses(ours) == expected
+    assert len(asked) == len(_BUCKETS)
