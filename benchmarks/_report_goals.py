@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks._report_format import Results, judged, overhead_of, shown
-from benchmarks._report_many import many_goals
+from benchmarks._report_many import many_goals, many_in_the_way
 from benchmarks.callbacks import CHAIN, SMALL
 from benchmarks.lag import BESIDE, SITUATIONS
 from benchmarks.stages import LEAST, PASSES
@@ -113,6 +113,7 @@ def in_the_way(results: Results) -> str:
         _encoding_in_the_way(results),
         _large_in_the_way(results),
         _lag_in_the_way(results),
+        many_in_the_way(results.get("many")),
     )
     return "## What stands in the way\n\n" + "\n".join(f"- {one}" for one in reasons if one)
 

@@ -85,6 +85,26 @@ def _at_most(what: str, limit: float, figure: float | None, unit: str) -> Row:
     return what, goal, f"{figure:.3g}{unit}", "yes" if figure <= limit else "no"
 
 
+def many_in_the_way(many: dict[str, Any] | None) -> str:
+    """Say what of the CPU for each tracker is not asynctrack's, from what was measured."""
+    if not many:
+        return ""
+    asked = {floor["floor"]: shown(floor["cpu_ms"]) for floor in many["floors"]}
+    if not {"files", "requests"} <= asked.keys():
+        return ""
+    return (
+        "**CPU for each of many trackers.** What a tracker asks of the system by itself, in one"
+        f" thread and without a tracker: the files {asked['files']} ms, as the spool is on disk"
+        " before an event is accepted and a file in a folder is synced before it is called"
+        f" delivered ({_CPU_LIMITS['folder']:g} is the goal); the four requests"
+        f" {asked['requests']} ms, as a Run has to be read before it is written to: it takes 300"
+        f" parameters in all, and others write there, too ({_CPU_LIMITS['s3']:g} is the goal). The"
+        " rest is the tracker: options, stages, 16 events, six turns between the engine's thread"
+        " and the one for the disk. With 1,000 at once Python's garbage collector walks all of"
+        " them several times."
+    )
+
+
 def many_section(many: dict[str, Any] | None) -> Iterator[str]:
     """Yield what was measured."""
     if many is None:
@@ -117,12 +137,16 @@ def many_section(many: dict[str, Any] | None) -> Iterator[str]:
             for name, row in named
         ],
     )  # fmt: skip
-    floor = many["floor"]
-    if floor:
-        yield (
-            f"The floor, {floor['puts']} PUTs for each of {floor['trackers']:,} and nothing else:"
-            f" {shown(floor['cpu_ms'])} ms CPU, {shown(floor['wall_ms'])} ms."
-        )
+    if many["floors"]:
+        yield "What they ask of the disk and of AWS, by itself; for each of as many."
+        yield table(
+            ("", "CPU, ms each", "wall, ms each"),
+            [
+                (f"{_NAMES[floor['place']]}: {floor['what']}", shown(floor["cpu_ms"]),
+                 shown(floor["wall_ms"]))
+                for floor in many["floors"]
+            ],
+        )  # fmt: skip
     yield (
         "The first tracker of a process, nothing imported beforehand: the longest stop of the event"
         " loop from before `tracker(...)` until after the block; milliseconds."

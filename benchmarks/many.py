@@ -5,7 +5,7 @@ left, into a folder and into a real S3 with an embedded SageMaker; as many one a
 beside one whose S3 accepts and never answers; and how long the first tracker of a process stops the
 event loop. Each figure is of a fresh process, after one tracker that is not counted, but for the
 last. The handler's callbacks are called as LangChain calls them: what LangChain itself takes is the
-same with any handler, and left out. The floor are the PUTs by themselves.
+same with any handler, and left out. Beside it what they ask of the disk and of AWS, by itself.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ _MEASURING: Final[dict[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {
     "opening": _many_opening.measure,
     "floor": _many_floor.measure,
 }
-_PUTS: Final = ("PUT S3", "PUT manifest")
+FLOORS: Final = {"folder": ("files",), "s3": ("puts", "requests")}
+"""What trackers ask of others at each place, measured by itself."""
 _MANIFEST_BYTES: Final = 500
 
 
@@ -102,19 +103,24 @@ def _flat(rows: Sequence[dict[str, Any]], place: str) -> dict[str, float] | None
     }
 
 
-def _floor(servers: Servers, row: dict[str, Any], processes: int) -> dict[str, Any]:
-    """Measure the PUTs of one row by themselves: as many objects, of their sizes."""
-    artifacts, manifests = (round(row["requests"].get(name, 0.0)) for name in _PUTS)
+def _floor(
+    servers: Servers, floor: str, rows: Sequence[dict[str, Any]], processes: int
+) -> dict[str, Any]:
+    """Measure what trackers ask of the disk or of AWS by itself, for as many as there were most."""
     spec = {
         "measure": "floor",
+        "floor": floor,
         "servers": dict(servers),
-        "sizes": [round(row["artifact_bytes"])] * artifacts + [_MANIFEST_BYTES] * manifests,
-        "trackers": row["trackers"],
+        "sizes": [round(rows[-1]["artifact_bytes"]), _MANIFEST_BYTES],
+        "trackers": rows[-1]["trackers"],
+        "events": EVENTS,
         "concurrency": CONCURRENCY,
     }
     answers = [_measure.fresh_process("benchmarks.many", spec) for _ in range(processes)]
     return {
-        "puts": len(spec["sizes"]),
+        "place": rows[-1]["place"],
+        "floor": floor,
+        "what": _many_floor.FLOORS[floor],
         "sizes": spec["sizes"],
         "trackers": spec["trackers"],
         **{
@@ -202,7 +208,7 @@ def run(
         _cells(servers, count, processes, place=place) for place in places for count in counts
     ]
     most = counts[-1]
-    s3 = [row for row in at_once if row["place"] == "s3"]
+    rows = {place: [row for row in at_once if row["place"] == place] for place in places}
     return {
         "events": EVENTS,
         "processes": processes,
@@ -211,8 +217,12 @@ def run(
         "in_turn": [
             _cells(servers, most, processes, in_turn=True, place=place) for place in places
         ],
-        "floor": _floor(servers, s3[-1], processes) if s3 else None,
-        "hanging": _hanging(servers, most, processes) if s3 else None,
+        "floors": [
+            _floor(servers, floor, rows[place], processes)
+            for place in places
+            for floor in FLOORS[place]
+        ],
+        "hanging": _hanging(servers, most, processes) if "s3" in places else None,
         "opening": _opening(servers, samples),
     }
 
@@ -236,10 +246,9 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
             f"{row['cpu_ms']['value']:>9.2f}{row['wall_ms']['value']:>9.2f}{row['threads']:>8}"
             f"{row['memory_added'] / 1e6:>7.1f}{row['disk_blocks'] / 1024:>10.1f}"
         )
-    floor = result["floor"]
-    if floor:
+    for floor in result["floors"]:
         yield (
-            f"floor: {floor['puts']} PUTs a tracker, {floor['cpu_ms']['value']:.2f} ms CPU,"
+            f"floor: {floor['what']}: {floor['cpu_ms']['value']:.2f} ms CPU,"
             f" {floor['wall_ms']['value']:.2f} ms"
         )
     for place, ratio in result["flat"].items():

@@ -133,7 +133,6 @@ def test_many_trackers_are_the_committed_ones() -> None:
     stops = [row for row in result["opening"] if row["place"] != "none"]
     said = prose()
     for figure in (
-        f"nothing else take {result['floor']['cpu_ms']['value']:.1f} ms of CPU",
         f"stop of your loop is {max(row['stop_ms']['value'] for row in stops):.0f} ms, and"
         f" {max(row['max_ms'] for row in stops):.0f} ms in the worst",
     ):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks import _many_watch, _measure, many, report
-from benchmarks._report_many import many_goals
+from benchmarks._report_many import many_goals, many_in_the_way
 from benchmarks._servers import Servers, all_servers
 
 TRACKERS = 3
@@ -35,9 +35,19 @@ def test_all_that_trackers_at_once_accept_is_delivered(servers: Servers, place: 
     assert found["disk_size"] >= many.EVENTS * 500, "the spool before the first was left"
     if place == "s3":
         assert found["requests"]["PUT S3"] == 1.0
-        floor = many._floor(servers, found, 1)
-        assert floor["puts"] == 2
-        assert floor["cpu_ms"]["value"] > 0
+
+
+@pytest.mark.parametrize(
+    ("place", "floor"), [(place, floor) for place in many.PLACES for floor in many.FLOORS[place]]
+)
+def test_what_trackers_ask_of_others_is_measured_by_itself(
+    servers: Servers, place: str, floor: str
+) -> None:
+    """The same files and requests, without a tracker."""
+    found = {"place": place, "trackers": TRACKERS, "artifact_bytes": 1800.0}
+    measured = many._floor(servers, floor, [found], 1)
+    assert measured["cpu_ms"]["value"] > 0
+    assert measured["place"] == place
 
 
 def test_the_one_that_hangs_is_not_counted_with_the_healthy(servers: Servers) -> None:
@@ -94,7 +104,18 @@ def result(**other: Any) -> dict[str, Any]:
         "at_once": [row(place, count) for place in many.PLACES for count in (10, 1000)],
         "flat": {"folder": MEASURED, "s3": MEASURED},
         "in_turn": [row("folder", 1000)],
-        "floor": {"puts": 2, "trackers": 1000, "cpu_ms": MEASURED, "wall_ms": MEASURED},
+        "floors": [
+            {
+                "place": place,
+                "floor": floor,
+                "what": floor,
+                "trackers": 1000,
+                "cpu_ms": MEASURED,
+                "wall_ms": MEASURED,
+            }
+            for place, floors in many.FLOORS.items()
+            for floor in floors
+        ],
         "hanging": {
             "healthy": row("s3", 1000),
             "beside": row("s3", 1000),
@@ -150,3 +171,9 @@ def test_report_has_what_was_measured(tmp_path: Path) -> None:
     assert "| S3, at once | 1,000 | 16,000 of 16,000 | 0 |" in written
     assert "| folder, one after another | 1,000 |" in written
     assert "| threads, 1,000 trackers at once | ≤ 4 | 3 | yes |" in written
+
+
+def test_what_stands_in_the_way_is_what_was_measured() -> None:
+    """Without the floors nothing is said of them."""
+    assert "the files 1 (0.9–1.1) ms" in many_in_the_way(result())
+    assert many_in_the_way(result(floors=[])) == many_in_the_way(None) == ""
