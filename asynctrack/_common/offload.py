@@ -23,6 +23,7 @@ from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from asynctrack._common.own import own_work
 from asynctrack._common.turns import turns
@@ -41,6 +42,9 @@ HANGING: Final = 5
 """Looks after which calls hang of which none has ended meanwhile."""
 IDLE: Final = 5.0
 """Seconds without a call after which a thread ends."""
+
+_CANCELLED: Final = float("-inf")
+"""The deadline of a scope of anyio's that is cancelled."""
 
 _T = TypeVar("_T")
 
@@ -159,7 +163,7 @@ class _Threads:
             while (call := self._take(IDLE)) is not None:
                 self._do(call)
                 del call  # nothing is held while there is nothing to do
-        self._tell(self._thread_ended)
+            self._tell(self._thread_ended)
 
     def _take(self, seconds: float) -> _Call | None:
         try:
@@ -193,9 +197,9 @@ class _Threads:
 
 
 def _passable(error: BaseException) -> BaseException:
-    """Return an error that a coroutine may raise."""
-    if isinstance(error, StopIteration):
-        return RuntimeError("a call in a thread raised StopIteration")
+    """Return an error that a coroutine may raise: one that means what it says there."""
+    if isinstance(error, (StopIteration, asyncio.CancelledError)):
+        return RuntimeError(f"a call in a thread raised {type(error).__name__}")
     return error
 
 
@@ -214,28 +218,34 @@ async def offload(call: Callable[..., _T], *args: Any, abandon_on_cancel: bool =
         What it returns, also where a scope of anyio is cancelled meanwhile; it raises what it
         raises.
     """
+    if anyio.current_effective_deadline() == _CANCELLED:
+        await checkpoint_if_cancelled()
+    return await _in_thread(lambda: call(*args), abandon_on_cancel)
+
+
+async def _in_thread(do: Callable[[], _T], abandon: bool) -> _T:
     loop = asyncio.get_running_loop()
     threads = _threads.get(loop)
     if threads is None:
         threads = _threads[loop] = _Threads(loop)
-    under_way = _Call(lambda: call(*args))
+    call = _Call(do)
     try:
-        threads.submit(under_way)
+        threads.submit(call)
     except RuntimeError:
-        return call(*args)
+        return do()
     try:
-        await under_way.ended()
+        await call.ended()
     except asyncio.CancelledError:
-        if abandon_on_cancel:
+        if abandon:
             raise
         # The scope is made only now: it takes as long as all the rest of this in the loop.
         with anyio.CancelScope(shield=True):
-            await under_way.ended()
-        if anyio.current_effective_deadline() > float("-inf"):
+            await call.ended()
+        if anyio.current_effective_deadline() > _CANCELLED:
             raise  # asyncio cancels once; anyio again, at the next wait, and what came is not lost
-    if under_way.error is not None:
-        raise under_way.error
-    result: _T = under_way.result
+    if call.error is not None:
+        raise call.error
+    result: _T = call.result
     return result
 
 

@@ -19,6 +19,7 @@ class Tasks:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = False
+        self._dismissed: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
         self._ended = Wakeup()
 
@@ -60,6 +61,12 @@ class Tasks:
         task.add_done_callback(self._task_ended)
         return task
 
+    def end(self, task: asyncio.Task[None] | None) -> None:
+        """End a task that is not needed any more; nothing for None."""
+        if task is not None and not task.done():
+            self._dismissed.add(task)
+            task.cancel()
+
     def cancel(self) -> None:
         """End all tasks, also the one that calls this."""
         self._running = False
@@ -68,7 +75,13 @@ class Tasks:
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error: BaseException | None = None
+        if not task.cancelled():
+            error = task.exception()
+        elif self._running and task not in self._dismissed:
+            error = RuntimeError("a task of asynctrack's was cancelled, and not by asynctrack")
+        self._dismissed.discard(task)
+        if error is not None:
             self._error = self._error or error
             self.cancel()
         if not self._tasks:

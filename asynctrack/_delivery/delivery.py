@@ -134,7 +134,6 @@ class Delivery:
 
     async def _attempt(self, piece: MemoryPiece | SegmentPiece, work: Work) -> DeferredError | None:
         """Deliver what is left of a piece; return why it has to leave its slot, where it has to."""
-        content = await self._read(piece, work)
         keeper = self._keeper if isinstance(piece, SegmentPiece) else None
         deferred: DeferredError | None = None
         while work.todo:
@@ -143,10 +142,10 @@ class Delivery:
                     await keeper.let_go(piece)
                 return deferred
             try:
-                await self._upload(piece, content, work)
+                await self._upload(piece, work)
             except DeferredError as error:
                 deferred = error
-        buried = [await self._bury(content, part, why) for part, why in work.refused]
+        buried = await self._bury(piece, work)
         if keeper is not None and isinstance(piece, SegmentPiece):
             if all(buried):
                 await keeper.settled(piece, closing=self.closing)
@@ -159,9 +158,14 @@ class Delivery:
         self._buffer.settle(piece, refused=work.lost + refused)
         return None
 
-    async def _bury(self, content: Content, part: Part, why: PermanentError) -> bool:
-        """Set refused events aside, also those that were in memory; return whether they are."""
-        return self._keeper is not None and await self._keeper.bury(content.batch(part), str(why))
+    async def _bury(self, piece: MemoryPiece | SegmentPiece, work: Work) -> list[bool]:
+        """Set refused events aside, also those that were in memory; tell of each whether it is."""
+        if not work.refused or self._keeper is None:
+            return [False] * len(work.refused)
+        content = await self._read(piece, work)  # what is gone by now is not refused, but lost
+        return [
+            await self._keeper.bury(content.batch(part), str(why)) for part, why in work.refused
+        ]
 
     async def _read(self, piece: MemoryPiece | SegmentPiece, work: Work) -> Content:
         """Return the lines of a piece: all, or those that others have left of it."""
@@ -183,16 +187,19 @@ class Delivery:
             work.sealed = True
         return Content(self._writer_id, piece)
 
-    async def _upload(
-        self, piece: MemoryPiece | SegmentPiece, content: Content, work: Work
-    ) -> None:
+    async def _upload(self, piece: MemoryPiece | SegmentPiece, work: Work) -> None:
         """Upload the next part; in halves where it is too large.
 
         Raises:
             DeferredError: It waits behind the other parts, which are next.
         """
+        # Read anew for each part, and not kept while it is uploaded: others wait for their turn.
+        content = await self._read(piece, work)
+        if not work.todo:
+            return  # nothing is left of it
         part = work.todo[0]
         artifact = encode_batch(content.batch(part), self._compression)
+        del content
         self.under_way += len(artifact.content)
         try:
             receipt = await self._uploader.upload(artifact, failures=part.failures, deferrable=True)

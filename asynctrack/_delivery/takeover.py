@@ -95,7 +95,7 @@ class Replayer:
         """Deliver what this tracker reaches as well, from now on."""
         self._leftovers.join(member)
         self._asked.set()
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = asyncio.ensure_future(self._go_on())
 
     def leave(self, member: Member) -> Collection[asyncio.Task[None]]:
@@ -112,6 +112,11 @@ class Replayer:
         if not last:
             self._asked.set()  # others may reach what is left there
         return {lane.task for lane in ending}
+
+    def end(self) -> None:
+        """End the looking; for one that nobody uses."""
+        if self._task is not None:
+            self._task.cancel()
 
     async def looked(self, member: Member) -> None:
         """Wait until what this tracker reaches was tried once, where there is something."""

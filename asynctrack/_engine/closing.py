@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 import anyio
 
 from asynctrack._buffer.buffer import Buffer
 from asynctrack._buffer.ledger import BufferCounts
+from asynctrack._common.tasks import Tasks
 from asynctrack._delivery.delivery import Delivery
 from asynctrack._record.recorder import Recorder
 from asynctrack._spool.keeper import Keeper
@@ -79,7 +80,7 @@ class Closing:
         replayed: Returns how many events of others were delivered.
         settle_all: Waits until everything accepted so far is settled.
         patience: Seconds after which it ends where nothing moves and no event is in memory only.
-        start: Starts a task beside it.
+        tasks: Has what runs beside it.
         monotonic: The clock, in seconds.
     """
 
@@ -94,7 +95,7 @@ class Closing:
         replayed: Callable[[], int],
         settle_all: Callable[[], Awaitable[None]],
         patience: float,
-        start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None] | None],
+        tasks: Tasks,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._buffer = buffer
@@ -105,7 +106,7 @@ class Closing:
         self._replayed = replayed
         self._settle_all = settle_all
         self._patience = Patience(patience)
-        self._start = start
+        self._tasks = tasks
         self._watchers: list[asyncio.Task[None] | None] = []
         self._monotonic = monotonic
         self.abandon_open: Callable[[], bool] = lambda: True
@@ -131,8 +132,7 @@ class Closing:
             finally:
                 watch.cancel()
                 for one in self._watchers:
-                    if one is not None:
-                        one.cancel()
+                    self._tasks.end(one)
         if self._keeper is not None and self._buffer.closed_reason is None:
             # As far as the disk takes it: the next tracker delivers it.
             self.abandon_open()
@@ -155,7 +155,7 @@ class Closing:
 
     async def _deliver_rest(self) -> None:
         await self._settle_all()
-        while not self.abandon_open():
+        while self._buffer.closed_reason is None and not self.abandon_open():
             await self._settle_all()  # which makes room
         # Nothing is accepted from here on; what came in meanwhile is delivered too.
         self._buffer.close("closed")
@@ -168,8 +168,8 @@ class Closing:
     def _watch(self, limit: anyio.CancelScope, early: float) -> None:
         """Look after a closing that takes its time."""
         self._watchers += (
-            self._start(self._lose_patience(limit)),
-            self._start(self._record_meanwhile(early)),
+            self._tasks.start(self._lose_patience(limit)),
+            self._tasks.start(self._record_meanwhile(early)),
         )
 
     async def _record_meanwhile(self, wait: float) -> None:

@@ -221,6 +221,7 @@ class Driver:
         self._loop = None
         if self._begun:
             self._dead = True  # what the stages hold belongs to a loop that is gone
+            self._stages.flushes.end(False)
             report(
                 error,
                 "asynctrack's worker has ended because of an error in it; %s. Please report this.",

@@ -145,7 +145,8 @@ class Engine:
         replayer = self._replayers.get(spool_dir)
         if replayer is None:
             if len(self._replayers) >= MAX_SPOOLS:
-                self._replayers = {one: it for one, it in self._replayers.items() if it.used}
+                for unused in [one for one, it in self._replayers.items() if not it.used]:
+                    self._replayers.pop(unused).end()
             replayer = Replayer(lambda: spool_places(spool_dir), self.writers)
             self._replayers[spool_dir] = replayer
         return replayer

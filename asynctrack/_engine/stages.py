@@ -110,7 +110,7 @@ class Stages:
             replayed=lambda: 0 if member is None else member.events,
             settle_all=self._settle_all,
             patience=close_patience,
-            start=self._tasks.start,
+            tasks=self._tasks,
             monotonic=monotonic,
         )
         self.flushes = Flushes()
@@ -122,7 +122,7 @@ class Stages:
         self._supply_request = Wakeup()
         self._settlement = Wakeup()
         self._supplied = Wakeup()
-        self._supplying = self._recording = False
+        self._supplying = self._recording = self._closes = False
         self._record_timer: asyncio.TimerHandle | None = None
 
     # -- called in the loop -------------------------------------------------------------------
@@ -145,8 +145,7 @@ class Stages:
             timeout: Seconds.
         """
         self._close_timeout = timeout
-        if self._tasks.running:
-            self._tasks.start(self._close(timeout))
+        self._close_soon()
 
     def be_ready(self) -> None:
         """Let nobody wait for the first segment any more; may be called in any thread."""
@@ -174,8 +173,7 @@ class Stages:
 
     async def _begin(self) -> None:
         # What was asked for before.
-        if self._close_timeout is not None:
-            self._tasks.start(self._close(self._close_timeout))
+        self._close_soon()
         self._look_at_flushes()
         if self._keeper is None:
             self.be_ready()
@@ -185,7 +183,10 @@ class Stages:
                 self._tasks.start(self._keeper.commit())
             # Opening the backend may take seconds: it imports and parses. Events of that time
             # belong on disk too, so the first segment comes first.
-            await self._supplied.wait(SPOOL_FIRST)
+            if self._supplying:
+                await self._supplied.wait(SPOOL_FIRST)
+            else:
+                self.be_ready()  # whoever stood in has made it
         # Needs no S3, which may be out of reach.
         loop = asyncio.get_running_loop()
         self._record_timer = loop.call_later(RECORD_TICK, self._record_soon)
@@ -326,9 +327,16 @@ class Stages:
         """Wait until all that was accepted so far has arrived, or never will."""
         target = self._buffer.counts().accepted
         self._wakeup.set()
+        await asyncio.sleep(0)  # whoever calls this in a loop holds nobody up
         while self.flushes.settled_through < target:
             self._settlement.clear()
             await self._settlement.wait()
+
+    def _close_soon(self) -> None:
+        """Begin to close, once, where that was asked for."""
+        if self._close_timeout is not None and self._tasks.running and not self._closes:
+            self._closes = True
+            self._tasks.start(self._close(self._close_timeout))
 
     async def _close(self, timeout: float) -> None:
         await self.closing.run(timeout)

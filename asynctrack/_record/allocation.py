@@ -21,6 +21,8 @@ HEAD_ROOM: Final = 10
 OWN_PARAMETERS: Final = 100
 """Most parameters that asynctrack adds on its own; the rest is the user's."""
 
+MORE: Final = "asynctrack.more_parameters"
+"""The parameter that says where those are that found no room."""
 _CHANGING: Final = float("nan")
 """Stands for a value that the Run object is about to send. It equals no other value."""
 
@@ -160,6 +162,7 @@ def expected_names(
 ) -> dict[str, object]:
     """Return all groups that have room, under the keys they have or are going to have."""
     names: dict[str, object] = {}
+    beyond: list[object] = []
     taken = values_in_manifest(user)
     for group in groups:
         if group.left_out:
@@ -167,8 +170,12 @@ def expected_names(
         named: Mapping[str, object] | None = group.named
         if named is None:
             named = limits.free_slot(values_in_manifest(group.values), taken, frozenset(), SLOTS)
+            if named is None and not group.address:
+                beyond.append(values_in_manifest(group.values))
         names.update(named or {})
         taken.update(named or {})
+    if beyond:
+        names[MORE] = beyond
     return names
 
 

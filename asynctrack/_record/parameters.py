@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
 from asynctrack._common.artifact import ParameterValue, RunState
 from asynctrack._record import limits
 from asynctrack._record.allocation import (
     HEAD_ROOM,
+    MORE,
     Allocation,
     ParameterGroup,
     PeerParameter,
@@ -36,8 +36,6 @@ from asynctrack._record.allocation import (
     value_in_run,
     values_in_manifest,
 )
-
-MORE: Final = "asynctrack.more_parameters"
 
 
 @dataclass(frozen=True, slots=True)

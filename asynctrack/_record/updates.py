@@ -21,9 +21,9 @@ from asynctrack._common.artifact import RunState, Written
 from asynctrack._common.notices import Notices
 from asynctrack._errors import PermanentError
 from asynctrack._record import limits
-from asynctrack._record.allocation import HEAD_ROOM, PeerParameters, TooLong, WantedValue
+from asynctrack._record.allocation import HEAD_ROOM, MORE, PeerParameters, TooLong, WantedValue
 from asynctrack._record.manifest import ManifestUpload
-from asynctrack._record.parameters import MORE, Delta, RunParameters
+from asynctrack._record.parameters import Delta, RunParameters
 
 ATTEMPTS: Final = 4
 """Most updates in one write: one that removes, one after reading again, one for what is new."""

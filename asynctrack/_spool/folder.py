@@ -263,10 +263,9 @@ def _make(path: Path, info: Mapping[str, Any] | None, *, sync: bool) -> Descript
             if lock is None:
                 raise FileNotFoundError(errno.ENOENT, "swept away", str(unfinished))
             if info is not None:
-                _write(unfinished / INFO, _described(info), sync=sync)
+                _describe(unfinished, info, sync=sync)
             unfinished.rename(path)
             if sync:
-                sync_folder(path)
                 sync_folder(path.parent)
             return lock
         except BaseException as error:
@@ -282,15 +281,12 @@ def _make(path: Path, info: Mapping[str, Any] | None, *, sync: bool) -> Descript
 
 
 def _describe(folder: Path, info: Mapping[str, Any], *, sync: bool) -> None:
+    content = json.dumps({"format": FORMAT_VERSION, **info}).encode()
     unfinished = folder / f"{INFO}.tmp"
-    _write(unfinished, _described(info), sync=sync)
+    _write(unfinished, content, sync=sync)
     unfinished.replace(folder / INFO)
     if sync:
         sync_folder(folder)
-
-
-def _described(info: Mapping[str, Any]) -> bytes:
-    return json.dumps({"format": FORMAT_VERSION, **info}).encode()
 
 
 def sweep(path: Path) -> None:

@@ -282,14 +282,13 @@ class Segment:
             OSError: The folder is gone, or read-only.
         """
         self._close_header()
-        given_back = 0
-        if self.held:
-            os.truncate(self._file.check(), self._end)
-            given_back = self._give_back()
         sealed = self.path.with_suffix(".sealed")
         self.path.rename(sealed)
         self.path = sealed
-        return given_back
+        if not self.held:
+            return 0
+        os.truncate(self._file.check(), self._end)
+        return self._give_back()
 
     @property
     def held(self) -> bool:
@@ -318,7 +317,8 @@ class Segment:
         remove_files(self.path)
 
     def _give_back(self) -> int:
-        given_back, self.claimed = max(0, self.claimed - self._end), self._end
+        # Less than nothing, where lines went beyond what it had claimed.
+        given_back, self.claimed = self.claimed - self._end, self._end
         return given_back
 
     def _header(self, events: int) -> bytes:

@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from asynctrack import tracker
@@ -117,6 +118,45 @@ def test_a_tracker_delivers_without_threads(
             handler.on_chain_end(number, run_id=uuid.uuid4())
     assert handler.statistics().delivered == 10
     assert audit_folder(tmp_path / "runs").events == 10
+
+
+def test_a_cancelled_scope_ends_a_series_of_calls() -> None:
+    """What has begun is done, and its result kept; the next call does not begin."""
+    done: list[int] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        kept: list[int] = []
+        with anyio.CancelScope() as scope:
+
+            def call(number: int) -> int:
+                done.append(number)
+                if number == 2:
+                    loop.call_soon_threadsafe(scope.cancel)
+                    while not scope.cancel_called:
+                        threading.Event().wait(0.001)
+                return number
+
+            for number in range(20):
+                kept.append(await offload(call, number))  # noqa: PERF401  # it ends midway
+        assert scope.cancelled_caught
+        assert kept == [0, 1, 2]
+
+    run_loop(main())
+    assert done == [0, 1, 2]
+
+
+def test_a_call_that_raises_a_cancellation_cancels_nobody() -> None:
+    """Code of the user's may use a loop of its own, which cancels: that is an error like others."""
+
+    def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="CancelledError"):
+            await offload(cancelled)
+
+    run_loop(main())
 
 
 def test_a_slow_disk_gets_more_threads() -> None:

@@ -86,6 +86,37 @@ async def test_cancelled_from_outside_it_waits_for_all() -> None:
     assert ended == ["first"]
 
 
+async def test_one_that_is_not_needed_any_more_ends_alone() -> None:
+    """Ended on purpose, a task is no error, and the others go on."""
+    tasks, ended = Tasks(), list[str]()
+
+    async def first() -> None:
+        other = tasks.start(forever(ended, "other"))
+        await asyncio.sleep(0)
+        tasks.end(other)
+        tasks.end(None)
+        await asyncio.sleep(0)
+        assert tasks.running
+        ended.append("first")
+
+    await tasks.run(first())
+    assert ended == ["other", "first"]
+
+
+async def test_a_cancellation_that_nobody_asked_for_is_an_error() -> None:
+    """A task that is gone without having done its work is not taken for one that has."""
+    tasks, ended = Tasks(), list[str]()
+
+    async def first() -> None:
+        tasks.start(forever(ended, "other"))
+        await asyncio.sleep(0)
+        raise asyncio.CancelledError
+
+    with pytest.raises(RuntimeError, match="cancelled, and not by asynctrack"):
+        await tasks.run(first())
+    assert ended == ["other"]
+
+
 @pytest.mark.parametrize("when", ["before", "after", "ending"])
 async def test_nothing_is_started_where_nobody_waits_for_it(when: str) -> None:
     """Such a coroutine is closed: it neither runs nor warns that it was never awaited."""

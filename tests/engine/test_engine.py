@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -163,6 +164,64 @@ def test_one_that_hangs_holds_up_no_other(tmp_path: Path, hanging: Path) -> None
         assert handler.statistics().delivered == EVENTS
     for one in stuck:
         one.close()
+
+
+def test_a_close_that_nobody_waits_for_any_more_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chain is open and Ctrl-C has ended the wait: the engine goes on for the others."""
+    answers, write = threading.Event(), local._write
+
+    def hang(path: Path, content: bytes) -> None:
+        if "left" in path.parts:
+            answers.wait(120)
+        write(path, content)
+
+    monkeypatch.setattr(local, "_write", hang)
+    with tracker(tmp_path / "out", run_name="other") as other:
+        made = tracker(tmp_path / "left", run_name="r")
+        made.__enter__().on_chain_start({}, {"x": 1}, run_id=uuid.uuid4())
+        closing = threading.Thread(target=made.close)
+        closing.start()
+        until_in_thread(lambda: made._pipeline.delivery.under_way)
+        made._pipeline.buffer.close("close_timeout")  # as whoever has waited does in the end
+        answers.set()
+        closing.join(60)
+        assert not closing.is_alive()
+        log(other)
+        assert other.flush(60) is True
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_the_child_of_a_fork_waits_for_no_segment_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever tracks its first event makes its first segment: the engine does not wait for one."""
+    monkeypatch.setattr("asynctrack._engine.stages.SPOOL_FIRST", 3600.0)
+    with tracker(tmp_path / "out", run_name="parent") as handler:
+        log(handler, 1)
+        child = os.fork()
+        if not child:
+            try:
+                log(handler, 1)
+                os._exit(not handler.flush(60))
+            finally:
+                os._exit(2)
+        assert os.waitpid(child, 0)[1] == 0
+
+
+def test_spools_that_nobody_uses_any_more_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What looked for their leftovers ends, and asyncio finds nothing to complain of."""
+    monkeypatch.setattr("asynctrack._engine.engine.MAX_SPOOLS", 1)
+    for number in range(5):
+        with tracker(tmp_path / "out", spool_dir=tmp_path / f"{number}") as handler:
+            log(handler, 1)
+    assert end_engine(60)
+    gc.collect()
+    assert caplog.messages == []
 
 
 def test_one_cause_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,8 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynctrack._common.artifact import ParameterValue, RunState
-from asynctrack._record.allocation import HEAD_ROOM, OWN_PARAMETERS, PeerParameters, TooLong
-from asynctrack._record.parameters import MORE, RunParameters
+from asynctrack._record.allocation import (
+    HEAD_ROOM,
+    MORE,
+    OWN_PARAMETERS,
+    SLOTS,
+    PeerParameters,
+    TooLong,
+)
+from asynctrack._record.parameters import RunParameters
 from tests.property.strategies import quick
 
 MODEL: dict[str, ParameterValue | TooLong] = {"gen_ai.operation.name": "chat", "gen_ai.model": "m"}
@@ -118,6 +125,19 @@ def test_what_is_found_has_a_bound(run: Run) -> None:
     found = [key for key in run.parameters if key.startswith("a") and not key.startswith("as")]
     assert len(found) == OWN_PARAMETERS // 7 * 7
     assert len(writer.left_out()) == 20 - OWN_PARAMETERS // 7
+
+
+def test_without_a_run_nothing_that_was_found_is_left_out() -> None:
+    """A folder's manifest has what finds a name, and beside it what finds none."""
+    parameters = RunParameters()
+    for number in range(3 * SLOTS):
+        parameters.add_group({"model": f"m{number}"})
+    found = parameters.found()
+    beyond = found.pop(MORE)
+    assert isinstance(beyond, list)
+    values = [*found.values(), *(one["model"] for one in beyond)]
+    assert values == [f"m{number}" for number in range(3 * SLOTS)]
+    assert len(found) == SLOTS
 
 
 def test_there_is_room_again(run: Run) -> None:

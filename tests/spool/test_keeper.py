@@ -35,7 +35,7 @@ from asynctrack._spool.layout import (
     waiting_segments,
     writer_folder,
 )
-from asynctrack._spool.segment import Segment, Shape
+from asynctrack._spool.segment import FIRST_CLAIM, Segment, Shape
 from asynctrack._spool.segment_content import read_segment
 from asynctrack._spool.usage import AGAIN, Usage, folder_size
 from tests.buffer.test_store import body
@@ -267,11 +267,11 @@ async def test_a_description_that_cannot_be_written_holds_no_lock(
 ) -> None:
     """A full disk fails at any step; the next try begins at the beginning."""
 
-    def full(info: Mapping[str, Any]) -> bytes:
+    def full(folder: Path, info: Mapping[str, Any], *, sync: bool = False) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("asynctrack._spool.folder._described", full)
+        patch.setattr("asynctrack._spool.folder._describe", full)
         for _ in range(3):
             assert not await parts.keeper.supply()
     assert list((parts.spool / "v1").iterdir()) == []
@@ -688,6 +688,19 @@ async def test_a_piece_that_is_cut_early_gives_its_room_back(tmp_path: Path) -> 
     assert parts.usage.fits([parts.spool], 1000, held + 1000), "and it is counted so"
     assert not parts.usage.fits([parts.spool], 1001, held + 1000)
     assert piece.raw().count(b"\n") == 3
+    parts.keeper.close()
+
+
+async def test_a_piece_that_outgrew_its_claim_is_counted_as_it_is(tmp_path: Path) -> None:
+    """A burst that was cut before the segment could grow is counted off as often as counted."""
+    parts = large_parts(tmp_path)
+    await parts.keeper.supply()
+    parts.put(600)
+    piece = await parts.cut()
+    held = folder_size(piece.segment.path.parent)
+    assert held > FIRST_CLAIM
+    assert parts.usage.fits([parts.spool], 0, held)
+    assert not parts.usage.fits([parts.spool], 1, held)
     parts.keeper.close()
 
 
