@@ -36,7 +36,7 @@ MAX_THREADS: Final = 64
 """Threads while calls hang."""
 LOOK: Final = 0.1
 """Seconds between two looks at whether another thread is needed."""
-SLOW: Final = 0.06
+SLOW: Final = 0.1
 """Seconds that a call takes, on average, where the disk holds the threads up."""
 HANGING: Final = 5
 """Looks after which calls hang of which none has ended meanwhile."""

@@ -170,7 +170,7 @@ def test_a_slow_disk_gets_more_threads() -> None:
         with lock:
             at_once += 1
             most = max(most, at_once)
-        pause.wait(0.08)
+        pause.wait(0.15)
         with lock:
             at_once -= 1
 
