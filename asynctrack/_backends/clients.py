@@ -246,7 +246,8 @@ def _as(way: Way, connections: int, session: Any) -> dict[str, Any]:
     )
     # Else botocore puts its name together twice for each request, a tenth of what that takes.
     if not (config.get("user_agent_appid") or session.get_config_variable("user_agent_appid")):
-        config.setdefault("user_agent", session.user_agent())
+        extra = f" {session.user_agent_extra}"  # botocore adds it again
+        config.setdefault("user_agent", session.user_agent().removesuffix(extra))
     return {
         "region_name": way.region,
         "endpoint_url": way.endpoint_url,

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from threading import Lock, Thread
+from threading import Lock, Thread, get_ident
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -39,10 +39,12 @@ LOOK: Final = 0.1
 SLOW: Final = 0.1
 """Seconds that a call takes, on average, where the disk holds the threads up."""
 HANGING: Final = 5
-"""Looks after which calls hang of which none has ended meanwhile."""
+"""Looks after which calls hang of which none has ended meanwhile, nor got anything of a processor:
+one that waits for the interpreter does."""
 IDLE: Final = 5.0
 """Seconds without a call after which a thread ends."""
 
+_HAS_CLOCKS: Final = hasattr(time, "pthread_getcpuclockid")
 _CANCELLED: Final = float("-inf")
 """The deadline of a scope of anyio's that is cancelled."""
 
@@ -86,7 +88,9 @@ class _Threads:
         self._threads = 0
         self._under_way = 0
         self._ended, self._took = 0, 0.0  # calls since the last look, and their seconds
-        self._still = 0  # looks since a call has ended
+        self._still = 0  # looks since anything has moved
+        self._clocks: set[int] = set()  # the processor time of each thread
+        self._spent = 0.0
         self._watched = False
 
     def submit(self, call: _Call) -> None:
@@ -125,7 +129,8 @@ class _Threads:
         with self._lock:
             ended, took = self._ended, self._took
             self._ended, self._took = 0, 0.0
-        self._still = 0 if ended else self._still + 1
+        before, self._spent = self._spent, self._processor_time()
+        self._still = 0 if ended or self._spent != before else self._still + 1
         more = 0
         if self._still == HANGING:
             self._still = 0
@@ -135,6 +140,13 @@ class _Threads:
         for _ in range(more):
             self._start()
         self._loop.call_later(LOOK, self._watch)
+
+    def _processor_time(self) -> float:
+        """Return what all threads have had, in seconds; 0 where the system does not tell."""
+        try:
+            return sum(map(time.clock_gettime, list(self._clocks)))
+        except OSError:
+            return 0.0  # one has just ended
 
     def _hand_over(self) -> None:
         """Give back what has ended."""
@@ -159,10 +171,14 @@ class _Threads:
     # -- in a thread --------------------------------------------------------------------------
 
     def _run(self) -> None:
+        clock = time.pthread_getcpuclockid(get_ident()) if _HAS_CLOCKS else None
+        if clock is not None:
+            self._clocks.add(clock)
         with own_work():
             while (call := self._take(IDLE)) is not None:
                 self._do(call)
                 del call  # nothing is held while there is nothing to do
+            self._clocks.discard(clock or 0)
             self._tell(self._thread_ended)
 
     def _take(self, seconds: float) -> _Call | None:
@@ -236,13 +252,15 @@ async def _in_thread(do: Callable[[], _T], abandon: bool) -> _T:
     try:
         await call.ended()
     except asyncio.CancelledError:
+        # asyncio cancels once; anyio again, at the next wait, so that what came is not lost.
+        once = anyio.current_effective_deadline() > _CANCELLED
         if abandon:
             raise
         # The scope is made only now: it takes as long as all the rest of this in the loop.
         with anyio.CancelScope(shield=True):
             await call.ended()
-        if anyio.current_effective_deadline() > _CANCELLED:
-            raise  # asyncio cancels once; anyio again, at the next wait, and what came is not lost
+        if once:
+            raise
     if call.error is not None:
         raise call.error
     result: _T = call.result

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Final
 
 from asynctrack._common.wakeup import Wakeup
+
+AGAIN: Final = 1.0
+"""Seconds after which one that goes on is cancelled again: some libraries lose a cancellation."""
 
 
 class Tasks:
@@ -22,6 +25,7 @@ class Tasks:
         self._dismissed: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
         self._ended = Wakeup()
+        self._again: asyncio.TimerHandle | None = None
 
     @property
     def running(self) -> bool:
@@ -72,6 +76,10 @@ class Tasks:
         self._running = False
         for task in list(self._tasks):
             task.cancel()
+        if self._again is not None:
+            self._again.cancel()
+        if self._tasks:
+            self._again = asyncio.get_running_loop().call_later(AGAIN, self.cancel)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -86,3 +94,5 @@ class Tasks:
             self.cancel()
         if not self._tasks:
             self._ended.set()
+            if self._again is not None:
+                self._again.cancel()

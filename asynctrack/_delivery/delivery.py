@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from asynctrack._buffer.buffer import Buffer
 from asynctrack._buffer.store import MemoryPiece, SegmentPiece
-from asynctrack._common.artifact import Receipt
+from asynctrack._common.artifact import Artifact, Receipt
 from asynctrack._common.notices import Notices
 from asynctrack._common.offload import offload
 from asynctrack._delivery.encode import encode_batch
@@ -136,26 +136,37 @@ class Delivery:
         """Deliver what is left of a piece; return why it has to leave its slot, where it has to."""
         keeper = self._keeper if isinstance(piece, SegmentPiece) else None
         deferred: DeferredError | None = None
+        content: Content | None = None
         while work.todo:
             if deferred is not None and work.todo[0].failures:
                 if keeper is not None and isinstance(piece, SegmentPiece):
                     await keeper.let_go(piece)
                 return deferred
+            # Not kept while it is uploaded, as others wait for their turn; unless others have
+            # damaged it, as it takes long then to find what is left.
+            if content is None or content.whole:
+                content = await self._read(piece, work)
+            if not work.todo:
+                break
+            artifact = encode_batch(content.batch(work.todo[0]), self._compression)
+            content = None if content.whole else content
             try:
-                await self._upload(piece, work)
+                await self._upload(piece, artifact, work)
             except DeferredError as error:
                 deferred = error
+        refused = len(work.refused)
         buried = await self._bury(piece, work)
         if keeper is not None and isinstance(piece, SegmentPiece):
-            if all(buried):
+            # What was read before and cannot be read now may be there for a later tracker.
+            if all(buried) and len(buried) == refused:
                 await keeper.settled(piece, closing=self.closing)
             else:
                 await keeper.let_go(piece)
         for (part, why), kept in zip(work.refused, buried, strict=True):
             self._outcome.refused(part.first_seq, part.last_seq)
             self._tell_refused(part, why, piece, kept=kept)
-        refused = sum(part.events for part, _ in work.refused)
-        self._buffer.settle(piece, refused=work.lost + refused)
+        dead = work.lost + sum(part.events for part, _ in work.refused)
+        self._buffer.settle(piece, refused=dead)
         return None
 
     async def _bury(self, piece: MemoryPiece | SegmentPiece, work: Work) -> list[bool]:
@@ -187,19 +198,15 @@ class Delivery:
             work.sealed = True
         return Content(self._writer_id, piece)
 
-    async def _upload(self, piece: MemoryPiece | SegmentPiece, work: Work) -> None:
+    async def _upload(
+        self, piece: MemoryPiece | SegmentPiece, artifact: Artifact, work: Work
+    ) -> None:
         """Upload the next part; in halves where it is too large.
 
         Raises:
             DeferredError: It waits behind the other parts, which are next.
         """
-        # Read anew for each part, and not kept while it is uploaded: others wait for their turn.
-        content = await self._read(piece, work)
-        if not work.todo:
-            return  # nothing is left of it
         part = work.todo[0]
-        artifact = encode_batch(content.batch(part), self._compression)
-        del content
         self.under_way += len(artifact.content)
         try:
             receipt = await self._uploader.upload(artifact, failures=part.failures, deferrable=True)

@@ -53,6 +53,11 @@ class Content:
         self._raw = piece.raw() if left is None else b""
         self._left = left
 
+    @property
+    def whole(self) -> bool:
+        """Whether all lines are there."""
+        return self._left is None
+
     def batch(self, part: Part) -> Batch:
         """Return the events of a part."""
         start, end = part.first_seq, part.last_seq + 1

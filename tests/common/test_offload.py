@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,25 @@ def test_a_slow_disk_gets_more_threads() -> None:
 
     run_loop(main())
     assert 2 <= most <= SLOW_THREADS
+
+
+@pytest.mark.skipif(not hasattr(time, "pthread_getcpuclockid"), reason="Linux tells")
+def test_calls_that_wait_for_the_processor_do_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a machine with too much to do makes slow gets no threads: they would make it slower."""
+    monkeypatch.setattr("asynctrack._common.offload.HANGING", 3)
+    threads: set[int] = set()
+
+    def compute() -> None:
+        threads.add(threading.get_ident())
+        end = time.monotonic() + 1.2
+        while time.monotonic() < end:
+            pass
+
+    async def main() -> None:
+        await asyncio.gather(*(offload(compute) for _ in range(4)))
+
+    run_loop(main())
+    assert len(threads) <= SLOW_THREADS
 
 
 @pytest.mark.parametrize("hanging", [1, 20])

@@ -86,6 +86,23 @@ async def test_cancelled_from_outside_it_waits_for_all() -> None:
     assert ended == ["first"]
 
 
+async def test_a_cancellation_that_gets_lost_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library may swallow one: the task goes on, and hears of it again."""
+    monkeypatch.setattr("asynctrack._common.tasks.AGAIN", 0.001)
+    tasks, swallowed = Tasks(), list[int]()
+
+    async def first() -> None:
+        tasks.cancel()
+        for number in range(3):
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed.append(number)
+
+    await tasks.run(first())
+    assert swallowed == [0, 1, 2]
+
+
 async def test_one_that_is_not_needed_any_more_ends_alone() -> None:
     """Ended on purpose, a task is no error, and the others go on."""
     tasks, ended = Tasks(), list[str]()
