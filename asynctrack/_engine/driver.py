@@ -221,7 +221,6 @@ class Driver:
         self._loop = None
         if self._begun:
             self._dead = True  # what the stages hold belongs to a loop that is gone
-            self._stages.flushes.end(False)
             report(
                 error,
                 "asynctrack's worker has ended because of an error in it; %s. Please report this.",
@@ -234,6 +233,8 @@ class Driver:
                 return
             self._standby.told = True
         self._be_without(error)
+        if self._dead:
+            self._stages.flushes.end(False)
         if self._close_by is not None:
             self._close_without()
         else:
