@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import json
@@ -13,7 +14,10 @@ from typing import Any
 import pytest
 
 from asynctrack import tracker
+from asynctrack._backends.local import LocalBackend
 from asynctrack._buffer import buffer
+from asynctrack._errors import PermanentError
+from asynctrack._spool.segment import Segment
 from tests.e2e.chains import CHAIN_EVENTS, joke_chain
 from tests.e2e.waiting import Wall, until_in_thread
 from tests.support.auditor import audit_folder, events_in_folder
@@ -164,6 +168,37 @@ def test_what_is_accepted_is_on_disk_whenever_a_batch_is_cut(
             if now.artifacts > 10:
                 break
     assert numbers(tmp_path / "out") == list(range(number + 1))
+
+
+def test_what_is_refused_and_cannot_be_read_again_stays_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails as dead letters are set aside keeps them: a later tracker reads them."""
+    fails: list[bool] = []
+    content, left, put = Segment.content, Segment.left, LocalBackend.put
+
+    def read(self: Segment) -> bytes:
+        if fails:
+            raise OSError(errno.EIO, "the disk fails")
+        return content(self)
+
+    async def refuse(self: LocalBackend, name: str, body: bytes, **more: Any) -> None:
+        if "_manifest" in name:
+            await put(self, name, body, **more)
+        else:
+            fails.append(True)
+            raise PermanentError("Refused", "for good")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Segment, "content", read)
+        patch.setattr(Segment, "left", lambda self: () if fails else left(self))
+        patch.setattr(LocalBackend, "put", refuse)
+        with tracker(tmp_path / "out", run_name="r") as handler:
+            log(handler, 1, 5)
+        statistics = handler.statistics()
+        assert (statistics.dead_lettered, statistics.balanced) == (5, True)
+    with tracker(tmp_path / "out", run_name="next"):
+        until_in_thread(lambda: numbers(tmp_path / "out") == [1, 2, 3, 4, 5])
 
 
 def test_nothing_tracked_leaves_nothing(tmp_path: Path) -> None:
