@@ -111,7 +111,7 @@ def test_what_the_program_froze_stays_frozen() -> None:
         frozen = gc.get_freeze_count()
         with own.held_up():
             import_one()
-        assert gc.get_freeze_count() >= frozen - 100  # some were freed since
+        assert gc.get_freeze_count() > frozen // 2  # some were freed since
         assert gc.get_threshold() == USUAL
         with own.held_up():
             assert gc.get_threshold() == USUAL

@@ -48,8 +48,12 @@ async def track(folder: Path, run: str, count: int = EVENTS) -> int:
 
 
 @pytest.mark.may_block("the test looks into the spool")
-async def test_many_trackers_share_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_many_trackers_share_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two hundred at once: one thread with a loop, two for the disk, nothing lost, no warning."""
+    # A disk that stalls for half a second, as one does that others use, gets more of them.
+    monkeypatch.setattr("asynctrack._common.offload.HANGING", 1_000_000)
     entered = [tracker(tmp_path / "out", run_name=f"r{number}") for number in range(200)]
     handlers = await asyncio.gather(*(one.__aenter__() for one in entered))
     assert len(ours()) == 1
