@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 FLOORS: Final = {
-    "files": "the same files in one thread: made, written, synced, renamed, deleted",
-    "puts": "two PUTs",
-    "requests": "two PUTs, DescribeTrialComponent and UpdateTrialComponent",
+    "files": ("folder", "the same files in one thread: made, written, synced, renamed, deleted"),
+    "puts": ("s3", "two PUTs"),
+    "requests": ("s3", "two PUTs, DescribeTrialComponent and UpdateTrialComponent"),
 }
-"""What is measured, and what that is in words."""
+"""What is measured: where trackers ask that of others, and what it is in words."""
 _PARAMETERS: Final = {f"asynctrack.{number}": {"StringValue": "x" * 100} for number in range(2)}
 
 

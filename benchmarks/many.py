@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from benchmarks import _many_child, _many_floor, _many_opening, _measure
+from benchmarks._many_floor import FLOORS
 from benchmarks._servers import Servers, all_servers
 
 EVENTS: Final = 16
@@ -34,8 +35,6 @@ _MEASURING: Final[dict[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {
     "opening": _many_opening.measure,
     "floor": _many_floor.measure,
 }
-FLOORS: Final = {"folder": ("files",), "s3": ("puts", "requests")}
-"""What trackers ask of others at each place, measured by itself."""
 _MANIFEST_BYTES: Final = 500
 
 
@@ -103,24 +102,23 @@ def _flat(rows: Sequence[dict[str, Any]], place: str) -> dict[str, float] | None
     }
 
 
-def _floor(
-    servers: Servers, floor: str, rows: Sequence[dict[str, Any]], processes: int
-) -> dict[str, Any]:
-    """Measure what trackers ask of the disk or of AWS by itself, for as many as there were most."""
+def _floor(servers: Servers, floor: str, row: dict[str, Any], processes: int) -> dict[str, Any]:
+    """Measure by itself what the trackers of a row ask of the disk or of AWS."""
+    place, what = FLOORS[floor]
     spec = {
         "measure": "floor",
         "floor": floor,
         "servers": dict(servers),
-        "sizes": [round(rows[-1]["artifact_bytes"]), _MANIFEST_BYTES],
-        "trackers": rows[-1]["trackers"],
+        "sizes": [round(row["artifact_bytes"]), _MANIFEST_BYTES],
+        "trackers": row["trackers"],
         "events": EVENTS,
         "concurrency": CONCURRENCY,
     }
     answers = [_measure.fresh_process("benchmarks.many", spec) for _ in range(processes)]
     return {
-        "place": rows[-1]["place"],
+        "place": place,
         "floor": floor,
-        "what": _many_floor.FLOORS[floor],
+        "what": what,
         "sizes": spec["sizes"],
         "trackers": spec["trackers"],
         **{
@@ -208,7 +206,7 @@ def run(
         _cells(servers, count, processes, place=place) for place in places for count in counts
     ]
     most = counts[-1]
-    rows = {place: [row for row in at_once if row["place"] == place] for place in places}
+    largest = {row["place"]: row for row in at_once}
     return {
         "events": EVENTS,
         "processes": processes,
@@ -218,9 +216,9 @@ def run(
             _cells(servers, most, processes, in_turn=True, place=place) for place in places
         ],
         "floors": [
-            _floor(servers, floor, rows[place], processes)
-            for place in places
-            for floor in FLOORS[place]
+            _floor(servers, floor, largest[place], processes)
+            for floor, (place, _) in FLOORS.items()
+            if place in largest
         ],
         "hanging": _hanging(servers, most, processes) if "s3" in places else None,
         "opening": _opening(servers, samples),

@@ -133,10 +133,6 @@ def _chosen(address: str | None) -> str | None:
     return None if host.endswith(_AWS) else address
 
 
-# botocore keeps these two to itself. Where a version of it has them elsewhere, what anybody can see
-# takes their place: an address that is not AWS's own, the certificates that the environment names.
-
-
 def remember_endpoint(s3: Any) -> None:
     """Let a client of ours find its endpoint once for each bucket, and not anew for each object.
 
@@ -147,6 +143,10 @@ def remember_endpoint(s3: Any) -> None:
     parameters = getattr(rules, "_param_definitions", None)
     if isinstance(parameters, dict):
         parameters.pop("Key", None)
+
+
+# botocore keeps these two to itself. Where a version of it has them elsewhere, what anybody can see
+# takes their place: an address that is not AWS's own, the certificates that the environment names.
 
 
 def _rules(client: Any) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """Blocking work of the engine's event loop in threads, also while the interpreter ends.
 
 One thread serves all trackers: with two, half of the time goes into handing the interpreter to and
-fro. Where a disk is slow there are some more, and where it hangs as many as it takes, so that it
+fro. Where a disk is slow there is one more, and where it hangs as many as it takes, so that it
 holds up nobody else. ``anyio.to_thread`` would do, and takes 0.15 ms for each call, most of it in
 the loop: half of what a small tracker costs altogether. Here what has ended while the loop was busy
 is handed over at once.
@@ -17,6 +17,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, get_ident
 from typing import Any, Final, TypeVar
@@ -27,6 +28,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from asynctrack._common.own import own_work
 from asynctrack._common.turns import turns
+from asynctrack._common.wakeup import Wakeup
 
 THREADS: Final = 1
 """Threads while nothing hangs."""
@@ -51,29 +53,14 @@ _CANCELLED: Final = float("-inf")
 _T = TypeVar("_T")
 
 
+@dataclass(eq=False, slots=True)
 class _Call:
-    """A call, and what came of it. Whoever waits for it may be cancelled and wait again."""
+    """A call, and what came of it; ``ended`` is set in the loop."""
 
-    __slots__ = ("_waiter", "do", "done", "error", "result")
-
-    def __init__(self, do: Callable[[], Any]) -> None:
-        self.do = do
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.done = False
-        self._waiter: asyncio.Future[None] | None = None
-
-    async def ended(self) -> None:
-        """Wait until it has ended, in the loop."""
-        if not self.done:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-
-    def end(self) -> None:
-        """Let the one who waits know, in the loop."""
-        self.done = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    do: Callable[[], Any]
+    result: Any = None
+    error: BaseException | None = None
+    ended: Wakeup = field(default_factory=Wakeup)
 
 
 class _Threads:
@@ -155,7 +142,7 @@ class _Threads:
             self._told = False
         self._under_way -= len(done)
         for call in done:
-            call.end()
+            call.ended.set()
 
     def _thread_ended(self) -> None:
         """Do without a thread that had nothing to do; a call may have come in that moment."""
@@ -250,7 +237,7 @@ async def _in_thread(do: Callable[[], _T], abandon: bool) -> _T:
     except RuntimeError:
         return do()
     try:
-        await call.ended()
+        await call.ended.wait()
     except asyncio.CancelledError:
         # asyncio cancels once; anyio again, at the next wait, so that what came is not lost.
         once = anyio.current_effective_deadline() > _CANCELLED
@@ -258,7 +245,7 @@ async def _in_thread(do: Callable[[], _T], abandon: bool) -> _T:
             raise
         # The scope is made only now: it takes as long as all the rest of this in the loop.
         with anyio.CancelScope(shield=True):
-            await call.ended()
+            await call.ended.wait()
         if once:
             raise
     if call.error is not None:

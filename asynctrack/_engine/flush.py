@@ -8,7 +8,7 @@ its last event are. Then it waits for the Run and the manifest to be written. De
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterable
+from collections.abc import Collection, Generator
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import TimeoutError as ThreadTimeout
 from dataclasses import dataclass, field
@@ -115,11 +115,10 @@ class Flushes:
         """Those that wait for the Run; they do until ``recorded`` or ``end`` says otherwise."""
         return tuple(self._recording)
 
-    def recorded(self, requests: Iterable[FlushRequest], delivered: bool) -> None:
+    def recorded(self, requests: Collection[FlushRequest], delivered: bool) -> None:
         """End those whose record is written."""
-        done = tuple(requests)
-        self._recording = [one for one in self._recording if one not in done]
-        for request in done:
+        self._recording = [one for one in self._recording if one not in requests]
+        for request in requests:
             request.end(delivered)
 
     def fail(self) -> None:

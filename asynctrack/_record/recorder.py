@@ -190,22 +190,24 @@ class Recorder:
         self._ended = Wakeup()
         self._has_run = bool(backend.target)
         run = ("write to the Run", "parameters and metrics wait")
-        self._run_writes = (
-            RetriedWrite(
-                *run,
-                self._updates.needed,
-                self._updates.send,
-                lambda: self._updates.progress,
-                self._ended,
-            ),
-            RetriedWrite(
-                *run,
-                lambda closed: bool(self._points),
-                self._send_points,
-                lambda: self._points.sent,
-                self._ended,
-            ),
-        )[: 2 * self._has_run]
+        self._run_writes: tuple[RetriedWrite, ...] = ()
+        if self._has_run:
+            self._run_writes = (
+                RetriedWrite(
+                    *run,
+                    self._updates.needed,
+                    self._updates.send,
+                    lambda: self._updates.progress,
+                    self._ended,
+                ),
+                RetriedWrite(
+                    *run,
+                    lambda closed: bool(self._points),
+                    self._send_points,
+                    lambda: self._points.sent,
+                    self._ended,
+                ),
+            )
         self._manifest_write = RetriedWrite(
             "store its manifest",
             "what belongs there waits",

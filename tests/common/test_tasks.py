@@ -11,8 +11,6 @@ import pytest
 from asynctrack._common.tasks import Tasks
 from asynctrack._common.wakeup import Wakeup
 
-pytestmark = pytest.mark.anyio
-
 
 async def forever(ended: list[str], name: str) -> None:
     """Wait for nothing, and note how that ends."""

@@ -637,6 +637,12 @@ def large_parts(folder: Path) -> Parts:
     return Parts(folder, piece=(1 << 20, 10_000))
 
 
+def assert_counted(parts: Parts, size: int) -> None:
+    """The spool counts as holding so many bytes, no more and no less."""
+    assert parts.usage.fits([parts.spool], 1000, size + 1000)
+    assert not parts.usage.fits([parts.spool], 1001, size + 1000)
+
+
 async def test_the_next_segment_is_there_before_a_cut(tmp_path: Path) -> None:
     """A piece that is cut early leaves no moment in which lines are in memory only."""
     parts = large_parts(tmp_path)
@@ -684,9 +690,7 @@ async def test_a_piece_that_is_cut_early_gives_its_room_back(tmp_path: Path) -> 
     path = piece.segment.path
     size = path.stat().st_size
     assert path.suffix == ".sealed" and size < 1024
-    held = folder_size(path.parent)
-    assert parts.usage.fits([parts.spool], 1000, held + 1000), "and it is counted so"
-    assert not parts.usage.fits([parts.spool], 1001, held + 1000)
+    assert_counted(parts, folder_size(path.parent))
     assert piece.raw().count(b"\n") == 3
     parts.keeper.close()
 
@@ -699,8 +703,7 @@ async def test_a_piece_that_outgrew_its_claim_is_counted_as_it_is(tmp_path: Path
     piece = await parts.cut()
     held = folder_size(piece.segment.path.parent)
     assert held > FIRST_CLAIM
-    assert parts.usage.fits([parts.spool], 0, held)
-    assert not parts.usage.fits([parts.spool], 1, held)
+    assert_counted(parts, held)
     parts.keeper.close()
 
 
