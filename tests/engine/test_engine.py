@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 
 from asynctrack import tracker
 from asynctrack._backends import local
+from asynctrack._delivery.takeover import Replayer
 from asynctrack._engine import at_exit
 from asynctrack._engine import engine as engine_module
 from asynctrack._engine.engine import current
@@ -220,11 +222,14 @@ def test_spools_that_nobody_uses_any_more_are_forgotten(
 ) -> None:
     """What looked for their leftovers ends, and asyncio finds nothing to complain of."""
     monkeypatch.setattr("asynctrack._engine.engine.MAX_SPOOLS", 1)
+    looking: list[weakref.ref[Replayer]] = []
     for number in range(5):
         with tracker(tmp_path / "out", spool_dir=tmp_path / f"{number}") as handler:
             log(handler, 1)
+            looking += map(weakref.ref, current()._replayers.values())
+    # While the engine's loop runs, which would end all that is left in it.
+    until_in_thread(lambda: gc.collect() >= 0 and sum(one() is not None for one in looking) <= 1)
     assert end_engine(60)
-    gc.collect()
     assert caplog.messages == []
 
 
