@@ -147,7 +147,7 @@ def _texts(first: Trace, second: Trace) -> list[Text]:
 def _outcome(trace: Trace) -> str:
     from . import _words as words
 
-    root = trace.root or trace.roots[0]
+    root = trace.root
     if root.error is not None:
-        return f"{root.error.type}: {root.error.message}"
-    return words.said(root.outputs)
+        return root.error.line
+    return words.said(root.outputs) if root.outcome == "ok" else words.outcome(root)

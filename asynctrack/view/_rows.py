@@ -114,7 +114,7 @@ def rows_of(
                 span.parent_span_id,
                 _cut(span.name),
                 _cut(span.kind),
-                span.status,
+                span.outcome,
                 span.start_unix_nano,
                 span.end_unix_nano,
                 _cut(span.model),
@@ -147,8 +147,7 @@ def rows_of(
             words.add(span.error.raw if span.error is not None else None)
         words.add(span.inputs)
         words.add(span.outputs)
-    root = trace.root or (trace.roots[0] if trace.roots else None)
-    assert root is not None  # a trace is made for an event
+    root = trace.root
     words.add(dict(root.metadata))
     for name in names:
         words.add(name)
@@ -158,7 +157,7 @@ def rows_of(
         trace.trace_id,
         trace.writer_id,
         _cut(root.name or root.kind),
-        _status(trace, root),
+        trace.outcome,
         trace.start_unix_nano,
         trace.duration,
         len(spans),
@@ -269,12 +268,6 @@ def _first_text(value: Any) -> str:
         else:
             return "" if value is None else str(value)
     return ""
-
-
-def _status(trace: Trace, root: Span) -> str:
-    if root.error is not None:
-        return "error"
-    return "ok" if trace.root is not None and trace.root.finished else "unfinished"
 
 
 def _error_line(span: Span) -> str:
