@@ -38,7 +38,7 @@ def test_starts() -> None:
 
 
 def test_a_parent_that_nobody_has_seen() -> None:
-    """A span whose parent was never seen is a root, as in langchain-core, and its children are of it."""
+    """A span whose parent was never seen is a root, as in langchain-core."""
     parent, root, child, other = ids(1, 2, 3, 4)
     spans = OpenSpans()
     spans.open(root, parent, 10)
