@@ -29,6 +29,8 @@ _PARTS: Final = {
     usage.CACHE_READ: "cache_read_tokens",
     usage.CACHE_WRITE: "cache_write_tokens",
     usage.REASONING: "reasoning_tokens",
+    usage.AUDIO_INPUT: "audio_input_tokens",
+    usage.AUDIO_OUTPUT: "audio_output_tokens",
 }
 
 
@@ -48,6 +50,8 @@ class Window:
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
 
     @property
     def empty(self) -> bool:

@@ -139,7 +139,8 @@ def usage_of_all(prompts: Sequence[Counts], output: Any) -> dict[str, Any]:
     if len(prompts) == 1:
         return prompts[0]
     if prompts:
-        sums = {name: sum(one.get(name, 0) for one in prompts) for one in prompts for name in one}
+        names = {name for one in prompts for name in one if name != CACHE_HIT}
+        sums = {name: sum(one.get(name, 0) for one in prompts) for name in sorted(names)}
         return {name: count for name, count in sums.items() if count < 2**63}
     # LangChain hands the output of several prompts to each of them, and empties the usage for
     # all but the first.

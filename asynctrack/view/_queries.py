@@ -29,6 +29,8 @@ _TOTALS: Final = f"""
     sum(spans)::BIGINT AS spans, sum(errors)::BIGINT AS errors,
     sum(model_calls)::BIGINT AS model_calls,
     sum(input_tokens)::BIGINT AS input_tokens, sum(output_tokens)::BIGINT AS output_tokens,
+    sum(cache_read_tokens)::BIGINT AS cache_read_tokens,
+    sum(reasoning_tokens)::BIGINT AS reasoning_tokens,
     sum(cost) AS cost,
     min(start) AS first_start, max(start) AS last_start,
     quantile_disc(duration, {_MARKS}) AS latency, max(duration) AS slowest,
@@ -36,7 +38,8 @@ _TOTALS: Final = f"""
 """  # nothing of it comes from outside
 _LISTED: Final = """
     trace_id, writer_id, name, status, start, duration, spans, errors, model_calls, input_tokens,
-    output_tokens, cost, error, models, tags, input, output, spooled
+    output_tokens, cache_read_tokens, reasoning_tokens, cost, error, models, tags, input, output,
+    spooled
 """
 
 
@@ -77,8 +80,8 @@ def overview(index: Index, run: int, filters: Filters, version: int = 0) -> dict
     where, values = chosen(index, run, version, filters)
     query = f"""
         WITH chosen AS MATERIALIZED (
-            SELECT status, errors, spans, model_calls, input_tokens, output_tokens, cost, start,
-                duration, first_token
+            SELECT status, errors, spans, model_calls, input_tokens, output_tokens,
+                cache_read_tokens, reasoning_tokens, cost, start, duration, first_token
             FROM traces WHERE {where}
         ), counted AS (SELECT {_TOTALS} FROM chosen),
         bins AS (

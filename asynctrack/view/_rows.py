@@ -39,6 +39,8 @@ TRACE_COLUMNS: Final = (
     ("model_calls", "count"),
     ("input_tokens", "count"),
     ("output_tokens", "count"),
+    ("cache_read_tokens", "count"),
+    ("reasoning_tokens", "count"),
     ("cost", "number"),
     ("first_token", "number"),
     ("error", "text"),
@@ -67,6 +69,9 @@ SPAN_COLUMNS: Final = (
     ("model", "text"),
     ("input_tokens", "count"),
     ("output_tokens", "count"),
+    ("cache_read_tokens", "count"),
+    ("cache_write_tokens", "count"),
+    ("reasoning_tokens", "count"),
     ("cost", "number"),
     ("first_token", "number"),
     ("error", "text"),
@@ -96,7 +101,7 @@ def rows_of(
     names: dict[str, None] = {}
     models: dict[str, None] = {}
     tags: dict[str, None] = {}
-    read = written = calls = errors = 0
+    read = written = cached = reasoning = calls = errors = 0
     costs: list[float] = []
     first_token: float | None = None
     error: str | None = None
@@ -120,6 +125,9 @@ def rows_of(
                 _cut(span.model),
                 span.input_tokens,
                 span.output_tokens,
+                span.cache_read_tokens,
+                span.cache_write_tokens,
+                span.reasoning_tokens,
                 cost,
                 first,
                 failed,
@@ -138,6 +146,8 @@ def rows_of(
             calls += 1
             read += span.input_tokens or 0
             written += span.output_tokens or 0
+            cached += span.cache_read_tokens or 0
+            reasoning += span.reasoning_tokens or 0
             first_token = first if first_token is None else first_token
             if cost is not None:
                 costs.append(cost)
@@ -165,6 +175,8 @@ def rows_of(
         calls,
         read,
         written,
+        cached,
+        reasoning,
         sum(costs) if costs else None,
         first_token,
         error,

@@ -71,7 +71,7 @@ def totals_of(row: Mapping[str, Any] | None) -> Data:
     """Return totals as pages show them; of nothing where there is no row."""
     row = row or {}
     counts = ("traces", "failed", "unfinished", "spans", "errors", "model_calls", "input_tokens",
-              "output_tokens")  # fmt: skip
+              "output_tokens", "cache_read_tokens", "reasoning_tokens")  # fmt: skip
     totals: Data = {name: row.get(name) or 0 for name in counts}
     totals["errors_in_spans"] = totals.pop("errors")
     first, last = row.get("first_start"), row.get("last_start")

@@ -19,7 +19,7 @@ from asynctrack.cli import main
 from asynctrack.view._blocks import BEGINNING, BUDGET, MAX_BLOCKS, SHOWN, Side
 from asynctrack.view._filters import Filters
 from asynctrack.view._pytest_case import LONGEST, pytest_case
-from asynctrack.view._rows import rows_of
+from asynctrack.view._rows import TRACE_COLUMNS, rows_of
 from asynctrack.view._shapes import stream_of, varying
 from tests.reading.making import RunFolder, event
 
@@ -218,7 +218,9 @@ def test_rows_of_a_trace(tmp_path: Path) -> None:
                   inputs={"messages": [[{"type": "human", "content": "Why?"}]]},
                   attributes={"gen_ai.request.model": "m-1"}, **ids),
             event(3, kind="llm_error", span_id="m", parent_span_id="r", error={"type": "a.Boom", "message": "No"},
-                  attributes={"gen_ai.usage.input_tokens": 3, "gen_ai.usage.output_tokens": 4}, **ids),
+                  attributes={"gen_ai.usage.input_tokens": 3, "gen_ai.usage.output_tokens": 4,
+                              "gen_ai.usage.cache_read.input_tokens": 2,
+                              "gen_ai.usage.reasoning.output_tokens": 1}, **ids),
             event(4, kind="chain_end", span_id="r", outputs="Because.", **ids),
         ]
     )  # fmt: skip
@@ -226,9 +228,12 @@ def test_rows_of_a_trace(tmp_path: Path) -> None:
     row, spans = rows_of(1, 2, trace, lambda span: 0.5 if span.model else None)
     named = dict(zip(("run", "no", "trace_id", "writer_id", "name", "status"), row, strict=False))
     assert named["name"] == "root" and named["status"] == "ok" and len(spans) == 2
-    assert (row[9], row[11], row[12], row[13]) == (1, 3, 4, 0.5), "errors, tokens, cost"
-    assert row[15] == "Boom: No" and row[17] == ["m-1"] and row[18] == ["prod"]
-    assert row[19] == "Why?" and row[20] == "Because."
+    known = {column: value for (column, _), value in zip(TRACE_COLUMNS, row, strict=True)}
+    tokens = [known[f"{part}_tokens"] for part in ("input", "output", "cache_read", "reasoning")]
+    assert (known["errors"], tokens, known["cost"]) == (1, [3, 4, 2, 1], 0.5)
+    assert known["error"] == "Boom: No"
+    assert (known["models"], known["tags"]) == (["m-1"], ["prod"])
+    assert (known["input"], known["output"]) == ("Why?", "Because.")
     assert {"why?", "because.", "ann", "no", "root"} <= set(row[-1].split("\n"))
     assert json.loads(spans[0][-1])["metadata"] == {"user": "Ann"}
 

@@ -1,7 +1,7 @@
 // The trace page: the waterfall of its spans, and one of them in full.
 import { html, useEffect, useLayoutEffect, useMemo, useState } from "./lib.js";
 import { ask, useAnswer } from "./api.js";
-import { dollars, number, seconds, short, when } from "./format.js";
+import { dollars, number, seconds, short, tokensIn, tokensOut, when } from "./format.js";
 import { Crumbs, Failed, Status, kindOf, useChoice } from "./parts.js";
 import { go, here } from "./route.js";
 import { SpanDetail } from "./span.js";
@@ -58,7 +58,7 @@ export function Trace({ route, state }) {
       { text: answer.name || "trace" },
     ]} />
     <div class="bar title"><${Status} status=${answer.status} errors=${answer.errors} /><h1><${Line} text=${answer.name} /></h1>
-      <span class="facts"><b>${seconds(answer.duration)}</b> · ${number(answer.spans)} ${answer.spans === 1 ? "span" : "spans"}${answer.model_calls ? html` · ${short(answer.input_tokens)} → ${short(answer.output_tokens)} tokens` : ""}${
+      <span class="facts"><b>${seconds(answer.duration)}</b> · ${number(answer.spans)} ${answer.spans === 1 ? "span" : "spans"}${answer.model_calls ? html` · <span title=${`in ${tokensIn(answer)}; out ${tokensOut(answer)}`}>${short(answer.input_tokens)} → ${short(answer.output_tokens)} tokens</span>` : ""}${
         answer.cost === null ? "" : ` · ${dollars(answer.cost)}`}${answer.errors ? html` · <span class="bad">${number(answer.errors)} with an error</span>` : ""} · ${when(answer.start)}</span>
       <span class="grow"></span>
       ${beside("older") ? html`<a class="button" href=${beside("older")} title="The trace that started before this one  [">← older</a>` : ""}
