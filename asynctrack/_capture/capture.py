@@ -214,7 +214,7 @@ class Capture:
         **kwargs: Any,
     ) -> bytes | None:
         """Capture what a tool returned."""
-        verdict = None if hasattr(output, "status") else caught_by_tool()
+        verdict = caught_by_tool()
         return self.events.end(
             "tool_end", run_id, parent_run_id, tags, output, kwargs, verdict=verdict
         )
