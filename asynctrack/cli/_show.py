@@ -240,7 +240,7 @@ def _show(
 
     from . import _words as words
 
-    screen.heading(f"{summary.experiment} / {summary.run}")
+    screen.heading(f"{words.name(summary.experiment)} / {words.name(summary.run)}")
     for uri in recorded.uris:
         screen.line(uri)
     manifest = recorded.manifest
@@ -295,7 +295,10 @@ def _show(
         screen.heading("Parameters")
         screen.table(
             ["name", "value"],
-            [[name, words.one_line(value, 120)] for name, value in sorted(parameters.items())],
+            [
+                [words.name(name), words.one_line(value, 120)]
+                for name, value in sorted(parameters.items())
+            ],
         )
     logged = {
         name: metric
@@ -308,7 +311,11 @@ def _show(
         screen.table(
             ["name", *columns],
             [
-                [name, *(f"{getattr(one, mark):.6g}" for mark in columns[:4]), f"{one.count:,}"]
+                [
+                    words.name(name),
+                    *(f"{getattr(one, mark):.6g}" for mark in columns[:4]),
+                    f"{one.count:,}",
+                ]
                 for name, one in sorted(logged.items())
             ],
             right=set(columns),
@@ -325,7 +332,7 @@ def _show_traces(title: str, lines: list[TraceLine], screen: Screen) -> None:
     rows = [
         [
             line.trace_id,
-            line.name,
+            words.name(line.name),
             words.seconds(line.duration) or "–",
             words.count(line.spans),
             words.count(line.input_tokens),
@@ -350,10 +357,12 @@ def _show_failed(title: str, lines: list[TraceLine], screen: Screen) -> None:
     for line in lines:
         screen.parts(
             (line.trace_id, ""),
-            (f"  {line.name}", "bold"),
+            (f"  {words.name(line.name)}", "bold"),
             (f"  {words.seconds(line.duration)}  {words.minute(line.start_unix_nano)}", ""),
         )
-        screen.parts((f"  in {line.error_span}: ", ""), (words.one_line(line.error, 200), "red"))
+        screen.parts(
+            (f"  in {words.name(line.error_span)}: ", ""), (words.one_line(line.error, 200), "red")
+        )
 
 
 def _percentiles(name: str, values: Percentiles, say: Any) -> list[str]:

@@ -167,7 +167,7 @@ class _Tree:
         offset = ""
         if begin is not None and span.start_unix_nano is not None:
             offset = f"+{words.seconds((span.start_unix_nano - begin) / 1e9)}"
-        facts = [span.model or "", words.seconds(span.duration), offset]
+        facts = [words.name(span.model), words.seconds(span.duration), offset]
         if span.input_tokens is not None or span.output_tokens is not None:
             facts.append(f"{span.input_tokens or 0:,} → {span.output_tokens or 0:,} tokens")
         if self._prices is not None:
@@ -181,11 +181,11 @@ class _Tree:
         if span.spooled:
             facts.append("spooled")
         name = span.name or span.kind
-        kind = "" if name == span.kind else f" {span.kind}"
+        kind = "" if name == span.kind else f" {words.name(span.kind)}"
         state = "" if span.status == "ok" else f"  {span.status.upper()}"
         self._screen.parts(
             (lead, "dim"),
-            (name, "bold reverse" if marked else "bold"),
+            (words.name(name), "bold reverse" if marked else "bold"),
             (kind, "cyan"),
             (f"  {'  '.join(fact for fact in facts if fact)}", ""),
             (state, _STYLES[span.status]),

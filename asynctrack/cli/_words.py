@@ -12,6 +12,8 @@ from asynctrack._reading.trees.span import Span
 
 CUT: Final = 1_000
 """Characters of a text that are shown by default."""
+NAME: Final = 200
+"""Characters of a name, a kind or a model that are shown."""
 _UNITS: Final = ("B", "KB", "MB", "GB", "TB")
 
 
@@ -88,6 +90,11 @@ def shortened(text: str, limit: int | None) -> str:
     return f"{text[:limit]}… [{len(text) - limit:,} more characters]"
 
 
+def name(text: str | None) -> str:
+    """Return a name as it is shown: on one line, and not longer than others can stand beside it."""
+    return shortened(text or "", NAME).replace("\n", "\\n")
+
+
 def one_line(value: Any, limit: int) -> str:
     """Return a payload on one line."""
     return shortened(" ".join(said(value).split()), limit)
@@ -157,9 +164,9 @@ def _is_generation(value: Any) -> bool:
 
 
 def _role(message: dict[str, Any]) -> str:
-    name = message.get("name")
-    kind = str(message["type"])
-    return f"{kind} {name}" if isinstance(name, str) and name else kind
+    who = message.get("name")
+    kind = name(str(message["type"]))
+    return f"{kind} {name(who)}" if isinstance(who, str) and who else kind
 
 
 def _message(message: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from ._index import Index
 from ._indexer import Indexer
 from ._progress import RunState
 from ._pytest_case import pytest_case
+from ._rows import MAX_NAME
 from ._shapes import (
     PARAMETERS,
     Asked,
@@ -242,7 +243,7 @@ class Pages:
         return {
             **in_seconds({name: row[name] for name in row if name != "payload"}, "start", "end"),
             "seconds": between(row["start"], row["end"]),
-            "tags": payload.get("tags") or [],
+            "tags": [str(tag)[:MAX_NAME] for tag in payload.get("tags") or []],
             "inputs": Side(payload.get("inputs")).blocks,
             "outputs": Side(payload.get("outputs")).blocks,
             "failure": None if error is None else Side(error_texts(error)).blocks,
