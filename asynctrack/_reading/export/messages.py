@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from asynctrack._reading.decoding.events import json_text
+from asynctrack._reading.decoding.media import in_words, media_of
 from asynctrack._reading.trees.span import Span
 
 _ROLES: Final = {
@@ -33,7 +34,7 @@ class Message:
 
     Attributes:
         role: ``system``, ``user``, ``assistant``, ``tool``, or as logged.
-        text: Its text; other parts are JSON.
+        text: Its text; images and other files in a few words, other parts as JSON.
         tool_calls: Tools that it asks for.
         call_id: The call that a tool's answer answers.
         finish_reason: Why the model ended; None if unknown.
@@ -120,14 +121,12 @@ def _call(raw: dict[str, Any]) -> ToolCall:
 def _text(content: Any) -> str:
     if content is None:
         return ""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return json_text(content) or ""
-    parts = []
-    for part in content:
-        if isinstance(part, dict) and isinstance(part.get("text"), str):
-            parts.append(part["text"])
-        else:
-            parts.append(part if isinstance(part, str) else json_text(part) or "")
-    return "\n".join(parts)
+    return "\n".join(map(_part, content if isinstance(content, list) else [content]))
+
+
+def _part(part: Any) -> str:
+    media = media_of(part)
+    text = part.get("text") if isinstance(part, dict) else part
+    if media is not None:
+        return f"{text}\n{media}" if isinstance(text, str) and text is not part else str(media)
+    return text if isinstance(text, str) else json_text(in_words(part)) or ""
