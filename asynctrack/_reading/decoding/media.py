@@ -47,6 +47,8 @@ _TYPES: Final = ("mime_type", "media_type", "mimeType", "format", "output_format
 _DATA: Final = ("base64", "data", "bytes", "result", "file_data")
 _ADDRESSES: Final = ("url", "image_url", "file_url", "file_uri", "fileUri", "uri")
 _IDS: Final = ("file_id", "fileId")
+SAID_OF_MEDIA: Final = frozenset({*_INSIDE, *_NAMED, *_TYPES, *_DATA, *_ADDRESSES, *_IDS})
+"""Fields of a block that say what is in it and where; others say more."""
 _BYTES: Final = frozenset({"bytes", "bytearray", "memoryview"})
 
 _LOOKED_AT: Final = 1_024
