@@ -23,11 +23,10 @@ from ._screen import Screen
 from ._show import expected_events, traces_with_progress
 
 if TYPE_CHECKING:
+    from asynctrack._reading.decoding.media import Say
     from asynctrack._reading.run import RecordedRun
     from asynctrack._reading.trees.compare import Fingerprint, Pair
     from asynctrack._reading.trees.span import Trace
-
-    from ._words import Say
 
 
 def add_parser(commands: Any) -> None:

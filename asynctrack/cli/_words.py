@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any, Final
 
 from asynctrack._reading.decoding.events import json_text
-from asynctrack._reading.decoding.media import Media, in_words, media_of
+from asynctrack._reading.decoding.media import Media, Say, in_words, media_of
 from asynctrack._reading.trees.span import Span
 
 CUT: Final = 1_000
 """Characters of a text that are shown by default."""
 NAME: Final = 200
 """Characters of a name, a kind or a model that are shown."""
-Say = Callable[[Media], str]
-"""What is said of an image or another file."""
 _UNITS: Final = ("B", "KB", "MB", "GB", "TB")
 
 
@@ -146,7 +144,7 @@ def conversation(value: Any, say: Say | None = str) -> Iterator[tuple[str, str]]
     if value is None:
         return
     if isinstance(value, str):
-        yield "", _in_words(value, say)
+        yield "", in_words(value, say)
     elif isinstance(value, dict) and _is_message(value):
         yield _role(value), _message(value, say)
     elif isinstance(value, list) and value and all(map(_is_message, value)):
@@ -168,11 +166,11 @@ def conversation(value: Any, say: Say | None = str) -> Iterator[tuple[str, str]]
         if name in ("messages", "prompts", "prompt", "input", "output") and item is not None:
             yield from conversation(item, say)
         else:
-            yield "", json_text(_in_words(value, say)) or ""
+            yield "", json_text(in_words(value, say)) or ""
     elif isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-        yield from (("", _in_words(item, say)) for item in value)
+        yield from (("", in_words(item, say)) for item in value)
     else:
-        yield "", json_text(_in_words(value, say)) or ""
+        yield "", json_text(in_words(value, say)) or ""
 
 
 def _is_message(value: Any) -> bool:
@@ -201,15 +199,11 @@ def _message(message: dict[str, Any], say: Say | None) -> str:
         if say is not None and media is not None:
             lines.append(say(media))
         elif block is not None and not isinstance(text, str):
-            lines.append(json_text(_in_words(block, say)) or "")
+            lines.append(json_text(in_words(block, say)) or "")
     calls = message.get("tool_calls")
     lines += [
-        f"→ {call.get('name')}({json_text(_in_words(call.get('args'), say)) or ''})"
+        f"→ {call.get('name')}({json_text(in_words(call.get('args'), say)) or ''})"
         for call in (calls if isinstance(calls, list) else ())
         if isinstance(call, dict)
     ]
     return "\n".join(line for line in lines if line)
-
-
-def _in_words(value: Any, say: Say | None) -> Any:
-    return value if say is None else in_words(value, say)

@@ -269,7 +269,7 @@ def _first_text(value: Any, depth: int = 20) -> str:
                 # The question first: it may stand before its images or after them.
                 rest = [one for one in value if _file(one) is None]
                 said = [_first_text(rest, depth - level - 1), *map(str, files[:_FILES])]
-                return "  ".join(one for one in said if one)
+                return " · ".join(one for one in said if one)
             value = value[-1]
         elif isinstance(value, dict):
             for name in ("messages", "content", "text", "generations", "message", "output"):

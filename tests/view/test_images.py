@@ -263,7 +263,7 @@ def test_a_preview_shows_the_question(value: Any) -> None:
     for content in ([text, value], [value, text]):
         asked = {"messages": [[{"type": "system", "content": "x"},
                                {"type": "human", "content": content}]]}  # fmt: skip
-        assert preview(asked) == f"{QUESTION} {pictures.WORDS}"
+        assert preview(asked) == f"{QUESTION} · {pictures.WORDS}"
     assert preview({"type": "human", "content": [value]}) == pictures.WORDS
     assert preview({"image": value}) == pictures.WORDS
 

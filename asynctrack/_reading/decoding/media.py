@@ -136,17 +136,21 @@ def raster_type(head: bytes) -> str | None:
     return None
 
 
-def in_words(value: Any, say: Callable[[Media], str] = str) -> Any:
+Say = Callable[[Media], str]
+"""What is said of an image or another file."""
+
+
+def in_words(value: Any, say: Say | None = str) -> Any:
     """Return a payload with words in place of the data of images and other files.
 
     Args:
         value: The payload; it is not changed.
-        say: What is said of each.
+        say: What is said of each; None leaves the data as it was stored.
     """
-    return _in_words(value, say, {}, 0)
+    return value if say is None else _in_words(value, say, {}, 0)
 
 
-def _in_words(value: Any, say: Callable[[Media], str], known: dict[int, str], depth: int) -> Any:
+def _in_words(value: Any, say: Say, known: dict[int, str], depth: int) -> Any:
     if isinstance(value, str):
         words = known.get(id(value))
         if words is not None:
