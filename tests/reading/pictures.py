@@ -33,15 +33,11 @@ def gif(width: int = 1, height: int = 1) -> bytes:
 
 
 def jpeg(width: int = 8, height: int = 8) -> bytes:
-    """The head of a JPEG: enough to tell its size."""
+    """The head of a JPEG, in an unusual order: enough to tell its size."""
     comment = b"\xff\xe1" + struct.pack(">H", 302) + b"\xc0" * 300
-    return (
-        b"\xff\xd8"
-        + comment
-        + b"\xff\xff\xc2"
-        + struct.pack(">HBHH", 17, 8, height, width)
-        + b"\x03"
-    )
+    table = b"\xff\xc4" + struct.pack(">H", 20) + bytes(18)
+    frame = b"\xff\xff\xc2" + struct.pack(">HBHH", 17, 8, height, width) + b"\x03"
+    return b"\xff\xd8" + comment + table + frame
 
 
 def webp(width: int = 8, height: int = 8) -> bytes:
