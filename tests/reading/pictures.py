@@ -46,6 +46,33 @@ def webp(width: int = 8, height: int = 8) -> bytes:
     return b"RIFF\x00\x00\x00\x00WEBPVP8X\x0a\x00\x00\x00" + bytes(4) + size
 
 
+WRITTEN = {
+    name: (kind, base64.b64decode(text))
+    for name, kind, text in (
+        ("GIF", "gif",
+         "R0lGODdhHgAUAIEAAGNjYwAAAAAAAAAAACwAAAAAHgAUAEAIKgABCBxIsKDBgwgTKlzIsKHDhxAjSpxIsaLFixgz"
+         "atzIsaPHjyBDiiwYEAA7"),
+        ("JPEG", "jpeg",
+         "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAFA3PEY8MlBGQUZaVVBfeMiCeG5uePWvuZHI////////////////////"
+         "////////////////////////////////wAALCAAUAB4BAREA/8QAFQABAQAAAAAAAAAAAAAAAAAAAAL/xAAUEAEA"
+         "AAAAAAAAAAAAAAAAAAAA/9oACAEBAAA/AIAAAB//2Q=="),
+        ("progressive JPEG with a comment", "jpeg",
+         "/9j/4AAQSkZJRgABAQAAAQABAAD//gAU/8D/wP/A/8D/wP/A/8D/wP/A/9sAQwBQNzxGPDJQRkFGWlVQX3jIgnhu"
+         "bnj1r7mRyP///////////////////////////////////////////////////8IACwgAFAAeAQERAP/EABUAAQEA"
+         "AAAAAAAAAAAAAAAAAAAC/9oACAEBAAAAAZAB/8QAFBABAAAAAAAAAAAAAAAAAAAAMP/aAAgBAQABBQJP/8QAFBAB"
+         "AAAAAAAAAAAAAAAAAAAAMP/aAAgBAQAGPwJP/8QAFBABAAAAAAAAAAAAAAAAAAAAMP/aAAgBAQABPyFP/9oACAEB"
+         "AAAAEP8A/wD/xAAUEAEAAAAAAAAAAAAAAAAAAAAw/9oACAEBAAE/EE//2Q=="),
+        ("WebP", "webp",
+         "UklGRkAAAABXRUJQVlA4IDQAAAAwAwCdASoeABQAP3Gy0GA0rimlqAgCkC4JZQDPGoAAQFBQAP7eEn5GQ26OfgnqWp"
+         "BPUAAA"),
+        ("WebP without loss", "webp", "UklGRh4AAABXRUJQVlA4TBEAAAAvHcAEAAfQsSb0uP+BiOh/AAA="),
+        ("WebP with more in it", "webp",
+         "UklGRkIAAABXRUJQVlA4WAoAAAAIAAAAHQAAEwAAVlA4TBEAAAAvHcAEAAfQsSb0uP+BiOh/AABFWElGCgAAAElJ"
+         "KgAIAAAAAAA="),
+    )
+}  # fmt: skip
+"""Gray images of 30 by 20, as a library writes them, with their types."""
+
 WAV = b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(180)
 PDF = b"%PDF-1.7\n\xff\xff" + bytes(400)
 SVG = (
