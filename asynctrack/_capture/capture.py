@@ -22,6 +22,7 @@ from asynctrack._capture.event import Events, given
 from asynctrack._capture.observations import Observations
 from asynctrack._capture.recurring import MAX_REMEMBERED, Recurring, Request
 from asynctrack._capture.redact import Redactor
+from asynctrack._capture.reported import caught_by_tool
 from asynctrack._capture.tracebacks import describe_error
 
 SHEDDABLE: Final = frozenset(
@@ -87,7 +88,7 @@ class Capture:
         metadata: Mapping[str, Any] | None = None,
         name: str | None = None,
         **kwargs: Any,
-    ) -> bytes:
+    ) -> bytes | None:
         """Capture the start of a chain."""
         name = name or _name(serialized)
         if kwargs.get("run_type") == "prompt":
@@ -104,11 +105,11 @@ class Capture:
         parent_run_id: UUID | None = None,
         tags: Sequence[str] | None = None,
         **kwargs: Any,
-    ) -> bytes:
+    ) -> bytes | None:
         """Capture the end of a chain."""
         return self.events.end("chain_end", run_id, parent_run_id, tags, outputs, kwargs)
 
-    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> bytes:
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> bytes | None:
         """Capture the error of a chain."""
         return self.events.error("chain_error", error, run_id, **kwargs)
 
@@ -121,7 +122,7 @@ class Capture:
         *,
         run_id: UUID,
         **kwargs: Any,
-    ) -> bytes:
+    ) -> bytes | None:
         """Capture the start of a text completion."""
         return self._model_start(
             "llm_start", "text_completion", serialized, {"prompts": prompts}, run_id, **kwargs
@@ -134,7 +135,7 @@ class Capture:
         *,
         run_id: UUID,
         **kwargs: Any,
-    ) -> bytes:
+    ) -> bytes | None:
         """Capture the start of a chat completion."""
         return self._model_start(
             "chat_model_start", "chat", serialized, {"messages": messages}, run_id, **kwargs
@@ -167,12 +168,12 @@ class Capture:
         parent_run_id: UUID | None = None,
         tags: Sequence[str] | None = None,
         **kwargs: Any,
-    ) -> bytes:
+    ) -> bytes | None:
         """Capture the answer of a model."""
         attributes = response_attributes(response)
         return self.events.end("llm_end", run_id, parent_run_id, tags, response, kwargs, attributes)
 
-    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> bytes:
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> bytes | None:
         """Capture the error of a model call, with what it has generated until then."""
         return self.events.error("llm_error", error, run_id, **kwargs)
 
@@ -190,7 +191,7 @@ class Capture:
         inputs: Any = None,
         name: str | None = None,
         **kwargs: Any,
-    ) -> bytes:
+    ) -> bytes | None:
         """Capture the start of a tool."""
         if inputs is None:
             inputs = input_str
@@ -209,11 +210,14 @@ class Capture:
         parent_run_id: UUID | None = None,
         tags: Sequence[str] | None = None,
         **kwargs: Any,
-    ) -> bytes:
+    ) -> bytes | None:
         """Capture what a tool returned."""
-        return self.events.end("tool_end", run_id, parent_run_id, tags, output, kwargs)
+        verdict = None if hasattr(output, "status") else caught_by_tool()
+        return self.events.end(
+            "tool_end", run_id, parent_run_id, tags, output, kwargs, verdict=verdict
+        )
 
-    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> bytes:
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> bytes | None:
         """Capture the error of a tool."""
         return self.events.error("tool_error", error, run_id, **kwargs)
 
@@ -238,7 +242,7 @@ class Capture:
         metadata: Mapping[str, Any] | None = None,
         name: str | None = None,
         **kwargs: Any,
-    ) -> bytes:
+    ) -> bytes | None:
         """Capture a query."""
         name = name or _name(serialized)
         inputs = {"query": query}
@@ -255,12 +259,14 @@ class Capture:
         parent_run_id: UUID | None = None,
         tags: Sequence[str] | None = None,
         **kwargs: Any,
-    ) -> bytes:
+    ) -> bytes | None:
         """Capture the documents found."""
         found = {"documents": documents}
         return self.events.end("retriever_end", run_id, parent_run_id, tags, found, kwargs)
 
-    def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> bytes:
+    def on_retriever_error(
+        self, error: BaseException, *, run_id: UUID, **kwargs: Any
+    ) -> bytes | None:
         """Capture the error of a retriever."""
         return self.events.error("retriever_error", error, run_id, **kwargs)
 
@@ -303,7 +309,7 @@ class Capture:
         options: Mapping[str, Any] | None = None,
         name: str | None = None,
         **kwargs: Any,
-    ) -> bytes:
+    ) -> bytes | None:
         params = given(invocation_params) if invocation_params else None
         key = request_key(operation, serialized, metadata, params)
         request = None if key is None else self._recurring.request(key)

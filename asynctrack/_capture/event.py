@@ -9,22 +9,27 @@ Fields of an event: see ``README.md``, "Event schema". Every body starts with ``
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
 from asynctrack._capture.attributes import Attribute
+from asynctrack._capture.doubles import Doubles
 from asynctrack._capture.observations import Observations
 from asynctrack._capture.recurring import Recurring
 from asynctrack._capture.redact import Redactor
 from asynctrack._capture.spans import OpenSpan, OpenSpans
 from asynctrack._capture.streams import Streams
-from asynctrack._capture.tracebacks import describe_error
+from asynctrack._capture.tracebacks import describe_error, said_value, verdict_on
 from asynctrack._common import payload
+from asynctrack._common.outcome import Verdict
 
-MAX_ENDED: Final = 1_000
-"""Latest spans that have ended and are not measured again."""
+_FAILED: Final[Verdict] = ("error", None)
+_OURS: Final = (
+    "time_unix_nano", "event", "span_id", "parent_span_id", "trace_id", "duration", "outcome",
+    "cause",
+)  # fmt: skip
+"""The fields of an event that hold nothing that was logged."""
 
 
 class Events:
@@ -50,13 +55,13 @@ class Events:
         self._observations = observations
         self._time_ns = time_ns
         self._perf_ns = perf_ns
-        self.streams = Streams(perf_ns)
+        self._doubles = Doubles()
+        self.streams = Streams(perf_ns, self._doubles)
         """The streams that are open."""
         self.spans = OpenSpans()
         """The spans that are open."""
         self.recurring = recurring
         """What many events share."""
-        self._ended: deque[UUID] = deque(maxlen=MAX_ENDED)
 
     def start(
         self,
@@ -70,8 +75,8 @@ class Events:
         serialized: Mapping[str, Any] | None,
         kwargs: dict[str, Any],
         attributes: bytes = b"",
-    ) -> bytes:
-        """Make the event of a span that starts.
+    ) -> bytes | None:
+        """Make the event of a span that starts; None if it was made before.
 
         Args:
             event: The callback without ``on_``.
@@ -85,6 +90,17 @@ class Events:
             kwargs: All other arguments of the callback.
             attributes: The end of the event: ``,"attributes":{…}}``.
         """
+        if self._doubles.open and parent_run_id is not None:
+            parent_run_id = self._doubles.of(parent_run_id)
+        first = _first(inputs)
+        span = self.spans.open(run_id, parent_run_id, self._perf_ns(), first)
+        if span is None:  # one of this id is open
+            if self.spans.take_again(run_id, first):
+                self.streams.doubled(run_id)
+                return None
+            kwargs = {**kwargs, "run_id": run_id}
+            run_id = self._doubles.begin(run_id)
+            span = self.spans.open(run_id, parent_run_id, self._perf_ns(), first)
         record: dict[str, Any] = {
             "time_unix_nano": self._time_ns(),
             "event": event,
@@ -92,7 +108,7 @@ class Events:
         }
         if parent_run_id is not None:
             record["parent_span_id"] = parent_run_id
-        record["trace_id"] = self.spans.open(run_id, parent_run_id, self._perf_ns())
+        record["trace_id"] = run_id if span is None else span.trace_id
         if name:
             record["name"] = name
         if tags:
@@ -122,9 +138,9 @@ class Events:
         result: Any,
         kwargs: dict[str, Any],
         attributes: dict[str, Attribute] | None = None,
-        field: str = "outputs",
-    ) -> bytes:
-        """Make the event of a span that ends, and measure it.
+        verdict: Verdict | None = None,
+    ) -> bytes | None:
+        """Make the event of a span that ends, and measure it; None if it was made before.
 
         Args:
             event: The callback without ``on_``.
@@ -134,8 +150,17 @@ class Events:
             result: The payload.
             kwargs: All other arguments of the callback.
             attributes: What is known about a model's answer.
-            field: Where the result belongs: ``outputs`` or ``error``.
+            verdict: How it ended, where that is not well. The result is then what it says, except
+                of a tool that has reported its error.
         """
+        if self._doubles.open:
+            run_id = self._doubles.end(run_id)
+            if parent_run_id is not None:
+                parent_run_id = self._doubles.of(parent_run_id)
+        span = self.spans.end(run_id, parent_run_id)
+        first = span.ends == 1
+        if not first and span.ends <= span.starts:
+            return None
         record: dict[str, Any] = {
             "time_unix_nano": self._time_ns(),
             "event": event,
@@ -143,11 +168,17 @@ class Events:
         }
         if parent_run_id is not None:
             record["parent_span_id"] = parent_run_id
-        record["trace_id"], started = self.spans.end(run_id, parent_run_id)
-        model = event.startswith("llm")
-        failed = field == "error"
-        if model or failed or parent_run_id is None:
-            self._observe_end(run_id, parent_run_id, started, model, failed, attributes)
+        record["trace_id"] = span.trace_id
+        seconds: float | None = None
+        if span.started is not None and first:
+            record["duration"] = seconds = round((self._perf_ns() - span.started) / 1e9, 6)
+        model, raised = event.startswith("llm"), event.endswith("_error")
+        if verdict is not None and (verdict[0] != "error" or not raised):
+            record["outcome"] = verdict[0]
+            if verdict[1] is not None:
+                record["cause"] = verdict[1]
+        if first and (model or span.is_root):
+            self._observe_end(span, seconds, model, verdict, attributes)
         if tags:
             record["tags"] = tags
         data: dict[str, Any] = {}
@@ -157,9 +188,9 @@ class Events:
             if inputs is not None:
                 record["inputs"] = inputs
             data = given(kwargs)
-        record[field] = result
+        record["error" if raised else "outputs"] = result
         if model:
-            stream = self.streams.pop(run_id, started)
+            stream = self._stream_of(span)
             if stream is not None:
                 data["stream"] = stream
         if data:
@@ -176,10 +207,15 @@ class Events:
         parent_run_id: UUID | None = None,
         tags: Sequence[str] | None = None,
         **kwargs: Any,
-    ) -> bytes:
-        """Make the event of a span that ends with an error."""
+    ) -> bytes | None:
+        """Make the event of a span that ends with an exception; None if it was made before."""
         described = describe_error(error)
-        return self.end(event, run_id, parent_run_id, tags, described, kwargs, field="error")
+        verdict = verdict_on(error)
+        if verdict is not None and verdict[0] == "interrupted":
+            described["value"] = said_value(error)
+        return self.end(
+            event, run_id, parent_run_id, tags, described, kwargs, verdict=verdict or _FAILED
+        )
 
     def note(
         self, event: str, run_id: UUID, name: str | None, data: Any, kwargs: dict[str, Any]
@@ -193,7 +229,11 @@ class Events:
             data: The payload.
             kwargs: All other arguments of the callback.
         """
-        record = self._record(event, run_id, kwargs.pop("parent_run_id", None))
+        parent_run_id = kwargs.pop("parent_run_id", None)
+        if self._doubles.open:
+            run_id = self._doubles.of(run_id)
+            parent_run_id = self._doubles.of(parent_run_id)
+        record = self._record(event, run_id, parent_run_id)
         tags, metadata = kwargs.pop("tags", None), kwargs.pop("metadata", None)
         if name:
             record["name"] = name
@@ -210,7 +250,8 @@ class Events:
 
         Args:
             span: The span.
-            reason: ``too_many`` spans are open, or the tracker is ``closed``.
+            reason: ``parent_ended``: what it is part of has ended without it; ``too_many`` spans
+                are open, or the tracker is ``closed``.
         """
         record: dict[str, Any] = {
             "time_unix_nano": self._time_ns(),
@@ -218,9 +259,10 @@ class Events:
             "span_id": span.span_id,
             "trace_id": span.trace_id,
         }
-        open_seconds = round((self._perf_ns() - span.started) / 1e9, 6)
-        data: dict[str, Any] = {"reason": reason, "open_seconds": open_seconds}
-        stream = self.streams.pop(span.span_id, span.started)
+        data: dict[str, Any] = {"reason": reason}
+        if span.started is not None:
+            data["open_seconds"] = round((self._perf_ns() - span.started) / 1e9, 6)
+        stream = self._stream_of(span)
         if stream is not None:
             data["stream"] = stream
         record["data"] = data
@@ -249,11 +291,7 @@ class Events:
             return self._redactor.body(payload.encode(record, values))
         except Exception as error:
             # Fail closed: what could not be searched for secrets is not stored.
-            kept: dict[str, Any] = {
-                name: record[name]
-                for name in ("time_unix_nano", "event", "span_id", "parent_span_id", "trace_id")
-                if name in record
-            }
+            kept: dict[str, Any] = {name: record[name] for name in _OURS if name in record}
             kept["data"] = {"$cut": "redaction", "error": type(error).__name__}
             return payload.encode(kept)
 
@@ -261,29 +299,24 @@ class Events:
 
     def _observe_end(
         self,
-        run_id: UUID,
-        parent_run_id: UUID | None,
-        started: int | None,
+        span: OpenSpan,
+        seconds: float | None,
         model: bool,
-        failed: bool,
+        verdict: Verdict | None,
         attributes: dict[str, Attribute] | None,
     ) -> None:
-        """Measure a span, once: LangChain calls a handler twice if it was given it twice."""
-        if started is not None:
-            self._ended.append(run_id)
-        elif run_id in self._ended:
-            return
+        """Measure a span."""
         if attributes:
             self._observations.usage(
                 attributes.get("gen_ai.usage.input_tokens"),
                 attributes.get("gen_ai.usage.output_tokens"),
             )
-        self._observations.end(
-            None if started is None else (self._perf_ns() - started) / 1e9,
-            model=model,
-            root=parent_run_id is None,
-            failed=failed,
-        )
+        failed = verdict is not None and verdict[0] == "error"
+        self._observations.end(seconds, model=model, root=span.is_root, failed=failed)
+
+    def _stream_of(self, span: OpenSpan) -> dict[str, Any] | None:
+        trace_started = self.spans.started(span.trace_id)
+        return self.streams.pop(span.span_id, span.started, trace_started)
 
     def _record(self, event: str, run_id: UUID, parent_run_id: UUID | None) -> dict[str, Any]:
         record: dict[str, Any] = {
@@ -295,6 +328,18 @@ class Events:
             record["parent_span_id"] = parent_run_id
         record["trace_id"] = self.spans.trace_of(run_id, parent_run_id)
         return record
+
+
+def _first(inputs: Any) -> int:
+    """Return what tells the objects that go into a call from those of another."""
+    # A model's messages, for example, are the same in a new list in a new dictionary each time.
+    if type(inputs) is dict and len(inputs) == 1:
+        (inputs,) = inputs.values()
+    for _ in range(2):
+        if type(inputs) is not list or not inputs:
+            break
+        inputs = inputs[0]
+    return id(inputs)
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,10 @@ def _await_in(sink: Sink, name: str) -> Callable[..., Any]:
             if is_own() and sink.leaves_out():
                 return
             try:
-                capture(token, run_id=run_id)
+                if token:
+                    capture(token, run_id=run_id)
+                else:
+                    capture(token, run_id=run_id, chunk=chunk)
             except Exception as error:
                 sink.capture_failed(name, error)
 

@@ -90,7 +90,7 @@ class Redactor:
         return value
 
 
-_IDENTITY_FIELDS = frozenset({"span_id", "parent_span_id", "trace_id", "event"})
+_IDENTITY_FIELDS = frozenset({"span_id", "parent_span_id", "trace_id", "event", "outcome", "cause"})
 
 
 def _cut(body: bytes, rules: Sequence[Rule], *, structures: bool = True) -> bytes:

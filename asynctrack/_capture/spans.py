@@ -1,40 +1,60 @@
-"""Open spans: which trace a span belongs to, and when it started."""
+"""Open spans: which trace a span belongs to, when it started, and what is open below it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 from uuid import UUID
 
+from asynctrack._common.outcome import PARENT_ENDED
+
 MAX_OPEN_SPANS: Final = 100_000
 """Most open spans. Further ones abandon the oldest, so spans that never end do not pile up. An
-event says so. The end of an abandoned span is still stored, but its duration is not measured."""
+event says so. The end of an abandoned span is still stored."""
+MAX_ENDED: Final = 1_000
+"""Latest spans that have ended and are known at most, for what comes late."""
 
 _CATCH_UP: Final = 4
 """Most spans that one start abandons, after a time without room for these events."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class OpenSpan:
-    """A span that has started and not ended.
+    """A span that has started, and what is known of its end.
 
     Attributes:
         span_id: LangChain's run id.
         trace_id: The root's.
-        started: Monotonic clock, in nanoseconds.
+        started: Monotonic clock, in nanoseconds; None if its start was not seen.
+        parent: The span above it, if that was open.
+        inputs: Tells the objects that went in from others: a second start with the same ones is
+            the same start.
+        below: What is open right below it; None if nothing is.
+        starts: How often it was started: by a handler that was given several times.
+        ends: How often it has ended.
     """
 
     span_id: UUID
     trace_id: UUID
-    started: int
+    started: int | None
+    parent: OpenSpan | None = field(default=None, repr=False)
+    inputs: int = 0
+    below: set[OpenSpan] | None = field(default=None, repr=False)
+    starts: int = 1
+    ends: int = 0
+
+    @property
+    def is_root(self) -> bool:
+        """Whether no parent of it was seen."""
+        return self.trace_id is self.span_id
 
 
 class OpenSpans:
     """The spans that have started and not ended, bounded.
 
-    Each dictionary operation used here is atomic, so it needs no lock.
+    Each operation on a dictionary or a set used here is atomic, so it needs no lock.
 
     Args:
         max_open: How many are kept before the oldest is abandoned. While there is no room for the
@@ -42,68 +62,115 @@ class OpenSpans:
     """
 
     def __init__(self, max_open: int = MAX_OPEN_SPANS) -> None:
-        self._spans: dict[UUID, tuple[UUID, int]] = {}
-        self._inherited: dict[UUID, tuple[UUID, int]] = {}
+        self._spans: dict[UUID, OpenSpan] = {}
+        self._inherited: dict[UUID, OpenSpan] = {}
+        # Two generations: a dictionary is slow to find its first entry after many have gone.
+        self._ended: dict[UUID, OpenSpan] = {}
+        self._ended_before: dict[UUID, OpenSpan] = {}
         self._max_open = max_open
         self._oldest: list[UUID] = []  # the oldest one last
-        self.on_evict: Callable[[OpenSpan, bool], bool] | None = None
-        """Called with a span to abandon, and whether that is final; False gives it back."""
+        self.on_abandon: Callable[[OpenSpan, str, bool], bool] | None = None
+        """Called with a span to abandon, the reason, and whether that is final; False gives it
+        back."""
 
     def __len__(self) -> int:
         return len(self._spans)
 
-    def open(self, span_id: UUID, parent_span_id: UUID | None, started: int) -> UUID:
-        """Note the start of a span; return its trace, as ``trace_of`` does.
+    def open(
+        self, span_id: UUID, parent_span_id: UUID | None, started: int, inputs: int = 0
+    ) -> OpenSpan | None:
+        """Note the start of a span.
 
         Args:
             span_id: LangChain's run id.
             parent_span_id: Its parent's, or None for a root.
             started: Monotonic clock, in nanoseconds.
+            inputs: Tells the objects that go in from others.
+
+        Returns:
+            The span; None if one of this id is open, see ``take_again``.
         """
         parent = None if parent_span_id is None else self._spans.get(parent_span_id)
         # Nearly always it is the open parent's. Looking there first takes a third of the time.
-        trace_id = parent[0] if parent else self.trace_of(span_id, parent_span_id)
-        self._spans[span_id] = (trace_id, started)
+        if parent is not None:
+            trace_id = parent.trace_id
+        else:
+            above = None if parent_span_id is None else self._get(parent_span_id)
+            trace_id = span_id if above is None else above.trace_id
+        span = OpenSpan(span_id, trace_id, started, parent, inputs)
+        if self._spans.setdefault(span_id, span) is not span:
+            return None
+        if parent is not None:
+            if parent.below is None:
+                parent.below = {span}
+            else:
+                parent.below.add(span)
         if len(self._spans) > self._max_open:
             self._evict()
-        return trace_id
+        return span
 
-    def end(self, span_id: UUID, parent_span_id: UUID | None) -> tuple[UUID, int | None]:
-        """Forget a span; return its trace, and when it started or None if that is unknown."""
-        span = self._spans.pop(span_id, None)
-        if span is None and self._inherited:
-            span = self._inherited.pop(span_id, None)
-        return span or (self.trace_of(span_id, parent_span_id), None)
+    def take_again(self, span_id: UUID, inputs: int) -> bool:
+        """Return whether a span that is open has started a second time, with the same inputs."""
+        span = self._spans.get(span_id)
+        if span is None or span.inputs != inputs:
+            return False
+        span.starts += 1
+        return True
 
-    def close(self, span_id: UUID) -> int | None:
-        """Forget a span; return when it started, or None if that is unknown."""
+    def end(self, span_id: UUID, parent_span_id: UUID | None) -> OpenSpan:
+        """Forget a span, and abandon what is open below it.
+
+        Returns:
+            The span. It has ``ends`` of 1 at its first end, also where it was abandoned before or
+            is not known.
+        """
         span = self._spans.pop(span_id, None)
-        if span is None and self._inherited:
-            span = self._inherited.pop(span_id, None)
-        return None if span is None else span[1]
+        if span is None:
+            span = self._known(span_id, parent_span_id)
+        span.ends += 1
+        if span.ends > 1:
+            return span
+        parent = span.parent
+        if parent is not None:
+            if parent.below is not None:
+                parent.below.discard(span)
+            span.parent = None  # else whoever is remembered would keep all above it
+        if span.below:
+            self._abandon_below(span)
+        span.below = None
+        self._remember(span)
+        return span
+
+    def started(self, span_id: UUID) -> int | None:
+        """Return when a span started that is open or has just ended; None if that is not known."""
+        span = self._get(span_id)
+        return None if span is None else span.started
 
     def trace_of(self, span_id: UUID, parent_span_id: UUID | None) -> UUID:
-        """Return the root of a span: its own, its parent's, or the parent if that is gone."""
+        """Return the root of a span: its parent's, or itself if its parent was not seen."""
         span = self._get(span_id)
-        if span is not None:
-            return span[0]
-        if parent_span_id is None:
-            return span_id
-        parent = self._get(parent_span_id)
-        return parent_span_id if parent is None else parent[0]
+        if span is None and parent_span_id is not None:
+            span = self._get(parent_span_id)
+        return span_id if span is None else span.trace_id
 
     def ids(self) -> list[UUID]:
         """Return the open spans, oldest first."""
         return list(self._spans)
 
     def take(self, span_id: UUID) -> OpenSpan | None:
-        """Take a span out; None if it has ended."""
+        """Take a span out that is abandoned; None if it has ended."""
         span = self._spans.pop(span_id, None)
-        return None if span is None else OpenSpan(span_id, *span)
+        if span is not None:
+            if span.parent is not None and span.parent.below is not None:
+                span.parent.below.discard(span)
+            self._remember(span)
+        return span
 
     def give_back(self, span: OpenSpan) -> None:
         """Keep a span again that could not be abandoned yet."""
-        self._spans[span.span_id] = (span.trace_id, span.started)
+        self._spans[span.span_id] = span
+        if span.parent is not None and span.parent.below is not None:
+            span.parent.below.add(span)
 
     def inherit(self, other: OpenSpans) -> None:
         """Know the spans that are open in another process, which says how they ended.
@@ -112,11 +179,36 @@ class OpenSpans:
         """
         self._inherited = {**other._inherited, **other._spans}
 
-    def _get(self, span_id: UUID) -> tuple[UUID, int] | None:
-        span = self._spans.get(span_id)
-        if span is None and self._inherited:
-            span = self._inherited.get(span_id)
-        return span
+    def _known(self, span_id: UUID, parent_span_id: UUID | None) -> OpenSpan:
+        """Return a span that is not open here: another process's, one that has ended, or a new."""
+        span = self._inherited.pop(span_id, None) if self._inherited else None
+        span = span or self._ended.get(span_id) or self._ended_before.get(span_id)
+        return span or OpenSpan(span_id, self.trace_of(span_id, parent_span_id), None)
+
+    def _get(self, span_id: UUID) -> OpenSpan | None:
+        return (
+            self._spans.get(span_id)
+            or self._ended.get(span_id)
+            or self._ended_before.get(span_id)
+            or self._inherited.get(span_id)
+        )
+
+    def _remember(self, span: OpenSpan) -> None:
+        if len(self._ended) >= MAX_ENDED // 2:
+            self._ended_before, self._ended = self._ended, {}
+        self._ended[span.span_id] = span
+
+    def _abandon_below(self, top: OpenSpan) -> None:
+        """Say of all that is open below a span that has ended that nobody waits for it."""
+        waiting = [top]
+        while waiting:
+            span = waiting.pop()
+            below, span.below = span.below, None
+            for child in list(below or ()):
+                waiting.append(child)
+                if self.take(child.span_id) is not None and self.on_abandon is not None:
+                    self.on_abandon(child, PARENT_ENDED, True)
+                child.parent = None  # as in ``end``
 
     def _evict(self) -> None:
         for _ in range(_CATCH_UP):
@@ -131,9 +223,9 @@ class OpenSpans:
                 span = self.take(self._oldest.pop())
             except (IndexError, RuntimeError):
                 return  # another thread changed it at this moment: the next start tries again
-            if span is None or self.on_evict is None:
+            if span is None or self.on_abandon is None:
                 continue
             final = over > self._max_open
-            if not self.on_evict(span, final) and not final:
+            if not self.on_abandon(span, "too_many", final) and not final:
                 self.give_back(span)
                 return

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 from uuid import UUID
 
+from asynctrack._capture.doubles import Doubles
 from asynctrack._common import marker
 
 MAX_OPEN_STREAMS: Final = 10_000
@@ -25,15 +26,25 @@ _MAX_GRANT: Final = 256 * 1024
 and many short streams reserve little."""
 
 
+_CONTENT: Final = ("text", "reasoning", "thinking", "args", "arguments", "partial_json")
+"""Fields of content blocks in which a token's characters come, in the order of their names."""
+
+
 class _Stream:
-    __slots__ = ("cut", "granted", "pieces", "room", "times")
+    __slots__ = ("calls", "cut", "granted", "handlers", "others", "pieces", "room", "times")
 
     def __init__(self) -> None:
         self.times: list[int] = []
         self.pieces: list[str] = []
+        self.others: list[int] = []
+        """The tokens that are no text: reasoning, arguments of tool calls."""
         self.room = 0
         self.granted = 0
         self.cut = 0
+        self.handlers = 1
+        """How many handlers LangChain believes to have: each token comes so many times."""
+        self.calls = 0
+        """How often the present token has come, where there are several."""
 
 
 class Streams:
@@ -41,6 +52,7 @@ class Streams:
 
     Args:
         perf_ns: Monotonic clock, in nanoseconds.
+        doubles: The runs whose id another one has.
         max_stream: Bound of one stream.
         max_streams: Bound of all of them.
     """
@@ -48,27 +60,47 @@ class Streams:
     def __init__(
         self,
         perf_ns: Callable[[], int],
+        doubles: Doubles | None = None,
         *,
         max_stream: int = MAX_STREAM_SIZE,
         max_streams: int = MAX_STREAMS_SIZE,
     ) -> None:
         self._perf_ns = perf_ns
+        self._doubles = doubles or Doubles()
         self._max_stream = max_stream
         self._max_streams = max_streams
         self._open: dict[UUID, _Stream] = {}
         self._let_go: dict[UUID, int] = {}  # tokens of streams whose text is gone
 
-    def token(self, token: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """Note a token: a string, or a list of content blocks."""
+    def token(self, token: Any, *, run_id: UUID, chunk: Any = None, **kwargs: Any) -> None:
+        """Note a token; one without content, such as a role or the usage, is none.
+
+        Args:
+            token: A string, or a list of content blocks.
+            run_id: The model call.
+            chunk: What the token came in, which says more where the token is empty.
+        """
+        plain = token.__class__ is str and token
+        text = token if plain else _text_of(token) or _text_in(chunk)
+        if not text:
+            return
+        if self._doubles.open:
+            run_id = self._doubles.of(run_id)
         stream = self._open.get(run_id)
         if stream is None:
             stream = self._begin(run_id)
-        text = token if token.__class__ is str else _text_of(token)
         stream.room = room = stream.room - len(text) - TOKEN_SIZE
         if room < 0 and not self._grant(stream):
             return
+        if not plain and not _is_text(token):
+            stream.others.append(len(stream.times))
         stream.times.append(self._perf_ns())
         stream.pieces.append(text)
+
+    def doubled(self, run_id: UUID) -> None:
+        """Note that each token of a stream that has not begun comes once more."""
+        stream = self._open.get(run_id) or self._begin(run_id)
+        stream.handlers += 1
 
     def protocol_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Note an event of LangChain's streaming protocol; only its deltas carry content."""
@@ -76,17 +108,22 @@ class Streams:
             delta = event.get("delta") or event.get("content_block") or event.get("content")
             self.token(delta, run_id=run_id)
 
-    def pop(self, run_id: UUID, started: int | None) -> dict[str, Any] | None:
+    def pop(
+        self, run_id: UUID, started: int | None, trace_started: int | None = None
+    ) -> dict[str, Any] | None:
         """Return the record of a stream that has ended, or None if nothing was streamed.
 
         Args:
             run_id: The model call.
             started: When the call started, on the monotonic clock in nanoseconds, or None.
+            trace_started: The same of its trace.
 
         Returns:
             ``text``; ``count`` of tokens; ``time_to_first_token`` in seconds, if the start is
             known; ``inter_token_times``, the seconds between one token and the next; if the stream
-            was too long, ``cut_tokens``: how many at its end are counted and not kept.
+            was too long, ``cut_tokens``: how many at its end are counted and not kept; and
+            ``trace_time_to_first_token``, the seconds that the trace took to the first one that
+            is text, which its user waited for.
         """
         stream = self._open.pop(run_id, None)
         if stream is None:
@@ -95,7 +132,10 @@ class Streams:
             stream = _Stream()
             stream.cut = self._let_go.pop(run_id, 0)
         times, cut = stream.times, stream.cut
-        record: dict[str, Any] = {"text": "".join(stream.pieces), "count": len(times) + cut}
+        if not times and not cut:
+            return None
+        text = _joined(stream.pieces)
+        record: dict[str, Any] = {"text": text, "count": len(times) + cut}
         if started is not None and times:
             record["time_to_first_token"] = round((times[0] - started) / 1e9, 6)
         record["inter_token_times"] = [
@@ -104,6 +144,10 @@ class Streams:
         ]
         if cut:
             record["cut_tokens"] = cut
+        others = stream.others
+        first = next((n for n in range(len(others)) if others[n] != n), len(others))
+        if trace_started is not None and first < len(times):
+            record["trace_time_to_first_token"] = round((times[first] - trace_started) / 1e9, 6)
         return record
 
     def _begin(self, run_id: UUID) -> _Stream:
@@ -126,9 +170,16 @@ class Streams:
             self._let_go.pop(next(iter(self._let_go)), None)
 
     def _grant(self, stream: _Stream) -> bool:
-        """Give a stream room for a token that did not fit; False if it is too long."""
+        """Give a stream room for a token that did not fit; False if it is not to be kept."""
+        if stream.handlers > 1:  # it never has room to spare, so each of its tokens comes here
+            stream.calls += 1
+            if stream.calls % stream.handlers != 1:
+                stream.room = 0
+                return False
         wanted = max(-stream.room, min(_MAX_GRANT, max(_GRANT, stream.granted)))
         wanted = max(-stream.room, min(wanted, self._max_stream - stream.granted))
+        if stream.handlers > 1:
+            wanted = -stream.room
         too_long = stream.cut or stream.granted + wanted > self._max_stream
         if too_long or not self._spare(wanted, stream):
             stream.cut += 1
@@ -159,12 +210,40 @@ class Streams:
 
 
 def _text_of(token: Any) -> str:
-    """Return the text in content blocks; a block without text still counts as a token."""
+    """Return the characters in content blocks."""
     if isinstance(token, list):
         return "".join(map(_text_of, token))
     if isinstance(token, dict):
-        for field in ("text", "reasoning", "args", "arguments"):
+        for field in _CONTENT:
             if isinstance(token.get(field), str):
                 return str(token[field])
         return ""
     return "" if token is None else marker.safe_str(token)
+
+
+def _text_in(chunk: Any) -> str:
+    """Return what a chunk without text holds: reasoning, or arguments of tool calls."""
+    message = getattr(chunk, "message", None)
+    more = getattr(message, "additional_kwargs", None)
+    reasoning = more.get("reasoning_content") if isinstance(more, dict) else None
+    if isinstance(reasoning, str) and reasoning:
+        return reasoning
+    calls = getattr(message, "tool_call_chunks", None)
+    return _text_of(calls) if isinstance(calls, list) else ""
+
+
+def _is_text(token: Any) -> bool:
+    """Return whether content blocks hold text that the user sees."""
+    if isinstance(token, list):
+        return any(map(_is_text, token))
+    return bool(token.get("text")) if isinstance(token, dict) else bool(token)
+
+
+def _joined(pieces: list[str]) -> str:
+    """Return a text from its pieces, where a character may be cut in two."""
+    text = "".join(pieces)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # UTF-16 brings the two halves of a pair together
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    return text

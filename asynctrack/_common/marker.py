@@ -11,7 +11,15 @@ from typing import Any
 
 def type_name(value: Any) -> str:
     """Return a value's type as ``module.Class``, builtins without their module."""
-    kind = type(value)
+    return _name_of(type(value))
+
+
+def type_names(kind: type) -> list[str]:
+    """Return the names of a type and of its ancestry, nearest first, as ``type_name`` has them."""
+    return [_name_of(one) for one in type.__dict__["__mro__"].__get__(kind)]
+
+
+def _name_of(kind: type) -> str:
     try:
         module, name = kind.__module__, kind.__qualname__
         return clean(name if module == "builtins" else f"{module}.{name}")

@@ -74,7 +74,7 @@ class Sink:
         self._notices = notices
         self._block = block
         self._block_timeout = block_timeout
-        capture.events.spans.on_evict = self._abandon
+        capture.events.spans.on_abandon = self._abandon
         # Accepts an event if there is room for it now. Where callbacks wait for room, all of them
         # do, and the tenth that they leave is for what never waits.
         self.put_nowait = self._put_evenly if block else buffer.put_nowait
@@ -250,9 +250,10 @@ class Sink:
                 return False
         return True
 
-    def _abandon(self, span: OpenSpan, final: bool) -> bool:
-        """Say of one of too many open spans that it is abandoned; False where there is no room."""
-        if self._buffer.put_nowait(self.capture.events.abandoned(span, "too_many"), sheddable=True):
+    def _abandon(self, span: OpenSpan, reason: str, final: bool) -> bool:
+        """Say of an open span that it is abandoned; False where there is no room to say it."""
+        body = self.capture.events.abandoned(span, reason)
+        if self._buffer.put_nowait(body, sheddable=reason == "too_many"):
             return True
         if final:
             self._drop(self._buffer.closed_reason or "buffer_full")

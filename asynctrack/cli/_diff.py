@@ -151,7 +151,7 @@ def _texts(first: Trace, second: Trace, say: Say | None) -> list[Text]:
 def _outcome(trace: Trace, say: Say | None) -> str:
     from . import _words as words
 
-    root = trace.root or trace.roots[0]
+    root = trace.root
     if root.error is not None:
-        return f"{root.error.type}: {root.error.message}"
-    return words.said(root.outputs, say)
+        return root.error.line
+    return words.said(root.outputs, say) if root.outcome == "ok" else words.outcome(root)

@@ -17,10 +17,12 @@ _PERCENTILES: Final = {
     "trace": "trace_seconds",
     "model call": "model_seconds",
     "to first token": "first_token_seconds",
+    "trace to first token": "trace_first_token_seconds",
 }
 _MARKS: Final = ("p50", "p90", "p95", "p99")
 _COUNTS: Final = (
-    "traces", "failed", "unfinished", "spans", "errors", "model_calls", "input_tokens",
+    "traces", "failed", "recovered", "cancelled", "interrupted", "unfinished", "abandoned",
+    "incomplete", "spans", "errors", "model_calls", "input_tokens",
     "output_tokens",
 )  # fmt: skip
 
@@ -80,7 +82,7 @@ def document(
         "different": [
             {
                 "name": one.pair.first.key[0],
-                "inputs": (one.first.root or one.first.roots[0]).inputs,
+                "inputs": one.first.root.inputs,
                 **{
                     name: {
                         "trace_id": trace.trace_id,
@@ -179,7 +181,7 @@ def show_matches(matches: Matches, shown: list[Shown], screen: Screen) -> None:
         if alone:
             screen.line(f"Only in {name}: {len(alone):,} traces, the first is {alone[0].trace_id}")
     for one in shown:
-        root = one.first.root or one.first.roots[0]
+        root = one.first.root
         screen.line()
         screen.parts(
             (words.name(one.pair.first.key[0]), "bold"),

@@ -32,13 +32,19 @@ def trace(value: Trace, more: dict[str, Any] | None = None) -> dict[str, Any]:
     return {
         "trace_id": value.trace_id,
         "writer_id": value.writer_id,
+        "outcome": value.outcome,
+        "cause": value.root.cause,
+        "thread_id": value.thread_id,
+        "resumes": value.resumes,
         "complete": value.complete,
         "start_unix_nano": value.start_unix_nano,
         "end_unix_nano": value.end_unix_nano,
         "duration": value.duration,
         "input_tokens": value.input_tokens,
         "output_tokens": value.output_tokens,
+        "time_to_first_token": value.time_to_first_token,
         "errors": len(value.errors),
+        "recovered": len(value.recovered),
         "spooled": value.spooled,
         **(more or {}),
         "spans": spans,
@@ -47,7 +53,7 @@ def trace(value: Trace, more: dict[str, Any] | None = None) -> dict[str, Any]:
 
 def span(value: Span) -> dict[str, Any]:
     """Return a span, without its children."""
-    error = value.error
+    error, exception = value.error, value.exception
     return {
         "span_id": value.span_id,
         "trace_id": value.trace_id,
@@ -55,7 +61,8 @@ def span(value: Span) -> dict[str, Any]:
         "writer_id": value.writer_id,
         "kind": value.kind,
         "name": value.name,
-        "status": value.status,
+        "outcome": value.outcome,
+        "cause": value.cause,
         "start_unix_nano": value.start_unix_nano,
         "end_unix_nano": value.end_unix_nano,
         "duration": value.duration,
@@ -65,6 +72,9 @@ def span(value: Span) -> dict[str, Any]:
         "inputs": value.inputs,
         "outputs": value.outputs,
         "error": error and {"type": error.type, "message": error.message, "raw": error.raw},
+        "exception": None
+        if exception is None or error is not None
+        else {"type": exception.type, "message": exception.message, "raw": exception.raw},
         "tags": list(value.tags),
         "metadata": dict(value.metadata),
         "attributes": dict(value.attributes),

@@ -11,11 +11,23 @@ import importlib.util
 import shutil
 import sys
 import unicodedata
-from collections.abc import Container, Sequence
-from typing import TYPE_CHECKING, Literal, TextIO
+from collections.abc import Container, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Literal, TextIO
+
+from asynctrack._common.outcome import Outcome
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+OUTCOME_STYLES: Final[Mapping[Outcome, str]] = {
+    "ok": "green",
+    "error": "bold red",
+    "cancelled": "yellow",
+    "interrupted": "cyan",
+    "unfinished": "yellow",
+    "abandoned": "yellow",
+}
+"""How each outcome is shown."""
 
 # Besides control characters: marks that turn the direction of writing, and invisible ones.
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}

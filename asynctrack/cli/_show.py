@@ -23,9 +23,10 @@ from ._progress import Advance, progress
 from ._screen import Screen
 
 if TYPE_CHECKING:
+    from asynctrack._common.outcome import Cause, Outcome
     from asynctrack._reading.decoding.events import Event
     from asynctrack._reading.run import RecordedRun
-    from asynctrack._reading.trees.span import Span, Trace
+    from asynctrack._reading.trees.span import Trace
     from asynctrack._reading.trees.summary import Percentiles, RunSummary
 
 
@@ -36,24 +37,28 @@ class TraceLine:
     Attributes:
         trace_id: Its id.
         name: The root's name.
-        status: ``ok``, ``error`` or ``unfinished``.
+        outcome: How its root ended.
+        cause: Why, where it was cancelled or interrupted.
         duration: Seconds; None where its root is not whole.
         start_unix_nano: When it started.
         spans: How many it has.
         input_tokens: What its models read.
         output_tokens: What its models wrote.
-        error: Type and message of the root's error, or of the first span's that has one.
-        error_span: The span where the error came up: the deepest of those it passed.
+        complete: Whether nothing of it is missing.
+        error: Type and message of the root's error.
+        error_span: The span to blame: the deepest one whose error that is.
     """
 
     trace_id: str
     name: str
-    status: str
+    outcome: Outcome
+    cause: Cause | None
     duration: float | None
     start_unix_nano: int | None
     spans: int
     input_tokens: int
     output_tokens: int
+    complete: bool
     error: str = ""
     error_span: str = ""
 
@@ -66,13 +71,13 @@ class Remarkable:
         at_most: How many of each.
         slowest: The slowest ones, the fastest of them first.
         failed: The last ones that failed.
-        unfinished: The last ones of which something is missing.
+        incomplete: The last ones of which something is missing, and that did not fail.
     """
 
     at_most: int
     slowest: list[tuple[float, int, TraceLine]] = field(default_factory=list)
     failed: list[TraceLine] = field(default_factory=list)
-    unfinished: list[TraceLine] = field(default_factory=list)
+    incomplete: list[TraceLine] = field(default_factory=list)
     seen: int = 0
 
     def watch(self, traces: Iterable[Trace]) -> Iterator[Trace]:
@@ -86,42 +91,41 @@ class Remarkable:
                     heapq.heappush(self.slowest, item)
                 elif self.slowest and item > self.slowest[0]:
                     heapq.heapreplace(self.slowest, item)
-            for status, kept in (("error", self.failed), ("unfinished", self.unfinished)):
-                if line.status == status:
-                    kept.append(line)
-                    del kept[: -self.at_most or len(kept)]
+            kept = self.failed if line.outcome == "error" else self.incomplete
+            if line.outcome == "error" or not line.complete:
+                kept.append(line)
+                del kept[: -self.at_most or len(kept)]
             yield trace
 
 
 def trace_line(trace: Trace) -> TraceLine:
     """Return a trace on one line."""
     spans = list(trace.walk())  # once: a Run may have millions
-    root = trace.root or spans[0]
-    whole, read, written = trace.root is not None, 0, 0
+    root, blame = trace.root, trace.blame
+    complete, read, written = True, 0, 0
     start: int | None = None
-    source: Span | None = None
     for span in spans:
-        begin, end = span.start_unix_nano, span.end_unix_nano
-        whole = whole and begin is not None and end is not None and not span.orphan
+        begin = span.start_unix_nano
+        parent_known = not span.orphan or span is root
+        complete = complete and begin is not None and span.finished and parent_known
         if begin is not None and (start is None or begin < start):
             start = begin
-        if span.error is not None:
-            source = span
         if span.attributes:
             read += span.input_tokens or 0
             written += span.output_tokens or 0
-    error = root.error or (source.error if source is not None else None)
     return TraceLine(
         trace_id=trace.trace_id,
         name=root.name or root.kind,
-        status="error" if root.error else "ok" if whole else "unfinished",
+        outcome=root.outcome,
+        cause=root.cause,
         duration=trace.duration,
         start_unix_nano=start,
         spans=len(spans),
         input_tokens=read,
         output_tokens=written,
-        error="" if error is None else f"{error.type}: {error.message}",
-        error_span="" if source is None else source.name or source.kind,
+        complete=complete,
+        error="" if root.error is None else root.error.line,
+        error_span="" if blame is None else blame.name or blame.kind,
     )
 
 
@@ -207,7 +211,7 @@ def run(options: argparse.Namespace) -> int:
                 "events": events,
                 "slowest_traces": [asdict(line) for line in slowest],
                 "failed_traces": [asdict(line) for line in remarkable.failed],
-                "unfinished_traces": [asdict(line) for line in remarkable.unfinished],
+                "incomplete_traces": [asdict(line) for line in remarkable.incomplete],
                 "dead_letters": [asdict(one) for one in recorded.dead_letters],
                 "problem_list": [asdict(problem) for problem in recorded.problems],
             }
@@ -221,8 +225,8 @@ def run(options: argparse.Namespace) -> int:
         if summary.failed > len(remarkable.failed):
             title += f", the last {len(remarkable.failed)}"
         _show_failed(title, remarkable.failed, screen)
-    if remarkable.unfinished:
-        _show_traces("Not whole", remarkable.unfinished, screen)
+    if remarkable.incomplete:
+        _show_traces("Not whole", remarkable.incomplete, screen)
     if recorded.problems:
         screen.heading(f"Could not be read: {len(recorded.problems):,}")
         for problem in recorded.problems[: options.top]:
@@ -257,8 +261,7 @@ def _show(
         "time": f"{words.moment(summary.start_unix_nano)} – {words.moment(summary.end_unix_nano)}"
         if summary.start_unix_nano
         else "",
-        "traces": f"{summary.traces:,}, of them {summary.failed:,} failed"
-        + (f", {summary.unfinished:,} not whole" if summary.unfinished else ""),
+        "traces": _outcomes(summary),
         "spans": f"{summary.spans:,}, of them {summary.model_calls:,} model calls,"
         f" {summary.errors:,} with an error",
         "tokens": f"{summary.input_tokens:,} in, {summary.output_tokens:,} out",
@@ -278,6 +281,7 @@ def _show(
         _percentiles("trace", summary.trace_seconds, words.seconds),
         _percentiles("model call", summary.model_seconds, words.seconds),
         _percentiles("to first token", summary.first_token_seconds, words.seconds),
+        _percentiles("trace to first", summary.trace_first_token_seconds, words.seconds),
         _percentiles("tokens in, each call", summary.call_input_tokens, words.count),
         _percentiles("tokens out, each call", summary.call_output_tokens, words.count),
     ]
@@ -322,6 +326,23 @@ def _show(
         )
 
 
+def _outcomes(summary: RunSummary) -> str:
+    """Return how many traces there are, and how they ended."""
+    cancelled = f"{summary.cancelled:,} cancelled"
+    if summary.timeouts:
+        cancelled += f" ({summary.timeouts:,} by a time limit)"
+    others = {
+        f"{summary.recovered:,} errors recovered": summary.recovered,
+        cancelled: summary.cancelled,
+        f"{summary.interrupted:,} interrupted": summary.interrupted,
+        f"{summary.unfinished:,} unfinished": summary.unfinished,
+        f"{summary.abandoned:,} abandoned": summary.abandoned,
+        f"{summary.incomplete:,} not whole": summary.incomplete,
+    }
+    said = [text for text, count in others.items() if count]
+    return ", ".join([f"{summary.traces:,}, of them {summary.failed:,} failed", *said])
+
+
 def _show_traces(title: str, lines: list[TraceLine], screen: Screen) -> None:
     from . import _words as words
 
@@ -361,7 +382,8 @@ def _show_failed(title: str, lines: list[TraceLine], screen: Screen) -> None:
             (f"  {words.seconds(line.duration)}  {words.minute(line.start_unix_nano)}", ""),
         )
         screen.parts(
-            (f"  in {words.name(line.error_span)}: ", ""), (words.one_line(line.error, 200), "red")
+            (f"  in {words.name(line.error_span)}: ", ""),
+            (words.one_line(line.error, 200), "red"),
         )
 
 

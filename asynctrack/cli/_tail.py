@@ -27,7 +27,7 @@ from ._common import (
     spool_of,
     whole_number,
 )
-from ._screen import Screen, printable
+from ._screen import OUTCOME_STYLES, Screen, printable
 
 if TYPE_CHECKING:
     from asynctrack._reading.decoding.events import Event
@@ -50,7 +50,7 @@ NAMES: Final = 10_000
 """Spans whose names are remembered."""
 LINE: Final = 160
 """Characters of a payload that are shown."""
-_STYLES: Final = {"error": "bold red", "end": "green", "start": "cyan"}
+_STYLES: Final = {"end": "green", "start": "cyan"}
 
 
 def add_parser(commands: Any) -> None:
@@ -312,20 +312,25 @@ def _kinds(given: Iterable[str]) -> frozenset[str]:
 
 
 def _show_event(event: Event, name: str | None, screen: Screen) -> None:
+    from asynctrack._reading.trees.ending import exception_of, verdict_on
+
     from . import _words as words
 
-    error = event.error if isinstance(event.error, dict) else {}
+    exception = exception_of(event)
+    style = _STYLES.get(event.event.rpartition("_")[2], "bold")
+    if exception is not None:
+        style = OUTCOME_STYLES[verdict_on(event, None)[0]]
     if event.event == "metric" and isinstance(event.data, dict):
         text = f"{event.data.get('value')}"
-    elif error:
-        text = f"{error.get('type')}: {error.get('message')}"
+    elif exception is not None:
+        text = exception.line
     else:
         payload = (event.outputs, event.inputs, event.data)
         text = next((words.said(one) for one in payload if one is not None), "")
     screen.parts(
         ("~ " if event.spooled else "  ", "dim"),
         (f"{words.clock(event.time_unix_nano)}  ", "dim"),
-        (f"{words.name(event.event):<16} ", _STYLES.get(event.event.rpartition("_")[2], "bold")),
+        (f"{words.name(event.event):<16} ", style),
         (f"{words.name(name)}  ", "bold"),
         (words.one_line(text, LINE), ""),
         (f"  {event.span_id}" if event.span_id else "", "dim"),
@@ -340,14 +345,16 @@ def _show_span(span: Span, screen: Screen) -> None:
         tokens = f"{span.input_tokens or 0:,} → {span.output_tokens or 0:,} tokens"
     facts = [words.name(span.model), words.seconds(span.duration), tokens]
     if span.error is not None:
-        text = f"{span.error.type}: {span.error.message}"
+        text = span.error.line
+    elif span.outcome == "interrupted":
+        text = words.handed_on(span)
     else:
         text = " ".join(text for _, text in words.answer(span))
     screen.parts(
         ("~ " if span.spooled else "  ", "dim"),
         (f"{words.clock(span.end_unix_nano or 0)}  ", "dim"),
-        (f"{span.status:<6} ", "green" if span.status == "ok" else "bold red"),
-        (words.name(span.name or span.kind), "bold"),
+        (f"{words.outcome(span):<6} ", OUTCOME_STYLES[span.outcome]),
+        (words.name(span), "bold"),
         (f" {words.name(span.kind)}  ", "cyan"),
         (f"{'  '.join(fact for fact in facts if fact)}  ", ""),
         (words.one_line(text, LINE), ""),

@@ -17,7 +17,7 @@ from ._common import (
     print_json,
 )
 from ._progress import progress
-from ._screen import Screen
+from ._screen import OUTCOME_STYLES, Screen
 from ._show import expected_events, traces_with_progress
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ _SHOWN: Final = frozenset({"llm", "chat_model", "tool", "retriever"})
 """Kinds whose inputs and outputs are shown; those of chains repeat them."""
 _MAX_LISTED: Final = 20
 _FULL_ID: Final = 36
-_STYLES: Final = {"ok": "green", "error": "bold red", "unfinished": "yellow"}
 
 
 def add_parser(commands: Any) -> None:
@@ -146,14 +145,27 @@ class _Tree:
             f"{words.count(sum(1 for _ in trace.walk()))} spans",
             f"{trace.input_tokens:,} tokens in, {trace.output_tokens:,} out",
         ]
-        if trace.errors:
-            facts.append(f"{len(trace.errors)} with an error")
+        first = trace.time_to_first_token
+        if first is not None:
+            facts.append(f"first token after {words.seconds(first)}")
+        facts += words.outcomes(trace)
         if not trace.complete:
             facts.append("something of it is missing")
         if trace.spooled:
             facts.append("not delivered yet: on this machine")
         self._screen.parts(("Trace ", "bold"), (trace.trace_id, "bold cyan"))
         self._screen.line(f"{words.moment(trace.start_unix_nano)}, {', '.join(facts)}")
+        if trace.resumes is not None:
+            self._screen.parts(("It resumes ", ""), (trace.resumes, "cyan"))
+        blame = trace.blame
+        if blame is not None:
+            self._screen.parts(("It failed in ", ""), (words.name(blame), "bold"))
+        for span in trace.waits_for:
+            self._screen.parts(
+                ("It waits in ", ""),
+                (words.name(span), "bold"),
+                (f": {words.one_line(words.handed_on(span), words.LINE)}", ""),
+            )
         self._screen.line()
         begin = trace.start_unix_nano
         for span, lead, below in _layout(trace):
@@ -177,18 +189,18 @@ class _Tree:
             if isinstance(first, (int, float)):
                 facts.append(f"first token after {words.seconds(first)}")
         if span.orphan:
-            facts.append("its parent is not there")
+            facts.append("its parent is unknown")
         if span.spooled:
             facts.append("spooled")
-        name = span.name or span.kind
-        kind = "" if name == span.kind else f" {words.name(span.kind)}"
-        state = "" if span.status == "ok" else f"  {span.status.upper()}"
+        name = words.name(span)
+        kind = "" if span.name in (None, "", span.kind) else f" {words.name(span.kind)}"
+        state = "" if span.outcome == "ok" else f"  {words.outcome(span)}"
         self._screen.parts(
             (lead, "dim"),
-            (words.name(name), "bold reverse" if marked else "bold"),
+            (name, "bold reverse" if marked else "bold"),
             (kind, "cyan"),
             (f"  {'  '.join(fact for fact in facts if fact)}", ""),
-            (state, _STYLES[span.status]),
+            (state, OUTCOME_STYLES[span.outcome]),
         )
         if not self._timings:
             self._payload(span, below)
@@ -201,12 +213,17 @@ class _Tree:
                 self._quote(below, label or "in", text)
             for label, text in words.answer(span):
                 self._quote(below, f"⇒ {label}" if label else "⇒", text)
-        error = span.error
+        exception = span.exception
         # Where it came up, not again on its way out.
-        if error is not None and (self._full or not any(one.error for one in span.children)):
-            self._quote(below, "error", f"{error.type}: {error.message}")
-            if self._full and error.traceback:
-                self._quote(below, "traceback", error.traceback)
+        if exception is not None and (self._full or span.raised or span.hands_on):
+            if span.error is not None:
+                self._quote(below, "error", exception.line)
+            elif span.hands_on:
+                self._quote(below, str(span.cause), words.handed_on(span))
+            else:
+                self._quote(below, span.outcome, exception.line)
+            if self._full and exception.traceback:
+                self._quote(below, "traceback", exception.traceback)
         if self._full:
             for note in span.notes:
                 raw = {key: note.raw[key] for key in ("name", "inputs", "data") if key in note.raw}

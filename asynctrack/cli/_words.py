@@ -11,14 +11,17 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any, Final
 
+from asynctrack._common.outcome import said_outcome
 from asynctrack._reading.decoding.events import json_text
 from asynctrack._reading.decoding.media import Media, Say, in_words, media_of
-from asynctrack._reading.trees.span import Span
+from asynctrack._reading.trees.span import Span, Trace
 
+LINE: Final = 200
+"""Characters of a payload on one line."""
+NAME: Final = 100
+"""Characters of a name, a kind or a model."""
 CUT: Final = 1_000
 """Characters of a text that are shown by default."""
-NAME: Final = 200
-"""Characters of a name, a kind or a model that are shown."""
 _UNITS: Final = ("B", "KB", "MB", "GB", "TB")
 
 
@@ -95,11 +98,6 @@ def shortened(text: str, limit: int | None) -> str:
     return f"{text[:limit]}… [{len(text) - limit:,} more characters]"
 
 
-def name(text: str | None) -> str:
-    """Return a name as it is shown: on one line, and not longer than others can stand beside it."""
-    return shortened(text or "", NAME).replace("\n", "\\n")
-
-
 def one_line(value: Any, limit: int) -> str:
     """Return a payload on one line."""
     return shortened(" ".join(said(value).split()), limit)
@@ -124,6 +122,34 @@ def said(value: Any, say: Say | None = str) -> str:
     if len(parts) == 1:
         return parts[0][1]
     return "\n".join(f"{role}: {text}" for role, text in parts)
+
+
+def name(named: Span | str | None) -> str:
+    """Return what a span is called, or any name: on one line, and short enough for a list."""
+    text = (named.name or named.kind) if isinstance(named, Span) else named or ""
+    return shortened(" ".join(text.split()), NAME)
+
+
+def outcome(span: Span) -> str:
+    """Return how a span ended, and why."""
+    return said_outcome(span.outcome, span.cause).replace(span.outcome, span.outcome.upper(), 1)
+
+
+def outcomes(trace: Trace) -> list[str]:
+    """Return how a trace ended, if not well, and what did not end well in it."""
+    root = trace.root
+    said = [] if root.outcome == "ok" else [said_outcome(root.outcome, root.cause)]
+    recovered = len(trace.recovered)
+    return [*said, f"{recovered:,} recovered"] if recovered else said
+
+
+def handed_on(span: Span) -> str:
+    """Return what LangGraph hands on where it leaves a span: its question, or where it goes."""
+    value = None if span.exception is None else span.exception.value
+    if span.cause == "handoff" and isinstance(value, dict) and value.get("goto"):
+        goto = value["goto"]
+        return f"to {goto}" if isinstance(goto, str) else f"to {json_text(goto)}"
+    return said(value)
 
 
 def prompt(span: Span) -> list[tuple[str, str]]:

@@ -116,7 +116,7 @@ def rows_of(
                 span.parent_span_id,
                 _cut(span.name),
                 _cut(span.kind),
-                span.status,
+                span.outcome,
                 span.start_unix_nano,
                 span.end_unix_nano,
                 _cut(span.model),
@@ -149,8 +149,7 @@ def rows_of(
             words.add(span.error.raw if span.error is not None else None)
         words.add(span.inputs)
         words.add(span.outputs)
-    root = trace.root or (trace.roots[0] if trace.roots else None)
-    assert root is not None  # a trace is made for an event
+    root = trace.root
     words.add(dict(root.metadata))
     for name in names:
         words.add(name)
@@ -160,7 +159,7 @@ def rows_of(
         trace.trace_id,
         trace.writer_id,
         _cut(root.name or root.kind),
-        _status(trace, root),
+        trace.outcome,
         trace.start_unix_nano,
         trace.duration,
         len(spans),
@@ -297,12 +296,6 @@ def _file(value: Any) -> Media | None:
 
 def _json(value: Any) -> str:
     return json_text(in_words(value)) or ""
-
-
-def _status(trace: Trace, root: Span) -> str:
-    if root.error is not None:
-        return "error"
-    return "ok" if trace.root is not None and trace.root.finished else "unfinished"
 
 
 def _error_line(span: Span) -> str:

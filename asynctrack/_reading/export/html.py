@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 from itertools import islice
 from typing import Any, Final
 
+from asynctrack._common.outcome import said_outcome
 from asynctrack._reading.decoding.events import json_text
 from asynctrack._reading.decoding.media import in_words
 from asynctrack._reading.export.messages import Message, input_messages, output_messages
@@ -43,7 +44,7 @@ padding:.5rem;white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:plaintext
 table{border-collapse:collapse}
 td,th{border-bottom:1px solid var(--line);padding:.15rem .8rem .15rem 0;text-align:left;
 vertical-align:top;overflow-wrap:anywhere}
-.error,.unfinished{color:var(--bad)}.kind,.note,.label{opacity:.7;font-size:.85rem}
+.error,.abandoned{color:var(--bad)}.cancelled,.interrupted,.unfinished{color:var(--warn)}.kind,.note,.label{opacity:.7;font-size:.85rem}
 .label{display:block;margin-top:.5rem}.cut{font-style:italic}
 """
 
@@ -155,8 +156,8 @@ def _summary(span: Span, trace: Trace | None) -> str:
     if reads or writes:
         parts.append(f"{reads or 0:,} → {writes or 0:,} tokens")
     text = " · ".join(parts) + "</span>"
-    if span.status != "ok":
-        text += f" <span class={span.status}>{span.status}</span>"
+    if span.outcome != "ok":
+        text += f" <span class={span.outcome}>{said_outcome(span.outcome, span.cause)}</span>"
     if span.orphan:
         text += " <span class=note>its parent is not there</span>"
     return text
@@ -164,10 +165,13 @@ def _summary(span: Span, trace: Trace | None) -> str:
 
 def _body(span: Span) -> str:
     parts = []
-    if span.error is not None:
-        parts.append(_block("error", f"{span.error.type}: {span.error.message}"))
-        if span.error.traceback:
-            parts.append(_block("traceback", span.error.traceback))
+    error = span.error
+    if error is not None:
+        parts.append(_block("error", error.line))
+        if error.traceback:
+            parts.append(_block("traceback", error.traceback))
+    elif span.cause in ("pause", "handoff") and span.exception is not None:
+        parts.append(_payload(span.cause, span.exception.value))
     told, said = input_messages(span), output_messages(span)
     parts.append(_messages("input", told) if told else _payload("input", span.inputs))
     parts.append(_messages("output", said) if said else _payload("output", span.outputs))

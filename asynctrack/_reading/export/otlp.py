@@ -94,6 +94,8 @@ def otlp_span(span: Span) -> dict[str, Any]:
     times = [note.time_unix_nano for note in span.notes]
     start = span.start_unix_nano or min(times, default=span.end_unix_nano or 0)
     end = span.end_unix_nano or max([start, *times])
+    if span.duration is not None and span.start_unix_nano is not None:
+        end = start + round(span.duration * 1e9)  # the clock may have been set meanwhile
     found: dict[str, Any] = {
         "traceId": trace_id_of(span.trace_id),
         "spanId": span_id_of(span.span_id),
@@ -106,11 +108,11 @@ def otlp_span(span: Span) -> dict[str, Any]:
     if span.parent_span_id is not None:
         found["parentSpanId"] = span_id_of(span.parent_span_id)
     events = [_note(note) for note in span.notes]
-    if span.error is not None:
+    if span.exception is not None:
         exception = {
-            "exception.type": span.error.type,
-            "exception.message": span.error.message,
-            "exception.stacktrace": span.error.traceback,
+            "exception.type": span.exception.type,
+            "exception.message": span.exception.message,
+            "exception.stacktrace": span.exception.traceback,
         }
         events.append(
             {
@@ -119,9 +121,8 @@ def otlp_span(span: Span) -> dict[str, Any]:
                 "attributes": _attributes(exception),
             }
         )
-        found["status"] = {"code": _ERROR, "message": span.error.message}
-    else:
-        found["status"] = {}
+    error = span.error
+    found["status"] = {} if error is None else {"code": _ERROR, "message": error.message}
     if events:
         found["events"] = events
     return found
@@ -168,7 +169,8 @@ def _span_attributes(span: Span) -> dict[str, Any]:
     found["asynctrack.name"] = span.name
     found["asynctrack.span_id"] = span.span_id
     found["asynctrack.writer_id"] = span.writer_id
-    found["asynctrack.unfinished"] = True if not span.finished else None
+    found["asynctrack.outcome"] = span.outcome
+    found["asynctrack.cause"] = span.cause
     found["asynctrack.started"] = None if span.started else False
     found["asynctrack.orphan"] = True if span.orphan else None
     return found

@@ -25,7 +25,8 @@ COLUMNS: Final[tuple[Column, ...]] = (
     ("writer_id", "text", lambda span: span.writer_id),
     ("kind", "text", lambda span: span.kind),
     ("name", "text", lambda span: span.name),
-    ("status", "text", lambda span: span.status),
+    ("outcome", "text", lambda span: span.outcome),
+    ("cause", "text", lambda span: span.cause),
     ("start", "time", lambda span: span.start_unix_nano),
     ("end", "time", lambda span: span.end_unix_nano),
     ("duration", "number", lambda span: span.duration),
@@ -48,6 +49,9 @@ COLUMNS: Final[tuple[Column, ...]] = (
 )
 """Name, type and value of each column. Times are in UTC, durations in seconds; payloads JSON."""
 
+_POSITION: Final[Column] = ("position", "count", lambda span: span.position)
+"""Orders a table; clocks may be set while spans start."""
+
 SQL_TYPES: Final = {
     "text": "VARCHAR",
     "texts": "VARCHAR[]",
@@ -66,10 +70,10 @@ def spans_to_arrow(traces: Iterable[Trace]) -> Any:
         MissingExtraError: pyarrow is not installed.
     """
     pyarrow = load("run.to_arrow()", "pyarrow")
-    schema = schema_of(pyarrow, COLUMNS)
-    table = pyarrow.Table.from_batches(record_batches(pyarrow, COLUMNS, _spans(traces)), schema)
-    order = ("start", "end", "trace_id", "span_id")
-    return table.sort_by([(name, "ascending") for name in order])
+    columns = (*COLUMNS, _POSITION)
+    schema = schema_of(pyarrow, columns)
+    table = pyarrow.Table.from_batches(record_batches(pyarrow, columns, _spans(traces)), schema)
+    return table.sort_by("position").drop_columns(["position"])
 
 
 def spans_to_pandas(traces: Iterable[Trace]) -> Any:

@@ -93,8 +93,10 @@ class Matches:
 
 def fingerprint(trace: Trace) -> Fingerprint:
     """Return what is kept of a trace."""
-    root = _root(trace)
+    root = trace.root
     outcome = root.outputs if root.error is None else [root.error.type, root.error.message]
+    if root.outcome not in ("ok", "error"):
+        outcome = [root.outcome, outcome]
     return Fingerprint(
         key=(root.name or root.kind, _digest(root.inputs)),
         writer_id=trace.writer_id,
@@ -160,10 +162,6 @@ def steady(value: Any, depth: int = 0) -> Any:
     if "text" in value and "message" in value:
         return steady(value["message"], depth + 1)
     return {key: steady(item, depth + 1) for key, item in value.items()}
-
-
-def _root(trace: Trace) -> Span:
-    return trace.root or next(trace.walk())
 
 
 def _digest(value: Any) -> bytes:

@@ -6,24 +6,57 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from asynctrack._common.outcome import Cause, Outcome
 from asynctrack._reading.decoding.events import Event
 
 
 @dataclass(frozen=True, slots=True)
 class SpanError:
-    """The exception a span ended with.
+    """The exception a span ended with, or the error that a tool reported in its answer.
 
     Attributes:
-        type: The exception's type, with its module.
-        message: Its text.
+        type: The exception's type, with its module; of a tool's answer ``ToolMessage``.
+        message: Its text; empty where it has none of its own.
         traceback: File, line and function of each frame, innermost last.
-        raw: All that was stored of it: causes, and the members of a group.
+        raw: All that was stored of it: causes, the members of a group, and what LangGraph hands on.
     """
 
     type: str
     message: str
     traceback: str = field(repr=False)
     raw: Any = field(repr=False)
+
+    @property
+    def line(self) -> str:
+        """Type and message, as Python prints them."""
+        return f"{self.type}: {self.message}" if self.message else self.type
+
+    @property
+    def value(self) -> Any:
+        """What LangGraph hands on: the values of the interrupts of a pause, a handoff's command."""
+        value = self.raw.get("value") if isinstance(self.raw, dict) else None
+        if isinstance(value, list):
+            values = [one.get("value") if isinstance(one, dict) else one for one in value]
+            return values[0] if len(values) == 1 else values
+        return value
+
+    def matches(self, other: SpanError) -> bool:
+        """Return whether both are the same exception, as far as can be told."""
+        return (self.type, self.message) == (other.type, other.message)
+
+    def comes_from(self, other: SpanError) -> bool:
+        """Return whether this exception was raised because of the other one, or has it in it."""
+        raw = self.raw if isinstance(self.raw, dict) else {}
+        inner = [
+            one
+            for name in ("causes", "exceptions")
+            if isinstance(raw.get(name), list)
+            for one in raw[name]
+            if isinstance(one, dict)
+        ]
+        return any(
+            (one.get("type"), one.get("message")) == (other.type, other.message) for one in inner
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +68,29 @@ class Span:
         trace_id: The root's span id.
         parent_span_id: LangChain's parent run id; None for a root.
         writer_id: Who recorded it.
+        position: Its place among all spans that were read with it, by their first events. It
+            orders them, whatever clocks say.
         kind: ``chain``, ``prompt``, ``parser``, ``llm``, ``chat_model``, ``tool``, ``retriever``,
             or another type that LangChain gave a chain; ``unknown`` without a start or an end.
         name: The component's name.
+        outcome: How it ended: ``ok``, ``error``, ``cancelled``, ``interrupted``, ``unfinished`` or
+            ``abandoned``.
+        cause: Why, where it was cancelled or interrupted: ``cancel``, ``timeout``,
+            ``stream_left``, ``parent_ended``, ``pause``, ``handoff``, ``other``; else None.
         start_unix_nano: When it started; None where its start is not there.
         end_unix_nano: When it ended; None where its end is not there.
+        duration: Seconds that it took, by a clock that nobody sets; of old events by the wall
+            clock. None where that is not known.
         inputs: What went in.
         outputs: What came out; of a model call that failed, what it had answered until then.
-        error: The exception, or None.
+        exception: The exception it ended with, whatever its outcome; see ``error``.
         tags: LangChain's tags.
         metadata: LangChain's metadata.
         attributes: OpenTelemetry GenAI attributes, of the request and of the answer.
         data: What else LangChain passed with the start and the end; ``stream`` for streamed tokens.
         notes: All its other events: texts, retries, custom events, agent actions, single tokens.
         children: The spans below it, in the order in which they started.
-        orphan: It names a parent that is not there.
+        orphan: It names a parent that nobody has seen, so it counts as a root.
         spooled: An event of it was read from this machine's spool: not known to be delivered yet.
     """
 
@@ -57,13 +98,17 @@ class Span:
     trace_id: str
     parent_span_id: str | None
     writer_id: str
+    position: int
     kind: str
     name: str | None
+    outcome: Outcome
+    cause: Cause | None
     start_unix_nano: int | None
     end_unix_nano: int | None
+    duration: float | None
     inputs: Any = field(repr=False)
     outputs: Any = field(repr=False)
-    error: SpanError | None
+    exception: SpanError | None
     tags: tuple[str, ...]
     metadata: Mapping[str, Any] = field(repr=False)
     attributes: Mapping[str, Any] = field(repr=False)
@@ -80,29 +125,30 @@ class Span:
 
     @property
     def finished(self) -> bool:
-        """Whether its end, or its error, is there."""
-        return self.end_unix_nano is not None
+        """Whether it is known how it ended."""
+        return self.outcome not in ("unfinished", "abandoned")
 
     @property
-    def abandoned(self) -> bool:
-        """Whether its writer gave up waiting for its end, and it never came."""
-        return not self.finished and any(note.event == "span_abandoned" for note in self.notes)
+    def error(self) -> SpanError | None:
+        """The error it ended with; None where its outcome is another one."""
+        return self.exception if self.outcome == "error" else None
 
     @property
-    def status(self) -> str:
-        """``ok``, ``error``, ``abandoned`` or ``unfinished``."""
-        if self.error is not None:
-            return "error"
-        if self.finished:
-            return "ok"
-        return "abandoned" if self.abandoned else "unfinished"
+    def raised(self) -> bool:
+        """Whether an error came up here: it has one, and none of its children has the same."""
+        error = self.error
+        return error is not None and not any(
+            child.error is not None
+            and (error.matches(child.error) or error.comes_from(child.error))
+            for child in self.children
+        )
 
     @property
-    def duration(self) -> float | None:
-        """Seconds from start to end by the wall clock; None where one of them is not there."""
-        if self.start_unix_nano is None or self.end_unix_nano is None:
-            return None
-        return (self.end_unix_nano - self.start_unix_nano) / 1e9
+    def hands_on(self) -> bool:
+        """Whether LangGraph's control flow came up here: it left this span, and no child of it."""
+        return self.outcome == "interrupted" and not any(
+            child.outcome == "interrupted" and child.cause == self.cause for child in self.children
+        )
 
     @property
     def model(self) -> str | None:
@@ -145,24 +191,89 @@ class Trace:
     Attributes:
         trace_id: The root's span id.
         writer_id: Who recorded it.
-        roots: The root, and every span whose parent is not there; in the order of their starts.
+        roots: The root, and every other span whose parent is not there; in the order of their
+            starts. At least one.
+        resumes: The trace that waited for this one, by LangGraph's thread: its id.
     """
 
     trace_id: str
     writer_id: str
     roots: tuple[Span, ...]
+    resumes: str | None = None
 
     @property
-    def root(self) -> Span | None:
-        """The span without a parent; None where it is not there."""
-        return next((span for span in self.roots if not span.orphan and span.started), None)
+    def root(self) -> Span:
+        """The span without a parent, else the first one whose parent nobody has seen."""
+        return min(self.roots, key=lambda span: (not span.started, span.orphan))
+
+    @property
+    def outcome(self) -> Outcome:
+        """How its root ended."""
+        return self.root.outcome
+
+    @property
+    def failed(self) -> bool:
+        """Whether its root ended with an error."""
+        return self.root.outcome == "error"
 
     @property
     def complete(self) -> bool:
-        """Whether the root and every span are there, from start to end."""
-        return self.root is not None and all(
-            span.started and span.finished and not span.orphan for span in self.walk()
+        """Whether every span is there, from start to end, and its parent, but for the root's."""
+        root = self.root
+        return all(
+            span.started and span.finished and (not span.orphan or span is root)
+            for span in self.walk()
         )
+
+    @property
+    def blame(self) -> Span | None:
+        """The deepest span whose error is the root's; None where the root has none."""
+        span = self.root
+        if span.error is None:
+            return None
+        while True:
+            error = span.error
+            assert error is not None  # only such spans are followed
+            failed = [(child, child.error) for child in reversed(span.children) if child.error]
+            below = next((child for child, one in failed if error.matches(one)), None)
+            if below is None:
+                below = next((child for child, one in failed if error.comes_from(one)), None)
+            if below is None:
+                return span
+            span = below
+
+    @property
+    def recovered(self) -> tuple[Span, ...]:
+        """The spans where an error came up that the trace did not fail of."""
+        if self.failed:
+            return ()
+        return tuple(span for span in self.walk() if span.raised)
+
+    @property
+    def waits_for(self) -> tuple[Span, ...]:
+        """The spans where the trace pauses, if it does; ``exception.value`` is what they ask."""
+        if self.root.cause != "pause":
+            return ()
+        return tuple(span for span in self.walk() if span.cause == "pause" and span.hands_on)
+
+    @property
+    def thread_id(self) -> str | None:
+        """LangGraph's thread, as its metadata name it."""
+        for span in (self.root, *self.root.children):
+            value = span.metadata.get("thread_id")
+            if isinstance(value, (str, int)):
+                return str(value)
+        return None
+
+    @property
+    def time_to_first_token(self) -> float | None:
+        """Seconds from its start to the first text that a model streamed; None without a stream."""
+        times = [
+            value
+            for span in self.walk()
+            if (value := seconds((span.stream or {}).get("trace_time_to_first_token"))) is not None
+        ]
+        return min(times, default=None)
 
     @property
     def start_unix_nano(self) -> int | None:
@@ -176,8 +287,8 @@ class Trace:
 
     @property
     def duration(self) -> float | None:
-        """Seconds the root took; None where it is not there, or has not ended."""
-        return None if self.root is None else self.root.duration
+        """Seconds the root took; None where it has not ended."""
+        return self.root.duration
 
     @property
     def input_tokens(self) -> int:
@@ -207,6 +318,11 @@ class Trace:
     def find(self, span_id: str) -> Span | None:
         """Return a span by its id."""
         return next((span for span in self.walk() if span.span_id == span_id), None)
+
+
+def seconds(value: Any) -> float | None:
+    """Return a number of seconds as it was stored; None where it is none."""
+    return float(value) if type(value) in (int, float) and 0 <= value < 1e9 else None
 
 
 def _tokens(value: Any) -> int | None:

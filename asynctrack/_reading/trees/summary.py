@@ -7,11 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from asynctrack._common.outcome import OUTCOMES
 from asynctrack._reading.sources.manifests import Metric, Problem, RunManifest
 from asynctrack._reading.trees.prices import Prices, cost_of
 from asynctrack._reading.trees.span import Trace
 
 MODEL_KINDS: Final = frozenset({"llm", "chat_model"})
+_MEASURED: Final = ("trace", "model", "first", "trace_first", "read", "written")
+_COUNTED: Final = (
+    "spans", "traces", "timeouts", "incomplete", "errors", "recovered", "calls", "spooled", "priced"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +52,15 @@ class RunSummary:
         writers: How many there are.
         spans: How many there are.
         traces: How many there are.
-        unfinished: Traces of which something is missing.
         failed: Traces whose root ended with an error.
+        cancelled: Traces that were cancelled.
+        timeouts: Those of them that a time limit cancelled.
+        interrupted: Traces that LangGraph's control flow left: they pause, or go on elsewhere.
+        unfinished: Traces whose root has not ended.
+        abandoned: Traces whose writer gave up waiting for their end.
+        incomplete: Traces of which something is missing.
         errors: Spans that ended with an error.
+        recovered: Errors that came up in traces that did not fail.
         model_calls: Spans of models.
         input_tokens: What models read, as far as known.
         output_tokens: What models wrote, as far as known.
@@ -62,6 +73,7 @@ class RunSummary:
         trace_seconds: How long traces took.
         model_seconds: How long model calls took.
         first_token_seconds: How long streams took to their first token.
+        trace_first_token_seconds: How long traces took to the first text that a model streamed.
         call_input_tokens: What each model call read.
         call_output_tokens: What each model call wrote.
         parameters: The Run's parameters.
@@ -76,9 +88,15 @@ class RunSummary:
     writers: int
     spans: int
     traces: int
-    unfinished: int
     failed: int
+    cancelled: int
+    timeouts: int
+    interrupted: int
+    unfinished: int
+    abandoned: int
+    incomplete: int
     errors: int
+    recovered: int
     model_calls: int
     input_tokens: int
     output_tokens: int
@@ -90,6 +108,7 @@ class RunSummary:
     trace_seconds: Percentiles
     model_seconds: Percentiles
     first_token_seconds: Percentiles
+    trace_first_token_seconds: Percentiles
     call_input_tokens: Percentiles
     call_output_tokens: Percentiles
     parameters: Mapping[str, Any]
@@ -158,21 +177,24 @@ def summarize(
         traces: Its traces, if the caller reads them as well; None reads them here.
         prices: What models cost.
     """
-    measured = {name: array("d") for name in ("trace", "model", "first", "read", "written")}
-    names = ("spans", "traces", "unfinished", "failed", "errors", "calls", "spooled", "priced")
-    counts = dict.fromkeys(names, 0)
+    measured = {name: array("d") for name in _MEASURED}
+    counts = dict.fromkeys(_COUNTED, 0)
+    outcomes = dict.fromkeys(OUTCOMES, 0)
     cost = 0.0
     start: int | None = None
     end: int | None = None
     for trace in run.traces() if traces is None else traces:
         counts["traces"] += 1
-        counts["unfinished"] += not trace.complete
-        root = trace.root
-        counts["failed"] += root is not None and root.error is not None
+        counts["incomplete"] += not trace.complete
+        counts["timeouts"] += trace.root.cause == "timeout"
+        outcomes[trace.outcome] += 1
+        raised = 0
         _add(measured["trace"], trace.duration)
+        _add(measured["trace_first"], trace.time_to_first_token)
         for span in trace.walk():
             counts["spans"] += 1
-            counts["errors"] += span.error is not None
+            counts["errors"] += span.outcome == "error"
+            raised += span.raised
             counts["spooled"] += span.spooled
             if span.start_unix_nano is not None:
                 start = min(start or span.start_unix_nano, span.start_unix_nano)
@@ -188,6 +210,7 @@ def summarize(
                 _add(measured["first"], (span.stream or {}).get("time_to_first_token"))
                 _add(measured["read"], span.input_tokens)
                 _add(measured["written"], span.output_tokens)
+        counts["recovered"] += 0 if trace.failed else raised
     manifest = run.manifest
     return RunSummary(
         experiment=run.experiment,
@@ -197,9 +220,15 @@ def summarize(
         writers=len(manifest.writers),
         spans=counts["spans"],
         traces=counts["traces"],
-        unfinished=counts["unfinished"],
-        failed=counts["failed"],
+        failed=outcomes["error"],
+        cancelled=outcomes["cancelled"],
+        timeouts=counts["timeouts"],
+        interrupted=outcomes["interrupted"],
+        unfinished=outcomes["unfinished"],
+        abandoned=outcomes["abandoned"],
+        incomplete=counts["incomplete"],
         errors=counts["errors"],
+        recovered=counts["recovered"],
         model_calls=counts["calls"],
         input_tokens=int(sum(measured["read"])),
         output_tokens=int(sum(measured["written"])),
@@ -211,6 +240,7 @@ def summarize(
         trace_seconds=percentiles(measured["trace"]),
         model_seconds=percentiles(measured["model"]),
         first_token_seconds=percentiles(measured["first"]),
+        trace_first_token_seconds=percentiles(measured["trace_first"]),
         call_input_tokens=percentiles(measured["read"]),
         call_output_tokens=percentiles(measured["written"]),
         parameters=run.parameters,

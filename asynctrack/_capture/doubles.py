@@ -1,0 +1,45 @@
+"""Runs that use the id of a run that is still open: each becomes a span of its own.
+
+A program may pass one ``run_id`` to two calls at the same time. Then LangChain's callbacks of both
+name the same run. They differ in the context in which they come: what the second one calls comes in
+a copy of the context in which it started. So the new id is kept there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from uuid import UUID, uuid4
+
+_Key = tuple[int, UUID]
+_renamed: ContextVar[Mapping[_Key, UUID]] = ContextVar("asynctrack_renamed")
+
+
+class Doubles:
+    """The new ids of one tracker's runs.
+
+    Attributes:
+        open: The new ids of the runs that are open; with none there is nothing to ask.
+    """
+
+    def __init__(self) -> None:
+        self.open: set[UUID] = set()
+
+    def begin(self, run_id: UUID) -> UUID:
+        """Give a run a new id, in this context and what copies it."""
+        new = uuid4()
+        _renamed.set({**_renamed.get({}), (id(self), run_id): new})
+        self.open.add(new)
+        return new
+
+    def of(self, run_id: UUID) -> UUID:
+        """Return the id that a run has in this context."""
+        new = _renamed.get({}).get((id(self), run_id), run_id)
+        return new if new in self.open else run_id
+
+    def end(self, run_id: UUID) -> UUID:
+        """Return the id that a run has in this context, which ends here."""
+        # LangChain calls this in a task of its own, whose context nobody sees: it stays there.
+        new = self.of(run_id)
+        self.open.discard(new)
+        return new
