@@ -337,6 +337,7 @@ async def test_who_leaves_a_stream_cancels_it(how: str, tmp_path: Path) -> None:
     assert not trace.failed and not trace.errors
     call = named(trace, "Words")
     assert call.stream is not None and call.stream["text"] == "one "
+    assert trace.time_to_first_token is not None
 
 
 async def test_who_leaves_a_stream_and_goes_on_has_ended_well(tmp_path: Path) -> None:
