@@ -78,6 +78,8 @@ class Media:
         size: In bytes; None without data.
         address: Where it is, or its id; None with data.
         held: The text that holds the data; None without data.
+        form: How it holds it.
+        begin: Where in it the data begins.
     """
 
     kind: str
