@@ -179,7 +179,7 @@ class _Tree:
         offset = ""
         if begin is not None and span.start_unix_nano is not None:
             offset = f"+{words.seconds((span.start_unix_nano - begin) / 1e9)}"
-        facts = [span.model or "", words.seconds(span.duration), offset]
+        facts = [words.name(span.model), words.seconds(span.duration), offset]
         if span.input_tokens is not None or span.output_tokens is not None:
             facts.append(f"{span.input_tokens or 0:,} → {span.output_tokens or 0:,} tokens")
         if self._prices is not None:
@@ -193,7 +193,7 @@ class _Tree:
         if span.spooled:
             facts.append("spooled")
         name = words.name(span)
-        kind = "" if name == span.kind else f" {span.kind}"
+        kind = "" if span.name in (None, "", span.kind) else f" {words.name(span.kind)}"
         state = "" if span.outcome == "ok" else f"  {words.outcome(span)}"
         self._screen.parts(
             (lead, "dim"),

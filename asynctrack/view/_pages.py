@@ -13,10 +13,12 @@ from asynctrack._errors import NotFoundError, OptionError
 from . import _queries
 from ._blocks import Side
 from ._filters import PAGE, SORTS, Filters
+from ._images import to_show
 from ._index import Index
 from ._indexer import Indexer
 from ._progress import RunState
 from ._pytest_case import pytest_case
+from ._rows import MAX_NAME
 from ._shapes import (
     PARAMETERS,
     Asked,
@@ -242,7 +244,7 @@ class Pages:
         return {
             **in_seconds({name: row[name] for name in row if name != "payload"}, "start", "end"),
             "seconds": between(row["start"], row["end"]),
-            "tags": payload.get("tags") or [],
+            "tags": [str(tag)[:MAX_NAME] for tag in payload.get("tags") or []],
             "inputs": Side(payload.get("inputs")).blocks,
             "outputs": Side(payload.get("outputs")).blocks,
             "failure": None if error is None else Side(error_texts(error)).blocks,
@@ -271,6 +273,19 @@ class Pages:
             raise NotFoundError(f"there is no text {number} in the {side} of this span")
         piece = found[at : at + SLICE]
         return {"piece": piece, "next": at + len(piece)}
+
+    def image(self, asked: Asked) -> tuple[bytes, str]:
+        """Return an image of a span, and its type; by its number, as texts that were cut."""
+        run = self._run(asked)
+        _, payload = self._span(run, asked)
+        side, number = asked.get("side", ""), number_of(asked, "number")
+        if side not in ("inputs", "outputs"):
+            raise OptionError("side", side[:40], "inputs or outputs")
+        images = Side(payload.get(side)).images
+        shown = to_show(images[number]) if number < len(images) else None
+        if shown is None:
+            raise NotFoundError(f"there is no image {number} to show in the {side} of this span")
+        return shown
 
     def raw(self, asked: Asked) -> Data:
         """Return everything that was logged of a span as JSON, cut if it is long."""

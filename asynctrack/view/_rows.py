@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from asynctrack._reading.decoding.events import json_text
+from asynctrack._reading.decoding.media import Media, in_words, media_of
 from asynctrack._reading.trees.span import Span, Trace
 
 MAX_SEARCHED_VALUE: Final = 64 * 1024
@@ -18,6 +19,7 @@ PREVIEW: Final = 200
 MAX_NAME: Final = 300
 """Characters of a name, a tag or a model in a list."""
 _SHORT: Final = 4
+_FILES: Final = 5
 
 # Fields of messages and results that are the same everywhere, or are found in other ways.
 _NOT_SEARCHED: Final = frozenset(
@@ -218,13 +220,19 @@ class _Words:
         self._size = 0
 
     def add(self, value: Any) -> None:
-        """Add all texts in a value, names of fields aside."""
+        """Add all texts in a value, names of fields aside; of an image, what it is."""
         waiting = [value]
+        data: set[int] = set()
         while waiting:
             item = waiting.pop()
             kind = type(item)
+            if kind is str or kind is dict:
+                media = media_of(item)
+                if media is not None and media.held is not None:
+                    data.add(id(media.held))
+                    waiting.append(str(media))
             if kind is str:
-                if len(item) < _SHORT and not item.strip():
+                if id(item) in data or (len(item) < _SHORT and not item.strip()):
                     continue
                 text = item[:MAX_SEARCHED_VALUE]
                 if text not in self._found and self._size < MAX_SEARCHED_TRACE:
@@ -244,14 +252,23 @@ class _Words:
         return "\n".join(self._found).lower()
 
 
-def _first_text(value: Any) -> str:
+def _first_text(value: Any, depth: int = 20) -> str:
     """Return the last message's text, or without messages the first text."""
-    for _ in range(20):
+    for level in range(depth):
+        file = _file(value)
+        if file is not None:
+            return str(file)
         if isinstance(value, str):
             return value
         if isinstance(value, list):
             if not value:
                 return ""
+            files = [one for one in map(_file, value) if one is not None]
+            if files:
+                # The question first: it may stand before its images or after them.
+                rest = [one for one in value if _file(one) is None]
+                said = [_first_text(rest, depth - level - 1), *map(str, files[:_FILES])]
+                return " · ".join(one for one in said if one)
             value = value[-1]
         elif isinstance(value, dict):
             for name in ("messages", "content", "text", "generations", "message", "output"):
@@ -260,14 +277,25 @@ def _first_text(value: Any) -> str:
                     break
             else:
                 if value.get("tool_calls"):
-                    return json_text(value["tool_calls"]) or ""
+                    return _json(value["tool_calls"])
                 if len(value) == 1:
                     value = next(iter(value.values()))
                 else:
-                    return json_text(value) or ""
+                    return _json(value)
         else:
             return "" if value is None else str(value)
     return ""
+
+
+def _file(value: Any) -> Media | None:
+    """Return the image or other file that a value is, and nothing more important than that."""
+    if isinstance(value, dict) and (value.get("content") or value.get("text")):
+        return None
+    return media_of(value)
+
+
+def _json(value: Any) -> str:
+    return json_text(in_words(value)) or ""
 
 
 def _error_line(span: Span) -> str:

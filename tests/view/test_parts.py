@@ -143,7 +143,7 @@ def test_blocks_of_a_conversation() -> None:
     }  # fmt: skip
     assert texts(value) == [
         ("system", ("text", "s")),
-        ("human", ("text", "u"), ("json", '{\n  "type": "image",\n  "url": "x"\n}')),
+        ("human", ("text", "u"), ("file", "image, x")),
         ("ai", ("call", '{\n  "a": 1\n}')),
         ("ai", ("json", '{\n  "refusal": "no"\n}')),
         ("tool", ("text", "r")),

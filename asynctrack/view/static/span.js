@@ -5,7 +5,7 @@ import { address, ask, useAnswer } from "./api.js";
 import { Tokens } from "./charts.js";
 import { bytes, dollars, number, seconds } from "./format.js";
 import { Failed, kindOf } from "./parts.js";
-import { Line, Whole } from "./text.js";
+import { Line, Whole, plainly } from "./text.js";
 
 const TABS = { content: "content", attributes: "attributes", raw: "raw JSON" };
 
@@ -66,6 +66,9 @@ function Block({ block, source }) {
   if (block.kind === "json") {
     return html`<div class="field">${block.name && html`<h4><${Line} text=${block.name} /></h4>`}<${Whole} text=${block.text} source=${source} class="mono" /></div>`;
   }
+  if (block.kind === "image" || block.kind === "file") {
+    return html`<div class="field">${block.name && html`<h4><${Line} text=${block.name} /></h4>`}<${Part} part=${block} source=${source} /></div>`;
+  }
   if (block.kind === "heading") return html`<h4 class="quiet">${block.text}</h4>`;
   if (block.kind === "more") return html`<p class="quiet">… and ${number(block.count)} more: see the raw JSON</p>`;
   return html`<div class="message"><${Whole} text=${block.text} source=${source} /></div>`;
@@ -76,8 +79,20 @@ function Part({ part, source }) {
     return html`<div class="call"><h5>${part.invalid ? "invalid call" : "calls"} <code><${Line} text=${part.name} /></code> <small class="quiet"><${Line} text=${part.id} /></small></h5>
       <${Whole} text=${part.text} source=${source} class="mono" /></div>`;
   }
+  if (part.kind === "image") {
+    const place = address("image", { ...source, number: part.number });
+    return html`<${Image} key=${place} place=${place} text=${part.text} />`;
+  }
   if (part.kind === "reasoning") return html`<details class="reasoning"><summary>reasoning</summary><${Whole} text=${part.text} source=${source} /></details>`;
   return html`<${Whole} text=${part.text} source=${source} class=${part.kind === "json" ? "mono" : ""} />`;
+}
+
+// The page holds no data of an image: the browser asks for it once it comes into sight. What cannot
+// be shown is said.
+function Image({ place, text }) {
+  const [broken, setBroken] = useState(false);
+  return html`<div class="picture">${!broken && html`<img loading="lazy" decoding="async" alt=${plainly(text.text)} src=${place} onError=${() => setBroken(true)} />`}
+    <${Whole} text=${text} class="quiet" /></div>`;
 }
 
 function Raw({ source, size }) {
