@@ -20,6 +20,9 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 
 from asynctrack import tracker
+from asynctrack._common.outcome import OUTCOMES, Outcome
+from tests.reading import making
+from tests.reading.making import RunFolder, event
 
 QUESTION = "Refund 40 euros to Ann?"
 PARTIAL = "Once upon"
@@ -161,5 +164,59 @@ def make(place: Path) -> None:
         asyncio.run(_run(handler))
 
 
+def one_each(place: Path, run: str, counts: dict[Outcome, int], *, recovered: int = 0) -> None:
+    """Write a Run by hand with so many traces of each outcome, which are called by it.
+
+    Each has a model call that ended in the same way. In the first ones that did not fail it came
+    up with an error all the same.
+    """
+    writer = f"{sum(map(ord, run)):024x}"
+    events: list[dict[str, Any]] = []
+
+    def add(kind: str, span: str, trace: str, **fields: Any) -> None:
+        parent = {} if span == trace else {"parent_span_id": trace}
+        seq = len(events) + 1
+        at = making.START + seq * 10**9
+        events.append(
+            event(
+                seq,
+                writer=writer,
+                time=at,
+                kind=kind,
+                span_id=span,
+                trace_id=trace,
+                **parent,
+                **fields,
+            )
+        )
+
+    for outcome, count in counts.items():
+        for number in range(count):
+            trace = f"{outcome}-{number}"
+            call = f"{trace}-call"
+            inner: Outcome = outcome
+            if outcome not in ("error", "unfinished", "abandoned") and recovered > 0:
+                inner, recovered = "error", recovered - 1
+            add("chain_start", trace, trace, name=outcome, inputs=number)
+            add("chat_model_start", call, trace, name="Model", inputs="hello")
+            for span, ended, kind in ((call, inner, "llm"), (trace, outcome, "chain")):
+                if ended == "abandoned":
+                    add(
+                        "span_abandoned",
+                        span,
+                        trace,
+                        data={"reason": "closed", "open_seconds": 9.0},
+                    )
+                elif ended == "ok":
+                    add(f"{kind}_end", span, trace, outcome=ended, duration=1.0, outputs="fine")
+                elif ended != "unfinished":
+                    error = {"type": f"a.{ended.title()}", "message": f"it is {ended}"}
+                    add(f"{kind}_error", span, trace, outcome=ended, duration=1.0, error=error)
+    folder = RunFolder(place, "endings", run)
+    folder.artifact(events, writer=writer)
+    folder.manifest(writer)
+
+
 if __name__ == "__main__":
     make(Path(sys.argv[1]))
+    one_each(Path(sys.argv[1]), "each", dict.fromkeys(OUTCOMES, 1), recovered=1)
