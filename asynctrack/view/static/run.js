@@ -104,7 +104,7 @@ function Table({ rows, chosen, open, priced }) {
 // What came of a trace that did not end well: its error, what it asks, or how it ended.
 export function Ending({ row }) {
   if (row.outcome === "error") return html`<span class="bad"><${Line} text=${row.error} /></span>`;
-  return html`<span class=${`status ${row.outcome}`}>${row.said}</span>${row.asks && html`: <${Line} text=${row.asks} />`} <${Recovered} count=${row.recovered} />`;
+  return html`<span class=${`said ${row.outcome}`}>${row.said}</span>${row.asks && html`: <${Line} text=${row.asks} />`} <${Recovered} count=${row.recovered} />`;
 }
 
 function About({ about }) {
