@@ -217,6 +217,27 @@ def one_each(place: Path, run: str, counts: dict[Outcome, int], *, recovered: in
     folder.manifest(writer)
 
 
+def torn(place: Path) -> None:
+    """Write a Run by hand with one trace: the clock was set back by an hour in it, and one span
+    names a parent that is not there."""
+    at, second, writer = making.START, 10**9, f"{7:024x}"
+    ids = {"writer": writer, "trace_id": "torn"}
+    below = {"parent_span_id": "torn", **ids}
+    events = [
+        event(1, kind="chain_start", span_id="torn", name="torn", time=at, **ids),
+        event(2, kind="tool_start", span_id="a", name="set", time=at + second, **below),
+        event(3, kind="tool_end", span_id="a", time=at - 3597 * second, duration=2.0, **below),
+        event(4, kind="tool_start", span_id="b", name="lost", time=at + second,
+              parent_span_id="nobody", **ids),
+        event(5, kind="tool_end", span_id="b", time=at + second, duration=0.5,
+              parent_span_id="nobody", **ids),
+        event(6, kind="chain_end", span_id="torn", time=at - 3596 * second, duration=4.0, **ids),
+    ]  # fmt: skip
+    folder = RunFolder(place, "endings", "torn")
+    folder.artifact(events, writer=writer)
+    folder.manifest(writer)
+
+
 if __name__ == "__main__":
     make(Path(sys.argv[1]))
     one_each(Path(sys.argv[1]), "each", dict.fromkeys(OUTCOMES, 1), recovered=1)

@@ -180,6 +180,18 @@ def test_a_cancelled_stream_in_the_browser(page: Page) -> None:
     assert not page.all(".failure") and "object at 0x" not in page.text()
 
 
+def test_a_set_clock_in_the_browser(page: Page) -> None:
+    """A bar is as long as its call took, whatever the clock said; who has no parent says so."""
+    page.follow("torn")
+    page.click(".traces td.name a")
+    page.shows(".wf-row", "parent not known")
+    page.settled()
+    bars = page.attributes(".wf-row .fill", "style")
+    assert ["left: 25%" in bar and "width: 50%" in bar for bar in bars] == [False, True, False]
+    page.click(".wf-row", "lost")
+    page.shows(".span .facts", "parent not known")
+
+
 def test_the_first_token_in_the_browser(page: Page) -> None:
     """A trace says how long its user waited for the first token."""
     open_trace(page, "tale", ".ok")

@@ -199,6 +199,42 @@ def test_a_cancelled_call_shows_what_it_had_said(indexed: Indexed, name: str) ->
         assert "object at 0x" not in str(shown)
 
 
+def test_bars_are_as_long_as_calls_took(indexed: Indexed) -> None:
+    """Where the clock was set meanwhile, a span ends as long after its start as it took; of one
+    whose parent nobody has seen, that is said."""
+    page = indexed.page("trace", "torn", trace="torn")
+    assert page["length"] == page["duration"] == 4.0
+    rows = {row["name"]: row for row in page["rows"]}
+    assert (rows["set"]["at"], rows["set"]["duration"]) == (1.0, 2.0)
+    assert [name for name, row in rows.items() if row["orphan"]] == ["lost"]
+    sides = indexed.pages.compare({"a": indexed.id("torn"), "b": indexed.id("torn")})["sides"]
+    latency = {row["name"]: row["latency"][0] for row in sides[0]["components"]}
+    assert latency == {"torn": 4.0, "set": 2.0, "lost": 0.5}
+
+
+def test_answers_differ_by_outcome(tmp_path: Path) -> None:
+    """Two traces to the same input whose outcomes differ were not answered the same."""
+    for run, outcome in (("a", "ok"), ("b", "cancelled")):
+        writer = run * 24
+        ids = {"writer": writer, "span_id": run, "trace_id": run}
+        folder = RunFolder(tmp_path, "e", run)
+        events = [
+            event(1, kind="chain_start", name="same", inputs="x", **ids),
+            event(2, kind="chain_end", outcome=outcome, duration=1.0, **ids),
+        ]
+        folder.artifact(events, writer=writer)
+        folder.manifest(writer)
+    made = Indexed(tmp_path)
+    try:
+        for other, differ in (("b", 1), ("a", 0)):
+            compared = made.pages.compare({"a": made.id("a"), "b": made.id(other)})
+            assert (compared["same_input"], compared["differ"]) == (1, differ)
+        (pair,) = compared["pairs"]
+        assert pair["x_said"] == "ok"
+    finally:
+        made.close()
+
+
 def indexed_events(tmp_path: Path, *events: dict[str, Any]) -> Indexed:
     """An index of a Run with these events."""
     folder = RunFolder(tmp_path)
