@@ -177,6 +177,30 @@ def test_a_failed_trace_opens_where_it_failed(indexed: Indexed) -> None:
     assert page["rows"][page["chosen"]]["span_id"] == trace.blame.span_id
 
 
+def test_among_several_errors_the_blame(tmp_path: Path) -> None:
+    """Of several errors in a failed trace the one that it failed of is shown at first; none of
+    them counts as recovered."""
+    ids = {"trace_id": "r"}
+    events = [event(1, kind="chain_start", span_id="r", **ids)]
+    for name in ("before", "blame", "after"):
+        error = {"type": "a.B", "message": name}
+        for kind, more in (
+            ("tool_start", {}),
+            ("tool_error", {"outcome": "error", "error": error}),
+        ):
+            seq = len(events) + 1
+            events.append(event(seq, kind=kind, span_id=name, parent_span_id="r", **ids, **more))
+    last = {"outcome": "error", "error": {"type": "a.B", "message": "blame"}}
+    events.append(event(len(events) + 1, kind="chain_error", span_id="r", **ids, **last))
+    made = indexed_events(tmp_path, *events)
+    try:
+        page = made.page("trace", "one", trace="r")
+        assert page["rows"][page["chosen"]]["span_id"] == "blame"
+        assert page["recovered"] == 0 and page["error"] == "B: blame"
+    finally:
+        made.close()
+
+
 def test_a_reported_error(indexed: Indexed) -> None:
     """An error that a tool reports in its answer is shown as an error, and counted as recovered."""
     trace = indexed.one("careful")
@@ -255,7 +279,7 @@ def test_partial_text_and_an_address(tmp_path: Path) -> None:
         event(2, kind="chat_model_start", span_id="a", **ids),
         event(3, kind="llm_error", span_id="a", outcome="cancelled", cause="cancel", duration=1.0,
               error={"type": "asyncio.exceptions.CancelledError", "message": address},
-              data={"stream": stream}, **ids),
+              data={"stream": stream, "response": {"generations": [[]]}}, **ids),
         event(4, kind="tool_start", span_id="b", **ids),
         event(5, kind="tool_error", span_id="b", outcome="cancelled", cause="cancel", duration=1.0,
               error={"type": "asyncio.exceptions.CancelledError", "message": "we close"}, **ids),
