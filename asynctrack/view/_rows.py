@@ -18,6 +18,7 @@ PREVIEW: Final = 200
 MAX_NAME: Final = 300
 """Characters of a name, a tag or a model in a list."""
 _SHORT: Final = 4
+_HANDED: Final = 20
 
 # Fields of messages and results that are the same everywhere, or are found in other ways.
 _NOT_SEARCHED: Final = frozenset(
@@ -166,7 +167,7 @@ def rows_of(
             asks.append(handed)
         words.add(exception_of(span))
         words.add(span.inputs)
-        words.add(answer_of(span.outputs, span.data))
+        words.add(span.outputs if span.outcome == "ok" else answer_of(span.outputs, span.data))
     root = trace.root
     paused = root.cause == "pause"
     first_shown = ("blame", "pause", "model") if paused else ("blame", "model")
@@ -252,7 +253,8 @@ def handed_on(span: Span) -> str:
     value = None if span.exception is None else span.exception.value
     if span.cause == "handoff" and isinstance(value, dict):
         value = value.get("goto")
-    return _cut(" · ".join(map(preview, value if isinstance(value, list) else [value])))
+    values = value[:_HANDED] if isinstance(value, list) else [value]
+    return _cut(" · ".join(map(preview, values)))
 
 
 def preview(value: Any) -> str:

@@ -24,7 +24,7 @@ export function Trace({ route, state }) {
   const latest = useRef(0);
   if (fresh) {
     const wanted = Number(asked.span ?? answer?.chosen);
-    latest.current = wanted < answer?.spans ? wanted : 0;
+    latest.current = Number.isInteger(wanted) && wanted >= 0 && wanted < answer?.spans ? wanted : 0;
   }
   const place = latest.current;
   const chosen = shown.findIndex((row) => row.place === place);
