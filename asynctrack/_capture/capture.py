@@ -22,6 +22,7 @@ from asynctrack._capture.event import Events, given
 from asynctrack._capture.observations import Observations
 from asynctrack._capture.recurring import MAX_REMEMBERED, Recurring, Request
 from asynctrack._capture.redact import Redactor
+from asynctrack._capture.reported import caught_by_tool
 from asynctrack._capture.tracebacks import describe_error
 
 SHEDDABLE: Final = frozenset(
@@ -211,7 +212,10 @@ class Capture:
         **kwargs: Any,
     ) -> bytes | None:
         """Capture what a tool returned."""
-        return self.events.end("tool_end", run_id, parent_run_id, tags, output, kwargs)
+        verdict = None if hasattr(output, "status") else caught_by_tool()
+        return self.events.end(
+            "tool_end", run_id, parent_run_id, tags, output, kwargs, verdict=verdict
+        )
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> bytes | None:
         """Capture the error of a tool."""

@@ -190,9 +190,9 @@ class Events:
             data = given(kwargs)
         record["error" if raised else "outputs"] = result
         if model:
-            stream = self.streams.pop(run_id, span.started)
+            stream = self._stream_of(span)
             if stream is not None:
-                data["stream"] = self._timed(stream, span)
+                data["stream"] = stream
         if data:
             record["data"] = data
         if attributes:
@@ -262,9 +262,9 @@ class Events:
         data: dict[str, Any] = {"reason": reason}
         if span.started is not None:
             data["open_seconds"] = round((self._perf_ns() - span.started) / 1e9, 6)
-        stream = self.streams.pop(span.span_id, span.started)
+        stream = self._stream_of(span)
         if stream is not None:
-            data["stream"] = self._timed(stream, span)
+            data["stream"] = stream
         record["data"] = data
         return self.encode(record)
 
@@ -314,13 +314,9 @@ class Events:
         failed = verdict is not None and verdict[0] == "error"
         self._observations.end(seconds, model=model, root=span.is_root, failed=failed)
 
-    def _timed(self, stream: dict[str, Any], span: OpenSpan) -> dict[str, Any]:
-        """Return a stream's record, with the time that the trace took until its first text."""
-        first = stream.pop("first_text", None)
-        started = None if first is None else self.spans.started(span.trace_id)
-        if started is not None:
-            stream["trace_time_to_first_token"] = round((first - started) / 1e9, 6)
-        return stream
+    def _stream_of(self, span: OpenSpan) -> dict[str, Any] | None:
+        trace_started = self.spans.started(span.trace_id)
+        return self.streams.pop(span.span_id, span.started, trace_started)
 
     def _record(self, event: str, run_id: UUID, parent_run_id: UUID | None) -> dict[str, Any]:
         record: dict[str, Any] = {

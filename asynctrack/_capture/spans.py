@@ -135,10 +135,10 @@ class OpenSpans:
             if parent.below is not None:
                 parent.below.discard(span)
             span.parent = None  # else whoever is remembered would keep all above it
+        self._remember(span)  # first: what is abandoned asks for its root
         if span.below:
             self._abandon_below(span)
         span.below = None
-        self._remember(span)
         return span
 
     def started(self, span_id: UUID) -> int | None:

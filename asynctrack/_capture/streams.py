@@ -108,18 +108,22 @@ class Streams:
             delta = event.get("delta") or event.get("content_block") or event.get("content")
             self.token(delta, run_id=run_id)
 
-    def pop(self, run_id: UUID, started: int | None) -> dict[str, Any] | None:
+    def pop(
+        self, run_id: UUID, started: int | None, trace_started: int | None = None
+    ) -> dict[str, Any] | None:
         """Return the record of a stream that has ended, or None if nothing was streamed.
 
         Args:
             run_id: The model call.
             started: When the call started, on the monotonic clock in nanoseconds, or None.
+            trace_started: The same of its trace.
 
         Returns:
             ``text``; ``count`` of tokens; ``time_to_first_token`` in seconds, if the start is
             known; ``inter_token_times``, the seconds between one token and the next; if the stream
-            was too long, ``cut_tokens``: how many at its end are counted and not kept; and if any
-            token was text, ``first_text``: when that came, on the clock of ``started``.
+            was too long, ``cut_tokens``: how many at its end are counted and not kept; and
+            ``trace_time_to_first_token``, the seconds that the trace took to the first one that
+            is text, which its user waited for.
         """
         stream = self._open.pop(run_id, None)
         if stream is None:
@@ -142,8 +146,8 @@ class Streams:
             record["cut_tokens"] = cut
         others = stream.others
         first = next((n for n in range(len(others)) if others[n] != n), len(others))
-        if first < len(times):
-            record["first_text"] = times[first]
+        if trace_started is not None and first < len(times):
+            record["trace_time_to_first_token"] = round((times[first] - trace_started) / 1e9, 6)
         return record
 
     def _begin(self, run_id: UUID) -> _Stream:

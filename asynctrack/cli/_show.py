@@ -325,7 +325,7 @@ def _outcomes(summary: RunSummary) -> str:
     if summary.timeouts:
         cancelled += f" ({summary.timeouts:,} by a time limit)"
     others = {
-        f"{summary.recovered:,} errors recovered": summary.recovered,
+        f"{summary.recovered:,} recovered error{'s' * (summary.recovered != 1)}": summary.recovered,
         cancelled: summary.cancelled,
         f"{summary.interrupted:,} interrupted": summary.interrupted,
         f"{summary.unfinished:,} unfinished": summary.unfinished,

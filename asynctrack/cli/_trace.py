@@ -158,12 +158,8 @@ class _Tree:
         if trace.resumes is not None:
             self._screen.parts(("It resumes ", ""), (trace.resumes, "cyan"))
         blame = trace.blame
-        if blame is not None and blame.error is not None:
-            self._screen.parts(
-                ("It failed in ", ""),
-                (words.name(blame), "bold"),
-                (f": {words.one_line(blame.error.line, words.LINE)}", OUTCOME_STYLES["error"]),
-            )
+        if blame is not None:
+            self._screen.parts(("It failed in ", ""), (words.name(blame), "bold"))
         for span in trace.waits_for:
             self._screen.parts(
                 ("It waits in ", ""),

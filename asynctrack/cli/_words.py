@@ -140,7 +140,7 @@ def prompt(span: Span) -> list[tuple[str, str]]:
 
 def answer(span: Span) -> list[tuple[str, str]]:
     """Return what came out of a span, each with a label."""
-    if span.outputs is None and span.stream is not None:
+    if span.stream is not None and (span.outputs is None or span.outcome == "cancelled"):
         text = span.stream.get("text")
         return [("", text)] if isinstance(text, str) else []
     return list(conversation(span.outputs))
@@ -159,6 +159,9 @@ def conversation(value: Any) -> Iterator[tuple[str, str]]:
             yield _role(message), _message(message)
     elif isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
         yield from conversation(value[0])  # a batch of one
+    elif isinstance(value, list) and value and all(map(_is_choices, value)):
+        for choices in value:  # what a model had answered until it failed
+            yield from conversation(choices or None)
     elif isinstance(value, list) and value and all(map(_is_generation, value)):
         for generation in value:
             message = generation.get("message")
@@ -186,6 +189,10 @@ def _is_message(value: Any) -> bool:
 
 def _is_generation(value: Any) -> bool:
     return isinstance(value, dict) and "text" in value and ("message" in value or "type" in value)
+
+
+def _is_choices(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_generation, value))
 
 
 def _role(message: dict[str, Any]) -> str:

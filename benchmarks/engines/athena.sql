@@ -17,7 +17,10 @@ CREATE EXTERNAL TABLE asynctrack_events (
   outputs string,
   error string,
   data string,
-  attributes map<string,string>
+  attributes map<string,string>,
+  duration double,
+  outcome string,
+  cause string
 )
 PARTITIONED BY (experiment string, run string, dt string)
 ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe'

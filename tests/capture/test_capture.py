@@ -6,7 +6,7 @@ import asyncio
 import json
 import operator
 import warnings
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -98,11 +98,18 @@ def theirs(tracer: Traced | AsyncTraced) -> dict[str, dict[str, Any]]:
             "inputs": _their_inputs(run),
             "outputs": tracer.outputs[str(run.id)],
             "error": run.error is not None,
-            "tokens": sum(event["name"] == "new_token" for event in run.events),
+            "tokens": sum(event["name"] == "new_token" and _says(event) for event in run.events),
             "tags": sorted(run.tags or ()),
             "retries": sum(event["name"] == "retry" for event in run.events),
         }
     return spans
+
+
+def _says(event: Mapping[str, Any]) -> bool:
+    """Return whether a token has content; the last one, which says why it ends, has none."""
+    chunk = event["kwargs"].get("chunk")
+    calls = getattr(getattr(chunk, "message", None), "tool_call_chunks", ())
+    return bool(event["kwargs"]["token"]) or any(call.get("args") for call in calls)
 
 
 def _their_inputs(run: TracedRun) -> Any:

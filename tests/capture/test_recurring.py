@@ -8,7 +8,7 @@ import json
 import weakref
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
@@ -24,7 +24,6 @@ from asynctrack._capture.redact import REDACTED, Redactor
 from asynctrack._common import payload
 from tests.property.strategies import json_like, quick
 
-SPAN = UUID(int=1)
 KEY = "sk-Zq7Xw9Kv3Jp5Hd2Rt8abc"
 CHAT = dumpd(ChatOpenAI(model="gpt-4o-mini", api_key=KEY))  # type: ignore[arg-type]  # a string will do
 PROMPT = dumpd(ChatPromptTemplate.from_messages([("human", "{topic}")]))
@@ -51,14 +50,16 @@ def tracking(
 
 def chat_start(capture: Capture, serialized: Any, **more: Any) -> dict[str, Any]:
     """Capture the start of a chat model; return what is stored."""
-    body = capture.on_chat_model_start(serialized, [["hi"]], run_id=SPAN, **more)
+    body = capture.on_chat_model_start(serialized, [["hi"]], run_id=uuid4(), **more)
     stored: dict[str, Any] = json.loads(body)
     return stored
 
 
 def chain_start(capture: Capture, serialized: Any, **more: Any) -> dict[str, Any]:
     """Capture the start of a chain; return what is stored."""
-    stored: dict[str, Any] = json.loads(capture.on_chain_start(serialized, {}, run_id=SPAN, **more))
+    stored: dict[str, Any] = json.loads(
+        capture.on_chain_start(serialized, {}, run_id=uuid4(), **more)
+    )
     return stored
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from uuid import UUID
 
-from asynctrack._capture.spans import OpenSpan, OpenSpans
+from asynctrack._capture.spans import MAX_ENDED, OpenSpan, OpenSpans
 
 
 def ids(*numbers: int) -> list[UUID]:
@@ -26,44 +26,89 @@ def test_a_trace_is_its_root() -> None:
     assert len(spans) == 4
 
 
-def test_durations() -> None:
-    """Closing a span tells when it started, once."""
+def test_starts() -> None:
+    """The end of a span tells when it started, and that it is the first one."""
     (span,) = ids(1)
     spans = OpenSpans()
     spans.open(span, None, 10)
-    assert spans.close(span) == 10
-    assert spans.close(span) is None
+    ended = spans.end(span, None)
+    assert (ended.started, ended.ends, ended.is_root) == (10, 1, True)
+    assert spans.end(span, None).ends == 2
     assert len(spans) == 0
 
 
-def test_a_parent_that_is_gone() -> None:
-    """A child that outlives its parent, or whose parent was never seen, names the parent."""
-    parent, child, late = ids(1, 2, 3)
+def test_a_parent_that_nobody_has_seen() -> None:
+    """A span whose parent was never seen is a root, as in langchain-core."""
+    parent, root, child, other = ids(1, 2, 3, 4)
     spans = OpenSpans()
-    spans.open(child, parent, 10)
-    assert spans.trace_of(child, parent) == parent
-    assert spans.trace_of(late, parent) == parent
-    assert spans.trace_of(late, None) == late
+    spans.open(root, parent, 10)
+    spans.open(child, root, 20)
+    spans.open(other, parent, 30)
+    assert [spans.trace_of(one, parent) for one in (root, child, other)] == [root, root, other]
+    assert [spans.end(one, parent).is_root for one in (child, root, other)] == [False, True, True]
+    unseen = spans.end(*ids(9, 8))
+    assert (unseen.started, unseen.trace_id, unseen.is_root) == (None, UUID(int=9), True)
 
 
 def test_a_trace_outlives_its_root() -> None:
-    """What was opened below a root stays of its trace when the root has ended."""
-    root, child, grandchild = ids(1, 2, 3)
+    """What comes below a span that has ended is of its trace still, for a while."""
+    root, child, grandchild, late = ids(1, 2, 3, 4)
     spans = OpenSpans()
     spans.open(root, None, 10)
     spans.open(child, root, 20)
-    spans.close(root)
-    assert spans.trace_of(grandchild, child) == root
+    spans.end(child, root)
+    spans.end(root, None)
+    opened = spans.open(grandchild, child, 30)
+    assert opened is not None and opened.trace_id == root and not opened.is_root
+    assert spans.trace_of(late, root) == root
+    for number in range(100, 100 + 2 * MAX_ENDED):
+        spans.open(UUID(int=number), None, number)
+        spans.end(UUID(int=number), None)
+    assert spans.trace_of(late, root) == late, "not for good"
+
+
+def test_a_parent_that_ends_ends_what_is_below() -> None:
+    """What is open below a span that ends is abandoned, at any depth; an end may still come."""
+    said: list[tuple[int, str]] = []
+    root, one, two, deep, beside = ids(1, 2, 3, 4, 5)
+    spans = OpenSpans()
+    spans.on_abandon = lambda span, reason, final: bool(
+        said.append((span.span_id.int, reason)) or final
+    )
+    for span, parent in ((root, None), (one, root), (two, root), (deep, two), (beside, root)):
+        spans.open(span, parent, span.int)
+    spans.end(beside, root)
+    spans.end(two, root)
+    assert said == [(4, "parent_ended")]
+    spans.end(root, None)
+    assert said == [(4, "parent_ended"), (2, "parent_ended")]
+    assert len(spans) == 0
+    late = spans.end(one, root)
+    assert (late.started, late.ends, late.trace_id) == (2, 1, root), "measured, since it did end"
+    assert spans.end(one, root).ends == 2
+
+
+def test_a_start_that_comes_twice() -> None:
+    """A second start with the same inputs is the same start; with others it is another call."""
+    (span,) = ids(1)
+    spans = OpenSpans()
+    first = spans.open(span, None, 10, inputs=7)
+    assert spans.open(span, None, 20, inputs=7) is None
+    assert spans.take_again(span, 7)
+    assert not spans.take_again(span, 8)
+    assert not spans.take_again(UUID(int=9), 7)
+    assert spans.end(span, None) is first
+    assert first is not None and (first.starts, first.ends) == (2, 1)
 
 
 def test_spans_that_never_end() -> None:
     """Spans that never end are forgotten, oldest first; the others keep their start."""
     spans = OpenSpans(max_open=100)
-    for number in range(1_000):
+    for number in range(5_000):
         spans.open(UUID(int=number), None, number)
     assert len(spans) == 100
-    assert spans.close(UUID(int=899)) is None
-    assert spans.close(UUID(int=900)) == 900
+    assert spans.end(UUID(int=1_000), None).started is None
+    assert spans.end(UUID(int=4_900), None).started == 4_900
 
 
 def test_the_oldest_is_abandoned_unless_there_is_no_room() -> None:
@@ -71,12 +116,13 @@ def test_the_oldest_is_abandoned_unless_there_is_no_room() -> None:
     said: list[tuple[int, bool]] = []
     room = True
 
-    def on_evict(span: OpenSpan, final: bool) -> bool:
+    def on_abandon(span: OpenSpan, reason: str, final: bool) -> bool:
+        assert reason == "too_many"
         said.append((span.span_id.int, final))
         return room
 
     spans = OpenSpans(max_open=3)
-    spans.on_evict = on_evict
+    spans.on_abandon = on_abandon
     for number in range(5):
         spans.open(UUID(int=number), None, number)
     assert said == [(0, False), (1, False)] and len(spans) == 3
@@ -86,7 +132,7 @@ def test_the_oldest_is_abandoned_unless_there_is_no_room() -> None:
     assert len(spans) == 6, "twice the bound, while nothing can be said"
     assert sum(final for _, final in said) == 12, "and beyond that, forgotten"
     room = True
-    assert spans.close(UUID(int=19)) == 19
+    assert spans.end(UUID(int=19), None).started == 19
     spans.open(UUID(int=20), None, 20)
     assert len(spans) == 3, "it catches up"
 
@@ -102,8 +148,8 @@ def test_what_is_inherited_is_the_parents_to_abandon() -> None:
     forked.open(own, None, 30)
     assert forked.ids() == [child, own]
     assert forked.trace_of(child, root) == root
-    assert forked.close(root) == 10
-    assert parent.close(root) == 10
+    assert forked.end(root, None).started == 10
+    assert parent.end(root, None).started == 10
 
 
 def test_threads() -> None:
@@ -118,7 +164,7 @@ def test_threads() -> None:
                 spans.open(span, None, number)
                 spans.trace_of(span, None)
                 if number % 2:
-                    spans.close(span)
+                    spans.end(span, None)
         except BaseException as error:
             errors.append(error)
 

@@ -6,10 +6,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from langchain_core.messages import AIMessageChunk
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGenerationChunk
 
 from asynctrack._capture.streams import MAX_OPEN_STREAMS, SILENCE, Streams
 
 RUN, OTHER = UUID(int=1), UUID(int=2)
+USAGE = UsageMetadata(input_tokens=1, output_tokens=2, total_tokens=3)
 
 
 def streams(*times: int) -> Streams:
@@ -21,13 +25,14 @@ def streams(*times: int) -> Streams:
 def test_a_record() -> None:
     """Text, count, time to first token and the times between tokens."""
     one = streams(1_500_000_000, 1_600_000_000, 1_850_000_000)
-    for token in ("a", "", "fish"):
+    for token in ("a", "big", "fish"):
         one.token(token, run_id=RUN)
-    assert one.pop(RUN, 1_000_000_000) == {
-        "text": "afish",
+    assert one.pop(RUN, 1_000_000_000, 400_000_000) == {
+        "text": "abigfish",
         "count": 3,
         "time_to_first_token": 0.5,
         "inter_token_times": [0.1, 0.25],
+        "trace_time_to_first_token": 1.1,
     }
     assert one.pop(RUN, 0) is None
 
@@ -60,25 +65,103 @@ def test_streams_side_by_side() -> None:
     ("token", "text"),
     [
         ("a", "a"),
-        (None, ""),
         ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "ab"),
         ([{"type": "reasoning", "reasoning": "hm"}], "hm"),
         ([{"type": "tool_call_chunk", "args": '{"a":'}], '{"a":'),
-        ([{"type": "image", "data": b"x"}], ""),
         ({"text": None, "args": "x"}, "x"),
         (["a", ["b"]], "ab"),
-        ([], ""),
         (5, "5"),
     ],
     ids=str,
 )
 def test_kinds_of_tokens(token: Any, text: str) -> None:
-    """Content blocks give their text; what has none is counted all the same."""
+    """Content blocks give their text."""
     one = streams(1)
     one.token(token, run_id=RUN, chunk=object())
     assert one.pop(RUN, 0) == {
         "text": text, "count": 1, "time_to_first_token": 0.0, "inter_token_times": [],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("token", "chunk"),
+    [
+        (None, None),
+        ("", None),
+        ([], object()),
+        ([{"type": "image", "data": b"x"}], None),
+        ("", ChatGenerationChunk(message=AIMessageChunk(content="", usage_metadata=USAGE))),
+        (
+            "",
+            ChatGenerationChunk(
+                message=AIMessageChunk(content="", additional_kwargs={"role": "x"})
+            ),
+        ),
+    ],
+    ids=str,
+)
+def test_what_has_no_content_is_no_token(token: Any, chunk: Any) -> None:
+    """The chunks that bring the role and the usage count for nothing: not even a stream begins."""
+    one = streams()
+    one.token(token, run_id=RUN, chunk=chunk)
+    assert one.pop(RUN, 0) is None
+
+
+def test_arguments_and_reasoning_of_an_empty_token() -> None:
+    """A chunk without text gives what it has: the arguments of a tool call, or reasoning."""
+    one = streams(1, 2, 3)
+    call = {"name": "search", "args": "", "id": "1", "index": 0}
+    chunks = [
+        AIMessageChunk(content="", tool_call_chunks=[call]),
+        AIMessageChunk(content="", additional_kwargs={"reasoning_content": "Hm. "}),
+        AIMessageChunk(content="", tool_call_chunks=[{**call, "args": '{"q":'}]),
+        AIMessageChunk(content="", tool_call_chunks=[{**call, "args": '"x"}'}]),
+    ]
+    for chunk in chunks:
+        one.token("", run_id=RUN, chunk=ChatGenerationChunk(message=chunk))
+    record = one.pop(RUN, 0, 0)
+    assert record is not None
+    assert (record["text"], record["count"]) == ('Hm. {"q":"x"}', 3)
+    assert "trace_time_to_first_token" not in record, "the user has seen none of it"
+
+
+def test_the_user_sees_text() -> None:
+    """What a trace took to its first token is what it took to its first text."""
+    one = streams(1_000_000_000, 2_000_000_000, 3_000_000_000, 4_000_000_000)
+    one.token([{"type": "reasoning", "reasoning": "hm"}], run_id=RUN)
+    one.token([{"type": "tool_call_chunk", "args": "{}"}], run_id=RUN)
+    one.token("a", run_id=RUN)
+    one.token([{"type": "reasoning", "reasoning": "hm"}], run_id=RUN)
+    record = one.pop(RUN, 500_000_000, 0)
+    assert record is not None
+    assert record["time_to_first_token"] == 0.5
+    assert record["trace_time_to_first_token"] == 3.0
+
+
+def test_half_characters_are_joined() -> None:
+    """A character that two tokens hold a half each of is whole in the text; a lone half stays."""
+    one = streams(1, 2, 3, 4)
+    for token in ("a\ud83d", "\ude00b", "\ud83d", "c"):
+        one.token(token, run_id=RUN)
+    record = one.pop(RUN, 0)
+    assert record is not None
+    assert record["text"] == "a\U0001f600b\ud83dc"
+
+
+def test_tokens_that_come_twice() -> None:
+    """A handler that was given twice gets each token twice; each counts once."""
+    one = streams(*range(1, 400))
+    one.doubled(RUN)
+    one.doubled(RUN)
+    for number in range(100):
+        for _ in range(3):
+            one.token(f"{number} ", run_id=RUN)
+    record = one.pop(RUN, 0)
+    assert record is not None
+    assert record["text"] == "".join(f"{number} " for number in range(100))
+    assert record["count"] == 100 and "cut_tokens" not in record
+    one.doubled(RUN)
+    assert one.pop(RUN, 0) is None, "none came"
 
 
 def test_protocol_events() -> None:

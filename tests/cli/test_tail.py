@@ -175,7 +175,7 @@ def test_kinds_and_spans(tmp_path: Path, tail: Callable[..., Tail]) -> None:
     models = tail(*common, "--spans", "--kind", "chat_model")
     assert events.end() == spans.end() == models.end() == (0, "")
     assert [one["event"] for one in events.documents] == ["llm_end", "llm_end", "chain_error"]
-    assert [(one["kind"], one["status"]) for one in spans.documents] == [
+    assert [(one["kind"], one["outcome"]) for one in spans.documents] == [
         ("chat_model", "ok"), ("chain", "ok"), ("chat_model", "ok"), ("chain", "error"),
     ]  # fmt: skip
     assert spans.documents[1]["duration"] == 1.0

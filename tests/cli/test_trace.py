@@ -76,7 +76,7 @@ def test_an_error_is_shown_where_it_came_up(tmp_path: Path, command: Command) ->
     assert out.index("search tool") < out.index("KeyError")
     assert "tools.py:3 in search" in command("trace", tmp_path, "t", "--full").out
     lost = command("trace", tmp_path, "v").out
-    assert "UNFINISHED" in lost and "its parent is not there" in lost and "something of it" in lost
+    assert "UNFINISHED" in lost and "its parent is unknown" in lost and "something of it" in lost
 
 
 def test_long_texts_are_cut_unless_all_is_asked_for(tmp_path: Path, command: Command) -> None:

@@ -34,7 +34,7 @@ def only(traces: Iterator[Trace]) -> Trace:
 
 
 def shape(trace: Trace) -> list[tuple[str, str, bool]]:
-    return [(span.span_id, span.status, span.orphan) for span in trace.walk()]
+    return [(span.span_id, span.outcome, span.orphan) for span in trace.walk()]
 
 
 def test_a_tree_with_everything_in_it() -> None:
@@ -121,7 +121,6 @@ def test_abandoned_spans_say_so_and_a_late_end_still_counts() -> None:
         ("late", "ok", False),
     ]
     spans = {span.span_id: span for span in trace.walk()}
-    assert [spans[name].abandoned for name in ("root", "never", "late")] == [False, True, False]
     assert spans["late"].outputs == 1 and not trace.complete
 
 
@@ -146,7 +145,7 @@ def test_an_id_that_is_used_twice_is_two_traces() -> None:
         log("chain_start", "root", inputs=number)
         log("chain_end", "root", outputs=-number)
     traces = list(build_traces(log.events))
-    assert [(one.root.inputs, one.root.outputs) for one in traces if one.root] == [(1, -1), (2, -2)]
+    assert [(one.root.inputs, one.root.outputs) for one in traces] == [(1, -1), (2, -2)]
 
 
 def test_two_writers_of_the_same_spans_are_two_traces() -> None:

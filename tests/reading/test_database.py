@@ -97,7 +97,7 @@ def test_a_feed_takes_a_run_that_is_being_written(folder: RunFolder) -> None:
         feed.add(open_run(folder.path).events())
 
         def spans() -> list[Any]:
-            found = database.connection.execute("SELECT span_id, status FROM spans ORDER BY ALL")
+            found = database.connection.execute("SELECT span_id, outcome FROM spans ORDER BY ALL")
             return found.fetchall()  # type: ignore[no-any-return]
 
         assert spans() == [("a", "ok")]

@@ -36,7 +36,7 @@ def plain_answer(place: str, **access: Any) -> list[dict[str, Any]]:
     for run in asynctrack.open_experiment(place, **access):
         for trace in run.traces():
             for span in trace.walk():
-                if span.kind != "chat_model" or span.status != "ok" or span.model is None:
+                if span.kind != "chat_model" or span.outcome != "ok" or span.model is None:
                     continue
                 assert span.start_unix_nano is not None
                 assert span.end_unix_nano is not None
@@ -126,7 +126,7 @@ def test_duckdb_and_a_dask_cluster_answer_the_same(
         "SELECT model, strftime(start, '%Y-%m-%d') AS day, count(*) AS calls,"
         " quantile_disc(duration, 0.95) AS p95_seconds,"
         " sum(input_tokens)::BIGINT AS input_tokens, sum(output_tokens)::BIGINT AS output_tokens"
-        " FROM spans WHERE kind = 'chat_model' AND status = 'ok' GROUP BY ALL ORDER BY ALL"
+        " FROM spans WHERE kind = 'chat_model' AND outcome = 'ok' GROUP BY ALL ORDER BY ALL"
     )
     options = ["--endpoint-url", s3.endpoint_url, "--region", "us-east-1", "--json"]
     assert cli.main(["query", place, sql, *options]) == 0

@@ -47,17 +47,17 @@ def test_arrow_rows_are_flat_and_typed(run: RecordedRun) -> None:
         START + 4000,
     ]
     root, model, tool, orphan = rows
-    assert (root["kind"], root["name"], root["status"]) == ("chain", "seq", "ok")
+    assert (root["kind"], root["name"], root["outcome"]) == ("chain", "seq", "ok")
     assert (root["tags"], json.loads(root["metadata"])) == (["x", "y"], {"m": 1})
     assert (root["inputs"], root["outputs"], root["duration"]) == ('{"a":"é"}', "[1]", 3e-6)
     assert (model["model"], model["input_tokens"], model["output_tokens"]) == ("gpt", 7, None)
     assert (model["stream_tokens"], model["time_to_first_token"]) == (4, 0.5)
-    assert (tool["status"], tool["error_type"], tool["error_message"]) == (
+    assert (tool["outcome"], tool["error_type"], tool["error_message"]) == (
         "error",
         "ValueError",
         "no",
     )
-    assert (orphan["status"], orphan["orphan"], orphan["end"]) == ("unfinished", True, None)
+    assert (orphan["outcome"], orphan["orphan"], orphan["end"]) == ("unfinished", True, None)
 
 
 def test_pandas_keeps_counts_whole(run: RecordedRun) -> None:
