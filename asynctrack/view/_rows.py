@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from asynctrack._reading.decoding.events import json_text
 from asynctrack._reading.decoding.media import Media, in_words, media_of
-from asynctrack._reading.trees.span import Span, Trace
+from asynctrack._reading.trees.span import Span, SpanError, Trace, seconds
 
 MAX_SEARCHED_VALUE: Final = 64 * 1024
 """Characters of one logged value that the search finds; all of it can be read."""
@@ -20,12 +20,13 @@ MAX_NAME: Final = 300
 """Characters of a name, a tag or a model in a list."""
 _SHORT: Final = 4
 _FILES: Final = 5
+_HANDED: Final = 20
 
 # Fields of messages and results that are the same everywhere, or are found in other ways.
 _NOT_SEARCHED: Final = frozenset(
     {"type", "id", "usage_metadata", "response_metadata", "generation_info", "lc_versions"}
 )
-_PLUMBING: Final = ("seq:step:", "map:key:", "branch:", "condition:")
+_PLUMBING: Final = ("seq:step:", "graph:step:", "map:key:", "branch:", "condition:")
 
 TRACE_COLUMNS: Final = (
     ("run", "count"),
@@ -33,17 +34,22 @@ TRACE_COLUMNS: Final = (
     ("trace_id", "text"),
     ("writer_id", "text"),
     ("name", "text"),
-    ("status", "text"),
+    ("outcome", "text"),
+    ("cause", "text"),
+    ("resumes", "text"),
+    ("chosen", "count"),
     ("start", "count"),
     ("duration", "number"),
     ("spans", "count"),
     ("errors", "count"),
+    ("recovered", "count"),
     ("model_calls", "count"),
     ("input_tokens", "count"),
     ("output_tokens", "count"),
     ("cost", "number"),
     ("first_token", "number"),
     ("error", "text"),
+    ("asks", "text"),
     ("names", "texts"),
     ("models", "texts"),
     ("tags", "texts"),
@@ -63,15 +69,18 @@ SPAN_COLUMNS: Final = (
     ("parent_span_id", "text"),
     ("name", "text"),
     ("kind", "text"),
-    ("status", "text"),
+    ("outcome", "text"),
+    ("cause", "text"),
     ("start", "count"),
     ("end", "count"),
+    ("duration", "number"),
     ("model", "text"),
     ("input_tokens", "count"),
     ("output_tokens", "count"),
     ("cost", "number"),
     ("first_token", "number"),
     ("error", "text"),
+    ("hands_on", "text"),
     ("orphan", "truth"),
     ("payload", "text"),
 )
@@ -98,14 +107,17 @@ def rows_of(
     names: dict[str, None] = {}
     models: dict[str, None] = {}
     tags: dict[str, None] = {}
-    read = written = calls = errors = 0
+    read = written = calls = errors = raised = 0
     costs: list[float] = []
-    first_token: float | None = None
     error: str | None = None
+    asks: list[str] = []
+    blame = trace.blame
+    shown: dict[str, int] = {}
     for place, (depth, span) in enumerate(_walk(trace)):
         cost = cost_of(span)
-        first = _seconds((span.stream or {}).get("time_to_first_token"))
-        failed = None if span.error is None else _error_line(span)
+        first = seconds((span.stream or {}).get("time_to_first_token"))
+        failed = None if span.error is None else _error_line(span.error)
+        handed = handed_on(span) if span.hands_on else None
         spans.append(
             (
                 run,
@@ -117,14 +129,17 @@ def rows_of(
                 _cut(span.name),
                 _cut(span.kind),
                 span.outcome,
+                span.cause,
                 span.start_unix_nano,
                 span.end_unix_nano,
+                span.duration,
                 _cut(span.model),
                 span.input_tokens,
                 span.output_tokens,
                 cost,
                 first,
                 failed,
+                handed,
                 span.orphan,
                 payload_of(span),
             )
@@ -140,16 +155,24 @@ def rows_of(
             calls += 1
             read += span.input_tokens or 0
             written += span.output_tokens or 0
-            first_token = first if first_token is None else first_token
+            shown.setdefault("model", place)
             if cost is not None:
                 costs.append(cost)
         if failed is not None:
             errors += 1
             error = error or failed
-            words.add(span.error.raw if span.error is not None else None)
+            raised += span.raised
+        if span is blame:
+            shown["blame"] = place
+        if handed is not None and span.cause == "pause":
+            shown.setdefault("pause", place)
+            asks.append(handed)
+        words.add(exception_of(span))
         words.add(span.inputs)
-        words.add(span.outputs)
+        words.add(span.outputs if span.outcome == "ok" else answer_of(span.outputs, span.data))
     root = trace.root
+    paused = root.cause == "pause"
+    first_shown = ("blame", "pause", "model") if paused else ("blame", "model")
     words.add(dict(root.metadata))
     for name in names:
         words.add(name)
@@ -160,16 +183,21 @@ def rows_of(
         trace.writer_id,
         _cut(root.name or root.kind),
         trace.outcome,
+        root.cause,
+        trace.resumes,
+        next((shown[what] for what in first_shown if what in shown), 0),
         trace.start_unix_nano,
         trace.duration,
         len(spans),
         errors,
+        0 if trace.failed else raised,
         calls,
         read,
         written,
         sum(costs) if costs else None,
-        first_token,
+        trace.time_to_first_token,
         error,
+        _cut(" · ".join(asks)) if paused else None,
         list(names),
         list(models),
         list(tags),
@@ -187,7 +215,8 @@ def payload_of(span: Span) -> str:
     payload = {
         "inputs": span.inputs,
         "outputs": span.outputs,
-        "error": None if span.error is None else span.error.raw,
+        "error": exception_of(span) if span.error is not None else None,
+        "exception": exception_of(span) if span.error is None else None,
         "tags": list(span.tags),
         "metadata": dict(span.metadata),
         "attributes": dict(span.attributes),
@@ -195,6 +224,39 @@ def payload_of(span: Span) -> str:
         "notes": [dict(event.raw) for event in span.notes],
     }
     return json_text({name: value for name, value in payload.items() if value}) or "{}"
+
+
+def exception_of(span: Span) -> Any:
+    """Return all that was stored of the exception that a span ended with, or what a tool reports.
+
+    A message is left out where it is Python's default for any object.
+    """
+    exception = span.exception
+    if exception is None:
+        return None
+    if exception.raw is None:
+        return {"type": exception.type, "message": exception.message}
+    if isinstance(exception.raw, dict) and not exception.message:
+        return {name: item for name, item in exception.raw.items() if name != "message"}
+    return exception.raw
+
+
+def answer_of(outputs: Any, data: Mapping[str, Any]) -> Any:
+    """Return what came out of a span; where nothing did, what it had streamed until its end."""
+    stream = data.get("stream")
+    text = stream.get("text") if isinstance(stream, dict) else None
+    if not isinstance(text, str) or not text or preview(outputs):
+        return outputs
+    return {"type": "ai", "content": text}
+
+
+def handed_on(span: Span) -> str:
+    """Return what LangGraph hands on where it leaves a span: its questions, or where it goes."""
+    value = None if span.exception is None else span.exception.value
+    if span.cause == "handoff" and isinstance(value, dict):
+        value = value.get("goto")
+    values = value[:_HANDED] if isinstance(value, list) else [value]
+    return _cut(" · ".join(map(preview, values)))
 
 
 def preview(value: Any) -> str:
@@ -271,7 +333,15 @@ def _first_text(value: Any, depth: int = 20) -> str:
                 return " · ".join(one for one in said if one)
             value = value[-1]
         elif isinstance(value, dict):
-            for name in ("messages", "content", "text", "generations", "message", "output"):
+            for name in (
+                "messages",
+                "content",
+                "text",
+                "generations",
+                "message",
+                "output",
+                "resume",
+            ):
                 if value.get(name):
                     value = value[name]
                     break
@@ -298,14 +368,9 @@ def _json(value: Any) -> str:
     return json_text(in_words(value)) or ""
 
 
-def _error_line(span: Span) -> str:
-    assert span.error is not None
-    kind = span.error.type.rpartition(".")[2] or "error"
-    return _cut(f"{kind}: {span.error.message}" if span.error.message else kind)
-
-
-def _seconds(value: Any) -> float | None:
-    return float(value) if type(value) in (int, float) and 0 <= value < 1e9 else None
+def _error_line(error: SpanError) -> str:
+    kind = error.type.rpartition(".")[2] or "error"
+    return _cut(f"{kind}: {error.message}" if error.message else kind)
 
 
 def _cut(text: str | None) -> str:

@@ -16,14 +16,14 @@ export function SpanDetail({ source, version, hash, tab = "content", setTab }) {
   const now = TABS[tab] ? tab : "content";
   return html`<section class=${`card span kind-${kindOf(span.kind)} ${fresh ? "" : "stale"}`} aria-label="Span" data-shown=${fresh ? hash : ""}>
     <div class="bar"><i class="dot"></i><h2><${Line} text=${span.name || span.kind} /></h2><span class="badge"><${Line} text=${span.kind} /></span>
-      <span class="facts">${span.seconds === null ? span.status : seconds(span.seconds)}${span.model ? html` · <${Line} text=${span.model} />` : ""}${
+      <span class="facts">${span.outcome === "ok" ? "" : html`<span class=${`said ${span.outcome}`}>${span.said}${span.why && html` (<${Line} text=${span.why} />)`}</span> · `}${seconds(span.duration)}${span.orphan ? html` · <span title="It names a parent that nobody has seen">parent not known</span>` : ""}${span.model ? html` · <${Line} text=${span.model} />` : ""}${
         span.input_tokens === null && span.output_tokens === null ? "" : ` · ${number(span.input_tokens)} → ${number(span.output_tokens)} tokens`}${span.cost === null ? "" : ` · ${dollars(span.cost)}`}</span>
       <span class="grow"></span>
       <div class="tabs small" role="tablist">${Object.entries(TABS).map(([name, text]) => html`<button key=${name} role="tab" aria-selected=${now === name} onClick=${() => setTab(name === "content" ? null : name)}>${text}</button>`)}</div>
       <${CopyCase} source=${source} /></div>
     ${now === "content" && html`<${Content} span=${span} source=${source} />`}
     ${now === "attributes" && html`<${Blocks} blocks=${span.extra} source=${{ ...source, side: "extra" }} nothing="no attributes, no metadata" />
-      <p class="quiet ids">span <code><${Line} text=${span.span_id} /></code>${span.parent_span_id && html` below <code><${Line} text=${span.parent_span_id} /></code>`}
+      <p class="quiet ids">span <code><${Line} text=${span.span_id} /></code>${span.parent_span_id && html` below <code><${Line} text=${span.parent_span_id} /></code>${span.orphan && ", which nobody has seen"}`}
         ${span.tags.map((tag) => html` <span class="tag" key=${tag}><${Line} text=${tag} /></span>`)}</p>`}
     ${now === "raw" && html`<${Raw} source=${source} size=${span.bytes} />`}
   </section>`;
@@ -34,15 +34,16 @@ function Content({ span, source }) {
   return html`
     ${span.failure && html`<div class="failure" role="region" aria-label="Error">${span.failure.map((block, n) => html`<div key=${n} class=${block.name?.endsWith("traceback") ? "traceback" : ""}>
       <h3><${Line} text=${block.name ?? "error"} /></h3><${Whole} text=${block.text} source=${{ ...source, side: "error" }} class=${block.name?.endsWith("traceback") ? "mono" : ""} /></div>`)}</div>`}
-    ${span.stream && html`<${Stream} stream=${span.stream} length=${span.seconds} />`}
+    ${span.handed.length > 0 && html`<div class="handed" role="region" aria-label="Handed on"><h3>${span.cause === "handoff" ? "hands over" : "asks"}</h3><${Blocks} blocks=${span.handed} source=${{ ...source, side: "handed" }} /></div>`}
+    ${span.stream && html`<${Stream} stream=${span.stream} length=${span.duration} />`}
     <div class="sides">
       <div class="side" aria-label=${names[0]}><h3>${names[0]}</h3><${Blocks} blocks=${span.inputs} source=${{ ...source, side: "inputs" }} nothing="nothing was logged" /></div>
-      <div class="side" aria-label=${names[1]}><h3>${names[1]}</h3><${Blocks} blocks=${span.outputs} source=${{ ...source, side: "outputs" }} nothing=${span.status === "unfinished" ? "not there yet" : "nothing was logged"} /></div>
+      <div class="side" aria-label=${names[1]}><h3>${names[1]}${span.partial && html` <span class="partial">as far as it was streamed</span>`}</h3><${Blocks} blocks=${span.outputs} source=${{ ...source, side: "outputs" }} nothing=${span.outcome === "unfinished" ? "not there yet" : "nothing was logged"} /></div>
     </div>`;
 }
 
 function Stream({ stream, length }) {
-  return html`<figure class="stream"><figcaption>${number(stream.count)} tokens streamed
+  return html`<figure class="stream"><figcaption>${number(stream.count)} ${stream.count === 1 ? "token" : "tokens"} streamed
       <span class="facts">first after <b>${seconds(stream.first)}</b>${stream.per_second ? html` · <b>${stream.per_second.toFixed(stream.per_second < 10 ? 1 : 0)}</b> a second` : ""}${
         stream.median === null ? "" : html` · between two: median <b>${seconds(stream.median)}</b>, p95 <b>${seconds(stream.p95)}</b>, longest <b>${seconds(stream.longest)}</b>`}</span></figcaption>
     <${Tokens} stream=${stream} length=${length} /></figure>`;
