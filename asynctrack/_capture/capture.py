@@ -22,6 +22,7 @@ from asynctrack._capture.event import Events, given
 from asynctrack._capture.observations import Observations
 from asynctrack._capture.recurring import MAX_REMEMBERED, Recurring, Request
 from asynctrack._capture.redact import Redactor
+from asynctrack._capture.reported import caught_by_tool
 from asynctrack._capture.tracebacks import describe_error
 
 SHEDDABLE: Final = frozenset(
@@ -124,8 +125,9 @@ class Capture:
     ) -> bytes | None:
         """Capture the start of a text completion."""
         return self._model_start(
-            "llm_start", "text_completion", serialized, {"prompts": prompts}, run_id, **kwargs
-        )
+            "llm_start", "text_completion", serialized, {"prompts": prompts}, run_id,
+            _first(prompts), **kwargs,
+        )  # fmt: skip
 
     def on_chat_model_start(
         self,
@@ -137,8 +139,9 @@ class Capture:
     ) -> bytes | None:
         """Capture the start of a chat completion."""
         return self._model_start(
-            "chat_model_start", "chat", serialized, {"messages": messages}, run_id, **kwargs
-        )
+            "chat_model_start", "chat", serialized, {"messages": messages}, run_id,
+            _first(messages), **kwargs,
+        )  # fmt: skip
 
     def on_llm_new_token(
         self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any
@@ -211,7 +214,10 @@ class Capture:
         **kwargs: Any,
     ) -> bytes | None:
         """Capture what a tool returned."""
-        return self.events.end("tool_end", run_id, parent_run_id, tags, output, kwargs)
+        verdict = caught_by_tool()
+        return self.events.end(
+            "tool_end", run_id, parent_run_id, tags, output, kwargs, verdict=verdict
+        )
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> bytes | None:
         """Capture the error of a tool."""
@@ -244,7 +250,7 @@ class Capture:
         inputs = {"query": query}
         return self.events.start(
             "retriever_start", run_id, parent_run_id, name, tags, metadata, inputs, serialized,
-            kwargs,
+            kwargs, given_object=query,
         )  # fmt: skip
 
     def on_retriever_end(
@@ -297,6 +303,7 @@ class Capture:
         serialized: Mapping[str, Any] | None,
         inputs: dict[str, Any],
         run_id: UUID,
+        given_object: Any,
         *,
         parent_run_id: UUID | None = None,
         tags: Sequence[str] | None = None,
@@ -324,8 +331,13 @@ class Capture:
         name = name or _name(serialized)
         return self.events.start(
             event, run_id, parent_run_id, name, tags, metadata, inputs, serialized, kwargs,
-            request.end,
+            request.end, given_object,
         )  # fmt: skip
+
+
+def _first(items: Any) -> Any:
+    """Return the first of some prompts or conversations, which come in a new list each time."""
+    return items[0] if items.__class__ is list and items else items
 
 
 def _name(serialized: Mapping[str, Any] | None) -> str | None:

@@ -19,29 +19,27 @@ class Doubles:
     """The new ids of one tracker's runs.
 
     Attributes:
-        open: How many such runs are open; with none there is nothing to ask.
+        open: The new ids of the runs that are open; with none there is nothing to ask.
     """
 
     def __init__(self) -> None:
-        self.open = 0
+        self.open: set[UUID] = set()
 
     def begin(self, run_id: UUID) -> UUID:
         """Give a run a new id, in this context and what copies it."""
         new = uuid4()
         _renamed.set({**_renamed.get({}), (id(self), run_id): new})
-        self.open += 1
+        self.open.add(new)
         return new
 
     def of(self, run_id: UUID) -> UUID:
         """Return the id that a run has in this context."""
-        return _renamed.get({}).get((id(self), run_id), run_id)
+        new = _renamed.get({}).get((id(self), run_id), run_id)
+        return new if new in self.open else run_id
 
     def end(self, run_id: UUID) -> UUID:
         """Return the id that a run has in this context, which ends here."""
-        renamed = dict(_renamed.get({}))
-        new = renamed.pop((id(self), run_id), None)
-        if new is None:
-            return run_id
-        _renamed.set(renamed)
-        self.open -= 1
+        # LangChain calls this in a task of its own, whose context nobody sees: it stays there.
+        new = self.of(run_id)
+        self.open.discard(new)
         return new

@@ -56,6 +56,7 @@ class Events:
         self._time_ns = time_ns
         self._perf_ns = perf_ns
         self._doubles = Doubles()
+        self._renamed = self._doubles.open
         self.streams = Streams(perf_ns, self._doubles)
         """The streams that are open."""
         self.spans = OpenSpans()
@@ -75,6 +76,7 @@ class Events:
         serialized: Mapping[str, Any] | None,
         kwargs: dict[str, Any],
         attributes: bytes = b"",
+        given_object: Any = None,
     ) -> bytes | None:
         """Make the event of a span that starts; None if it was made before.
 
@@ -89,18 +91,20 @@ class Events:
             serialized: What starts, as LangChain serializes it.
             kwargs: All other arguments of the callback.
             attributes: The end of the event: ``,"attributes":{…}}``.
+            given_object: The object in the payload that LangChain passes again if it says the same
+                again; None for the payload itself.
         """
-        if self._doubles.open and parent_run_id is not None:
+        if self._renamed and parent_run_id is not None:
             parent_run_id = self._doubles.of(parent_run_id)
-        first = _first(inputs)
-        span = self.spans.open(run_id, parent_run_id, self._perf_ns(), first)
+        came = id(inputs if given_object is None else given_object)
+        span = self.spans.open(run_id, parent_run_id, self._perf_ns(), came)
         if span is None:  # one of this id is open
-            if self.spans.take_again(run_id, first):
+            if self.spans.take_again(run_id, came):
                 self.streams.doubled(run_id)
                 return None
             kwargs = {**kwargs, "run_id": run_id}
             run_id = self._doubles.begin(run_id)
-            span = self.spans.open(run_id, parent_run_id, self._perf_ns(), first)
+            span = self.spans.open(run_id, parent_run_id, self._perf_ns(), came)
         record: dict[str, Any] = {
             "time_unix_nano": self._time_ns(),
             "event": event,
@@ -153,7 +157,7 @@ class Events:
             verdict: How it ended, where that is not well. The result is then what it says, except
                 of a tool that has reported its error.
         """
-        if self._doubles.open:
+        if self._renamed:
             run_id = self._doubles.end(run_id)
             if parent_run_id is not None:
                 parent_run_id = self._doubles.of(parent_run_id)
@@ -171,13 +175,13 @@ class Events:
         record["trace_id"] = span.trace_id
         seconds: float | None = None
         if span.started is not None and first:
-            record["duration"] = seconds = round((self._perf_ns() - span.started) / 1e9, 6)
+            record["duration"] = seconds = (self._perf_ns() - span.started) / 1e9
         model, raised = event.startswith("llm"), event.endswith("_error")
         if verdict is not None and (verdict[0] != "error" or not raised):
             record["outcome"] = verdict[0]
             if verdict[1] is not None:
                 record["cause"] = verdict[1]
-        if first and (model or span.is_root):
+        if first and (model or span.trace_id is span.span_id):
             self._observe_end(span, seconds, model, verdict, attributes)
         if tags:
             record["tags"] = tags
@@ -230,7 +234,7 @@ class Events:
             kwargs: All other arguments of the callback.
         """
         parent_run_id = kwargs.pop("parent_run_id", None)
-        if self._doubles.open:
+        if self._renamed:
             run_id = self._doubles.of(run_id)
             parent_run_id = self._doubles.of(parent_run_id)
         record = self._record(event, run_id, parent_run_id)
@@ -325,18 +329,6 @@ class Events:
             record["parent_span_id"] = parent_run_id
         record["trace_id"] = self.spans.trace_of(run_id, parent_run_id)
         return record
-
-
-def _first(inputs: Any) -> int:
-    """Return what tells the objects that go into a call from those of another."""
-    # A model's messages, for example, are the same in a new list in a new dictionary each time.
-    if type(inputs) is dict and len(inputs) == 1:
-        (inputs,) = inputs.values()
-    for _ in range(2):
-        if type(inputs) is not list or not inputs:
-            break
-        inputs = inputs[0]
-    return id(inputs)
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -16,6 +16,7 @@ event says so. The end of an abandoned span is still stored."""
 MAX_ENDED: Final = 1_000
 """Latest spans that have ended and are known at most, for what comes late."""
 
+_Key = Hashable
 _CATCH_UP: Final = 4
 """Most spans that one start abandons, after a time without room for these events."""
 
@@ -62,13 +63,14 @@ class OpenSpans:
     """
 
     def __init__(self, max_open: int = MAX_OPEN_SPANS) -> None:
-        self._spans: dict[UUID, OpenSpan] = {}
-        self._inherited: dict[UUID, OpenSpan] = {}
+        # By the ids' numbers: Python's own code hashes a UUID, and takes five times as long.
+        self._spans: dict[_Key, OpenSpan] = {}
+        self._inherited: dict[_Key, OpenSpan] = {}
         # Two generations: a dictionary is slow to find its first entry after many have gone.
-        self._ended: dict[UUID, OpenSpan] = {}
-        self._ended_before: dict[UUID, OpenSpan] = {}
+        self._ended: dict[_Key, OpenSpan] = {}
+        self._ended_before: dict[_Key, OpenSpan] = {}
         self._max_open = max_open
-        self._oldest: list[UUID] = []  # the oldest one last
+        self._oldest: list[_Key] = []  # the oldest one last
         self.on_abandon: Callable[[OpenSpan, str, bool], bool] | None = None
         """Called with a span to abandon, the reason, and whether that is final; False gives it
         back."""
@@ -90,7 +92,8 @@ class OpenSpans:
         Returns:
             The span; None if one of this id is open, see ``take_again``.
         """
-        parent = None if parent_span_id is None else self._spans.get(parent_span_id)
+        key = _key_of(span_id)
+        parent = None if parent_span_id is None else self._spans.get(_key_of(parent_span_id))
         # Nearly always it is the open parent's. Looking there first takes a third of the time.
         if parent is not None:
             trace_id = parent.trace_id
@@ -98,7 +101,7 @@ class OpenSpans:
             above = None if parent_span_id is None else self._get(parent_span_id)
             trace_id = span_id if above is None else above.trace_id
         span = OpenSpan(span_id, trace_id, started, parent, inputs)
-        if self._spans.setdefault(span_id, span) is not span:
+        if self._spans.setdefault(key, span) is not span:
             return None
         if parent is not None:
             if parent.below is None:
@@ -111,7 +114,7 @@ class OpenSpans:
 
     def take_again(self, span_id: UUID, inputs: int) -> bool:
         """Return whether a span that is open has started a second time, with the same inputs."""
-        span = self._spans.get(span_id)
+        span = self._spans.get(_key_of(span_id))
         if span is None or span.inputs != inputs:
             return False
         span.starts += 1
@@ -124,7 +127,8 @@ class OpenSpans:
             The span. It has ``ends`` of 1 at its first end, also where it was abandoned before or
             is not known.
         """
-        span = self._spans.pop(span_id, None)
+        key = _key_of(span_id)
+        span = self._spans.pop(key, None)
         if span is None:
             span = self._known(span_id, parent_span_id)
         span.ends += 1
@@ -135,10 +139,10 @@ class OpenSpans:
             if parent.below is not None:
                 parent.below.discard(span)
             span.parent = None  # else whoever is remembered would keep all above it
+        self._remember(key, span)  # first: what is abandoned asks for its root
         if span.below:
             self._abandon_below(span)
         span.below = None
-        self._remember(span)
         return span
 
     def started(self, span_id: UUID) -> int | None:
@@ -155,20 +159,15 @@ class OpenSpans:
 
     def ids(self) -> list[UUID]:
         """Return the open spans, oldest first."""
-        return list(self._spans)
+        return [span.span_id for span in list(self._spans.values())]
 
     def take(self, span_id: UUID) -> OpenSpan | None:
         """Take a span out that is abandoned; None if it has ended."""
-        span = self._spans.pop(span_id, None)
-        if span is not None:
-            if span.parent is not None and span.parent.below is not None:
-                span.parent.below.discard(span)
-            self._remember(span)
-        return span
+        return self._take(_key_of(span_id))
 
     def give_back(self, span: OpenSpan) -> None:
         """Keep a span again that could not be abandoned yet."""
-        self._spans[span.span_id] = span
+        self._spans[_key_of(span.span_id)] = span
         if span.parent is not None and span.parent.below is not None:
             span.parent.below.add(span)
 
@@ -181,22 +180,32 @@ class OpenSpans:
 
     def _known(self, span_id: UUID, parent_span_id: UUID | None) -> OpenSpan:
         """Return a span that is not open here: another process's, one that has ended, or a new."""
-        span = self._inherited.pop(span_id, None) if self._inherited else None
-        span = span or self._ended.get(span_id) or self._ended_before.get(span_id)
+        key = _key_of(span_id)
+        span = self._inherited.pop(key, None) if self._inherited else None
+        span = span or self._ended.get(key) or self._ended_before.get(key)
         return span or OpenSpan(span_id, self.trace_of(span_id, parent_span_id), None)
 
     def _get(self, span_id: UUID) -> OpenSpan | None:
+        key = _key_of(span_id)
         return (
-            self._spans.get(span_id)
-            or self._ended.get(span_id)
-            or self._ended_before.get(span_id)
-            or self._inherited.get(span_id)
+            self._spans.get(key)
+            or self._ended.get(key)
+            or self._ended_before.get(key)
+            or self._inherited.get(key)
         )
 
-    def _remember(self, span: OpenSpan) -> None:
+    def _take(self, key: _Key) -> OpenSpan | None:
+        span = self._spans.pop(key, None)
+        if span is not None:
+            if span.parent is not None and span.parent.below is not None:
+                span.parent.below.discard(span)
+            self._remember(key, span)
+        return span
+
+    def _remember(self, key: _Key, span: OpenSpan) -> None:
         if len(self._ended) >= MAX_ENDED // 2:
             self._ended_before, self._ended = self._ended, {}
-        self._ended[span.span_id] = span
+        self._ended[key] = span
 
     def _abandon_below(self, top: OpenSpan) -> None:
         """Say of all that is open below a span that has ended that nobody waits for it."""
@@ -220,7 +229,7 @@ class OpenSpans:
                     # Several at a time: a dictionary is slow to find its first entry after many
                     # have gone.
                     self._oldest = list(islice(self._spans, max(1, self._max_open // 10)))[::-1]
-                span = self.take(self._oldest.pop())
+                span = self._take(self._oldest.pop())
             except (IndexError, RuntimeError):
                 return  # another thread changed it at this moment: the next start tries again
             if span is None or self.on_abandon is None:
@@ -229,3 +238,10 @@ class OpenSpans:
             if not self.on_abandon(span, "too_many", final) and not final:
                 self.give_back(span)
                 return
+
+
+def _key_of(span_id: UUID) -> _Key:
+    try:
+        return span_id.int
+    except AttributeError:  # called by hand, with an id of another kind
+        return span_id

@@ -67,6 +67,7 @@ class Streams:
     ) -> None:
         self._perf_ns = perf_ns
         self._doubles = doubles or Doubles()
+        self._renamed = self._doubles.open
         self._max_stream = max_stream
         self._max_streams = max_streams
         self._open: dict[UUID, _Stream] = {}
@@ -80,19 +81,29 @@ class Streams:
             run_id: The model call.
             chunk: What the token came in, which says more where the token is empty.
         """
-        plain = token.__class__ is str and token
-        text = token if plain else _text_of(token) or _text_in(chunk)
-        if not text:
+        if token.__class__ is not str or not token or self._renamed:
+            self._other_token(token, run_id, chunk)
             return
-        if self._doubles.open:
-            run_id = self._doubles.of(run_id)
         stream = self._open.get(run_id)
         if stream is None:
             stream = self._begin(run_id)
-        stream.room = room = stream.room - len(text) - TOKEN_SIZE
+        stream.room = room = stream.room - len(token) - TOKEN_SIZE
         if room < 0 and not self._grant(stream):
             return
-        if not plain and not _is_text(token):
+        stream.times.append(self._perf_ns())
+        stream.pieces.append(token)
+
+    def _other_token(self, token: Any, run_id: UUID, chunk: Any) -> None:
+        """Note a token that is no plain text, or of a run with a new id."""
+        text = _text_of(token) or _text_in(chunk)
+        if not text:
+            return
+        run_id = self._doubles.of(run_id)
+        stream = self._open.get(run_id) or self._begin(run_id)
+        stream.room -= len(text) + TOKEN_SIZE
+        if stream.room < 0 and not self._grant(stream):
+            return
+        if not _is_text(token):
             stream.others.append(len(stream.times))
         stream.times.append(self._perf_ns())
         stream.pieces.append(text)

@@ -1,7 +1,8 @@
 """From a value that JSON does not know to something closer to JSON: one converter for each type.
 
 The names in a type's ancestry tell which one, once for each type; nothing is imported for that.
-LangChain's value objects become their fields, pydantic models what they dump, the rest a marker.
+LangChain's value objects become their fields, pydantic models what they dump, dataclasses and
+objects with slots their public fields, the rest a marker.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import base64
 from collections import deque
 from collections.abc import Callable, Mapping, Set
+from dataclasses import fields
+from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any
 
 from asynctrack._common.marker import clean, marker, safe_str, type_name
@@ -75,7 +78,21 @@ def _message(value: Any) -> dict[str, Any]:
 def _model(value: Any) -> Any:
     if _size_of_model(value) > MAX_NODES:  # pydantic goes through all of it at once
         return marker(value, cut="size")
-    return value.model_dump(warnings=False)
+    try:
+        return value.model_dump(warnings=False)
+    except Exception:  # one field's serializer is enough: the others need none
+        return _model_fields(value)
+
+
+def _model_fields(value: Any) -> dict[str, Any]:
+    """A pydantic model by its fields, without those that it keeps out of what it dumps."""
+    data = value.__dict__  # holds cached properties as well
+    kept = {
+        name: data[name]
+        for name, field in type(value).model_fields.items()
+        if not field.exclude and name in data
+    }
+    return {**kept, **(value.__pydantic_extra__ or {})}
 
 
 def _size_of_model(value: Any) -> int:
@@ -97,10 +114,49 @@ def _size_of_model(value: Any) -> int:
     return MAX_NODES + 1
 
 
-def _dataclass(value: Any) -> Any:
-    # Fields with an underscore are private to the class.
-    names = (name for name in value.__dataclass_fields__ if not name.startswith("_"))
-    return {name: getattr(value, name) for name in names if hasattr(value, name)}
+def _dataclass(kind: type) -> Converter:
+    """Return the converter of a dataclass: its fields, without those that are private to it."""
+    names = [field.name for field in fields(kind) if not field.name.startswith("_")]
+
+    def convert(value: Any) -> Any:
+        return {name: getattr(value, name) for name in names if hasattr(value, name)}
+
+    return convert
+
+
+def _slotted(kind: type) -> Converter | None:
+    """Return the converter of a class in Python with public slots; None for other classes.
+
+    It reads slots, and what a subclass without slots adds, by Python's own descriptors: no property
+    and no ``__getattr__`` of the class runs.
+    """
+    # C types have member descriptors, but no ``__slots__``.
+    above = [vars(base) for base in reversed(kind.__mro__)]
+    slots = {
+        name: slot
+        for names in above
+        if "__slots__" in names
+        for name, slot in names.items()
+        if type(slot) is MemberDescriptorType and not name.startswith("_")
+    }
+    if not slots:
+        return None
+    own = (names["__dict__"] for names in above if "__dict__" in names)
+    dictionary = next((one for one in own if type(one) is GetSetDescriptorType), None)
+
+    def convert(value: Any) -> Any:
+        found = {}
+        for name, slot in slots.items():
+            try:
+                found[name] = slot.__get__(value)
+            except AttributeError:  # never set
+                continue
+        if dictionary is not None:
+            more = dictionary.__get__(value)
+            found.update((name, more[name]) for name in more if not name.startswith("_"))
+        return found
+
+    return convert
 
 
 def _tuple(value: Any) -> Any:
@@ -214,11 +270,11 @@ def _find(kind: type) -> Converter:
     if issubclass(kind, BaseException):
         return _exception
     if hasattr(kind, "__dataclass_fields__"):
-        return _dataclass
+        return _dataclass(kind)
     if issubclass(kind, Mapping):
         return dict
     if issubclass(kind, (Set, deque)):
         return list
     if hasattr(kind, "shape") and (hasattr(kind, "dtype") or hasattr(kind, "dtypes")):
         return _array
-    return _unknown
+    return _slotted(kind) or _unknown

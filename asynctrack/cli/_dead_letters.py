@@ -73,8 +73,8 @@ def _print_line(letter: DeadLetter, screen: Screen) -> None:
     text = next((words.said(one) for one in payload if one is not None), "")
     screen.parts(
         (f"  {event.seq:>6}  {words.clock(event.time_unix_nano)}  ", "dim"),
-        (f"{event.event:<16} ", "bold"),
-        (f"{event.name or ''}  {words.size(event.size)}  ", ""),
+        (f"{words.name(event.event):<16} ", "bold"),
+        (f"{words.name(event.name)}  {words.size(event.size)}  ", ""),
         (words.one_line(text, LINE), ""),
         (f"  {event.span_id}" if event.span_id else "", "dim"),
     )

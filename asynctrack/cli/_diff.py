@@ -23,6 +23,7 @@ from ._screen import Screen
 from ._show import expected_events, traces_with_progress
 
 if TYPE_CHECKING:
+    from asynctrack._reading.decoding.media import Say
     from asynctrack._reading.run import RecordedRun
     from asynctrack._reading.trees.compare import Fingerprint, Pair
     from asynctrack._reading.trees.span import Trace
@@ -65,6 +66,8 @@ def run(options: argparse.Namespace) -> int:
     from asynctrack._reading.trees.prices import read_prices
     from asynctrack._reading.trees.summary import summarize
 
+    from . import _words as words
+
     prices = read_prices(options.prices)
     runs = [
         open_named_run(name, options, damaged="set_aside")
@@ -80,7 +83,8 @@ def run(options: argparse.Namespace) -> int:
     first, second = summaries
     matches = match(*fingerprints)
     parameters = differing_parameters(first.parameters, second.parameters)
-    shown = _with_texts(runs, matches.different[: max(0, options.top)])
+    say = None if options.json else words.told_apart
+    shown = _with_texts(runs, matches.different[: max(0, options.top)], say)
     if options.json:
         print_json(document(first, second, matches, parameters, shown))
     else:
@@ -91,14 +95,14 @@ def run(options: argparse.Namespace) -> int:
     return FAILED if differ and options.exit_code else OK
 
 
-def _with_texts(runs: list[RecordedRun], pairs: Iterable[Pair]) -> list[Shown]:
+def _with_texts(runs: list[RecordedRun], pairs: Iterable[Pair], say: Say | None) -> list[Shown]:
     pairs = list(pairs)
     if not pairs:
         return []
     firsts = _fetch(runs[0], [pair.first for pair in pairs])
     seconds = _fetch(runs[1], [pair.second for pair in pairs])
     return [
-        Shown(pair, one, other, tuple(_texts(one, other)))
+        Shown(pair, one, other, tuple(_texts(one, other, say)))
         for pair in pairs
         if (one := firsts.get(_name(pair.first))) and (other := seconds.get(_name(pair.second)))
     ]
@@ -122,7 +126,7 @@ def _name(one: Fingerprint) -> tuple[str, str]:
     return one.writer_id, one.trace_id
 
 
-def _texts(first: Trace, second: Trace) -> list[Text]:
+def _texts(first: Trace, second: Trace, say: Say | None) -> list[Text]:
     """Return the prompts and the output that differ."""
     from asynctrack._reading.trees.compare import model_calls
 
@@ -138,16 +142,16 @@ def _texts(first: Trace, second: Trace) -> list[Text]:
         what = f"prompt of {named.name or named.kind}"
         if len(ones) > 1 or len(others) > 1:
             what += f", call {number + 1}"
-        said = [None if span is None else words.said(span.inputs) for span in (one, other)]
+        said = [None if span is None else words.said(span.inputs, say) for span in (one, other)]
         texts.append(Text(what, *said))
-    texts.append(Text("output", _outcome(first), _outcome(second)))
+    texts.append(Text("output", _outcome(first, say), _outcome(second, say)))
     return [text for text in texts if text.first != text.second]
 
 
-def _outcome(trace: Trace) -> str:
+def _outcome(trace: Trace, say: Say | None) -> str:
     from . import _words as words
 
     root = trace.root
     if root.error is not None:
         return root.error.line
-    return words.said(root.outputs) if root.outcome == "ok" else words.outcome(root)
+    return words.said(root.outputs, say) if root.outcome == "ok" else words.outcome(root)

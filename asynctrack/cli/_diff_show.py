@@ -113,14 +113,19 @@ def show_numbers(
 
     for name, style, one in (("A", "bold red", first), ("B", "bold green", second)):
         screen.parts(
-            (f"{name}  ", style), (f"{one.experiment} / {one.run}  ", ""), (one.uri, "dim")
+            (f"{name}  ", style),
+            (f"{words.name(one.experiment)} / {words.name(one.run)}  ", ""),
+            (one.uri, "dim"),
         )
     screen.heading("Parameters that differ" if parameters else "Parameters: all the same")
     if parameters:
         screen.table(
             ["name", "A", "B"],
             [
-                [name, *("–" if one is None else words.one_line(one, 80) for one in values)]
+                [
+                    words.name(name),
+                    *("–" if one is None else words.one_line(one, 80) for one in values),
+                ]
                 for name, values in parameters.items()
             ],
         )
@@ -150,7 +155,11 @@ def show_numbers(
         screen.table(
             ["name", "A", "B", "change"],
             [
-                [name, *("–" if one is None else f"{one:.6g}" for one in (a, b)), _change(a, b)]
+                [
+                    words.name(name),
+                    *("–" if one is None else f"{one:.6g}" for one in (a, b)),
+                    _change(a, b),
+                ]
                 for name, a, b in values
             ],
             right={"A", "B", "change"},
@@ -174,7 +183,10 @@ def show_matches(matches: Matches, shown: list[Shown], screen: Screen) -> None:
     for one in shown:
         root = one.first.root
         screen.line()
-        screen.parts((one.pair.first.key[0], "bold"), (f"  {words.one_line(root.inputs, 100)}", ""))
+        screen.parts(
+            (words.name(one.pair.first.key[0]), "bold"),
+            (f"  {words.one_line(root.inputs, 100)}", ""),
+        )
         for name, trace, style in (
             ("A", one.first, "bold red"),
             ("B", one.second, "bold green"),
@@ -185,7 +197,7 @@ def show_matches(matches: Matches, shown: list[Shown], screen: Screen) -> None:
                 (f"  {trace.input_tokens:,} → {trace.output_tokens:,} tokens", ""),
             )
         for text in one.texts:
-            screen.parts((f"  {text.what}", "magenta"))
+            screen.parts((f"  {words.name(text.what)}", "magenta"))
             show_text_diff(text.first, text.second, screen)
     hidden = len(matches.different) - len(shown)
     if hidden > 0:

@@ -179,7 +179,7 @@ def _show(
         cells = []
         for one in runs:
             row = {
-                "run": one.run,
+                "run": words.name(one.run),
                 "state": one.state,
                 "traces": words.count(one.traces),
                 "failed": words.count(one.failed),
@@ -240,4 +240,4 @@ def _heading(name: str, runs: list[RunOverview]) -> str:
         words.size(total["bytes"]),
         words.usd(total["cost"]),
     ]
-    return f"{name}: {', '.join(part for part in parts if part)}"
+    return f"{words.name(name)}: {', '.join(part for part in parts if part)}"

@@ -244,7 +244,7 @@ def _show(
 
     from . import _words as words
 
-    screen.heading(f"{summary.experiment} / {summary.run}")
+    screen.heading(f"{words.name(summary.experiment)} / {words.name(summary.run)}")
     for uri in recorded.uris:
         screen.line(uri)
     manifest = recorded.manifest
@@ -299,7 +299,10 @@ def _show(
         screen.heading("Parameters")
         screen.table(
             ["name", "value"],
-            [[name, words.one_line(value, 120)] for name, value in sorted(parameters.items())],
+            [
+                [words.name(name), words.one_line(value, 120)]
+                for name, value in sorted(parameters.items())
+            ],
         )
     logged = {
         name: metric
@@ -312,7 +315,11 @@ def _show(
         screen.table(
             ["name", *columns],
             [
-                [name, *(f"{getattr(one, mark):.6g}" for mark in columns[:4]), f"{one.count:,}"]
+                [
+                    words.name(name),
+                    *(f"{getattr(one, mark):.6g}" for mark in columns[:4]),
+                    f"{one.count:,}",
+                ]
                 for name, one in sorted(logged.items())
             ],
             right=set(columns),
@@ -325,7 +332,7 @@ def _outcomes(summary: RunSummary) -> str:
     if summary.timeouts:
         cancelled += f" ({summary.timeouts:,} by a time limit)"
     others = {
-        f"{summary.recovered:,} errors recovered": summary.recovered,
+        f"{summary.recovered:,} recovered error{'s' * (summary.recovered != 1)}": summary.recovered,
         cancelled: summary.cancelled,
         f"{summary.interrupted:,} interrupted": summary.interrupted,
         f"{summary.unfinished:,} unfinished": summary.unfinished,
@@ -346,7 +353,7 @@ def _show_traces(title: str, lines: list[TraceLine], screen: Screen) -> None:
     rows = [
         [
             line.trace_id,
-            words.one_line(line.name, words.NAME),
+            words.name(line.name),
             words.seconds(line.duration) or "–",
             words.count(line.spans),
             words.count(line.input_tokens),
@@ -371,11 +378,11 @@ def _show_failed(title: str, lines: list[TraceLine], screen: Screen) -> None:
     for line in lines:
         screen.parts(
             (line.trace_id, ""),
-            (f"  {words.one_line(line.name, words.NAME)}", "bold"),
+            (f"  {words.name(line.name)}", "bold"),
             (f"  {words.seconds(line.duration)}  {words.minute(line.start_unix_nano)}", ""),
         )
         screen.parts(
-            (f"  in {words.one_line(line.error_span, words.NAME)}: ", ""),
+            (f"  in {words.name(line.error_span)}: ", ""),
             (words.one_line(line.error, 200), "red"),
         )
 

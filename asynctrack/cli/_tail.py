@@ -276,6 +276,8 @@ def _coming(follower: Follower, objects: _Objects, options: argparse.Namespace) 
 def _printer(options: argparse.Namespace) -> Callable[[Event], None]:
     from asynctrack._reading.trees.build import Pairs
 
+    from . import _words as words
+
     kinds = None if options.kind is None else _kinds(options.kind)
     screen = Screen()
     pairs = Pairs()
@@ -283,7 +285,7 @@ def _printer(options: argparse.Namespace) -> Callable[[Event], None]:
 
     def show_event(event: Event) -> None:
         if event.span_id is not None and event.name is not None:
-            names[event.span_id] = event.name
+            names[event.span_id] = words.name(event.name)
             if len(names) > NAMES:
                 names.popitem(last=False)
         if kinds is None or event.event in kinds:
@@ -328,8 +330,8 @@ def _show_event(event: Event, name: str | None, screen: Screen) -> None:
     screen.parts(
         ("~ " if event.spooled else "  ", "dim"),
         (f"{words.clock(event.time_unix_nano)}  ", "dim"),
-        (f"{event.event:<16} ", style),
-        (f"{name or ''}  ", "bold"),
+        (f"{words.name(event.event):<16} ", style),
+        (f"{words.name(name)}  ", "bold"),
         (words.one_line(text, LINE), ""),
         (f"  {event.span_id}" if event.span_id else "", "dim"),
     )
@@ -338,7 +340,7 @@ def _show_event(event: Event, name: str | None, screen: Screen) -> None:
 def _show_span(span: Span, screen: Screen) -> None:
     from . import _words as words
 
-    facts = [span.model or "", words.seconds(span.duration), words.call_tokens(span)]
+    facts = [words.name(span.model), words.seconds(span.duration), words.call_tokens(span)]
     if span.error is not None:
         text = span.error.line
     elif span.outcome == "interrupted":
@@ -350,7 +352,7 @@ def _show_span(span: Span, screen: Screen) -> None:
         (f"{words.clock(span.end_unix_nano or 0)}  ", "dim"),
         (f"{words.outcome(span):<6} ", OUTCOME_STYLES[span.outcome]),
         (words.name(span), "bold"),
-        (f" {span.kind}  ", "cyan"),
+        (f" {words.name(span.kind)}  ", "cyan"),
         (f"{'  '.join(fact for fact in facts if fact)}  ", ""),
         (words.one_line(text, LINE), ""),
         (f"  {span.trace_id}", "dim"),

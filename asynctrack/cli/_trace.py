@@ -179,7 +179,7 @@ class _Tree:
         offset = ""
         if begin is not None and span.start_unix_nano is not None:
             offset = f"+{words.seconds((span.start_unix_nano - begin) / 1e9)}"
-        facts = [span.model or "", words.seconds(span.duration), offset]
+        facts = [words.name(span.model), words.seconds(span.duration), offset]
         facts.append(words.call_tokens(span))
         if self._prices is not None:
             facts.append(words.usd(cost_of(span, self._prices)))
@@ -192,7 +192,7 @@ class _Tree:
         if span.spooled:
             facts.append("spooled")
         name = words.name(span)
-        kind = "" if name == span.kind else f" {span.kind}"
+        kind = "" if span.name in (None, "", span.kind) else f" {words.name(span.kind)}"
         state = "" if span.outcome == "ok" else f"  {words.outcome(span)}"
         self._screen.parts(
             (lead, "dim"),

@@ -1,7 +1,11 @@
-"""Numbers, times and payloads in words, for people at a terminal."""
+"""Numbers, times and payloads in words, for people at a terminal.
+
+An image or another file is said in a few words, where it is not asked for as it was stored.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -9,12 +13,13 @@ from typing import Any, Final
 
 from asynctrack._common.outcome import said_outcome
 from asynctrack._reading.decoding.events import json_text
+from asynctrack._reading.decoding.media import Media, Say, in_words, media_of
 from asynctrack._reading.trees.span import Span, Trace
 
 LINE: Final = 200
 """Characters of a payload on one line."""
 NAME: Final = 100
-"""Characters of a component's name."""
+"""Characters of a name, a kind or a model."""
 CUT: Final = 1_000
 """Characters of a text that are shown by default."""
 _UNITS: Final = ("B", "KB", "MB", "GB", "TB")
@@ -128,17 +133,31 @@ def one_line(value: Any, limit: int) -> str:
     return shortened(" ".join(said(value).split()), limit)
 
 
-def said(value: Any) -> str:
-    """Return a payload as text: its messages if it has any, else JSON."""
-    parts = list(conversation(value))
+def told_apart(media: Media) -> str:
+    """Say what an image is so that two images are said alike only if they are the same."""
+    if media.held is None:
+        return str(media)
+    digest = hashlib.blake2b(media.held.encode("utf-8", "surrogatepass"), digest_size=4)
+    return f"{media}, {digest.hexdigest()}"
+
+
+def said(value: Any, say: Say | None = str) -> str:
+    """Return a payload as text: its messages if it has any, else JSON.
+
+    Args:
+        value: The payload.
+        say: What is said of an image or another file; None leaves it as it was stored.
+    """
+    parts = list(conversation(value, say))
     if len(parts) == 1:
         return parts[0][1]
     return "\n".join(f"{role}: {text}" for role, text in parts)
 
 
-def name(span: Span) -> str:
-    """Return what a span is called."""
-    return one_line(span.name or span.kind, NAME)
+def name(named: Span | str | None) -> str:
+    """Return what a span is called, or any name: on one line, and short enough for a list."""
+    text = (named.name or named.kind) if isinstance(named, Span) else named or ""
+    return shortened(" ".join(text.split()), NAME)
 
 
 def outcome(span: Span) -> str:
@@ -170,44 +189,47 @@ def prompt(span: Span) -> list[tuple[str, str]]:
 
 def answer(span: Span) -> list[tuple[str, str]]:
     """Return what came out of a span, each with a label."""
-    if span.outputs is None and span.stream is not None:
+    if span.stream is not None and (span.outputs is None or span.outcome == "cancelled"):
         text = span.stream.get("text")
         return [("", text)] if isinstance(text, str) else []
     return list(conversation(span.outputs))
 
 
-def conversation(value: Any) -> Iterator[tuple[str, str]]:
+def conversation(value: Any, say: Say | None = str) -> Iterator[tuple[str, str]]:
     """Yield the messages of a payload, each with its role; anything else as JSON."""
     if value is None:
         return
     if isinstance(value, str):
-        yield "", value
+        yield "", in_words(value, say)
     elif isinstance(value, dict) and _is_message(value):
-        yield _role(value), _message(value)
+        yield _role(value), _message(value, say)
     elif isinstance(value, list) and value and all(map(_is_message, value)):
         for message in value:
-            yield _role(message), _message(message)
+            yield _role(message), _message(message, say)
     elif isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
-        yield from conversation(value[0])  # a batch of one
+        yield from conversation(value[0], say)  # a batch of one
+    elif isinstance(value, list) and value and all(map(_is_choices, value)):
+        for choices in value:  # what a model had answered until it failed
+            yield from conversation(choices or None, say)
     elif isinstance(value, list) and value and all(map(_is_generation, value)):
         for generation in value:
             message = generation.get("message")
             if _is_message(message):
-                yield _role(message), _message(message)
+                yield _role(message), _message(message, say)
             else:
                 yield "", str(generation.get("text", ""))
     elif isinstance(value, dict) and "generations" in value:
-        yield from conversation(value["generations"])
+        yield from conversation(value["generations"], say)
     elif isinstance(value, dict) and len(value) == 1:
         ((name, item),) = value.items()
         if name in ("messages", "prompts", "prompt", "input", "output") and item is not None:
-            yield from conversation(item)
+            yield from conversation(item, say)
         else:
-            yield "", json_text(value) or ""
+            yield "", json_text(in_words(value, say)) or ""
     elif isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-        yield from (("", item) for item in value)
+        yield from (("", in_words(item, say)) for item in value)
     else:
-        yield "", json_text(value) or ""
+        yield "", json_text(in_words(value, say)) or ""
 
 
 def _is_message(value: Any) -> bool:
@@ -218,26 +240,32 @@ def _is_generation(value: Any) -> bool:
     return isinstance(value, dict) and "text" in value and ("message" in value or "type" in value)
 
 
+def _is_choices(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_generation, value))
+
+
 def _role(message: dict[str, Any]) -> str:
-    name = message.get("name")
-    kind = str(message["type"])
-    return f"{kind} {name}" if isinstance(name, str) and name else kind
+    who = message.get("name")
+    kind = name(str(message["type"]))
+    return f"{kind} {name(who)}" if isinstance(who, str) and who else kind
 
 
-def _message(message: dict[str, Any]) -> str:
+def _message(message: dict[str, Any], say: Say | None) -> str:
     content = message["content"]
     blocks = content if isinstance(content, list) else [content]
     lines = []
     for block in blocks:
-        if isinstance(block, dict) and isinstance(block.get("text"), str):
-            lines.append(block["text"])
-        elif isinstance(block, str):
-            lines.append(block)
-        elif block is not None:
-            lines.append(json_text(block) or "")
+        media = None if say is None else media_of(block)
+        text = block.get("text") if isinstance(block, dict) else block
+        if isinstance(text, str) and (media is None or text is not block):
+            lines.append(text)
+        if say is not None and media is not None:
+            lines.append(say(media))
+        elif block is not None and not isinstance(text, str):
+            lines.append(json_text(in_words(block, say)) or "")
     calls = message.get("tool_calls")
     lines += [
-        f"→ {call.get('name')}({json_text(call.get('args')) or ''})"
+        f"→ {call.get('name')}({json_text(in_words(call.get('args'), say)) or ''})"
         for call in (calls if isinstance(calls, list) else ())
         if isinstance(call, dict)
     ]

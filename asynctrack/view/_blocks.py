@@ -1,8 +1,8 @@
-"""What was logged in a span, as blocks to show: chat messages, tool calls, documents, text, JSON.
+"""What was logged in a span, as blocks to show: chat messages, tool calls, documents, images, JSON.
 
 A block holds nothing but text, numbers and lists of these; what it means to the browser is decided
 there, and nothing in it is ever markup. Long texts are cut, and can be asked for whole by their
-number.
+number; so can images, of which a block says only what they are.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from asynctrack._reading.decoding.events import json_text
+from asynctrack._reading.decoding.media import SAID_OF_MEDIA, Media, in_words, media_of
+
+from ._images import can_be_shown
 
 SHOWN: Final = 20_000
 """Characters of one text that are shown at first."""
@@ -20,6 +23,8 @@ BUDGET: Final = 400_000
 BEGINNING: Final = 500
 MAX_BLOCKS: Final = 200
 """Messages, documents and fields of one side."""
+MAX_IMAGES: Final = 50
+"""Images of one side; more are said in words."""
 
 Block = dict[str, Any]
 
@@ -40,6 +45,10 @@ _IN_MESSAGE: Final = frozenset(
     | {"usage_metadata", "response_metadata", "chunk_position", "invalid_tool_calls", "status"}
 )
 
+_IN_MEDIA: Final = (
+    frozenset({"type", "$type", "id", "index", "source_type", "text", "value"}) | SAID_OF_MEDIA
+)
+
 
 class Side:
     """One side of a span, its inputs or its outputs.
@@ -47,10 +56,14 @@ class Side:
     Args:
         value: What was logged.
         whole: The number of a text that is not to be cut, to be found in ``found``.
+
+    Attributes:
+        images: The images to show, by their numbers.
     """
 
     def __init__(self, value: Any, whole: int | None = None) -> None:
         self.found: str | None = None
+        self.images: list[Media] = []
         self._whole = whole
         self._texts = 0
         self._left = BUDGET
@@ -65,7 +78,11 @@ class Side:
             value = value[0]  # no recursion: it may have any depth
         if value is None:
             return
-        if isinstance(value, str):
+        media = _held(value)
+        if media is not None:
+            self._put(self._media(media))
+            self._beside(value)
+        elif isinstance(value, str):
             self._put({"kind": "text", "text": self._text(value)})
         elif isinstance(value, list):
             self._add_list(value)
@@ -81,6 +98,9 @@ class Side:
         elif value and all(isinstance(one, str) for one in value):
             for one in value:
                 self._add(one)
+        elif value and all(_is_text(one) or _held(one) for one in value) and any(map(_held, value)):
+            for one in value:
+                self._add(one["text"] if _is_text(one) else one)
         else:
             self._json(None, value)
 
@@ -149,15 +169,20 @@ class Side:
         parts: list[Block] = []
         content = value.get("content")
         for item in content if isinstance(content, list) else [content]:
+            media = media_of(item)
+            if media is not None:
+                parts.append(self._media(media))
+                more = _more_of(item)
+                parts += [self._part(_pretty(more), kind="json")] if more else []
             if isinstance(item, str):
-                if item:
+                if item and media is None:
                     parts.append(self._part(item))
             elif isinstance(item, dict) and isinstance(item.get("text"), str):
                 parts.append(self._part(item["text"]))
             elif isinstance(item, dict) and isinstance(item.get("reasoning"), str):
                 parts.append(self._part(item["reasoning"], kind="reasoning"))
-            elif item is not None and not _is_tool_use(item):
-                parts.append(self._part(pretty(item), kind="json"))
+            elif item is not None and media is None and not _is_tool_use(item):
+                parts.append(self._part(_pretty(item), kind="json"))
         calls = value.get("tool_calls")
         parts += [self._call(call) for call in calls] if isinstance(calls, list) else []
         bad = value.get("invalid_tool_calls")
@@ -168,7 +193,7 @@ class Side:
         if isinstance(kwargs, dict) and not calls:
             rest.update({name: item for name, item in kwargs.items() if item})
         if rest:
-            parts.append(self._part(pretty(rest), kind="json"))
+            parts.append(self._part(_pretty(rest), kind="json"))
         block: Block = {"kind": "message", "role": role[:40], "parts": parts}
         for name in ("name", "tool_call_id", "status"):
             if isinstance(value.get(name), str):
@@ -177,11 +202,11 @@ class Side:
 
     def _call(self, call: Any) -> Block:
         if not isinstance(call, dict):
-            return self._part(pretty(call), kind="json")
+            return self._part(_pretty(call), kind="json")
         function = call.get("function")
         source: Mapping[str, Any] = function if isinstance(function, dict) else call
         given = source.get("args", source.get("arguments"))
-        arguments = given if isinstance(given, str) else pretty(given)
+        arguments = given if isinstance(given, str) else _pretty(given)
         name, identity = source.get("name"), call.get("id")
         return {
             "kind": "call",
@@ -193,11 +218,15 @@ class Side:
     def _document(self, value: dict[str, Any]) -> None:
         parts = [self._part(value["page_content"])]
         if value.get("metadata"):
-            parts.append(self._part(pretty(value["metadata"]), kind="json"))
+            parts.append(self._part(_pretty(value["metadata"]), kind="json"))
         self._put({"kind": "message", "role": "document", "parts": parts})
 
     def _field(self, name: str, value: Any) -> None:
-        if isinstance(value, str):
+        media = _held(value)
+        if media is not None:
+            self._put({**self._media(media), "name": name[:200]})
+            self._beside(value)
+        elif isinstance(value, str):
             self._put({"kind": "field", "name": name[:200], "text": self._text(value)})
         elif isinstance(value, (list, dict)) and value:
             self._json(name, value)
@@ -205,10 +234,22 @@ class Side:
             self._put({"kind": "field", "name": name[:200], "text": self._text(pretty(value))})
 
     def _json(self, name: str | None, value: Any) -> None:
-        block: Block = {"kind": "json", "text": self._text(pretty(value))}
+        block: Block = {"kind": "json", "text": self._text(_pretty(value))}
         if name is not None:
             block["name"] = name[:200]
         self._put(block)
+
+    def _media(self, media: Media) -> Block:
+        """An image by its number, or what another file is."""
+        if len(self.images) >= MAX_IMAGES or not can_be_shown(media):
+            return {"kind": "file", "text": self._text(str(media))}
+        self.images.append(media)
+        return {"kind": "image", "text": self._text(str(media)), "number": len(self.images) - 1}
+
+    def _beside(self, value: Any) -> None:
+        more = _more_of(value)
+        if more:
+            self._json(None, more)
 
     def _part(self, text: str, kind: str = "text") -> Block:
         return {"kind": kind, "text": self._text(text)}
@@ -237,6 +278,29 @@ def pretty(value: Any) -> str:
         return json.dumps(value, indent=2, ensure_ascii=False)
     except RecursionError:
         return json_text(value) or ""
+
+
+def _pretty(value: Any) -> str:
+    return pretty(in_words(value))
+
+
+def _held(value: Any) -> Media | None:
+    """Return what a value is that holds the data of an image or another file."""
+    media = media_of(value)
+    return None if media is None or media.held is None else media
+
+
+def _more_of(value: Any) -> dict[str, Any]:
+    """Return what a block says besides what is said of an image or another file."""
+    if not isinstance(value, dict):
+        return {}
+    return {name: item for name, item in value.items() if name not in _IN_MEDIA and item}
+
+
+def _is_text(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    return value.get("type") == "text" and isinstance(value.get("text"), str)
 
 
 def _is_message(value: Any) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from asynctrack._common.outcome import OUTCOMES
 from asynctrack._errors import OptionError
 
 PAGE: Final = 50
@@ -24,7 +25,9 @@ SORTS: Final = {
     "cost": "cost DESC NULLS LAST, no DESC",
     "spans": "spans DESC, no DESC",
 }
-STATUSES: Final = ("ok", "error", "unfinished")
+RECOVERED: Final = "recovered"
+CHOICES: Final = (*OUTCOMES, RECOVERED)
+"""What the filter by outcome can be."""
 _ID: Final = re.compile(r"[0-9a-fA-F-]{8,64}")
 _WORD: Final = re.compile(r'"([^"]*)"|(\S+)')
 _TEXTS: Final = ("name", "tag", "model")
@@ -40,7 +43,7 @@ class Filters:
         name: Of any span in it.
         tag: Of any span in it.
         model: Of any span in it.
-        status: One of ``STATUSES``: of the root; ``error`` also where any span in it failed.
+        outcome: One of ``OUTCOMES``, or ``recovered``: errors came up that it did not fail of.
         slower: It took at least so many seconds.
         faster: It took less than so many seconds.
         tokens: Its models read and wrote at least so many tokens.
@@ -52,7 +55,7 @@ class Filters:
     name: str | None = None
     tag: str | None = None
     model: str | None = None
-    status: str | None = None
+    outcome: str | None = None
     slower: float | None = None
     faster: float | None = None
     tokens: float | None = None
@@ -68,10 +71,10 @@ class Filters:
         """
         given: dict[str, Any] = {"text": asked.get("text", "")[:MAX_TEXT].strip()}
         given.update({name: asked.get(name) or None for name in _TEXTS})
-        status = asked.get("status") or None
-        if status not in (None, *STATUSES):
-            raise OptionError("status", status, f"one of {', '.join(STATUSES)}")
-        given["status"] = status
+        outcome = asked.get("outcome", "")
+        if outcome not in ("", *CHOICES):
+            raise OptionError("outcome", outcome[:40], f"one of {', '.join(CHOICES)}")
+        given["outcome"] = outcome or None
         for name in _NUMBERS:
             given[name] = number(name, asked.get(name))
         return cls(**given)
@@ -90,10 +93,10 @@ class Filters:
             conditions.append(condition)
             values.update(more)
 
-        if self.status == "error":
-            add("(status = 'error' OR errors > 0)")
-        elif self.status is not None:
-            add("status = $status", status=self.status)
+        if self.outcome == RECOVERED:
+            add("recovered > 0")
+        elif self.outcome is not None:
+            add("outcome = $outcome", outcome=self.outcome)
         if self.slower is not None:
             add("duration >= $slower", slower=self.slower)
         if self.faster is not None:

@@ -7,16 +7,19 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Final
 
+from asynctrack._common.outcome import said_outcome
 from asynctrack._common.payload import decode
 from asynctrack._errors import NotFoundError, OptionError
 
 from . import _queries
 from ._blocks import Side
 from ._filters import PAGE, SORTS, Filters
+from ._images import to_show
 from ._index import Index
 from ._indexer import Indexer
 from ._progress import RunState
 from ._pytest_case import pytest_case
+from ._rows import MAX_NAME, answer_of
 from ._shapes import (
     PARAMETERS,
     Asked,
@@ -25,14 +28,17 @@ from ._shapes import (
     described,
     error_texts,
     extra_of,
+    handed_of,
     in_seconds,
     number_of,
     page_of,
     raw_of,
+    said,
     sort_key,
     stream_of,
     totals_of,
     varying,
+    why_of,
 )
 
 RUNS: Final = 100
@@ -177,7 +183,7 @@ class Pages:
             "page": page,
             "more": len(rows) > PAGE,
             "size": PAGE,
-            "traces": [in_seconds(row, "start") for row in rows[:PAGE]],
+            "traces": [said(in_seconds(row, "start")) for row in rows[:PAGE]],
         }
 
     def overview(self, asked: Asked) -> Data:
@@ -210,6 +216,9 @@ class Pages:
                 }
             )
         same = _queries.pairs(self._index, *numbers)
+        for pair in same["pairs"]:
+            for of in ("x", "y"):
+                pair[f"{of}_said"] = said_outcome(pair[f"{of}_outcome"], pair[f"{of}_cause"])
         return {"priced": self._priced, "per_ten": _queries.BINS, "sides": sides, **same}
 
     def trace(self, asked: Asked) -> Data:
@@ -221,34 +230,41 @@ class Pages:
         zero = limits["first"]
         rows = _queries.spans(self._index, number, number_of(asked, "after"))
         for row in rows:
-            row["seconds"] = between(row["start"], row["end"])
-            row["at"] = between(zero, row["start"])
-            row["to"] = between(zero, row["end"])
-            del row["start"], row["end"]
+            row["at"] = between(zero, row.pop("start"))
+        waits, resumed_by = [], None
+        if found["cause"] == "pause":
+            waits = _queries.waits(self._index, number)
+            resumed_by = _queries.resumed_by(self._index, run.number, found["trace_id"])
         return {
-            **in_seconds({name: value for name, value in found.items() if name != "no"}, "start"),
+            **said(in_seconds({name: found[name] for name in found if name != "no"}, "start")),
             **_queries.neighbours(self._index, run.number, found["start"], number),
+            "waits": waits,
+            "resumed_by": resumed_by,
             "run": described(run, short=True),
             "length": between(zero, limits["last"]),
-            "rows": rows,
+            "rows": list(map(said, rows)),
         }
 
     def span(self, asked: Asked) -> Data:
         """Return a span: its prompt and its answer as blocks, its error, stream and attributes."""
         run = self._run(asked)
         row, payload = self._span(run, asked)
-        stream = (payload.get("data") or {}).get("stream")
+        data = payload.get("data") or {}
+        answer = answer_of(payload.get("outputs"), data)
         error = payload.get("error")
+        size = len(row.pop("payload"))
         return {
-            **in_seconds({name: row[name] for name in row if name != "payload"}, "start", "end"),
-            "seconds": between(row["start"], row["end"]),
-            "tags": payload.get("tags") or [],
+            **said(in_seconds(row, "start", "end")),
+            "tags": [str(tag)[:MAX_NAME] for tag in payload.get("tags") or []],
             "inputs": Side(payload.get("inputs")).blocks,
-            "outputs": Side(payload.get("outputs")).blocks,
+            "outputs": Side(answer).blocks,
+            "partial": answer is not payload.get("outputs"),
             "failure": None if error is None else Side(error_texts(error)).blocks,
-            "stream": stream_of(stream),
+            "handed": Side(handed_of(payload)).blocks,
+            "why": why_of(row["outcome"], payload.get("exception")),
+            "stream": stream_of(data.get("stream")),
             "extra": Side(extra_of(payload)).blocks,
-            "bytes": len(row["payload"]),
+            "bytes": size,
         }
 
     def text(self, asked: Asked) -> Data:
@@ -259,7 +275,8 @@ class Pages:
         number, at = number_of(asked, "number"), number_of(asked, "at")
         values: dict[str, Callable[[], Any]] = {
             "inputs": lambda: payload.get("inputs"),
-            "outputs": lambda: payload.get("outputs"),
+            "outputs": lambda: answer_of(payload.get("outputs"), payload.get("data") or {}),
+            "handed": lambda: handed_of(payload),
             "error": lambda: error_texts(payload.get("error")),
             "extra": lambda: extra_of(payload),
             "raw": lambda: raw_of(row, payload),
@@ -271,6 +288,19 @@ class Pages:
             raise NotFoundError(f"there is no text {number} in the {side} of this span")
         piece = found[at : at + SLICE]
         return {"piece": piece, "next": at + len(piece)}
+
+    def image(self, asked: Asked) -> tuple[bytes, str]:
+        """Return an image of a span, and its type; by its number, as texts that were cut."""
+        run = self._run(asked)
+        _, payload = self._span(run, asked)
+        side, number = asked.get("side", ""), number_of(asked, "number")
+        if side not in ("inputs", "outputs"):
+            raise OptionError("side", side[:40], "inputs or outputs")
+        images = Side(payload.get(side)).images
+        shown = to_show(images[number]) if number < len(images) else None
+        if shown is None:
+            raise NotFoundError(f"there is no image {number} to show in the {side} of this span")
+        return shown
 
     def raw(self, asked: Asked) -> Data:
         """Return everything that was logged of a span as JSON, cut if it is long."""

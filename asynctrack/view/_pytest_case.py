@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pprint import pformat
 from typing import Any, Final
 
+from asynctrack._common.outcome import said_outcome
 from asynctrack._reading.decoding.events import json_text
 
 LONGEST: Final = 100_000
@@ -33,6 +34,9 @@ def pytest_case(
 ) -> str:
     """Return a test module for a recorded call.
 
+    It expects the answer, or the exception. Of a call that was cancelled, that LangGraph left or
+    whose end is not there neither is known: the test makes the call, and says so.
+
     Args:
         span: The span's row in the index.
         payload: What was logged in it.
@@ -42,11 +46,15 @@ def pytest_case(
     kind = str(span["kind"])
     fixture = _FIXTURES.get(kind, "chain")
     given, wanted, actual = _expectation(kind, payload)
-    error = payload.get("error")
+    outcome = span["outcome"]
+    # A tool that reports its error in its answer raises nothing.
+    answered = kind == "tool" and payload.get("outputs") is not None
+    raises = outcome == "error" and not answered
+    compares = outcome == "ok" or (outcome == "error" and answered)
     name = re.sub(r"\W+", "_", str(span["name"] or kind), flags=re.ASCII).strip("_").lower()
     title = f"test_{name or 'case'}_{re.sub('[^0-9a-f]', '', str(span['span_id']).lower())[-8:]}"
     literals = [_literal("GIVEN", given)]
-    if error is None:
+    if compares:
         literals.append(_literal("EXPECTED", wanted))
     head = [
         "# Recorded by asynctrack" + _when(span["start"]) + ".",
@@ -54,10 +62,10 @@ def pytest_case(
         f"# Trace: {trace_id!a}, span: {span['span_id']!a}",
         f"# Give {fixture!r} as a fixture, in conftest.py for example: what is to be tested.",
     ]
-    imports = [] if error is None else ["import pytest"]
+    imports = ["import pytest"] if raises else []
     if any(literal is None for literal in literals):
         imports.append("from asynctrack import open_run")
-        read = ["GIVEN = SPAN.inputs"] + ([] if error is not None else ["EXPECTED = SPAN.outputs"])
+        read = ["GIVEN = SPAN.inputs"] + (["EXPECTED = SPAN.outputs"] if compares else [])
         actual = f"{fixture}.invoke(GIVEN)"
         literals = [
             f"TRACES = open_run({uri!r}).traces()",
@@ -67,10 +75,13 @@ def pytest_case(
         ]
     else:
         actual = actual.format(call=f"{fixture}.invoke(GIVEN)")
-    if error is None:
+    call = f"{fixture}.invoke(GIVEN)"
+    if compares:
         body = [f"    assert {actual} == EXPECTED"]
+    elif raises:
+        body = _raises(payload.get("error"), call)
     else:
-        body = _raises(error, f"{fixture}.invoke(GIVEN)")
+        body = [f"    {call}  # recorded as {said_outcome(outcome, span['cause'])}"]
     blocks = [
         "\n".join(head),
         "\n".join(imports),
@@ -102,6 +113,9 @@ def _expectation(kind: str, payload: Mapping[str, Any]) -> tuple[Any, Any, str]:
         texts = [one.get("page_content") for one in found or () if isinstance(one, dict)]
         query = next(iter(given.values()), None) if isinstance(given, dict) else given
         return query, texts, "[one.page_content for one in {call}]"
+    if kind == "tool" and isinstance(wanted, dict) and isinstance(wanted.get("tool_call_id"), str):
+        call = {"name": wanted.get("name"), "args": given, "id": wanted["tool_call_id"]}
+        return {**call, "type": "tool_call"}, wanted.get("content"), "{call}.content"
     if isinstance(wanted, dict) and "content" in wanted and isinstance(wanted.get("type"), str):
         return given, wanted["content"], "{call}.content"
     if kind == "prompt" and isinstance(wanted, dict) and isinstance(wanted.get("messages"), list):

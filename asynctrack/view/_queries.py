@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from asynctrack._common.outcome import OUTCOMES
+
 from ._filters import PAGE, SORTS, Filters
 from ._index import Index
 
+WAITS: Final = 20
+"""Questions of a paused trace that its page lists."""
 SPANS: Final = 400
 """Spans of a trace that are sent together."""
 FACETS: Final = 100
@@ -22,10 +26,16 @@ PAIRS: Final = 50
 Rows = list[dict[str, Any]]
 
 _MARKS: Final = "[0.5, 0.9, 0.95, 0.99]"
+_FAILED: Final = "count(*) FILTER (outcome = 'error') AS failed"
+"""The only way in which a trace fails, or a span: an error below a good root is recovered."""
+_OTHERS: Final = tuple(one for one in OUTCOMES if one != "error")
+_OUTCOMES: Final = ", ".join(f"count(*) FILTER (outcome = '{one}') AS {one}" for one in _OTHERS)
+COUNTED: Final = ("failed", *_OTHERS, "timeouts", "recovered")
+"""What is counted of how traces ended."""
 _TOTALS: Final = f"""
-    count(*) AS traces,
-    count(*) FILTER (status = 'error' OR errors > 0) AS failed,
-    count(*) FILTER (status = 'unfinished') AS unfinished,
+    count(*) AS traces, {_FAILED}, {_OUTCOMES},
+    count(*) FILTER (cause = 'timeout') AS timeouts,
+    sum(recovered)::BIGINT AS recovered,
     sum(spans)::BIGINT AS spans, sum(errors)::BIGINT AS errors,
     sum(model_calls)::BIGINT AS model_calls,
     sum(input_tokens)::BIGINT AS input_tokens, sum(output_tokens)::BIGINT AS output_tokens,
@@ -37,9 +47,9 @@ _TOTALS: Final = f"""
     quantile_disc(first_token, {_MARKS}) AS first_token
 """  # nothing of it comes from outside
 _LISTED: Final = """
-    trace_id, writer_id, name, status, start, duration, spans, errors, model_calls, input_tokens,
-    output_tokens, cache_read_tokens, reasoning_tokens, cost, error, models, tags, input, output,
-    spooled
+    trace_id, writer_id, name, outcome, cause, start, duration, spans, recovered, model_calls,
+    input_tokens, output_tokens, cache_read_tokens, reasoning_tokens, cost, error, asks, models,
+    tags, input, output, spooled
 """
 
 
@@ -80,19 +90,20 @@ def overview(index: Index, run: int, filters: Filters, version: int = 0) -> dict
     where, values = chosen(index, run, version, filters)
     query = f"""
         WITH chosen AS MATERIALIZED (
-            SELECT status, errors, spans, model_calls, input_tokens, output_tokens,
-                cache_read_tokens, reasoning_tokens, cost, start, duration, first_token
+            SELECT outcome, cause, recovered, spans, errors, model_calls, input_tokens,
+                output_tokens, cache_read_tokens, reasoning_tokens, cost, start, duration,
+                first_token
             FROM traces WHERE {where}
         ), counted AS (SELECT {_TOTALS} FROM chosen),
         bins AS (
             SELECT floor(log10(greatest(duration, 1e-6)) * {BINS})::INT AS bin, count(*) AS traces,
-                count(*) FILTER (status = 'error' OR errors > 0) AS failed
+                {_FAILED}
             FROM chosen WHERE duration IS NOT NULL GROUP BY bin
         ), buckets AS (
             SELECT least({BUCKETS - 1}, (start - first_start)
                     // greatest(1, (last_start - first_start) // {BUCKETS} + 1))::INT AS bucket,
                 count(*) AS traces,
-                count(*) FILTER (status = 'error' OR chosen.errors > 0) AS failed,
+                count(*) FILTER (chosen.outcome = 'error') AS failed,
                 quantile_disc(duration, 0.5) AS p50, quantile_disc(duration, 0.95) AS p95,
                 sum(chosen.input_tokens + chosen.output_tokens)::BIGINT AS tokens
             FROM chosen, counted WHERE start IS NOT NULL GROUP BY bucket
@@ -135,7 +146,7 @@ def trace(index: Index, run: int, trace_id: str, writer_id: str | None) -> Rows:
     if writer_id is not None:
         values["writer"] = writer_id
     return index.query(
-        f"SELECT no, {_LISTED}, first_token FROM traces"
+        f"SELECT no, {_LISTED}, first_token, resumes, chosen FROM traces"
         f" WHERE run = $run AND trace_id = $trace{condition} ORDER BY no DESC LIMIT 20",
         values,
     )
@@ -158,20 +169,45 @@ def neighbours(index: Index, run: int, start: int | None, number: int) -> dict[s
     return found
 
 
+def resumed_by(index: Index, run: int, trace_id: str) -> dict[str, Any] | None:
+    """Return the ids of the trace that a paused one went on as; None where none did."""
+    rows = index.query(
+        "SELECT trace_id, writer_id FROM traces WHERE run = $run AND resumes = $trace"
+        " ORDER BY no LIMIT 1",
+        {"run": run, "trace": trace_id},
+    )
+    return rows[0] if rows else None
+
+
+def waits(index: Index, number: int) -> Rows:
+    """Return the spans where a paused trace waits, with what they ask."""
+    return index.query(
+        "SELECT place, name, hands_on AS asks FROM spans"
+        " WHERE no = $no AND cause = 'pause' AND hands_on IS NOT NULL"
+        f" ORDER BY place LIMIT {WAITS}",
+        {"no": number},
+    )
+
+
 def spans(index: Index, number: int, after: int) -> Rows:
     """Return spans of a trace, parents before children, without their payloads."""
     return index.query(
-        'SELECT place, depth, span_id, parent_span_id, name, kind, status, start, "end", model,'
-        " input_tokens, output_tokens, cost, first_token, error, orphan FROM spans"
+        "SELECT place, depth, span_id, parent_span_id, name, kind, outcome, cause, start, duration,"
+        " model, input_tokens, output_tokens, cost, first_token, error, hands_on, orphan FROM spans"
         f" WHERE no = $no AND place >= $after ORDER BY place LIMIT {SPANS}",
         {"no": number, "after": after},
     )
 
 
 def bounds(index: Index, number: int) -> dict[str, Any]:
-    """Return when the first span of a trace starts and the last one ends."""
+    """Return when the first span of a trace starts and the last one ends.
+
+    A span ends so long after its start as it took: meanwhile the clock may have been set.
+    """
     rows = index.query(
-        'SELECT min(start) AS first, max(coalesce("end", start)) AS last FROM spans WHERE no = $no',
+        "SELECT min(start) AS first,"
+        " max(start::HUGEINT + (coalesce(duration, 0) * 1e9)::HUGEINT) AS last"
+        " FROM spans WHERE no = $no",
         {"no": number},
     )
     return rows[0] if rows else {"first": None, "last": None}
@@ -189,9 +225,9 @@ def span(index: Index, number: int, place: int) -> dict[str, Any] | None:
 def components(index: Index, runs: Sequence[int]) -> Rows:
     """Return what each kind and name of spans took, in each of some Runs."""
     return index.query(
-        f"SELECT run, kind, name, count(*) AS spans, count(error) AS errors,"
+        f"SELECT run, kind, name, count(*) AS spans, {_FAILED},"
         " sum(input_tokens)::BIGINT AS input_tokens, sum(output_tokens)::BIGINT AS output_tokens,"
-        f' quantile_disc(("end" - start) / 1e9, {_MARKS}) AS latency'
+        f" quantile_disc(duration, {_MARKS}) AS latency"
         " FROM spans WHERE run IN (SELECT unnest($runs)) GROUP BY run, kind, name"
         f" ORDER BY spans DESC LIMIT {2 * FACETS}",
         {"runs": list(runs)},
@@ -201,14 +237,15 @@ def components(index: Index, runs: Sequence[int]) -> Rows:
 def pairs(index: Index, first: int, second: int) -> dict[str, Any]:
     """Return traces of two Runs with the same name and input, those that differ first."""
     latest = (
-        "SELECT name, input_key, arg_max(no, no) AS no, arg_max(output_key, no) AS output_key"
-        " FROM traces WHERE run = ${} AND input_key IS NOT NULL AND status != 'unfinished'"
-        " GROUP BY name, input_key"
+        "SELECT name, input_key, max(no) AS no, arg_max(struct_pack(outcome := outcome,"
+        " output := output_key, error := if(outcome = 'error', error, NULL)), no) AS answer"
+        " FROM traces WHERE run = ${} AND input_key IS NOT NULL"
+        " AND outcome NOT IN ('unfinished', 'abandoned') GROUP BY name, input_key"
     )
     joined = (
         f"WITH a AS ({latest.format('first')}), b AS ({latest.format('second')}),"
         " both_of AS (SELECT a.no AS a, b.no AS b,"
-        " a.output_key IS DISTINCT FROM b.output_key AS differs FROM a JOIN b"
+        " a.answer IS DISTINCT FROM b.answer AS differs FROM a JOIN b"
         " USING (name, input_key))"
     )
     values = {"first": first, "second": second}
@@ -216,7 +253,9 @@ def pairs(index: Index, first: int, second: int) -> dict[str, Any]:
         f"{joined} SELECT count(*) AS same_input, count(*) FILTER (differs) AS differ FROM both_of",
         values,
     )
-    fields = ("trace_id", "writer_id", "status", "duration", "input", "output", "error")
+    fields = (
+        "trace_id", "writer_id", "outcome", "cause", "duration", "input", "output", "error", "asks"
+    )  # fmt: skip
     side = ", ".join(f"{one}.{field} AS {one}_{field}" for one in ("x", "y") for field in fields)
     rows = index.query(
         f"{joined}, shown AS (SELECT * FROM both_of ORDER BY differs DESC, a LIMIT {PAIRS})"
@@ -230,9 +269,9 @@ def pairs(index: Index, first: int, second: int) -> dict[str, Any]:
 def model_totals(index: Index, runs: Sequence[int]) -> Mapping[int, Rows]:
     """Return what each model took in each of some Runs."""
     rows = index.query(
-        "SELECT run, model, count(*) AS calls, count(error) AS errors,"
+        f"SELECT run, model, count(*) AS calls, {_FAILED},"
         " sum(input_tokens)::BIGINT AS input_tokens, sum(output_tokens)::BIGINT AS output_tokens,"
-        f' sum(cost) AS cost, quantile_disc(("end" - start) / 1e9, {_MARKS}) AS latency,'
+        f" sum(cost) AS cost, quantile_disc(duration, {_MARKS}) AS latency,"
         f" quantile_disc(first_token, {_MARKS}) AS first_token"
         " FROM spans WHERE run IN (SELECT unnest($runs)) AND kind IN ('llm', 'chat_model')"
         " GROUP BY run, model ORDER BY calls DESC",

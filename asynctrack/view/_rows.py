@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from asynctrack._reading.decoding.events import json_text
-from asynctrack._reading.trees.span import Span, Trace
+from asynctrack._reading.decoding.media import Media, in_words, media_of
+from asynctrack._reading.trees.span import Span, SpanError, Trace, seconds
 
 MAX_SEARCHED_VALUE: Final = 64 * 1024
 """Characters of one logged value that the search finds; all of it can be read."""
@@ -18,12 +19,14 @@ PREVIEW: Final = 200
 MAX_NAME: Final = 300
 """Characters of a name, a tag or a model in a list."""
 _SHORT: Final = 4
+_FILES: Final = 5
+_HANDED: Final = 20
 
 # Fields of messages and results that are the same everywhere, or are found in other ways.
 _NOT_SEARCHED: Final = frozenset(
     {"type", "id", "usage_metadata", "response_metadata", "generation_info", "lc_versions"}
 )
-_PLUMBING: Final = ("seq:step:", "map:key:", "branch:", "condition:")
+_PLUMBING: Final = ("seq:step:", "graph:step:", "map:key:", "branch:", "condition:")
 
 TRACE_COLUMNS: Final = (
     ("run", "count"),
@@ -31,11 +34,15 @@ TRACE_COLUMNS: Final = (
     ("trace_id", "text"),
     ("writer_id", "text"),
     ("name", "text"),
-    ("status", "text"),
+    ("outcome", "text"),
+    ("cause", "text"),
+    ("resumes", "text"),
+    ("chosen", "count"),
     ("start", "count"),
     ("duration", "number"),
     ("spans", "count"),
     ("errors", "count"),
+    ("recovered", "count"),
     ("model_calls", "count"),
     ("input_tokens", "count"),
     ("output_tokens", "count"),
@@ -44,6 +51,7 @@ TRACE_COLUMNS: Final = (
     ("cost", "number"),
     ("first_token", "number"),
     ("error", "text"),
+    ("asks", "text"),
     ("names", "texts"),
     ("models", "texts"),
     ("tags", "texts"),
@@ -63,9 +71,11 @@ SPAN_COLUMNS: Final = (
     ("parent_span_id", "text"),
     ("name", "text"),
     ("kind", "text"),
-    ("status", "text"),
+    ("outcome", "text"),
+    ("cause", "text"),
     ("start", "count"),
     ("end", "count"),
+    ("duration", "number"),
     ("model", "text"),
     ("input_tokens", "count"),
     ("output_tokens", "count"),
@@ -75,6 +85,7 @@ SPAN_COLUMNS: Final = (
     ("cost", "number"),
     ("first_token", "number"),
     ("error", "text"),
+    ("hands_on", "text"),
     ("orphan", "truth"),
     ("payload", "text"),
 )
@@ -101,14 +112,17 @@ def rows_of(
     names: dict[str, None] = {}
     models: dict[str, None] = {}
     tags: dict[str, None] = {}
-    read = written = cached = reasoning = calls = errors = 0
+    read = written = cached = reasoning = calls = errors = raised = 0
     costs: list[float] = []
-    first_token: float | None = None
     error: str | None = None
+    asks: list[str] = []
+    blame = trace.blame
+    shown: dict[str, int] = {}
     for place, (depth, span) in enumerate(_walk(trace)):
         cost = cost_of(span)
-        first = _seconds((span.stream or {}).get("time_to_first_token"))
-        failed = None if span.error is None else _error_line(span)
+        first = seconds((span.stream or {}).get("time_to_first_token"))
+        failed = None if span.error is None else _error_line(span.error)
+        handed = handed_on(span) if span.hands_on else None
         spans.append(
             (
                 run,
@@ -120,8 +134,10 @@ def rows_of(
                 _cut(span.name),
                 _cut(span.kind),
                 span.outcome,
+                span.cause,
                 span.start_unix_nano,
                 span.end_unix_nano,
+                span.duration,
                 _cut(span.model),
                 span.input_tokens,
                 span.output_tokens,
@@ -131,6 +147,7 @@ def rows_of(
                 cost,
                 first,
                 failed,
+                handed,
                 span.orphan,
                 payload_of(span),
             )
@@ -148,16 +165,24 @@ def rows_of(
             written += span.output_tokens or 0
             cached += span.cache_read_tokens or 0
             reasoning += span.reasoning_tokens or 0
-            first_token = first if first_token is None else first_token
+            shown.setdefault("model", place)
             if cost is not None:
                 costs.append(cost)
         if failed is not None:
             errors += 1
             error = error or failed
-            words.add(span.error.raw if span.error is not None else None)
+            raised += span.raised
+        if span is blame:
+            shown["blame"] = place
+        if handed is not None and span.cause == "pause":
+            shown.setdefault("pause", place)
+            asks.append(handed)
+        words.add(exception_of(span))
         words.add(span.inputs)
-        words.add(span.outputs)
+        words.add(span.outputs if span.outcome == "ok" else answer_of(span.outputs, span.data))
     root = trace.root
+    paused = root.cause == "pause"
+    first_shown = ("blame", "pause", "model") if paused else ("blame", "model")
     words.add(dict(root.metadata))
     for name in names:
         words.add(name)
@@ -168,18 +193,23 @@ def rows_of(
         trace.writer_id,
         _cut(root.name or root.kind),
         trace.outcome,
+        root.cause,
+        trace.resumes,
+        next((shown[what] for what in first_shown if what in shown), 0),
         trace.start_unix_nano,
         trace.duration,
         len(spans),
         errors,
+        0 if trace.failed else raised,
         calls,
         read,
         written,
         cached,
         reasoning,
         sum(costs) if costs else None,
-        first_token,
+        trace.time_to_first_token,
         error,
+        _cut(" · ".join(asks)) if paused else None,
         list(names),
         list(models),
         list(tags),
@@ -197,7 +227,8 @@ def payload_of(span: Span) -> str:
     payload = {
         "inputs": span.inputs,
         "outputs": span.outputs,
-        "error": None if span.error is None else span.error.raw,
+        "error": exception_of(span) if span.error is not None else None,
+        "exception": exception_of(span) if span.error is None else None,
         "tags": list(span.tags),
         "metadata": dict(span.metadata),
         "attributes": dict(span.attributes),
@@ -205,6 +236,39 @@ def payload_of(span: Span) -> str:
         "notes": [dict(event.raw) for event in span.notes],
     }
     return json_text({name: value for name, value in payload.items() if value}) or "{}"
+
+
+def exception_of(span: Span) -> Any:
+    """Return all that was stored of the exception that a span ended with, or what a tool reports.
+
+    A message is left out where it is Python's default for any object.
+    """
+    exception = span.exception
+    if exception is None:
+        return None
+    if exception.raw is None:
+        return {"type": exception.type, "message": exception.message}
+    if isinstance(exception.raw, dict) and not exception.message:
+        return {name: item for name, item in exception.raw.items() if name != "message"}
+    return exception.raw
+
+
+def answer_of(outputs: Any, data: Mapping[str, Any]) -> Any:
+    """Return what came out of a span; where nothing did, what it had streamed until its end."""
+    stream = data.get("stream")
+    text = stream.get("text") if isinstance(stream, dict) else None
+    if not isinstance(text, str) or not text or preview(outputs):
+        return outputs
+    return {"type": "ai", "content": text}
+
+
+def handed_on(span: Span) -> str:
+    """Return what LangGraph hands on where it leaves a span: its questions, or where it goes."""
+    value = None if span.exception is None else span.exception.value
+    if span.cause == "handoff" and isinstance(value, dict):
+        value = value.get("goto")
+    values = value[:_HANDED] if isinstance(value, list) else [value]
+    return _cut(" · ".join(map(preview, values)))
 
 
 def preview(value: Any) -> str:
@@ -230,13 +294,19 @@ class _Words:
         self._size = 0
 
     def add(self, value: Any) -> None:
-        """Add all texts in a value, names of fields aside."""
+        """Add all texts in a value, names of fields aside; of an image, what it is."""
         waiting = [value]
+        data: set[int] = set()
         while waiting:
             item = waiting.pop()
             kind = type(item)
+            if kind is str or kind is dict:
+                media = media_of(item)
+                if media is not None and media.held is not None:
+                    data.add(id(media.held))
+                    waiting.append(str(media))
             if kind is str:
-                if len(item) < _SHORT and not item.strip():
+                if id(item) in data or (len(item) < _SHORT and not item.strip()):
                     continue
                 text = item[:MAX_SEARCHED_VALUE]
                 if text not in self._found and self._size < MAX_SEARCHED_TRACE:
@@ -256,40 +326,63 @@ class _Words:
         return "\n".join(self._found).lower()
 
 
-def _first_text(value: Any) -> str:
+def _first_text(value: Any, depth: int = 20) -> str:
     """Return the last message's text, or without messages the first text."""
-    for _ in range(20):
+    for level in range(depth):
+        file = _file(value)
+        if file is not None:
+            return str(file)
         if isinstance(value, str):
             return value
         if isinstance(value, list):
             if not value:
                 return ""
+            files = [one for one in map(_file, value) if one is not None]
+            if files:
+                # The question first: it may stand before its images or after them.
+                rest = [one for one in value if _file(one) is None]
+                said = [_first_text(rest, depth - level - 1), *map(str, files[:_FILES])]
+                return " · ".join(one for one in said if one)
             value = value[-1]
         elif isinstance(value, dict):
-            for name in ("messages", "content", "text", "generations", "message", "output"):
+            for name in (
+                "messages",
+                "content",
+                "text",
+                "generations",
+                "message",
+                "output",
+                "resume",
+            ):
                 if value.get(name):
                     value = value[name]
                     break
             else:
                 if value.get("tool_calls"):
-                    return json_text(value["tool_calls"]) or ""
+                    return _json(value["tool_calls"])
                 if len(value) == 1:
                     value = next(iter(value.values()))
                 else:
-                    return json_text(value) or ""
+                    return _json(value)
         else:
             return "" if value is None else str(value)
     return ""
 
 
-def _error_line(span: Span) -> str:
-    assert span.error is not None
-    kind = span.error.type.rpartition(".")[2] or "error"
-    return _cut(f"{kind}: {span.error.message}" if span.error.message else kind)
+def _file(value: Any) -> Media | None:
+    """Return the image or other file that a value is, and nothing more important than that."""
+    if isinstance(value, dict) and (value.get("content") or value.get("text")):
+        return None
+    return media_of(value)
 
 
-def _seconds(value: Any) -> float | None:
-    return float(value) if type(value) in (int, float) and 0 <= value < 1e9 else None
+def _json(value: Any) -> str:
+    return json_text(in_words(value)) or ""
+
+
+def _error_line(error: SpanError) -> str:
+    kind = error.type.rpartition(".")[2] or "error"
+    return _cut(f"{kind}: {error.message}" if error.message else kind)
 
 
 def _cut(text: str | None) -> str:

@@ -32,6 +32,9 @@ CONTENT_SECURITY_POLICY: Final = "; ".join(
     )
 )
 
+IMAGE_POLICY: Final = "default-src 'none'; sandbox"
+"""For an image, which is nothing but pixels: whatever else its bytes may mean, it runs nowhere."""
+
 HEADERS: Final[Mapping[str, str]] = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",

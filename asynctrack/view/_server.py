@@ -23,7 +23,7 @@ from asynctrack._errors import NotFoundError, OptionError
 
 from ._pages import Pages
 from ._question import GivenUpError, Question
-from ._security import HEADERS, Guard
+from ._security import HEADERS, IMAGE_POLICY, Guard
 from ._shapes import as_json
 
 if TYPE_CHECKING:
@@ -97,6 +97,17 @@ def make_app(pages: Pages, guard: Guard) -> ASGIApp:
         headers = {"Content-Disposition": 'attachment; filename="span.json"'}
         return Response(body, media_type="application/json", headers=headers)
 
+    async def image(request: Request) -> Response:
+        try:
+            content, kind = await ask(pages.image, request)
+        except Exception as error:
+            return _failed(error)
+        headers = {
+            "Content-Disposition": f'inline; filename="image.{kind}"',
+            "Content-Security-Policy": IMAGE_POLICY,
+        }
+        return Response(content, media_type=f"image/{kind}", headers=headers)
+
     async def start(request: Request) -> Response:
         if "token" in request.query_params:
             if not guard.is_token(request.query_params["token"]):
@@ -121,6 +132,7 @@ def make_app(pages: Pages, guard: Guard) -> ASGIApp:
                          "text", "raw", "case")
         ),
         Route(f"{place}api/download", download),
+        Route(f"{place}api/image", image),
         Route(f"{place}{{name:path}}", static_file),
     ]  # fmt: skip
     return _guarded(Starlette(routes=routes), guard)
@@ -147,11 +159,10 @@ def _guarded(app: ASGIApp, guard: Guard) -> ASGIApp:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                given = message.get("headers", ())
-                message["headers"] = [
-                    *given,
-                    *((name.lower().encode(), value.encode()) for name, value in HEADERS.items()),
-                ]
+                given = list(message.get("headers", ()))
+                names = {name for name, _ in given}
+                ours = ((name.lower().encode(), value.encode()) for name, value in HEADERS.items())
+                message["headers"] = given + [one for one in ours if one[0] not in names]
             await send(message)
 
         headers: dict[str, list[str]] = {}

@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from statistics import median, quantiles
 from typing import Any, Final
 
+from asynctrack._common.outcome import said_outcome
 from asynctrack._errors import OptionError
 from asynctrack._reading.decoding.events import json_text
+from asynctrack._reading.trees.span import SpanError, seconds
 
 from ._blocks import pretty
 from ._progress import RunState
+from ._queries import COUNTED
 
 PARAMETERS: Final = 200
 """Parameters of a Run that are shown."""
@@ -19,6 +22,9 @@ VALUE: Final = 300
 """Characters of a parameter's value that are shown."""
 TICKS: Final = 2_000
 """Tokens of a stream that are drawn."""
+STREAMED: Final = 0.1
+"""Seconds over which tokens have to come for a rate. What comes sooner was ready before and came at
+once, as many tool calls do: how fast the model wrote it cannot be seen."""
 
 Asked = Mapping[str, str]
 Data = dict[str, Any]
@@ -70,10 +76,9 @@ def varying(parameters: Sequence[Mapping[str, str]]) -> list[str]:
 def totals_of(row: Mapping[str, Any] | None) -> Data:
     """Return totals as pages show them; of nothing where there is no row."""
     row = row or {}
-    counts = ("traces", "failed", "unfinished", "spans", "errors", "model_calls", "input_tokens",
-              "output_tokens", "cache_read_tokens", "reasoning_tokens")  # fmt: skip
+    counts = ("traces", *COUNTED, "spans", "model_calls", "input_tokens", "output_tokens",
+              "cache_read_tokens", "reasoning_tokens")  # fmt: skip
     totals: Data = {name: row.get(name) or 0 for name in counts}
-    totals["errors_in_spans"] = totals.pop("errors")
     first, last = row.get("first_start"), row.get("last_start")
     return {
         **totals,
@@ -104,11 +109,11 @@ def stream_of(stream: Any) -> Data | None:
     """Return when the tokens of a stream came: seconds from the start of the call."""
     if not isinstance(stream, dict) or not stream.get("count"):
         return None
-    first = stream.get("time_to_first_token")
+    first = seconds(stream.get("time_to_first_token"))
     gaps = stream.get("inter_token_times")
-    gaps = [gap for gap in gaps if _is_number(gap)] if isinstance(gaps, list) else []
-    at: float = first if _is_number(first) else 0.0  # type: ignore[assignment]  # it is one
-    times: list[float] = [at]
+    gaps = [gap for gap in gaps if seconds(gap) is not None] if isinstance(gaps, list) else []
+    at = first or 0.0
+    times = [at]
     for gap in gaps:
         at += gap
         times.append(at)
@@ -116,8 +121,8 @@ def stream_of(stream: Any) -> Data | None:
     span = times[-1] - times[0]
     return {
         "count": stream["count"],
-        "first": first if _is_number(first) else None,
-        "per_second": len(gaps) / span if gaps and span > 0 else None,
+        "first": first,
+        "per_second": len(gaps) / span if span >= STREAMED else None,
         "median": median(gaps) if gaps else None,
         "p95": quantiles(gaps, n=20, method="inclusive")[-1] if len(gaps) > 1 else None,
         "longest": max(gaps, default=None),
@@ -156,13 +161,25 @@ def error_texts(error: Any) -> dict[str, str]:
     return texts
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < 1e9
-
-
 def between(first: int | None, last: int | None) -> float | None:
     """Return the seconds from one time to another; None where one is not known."""
     return None if first is None or last is None else (last - first) / 1e9
+
+
+def handed_of(payload: Mapping[str, Any]) -> Any:
+    """Return what LangGraph handed on as it left a span, whole; None where it did not."""
+    return SpanError("", "", "", payload.get("exception")).value
+
+
+def why_of(outcome: str, exception: Any) -> str | None:
+    """Return what was said to a call as it was cancelled; None where nothing was."""
+    message = exception.get("message") if isinstance(exception, dict) else None
+    return message[:VALUE] if outcome == "cancelled" and isinstance(message, str) else None
+
+
+def said(row: Data) -> Data:
+    """Return a row with its outcome in words."""
+    return {**row, "said": said_outcome(row["outcome"], row["cause"])}
 
 
 def in_seconds(row: Data, *names: str) -> Data:

@@ -7,6 +7,8 @@ import dataclasses
 import decimal
 import enum
 import fractions
+import functools
+import ipaddress
 import json
 import math
 import pathlib
@@ -20,7 +22,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta, timezone
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pydantic
@@ -31,6 +33,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.prompt_values import ChatPromptValue, StringPromptValue
 from langchain_core.runnables import RunnableLambda
+from langgraph.types import Command, Interrupt, Send
 
 from asynctrack._common import careful, convert, marker, payload
 from tests.property.strategies import (
@@ -68,6 +71,8 @@ class Plain:
     name: str
     inner: Any = None
     _hidden: str = "not the data's"
+    SHARED: ClassVar[str] = "the class's"
+    given: dataclasses.InitVar[str] = "gone by now"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +80,57 @@ class Slotted:
     __slots__ = ("name", "score")
     name: str
     score: float
+
+
+class Slots:
+    __slots__ = ("__mangled", "__weakref__", "_hidden", "name", "unset")
+
+    def __init__(self, name: Any) -> None:
+        self.name = name
+        self._hidden = self.__mangled = "not the data's"
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError("slots are read, nothing is asked for")
+
+    @property
+    def costly(self) -> Any:
+        """Must not run."""
+        raise AssertionError("properties are not asked")
+
+    def __repr__(self) -> str:
+        return "Slots"
+
+
+class MoreSlots(Slots):
+    __slots__ = ("score",)
+    score: float
+
+
+class NoSlots(MoreSlots):
+    """Has a dictionary again."""
+
+
+class Hides(Slots):
+    __slots__ = ()
+
+    @property
+    def __dict__(self) -> Any:  # type: ignore[override]  # on purpose
+        raise AssertionError("nothing is asked for")
+
+
+class Private:
+    __slots__ = ("_name",)
+
+    def __repr__(self) -> str:
+        return "Private"
+
+
+def slots(kind: type[Slots], **fields: Any) -> Any:
+    """An object with slots, and with these fields."""
+    value = kind("n")
+    for name, item in fields.items():
+        setattr(value, name, item)
+    return value
 
 
 class Model(pydantic.BaseModel):
@@ -93,6 +149,31 @@ class RaisingModel(pydantic.BaseModel):
 
     def model_dump(self, **kwargs: Any) -> Any:
         raise RuntimeError("no dump")
+
+
+class RaisingField(Keeps):
+    inner: Any = None
+    secret: str = pydantic.Field("hush", exclude=True)
+    _private: str = "not the data's"
+
+    @pydantic.field_serializer("inner")
+    def _never(self, value: Any) -> Any:
+        raise RuntimeError("no dump")
+
+
+class RaisingComputed(pydantic.BaseModel):
+    name: str
+
+    @functools.cached_property
+    def cached(self) -> str:
+        """No field, but kept beside them."""
+        return "not a field"
+
+    @pydantic.computed_field  # type: ignore[prop-decorator]  # as pydantic's manual has it
+    @property
+    def total(self) -> int:
+        """Cannot be computed."""
+        raise RuntimeError(self.cached)
 
 
 class RaisingIter:
@@ -178,6 +259,13 @@ def marked(value: Any, /, **kept: Any) -> dict[str, Any]:
         (Point(1, "y"), {"x": 1, "y": "y"}),
         (Plain("n", [1]), {"name": "n", "inner": [1]}),
         (Slotted("n", 0.5), {"name": "n", "score": 0.5}),
+        (slots(Slots), {"name": "n"}),
+        (slots(MoreSlots, score=1), {"name": "n", "score": 1}),
+        (slots(NoSlots, score=1, more=[2], _own=3), {"name": "n", "score": 1, "more": [2]}),
+        (slots(Hides), {"name": "n"}),
+        (Private(), marked(Private, repr="Private")),
+        (ipaddress.ip_address("::1"), marked("ipaddress.IPv6Address", repr="IPv6Address('::1')")),
+        (slice(1, 2), marked("slice", repr="slice(1, 2, None)")),
         (Model(name="n"), {"name": "n", "score": 0.5, "inner": None}),
         (Keeps.model_validate({"name": "n", "more": [1]}), {"name": "n", "more": [1]}),
         (collections.OrderedDict(a=1), {"a": 1}),
@@ -225,7 +313,12 @@ def marked(value: Any, /, **kept: Any) -> dict[str, Any]:
         (RaisingStr("text"), "text"),
         (RaisingList([1]), [1]),
         (RaisingDict(a=1), {"a": 1}),
-        (RaisingModel(name="n"), marked(RaisingModel, cut="error", error="RuntimeError")),
+        (RaisingModel(name="n"), {"name": "n"}),
+        (
+            RaisingField.model_validate({"name": "n", "inner": Model(name="m"), "more": [1]}),
+            {"name": "n", "inner": {"name": "m", "score": 0.5, "inner": None}, "more": [1]},
+        ),
+        ([RaisingComputed(name="n")], [{"name": "n"}]),
         (RaisingMapping(a=1), marked(RaisingMapping, cut="error", error="RuntimeError")),
         (
             Raises(),
@@ -261,6 +354,30 @@ def test_dead_weak_reference() -> None:
         marked("weakref.ProxyType", repr_error="ReferenceError"),
         "\\ud800",
     ] or stored(proxy)["$type"].startswith("weakref")
+
+
+def test_commands_of_langgraph() -> None:
+    """What nodes of LangGraph return is stored by its fields, with nothing of its class."""
+    send = {"node": "next", "arg": {"topic": "fish"}}  # newer versions have more fields
+    one = Send("next", {"topic": "fish"})
+    assert stored(one).items() >= send.items()
+    command = stored(Command(update={"x": 1}, goto=[one, "end"]))
+    assert command.pop("goto") == [stored(one), "end"]
+    assert command == {"graph": None, "update": {"x": 1}, "resume": None}
+    assert stored(Interrupt("sure?", id="i"))["value"] == "sure?"
+
+
+def test_slots_within_the_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects with slots that hold themselves, or each other many times, end in markers."""
+    cycle = slots(Slots)
+    cycle.name = [cycle]
+    assert stored(cycle) == {"name": [marked(Slots, cut="cycle")]}
+    for module in (careful, convert, payload):
+        monkeypatch.setattr(module, "MAX_NODES", 1_000)
+    shared = slots(Slots)
+    for _ in range(30):  # 2^30 values
+        shared = slots(MoreSlots, name=shared, score=shared)
+    assert len(payload.encode({"x": shared})) < 100_000
 
 
 def test_generator_is_not_consumed() -> None:

@@ -314,8 +314,6 @@ def canonical(value: Any) -> Any:
         if value.get("lc") == 1 and value.get("type") == "constructor":
             return canonical(value["kwargs"])
         found = {str(key): canonical(item) for key, item in value.items()}
-        # orjson stores the class variable of a dataclass (LangGraph's Command) like its fields.
-        found.pop("PARENT", None)
         return {key: item for key, item in found.items() if item not in (None, "", [], {})}
     if isinstance(value, (list, tuple)):
         return [canonical(item) for item in value]

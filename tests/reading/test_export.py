@@ -26,6 +26,7 @@ from asynctrack._reading.export.otlp import span_id_of, trace_id_of
 from asynctrack._reading.run import RecordedRun, open_run
 from asynctrack._reading.tables import span_table
 from asynctrack._reading.trees import build
+from tests.reading import pictures
 from tests.reading.making import START, RunFolder, event
 
 ROOT = "01a20c53-34cd-77a2-9538-ca78a07c8a0f"
@@ -307,6 +308,43 @@ def test_html_shows_hostile_texts_as_text(folder: RunFolder) -> None:
     assert "unsafe" not in page.policy
     assert b"http://" not in content
     assert b"https://" not in content
+
+
+def test_images_are_text_in_pages_and_whole_in_data(folder: RunFolder) -> None:
+    """A page says what an image is; what other programs read has all of it."""
+    ids = {"span_id": "m", "trace_id": "m"}
+    shapes = [*pictures.IMAGES.values(), *(value for value, _ in pictures.OTHERS.values())]
+    asked = {"type": "human", "content": [{"type": "text", "text": "What is it?"}, *shapes]}
+    folder.artifact(
+        [
+            event(1, kind="chat_model_start", **ids, inputs={"messages": [[asked]]}),
+            event(2, kind="llm_end", **ids, outputs={"deep": pictures.IMAGES["openai"]}),
+        ]
+    )
+    folder.manifest()
+    data = pictures.encoded(pictures.PNG).encode()
+    for format in ("jsonl", "csv", "otlp"):  # noqa: A001  # its name
+        assert exported(open_run(folder.path), format).count(data) > 10, format
+    table = parquet.read_table(io.BytesIO(exported(open_run(folder.path), "parquet")))
+    assert data.decode() in table["outputs"][0].as_py()
+    content = exported(open_run(folder.path), "html").decode()
+    assert data.decode()[:40] not in content and "What is it?" in content
+    assert content.count(pictures.WORDS) >= len(pictures.IMAGES)
+    for _, words in pictures.OTHERS.values():
+        assert words in content
+    assert not {"img", "a"} & set(Page(exported(open_run(folder.path), "html")).elements)
+
+
+def test_a_huge_name_is_cut_in_a_page(folder: RunFolder) -> None:
+    """A name, a model or a tag of 100 KB takes no more room than a text does."""
+    long = "x" * 100_000
+    attributes = {"gen_ai.request.model": long}
+    folder.artifact(
+        [event(1, kind="chat_model_start", span_id="m", name=long, tags=[long],
+               attributes=attributes)]
+    )  # fmt: skip
+    folder.manifest()
+    assert len(exported(open_run(folder.path), "html")) < 50_000
 
 
 def test_html_is_a_tree_to_be_opened(run: RecordedRun) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from selenium.webdriver import Chrome
 
+from asynctrack._common.outcome import OUTCOMES, Outcome
 from tests.reading.spooling import writers_die as writers_die  # for every test here
-from tests.view import demo
+from tests.view import demo, endings
 from tests.view.browser import chromium, missing_browser
 from tests.view.serving import Viewer, viewer
 
@@ -34,6 +35,18 @@ def demo_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("demo")
     demo.make(place / "runs")
     (place / "prices.json").write_text(json.dumps(demo.PRICES))
+    return place
+
+
+@pytest.fixture(scope="session")
+def endings_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of Runs whose traces end in every way: a real one, and some by hand."""
+    place = tmp_path_factory.mktemp("endings")
+    endings.make(place)
+    each: dict[Outcome, int] = {name: n + 2 for n, name in enumerate(OUTCOMES)}
+    endings.one_each(place, "each", each, recovered=3)
+    endings.one_each(place, "fewer", {"ok": 50, "error": 4})
+    endings.torn(place)
     return place
 
 

@@ -95,7 +95,7 @@ class Conversation:
         self.writer = writer
         self.version = version
         self.number = number
-        self.at = at
+        self.began = self.at = at
         self.root = self.identity()
         self.question, self.answer = _QUESTIONS[number % len(_QUESTIONS)]
         if version.prompt == "support@4" and ". " in self.answer:
@@ -165,8 +165,10 @@ class Conversation:
         }
         data: dict[str, Any] = {}
         if not calls:
+            since_root = (began - self.began) / 1e9 + first
             data = {"data": {"stream": {
                 "text": answer, "count": written, "time_to_first_token": round(first, 6),
+                "trace_time_to_first_token": round(since_root, 6),
                 "inter_token_times": [round(gap, 6) for gap in gaps],
             }}}  # fmt: skip
         self.writer.add(

@@ -107,7 +107,11 @@ class Page:
     def choose(self, label: str, value: str) -> None:
         """Choose a value of the list with a label, as soon as it is there."""
         self._click(
-            lambda: self.all(f'select[aria-label="{label}"] option[value="{value}"]'),
+            lambda: [
+                one
+                for one in self.all(f'select[aria-label="{label}"] option')
+                if one.get_attribute("value") == value  # its text, where that says the same
+            ],
             f"no {value!r} to choose under {label!r}",
         )
 

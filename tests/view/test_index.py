@@ -218,8 +218,8 @@ def test_filters_choose_what_they_say(indexed: tuple[Index, Indexer]) -> None:
             {"tokens": "600"}, lambda row: row["input_tokens"] + row["output_tokens"] >= 600
         ),
         "tag": ({"tag": "us"}, lambda row: "us" in row["tags"]),
-        "error": ({"status": "error"}, lambda row: row["errors"] > 0),
-        "ok": ({"status": "ok"}, lambda row: row["status"] == "ok"),
+        "error": ({"outcome": "error"}, lambda row: row["outcome"] == "error"),
+        "ok": ({"outcome": "ok"}, lambda row: row["outcome"] == "ok"),
         "text": ({"text": "STUDENT discount"}, lambda row: "student discount" in row["input"]),
         "both": (
             {"tag": "eu", "slower": "1.2"},
@@ -335,9 +335,9 @@ def test_a_compacted_run(tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPa
                 folder.manifest()
                 wait_for(lambda: run.traces == 7 and run.version > seen, indexer)
             count = 6 if when == "before" else 7
-            rows = index.query("SELECT trace_id, status, spans FROM traces ORDER BY trace_id")
+            rows = index.query("SELECT trace_id, outcome, spans FROM traces ORDER BY trace_id")
             assert [row["trace_id"] for row in rows] == [trace_id(n + 1) for n in range(count)]
-            assert {row["spans"] for row in rows} == {2} and rows[1]["status"] == "error"
+            assert {row["spans"] for row in rows} == {2} and rows[1]["outcome"] == "error"
             assert run.events == run.total == 4 * count
             assert run.problems == [] and run.error is None
         finally:

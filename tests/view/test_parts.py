@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.messages.utils import convert_to_messages
 
 from asynctrack import MissingExtraError, OptionError, open_run
@@ -23,7 +23,8 @@ from asynctrack.view._rows import TRACE_COLUMNS, rows_of
 from asynctrack.view._shapes import stream_of, varying
 from tests.reading.making import RunFolder, event
 
-SPAN = {"kind": "chain", "name": "My Chain", "span_id": "01a2-ffff", "start": 1_767_225_600 * 10**9}
+SPAN = {"kind": "chain", "name": "My Chain", "span_id": "01a2-ffff", "start": 1_767_225_600 * 10**9,
+        "outcome": "ok", "cause": None}  # fmt: skip
 
 
 class Model:
@@ -86,12 +87,43 @@ def test_a_case_of_a_model_gives_messages() -> None:
 
 def test_a_case_of_an_error_expects_it() -> None:
     """A call that failed becomes a test that expects this error."""
-    code = case({"inputs": "x", "error": {"type": "a.b.LookupError", "message": "no 'x'"}})
+    error = {"type": "a.b.LookupError", "message": "no 'x'"}
+    code = case({"inputs": "x", "error": error}, outcome="error")
     run_case(code, Model(LookupError("there is no 'x' here")))
     with pytest.raises(AssertionError):
         run_case(code, Model(ValueError("no 'x'")))
     with pytest.raises(BaseException, match="DID NOT RAISE"):
         run_case(code, Model("fine"))
+
+
+def test_a_case_of_a_tool_that_reports_its_error() -> None:
+    """A tool that reports an error in its answer raises nothing: the answer is expected."""
+    answer = {"type": "tool", "name": "f", "tool_call_id": "1", "status": "error", "content": "no"}
+    error = {"type": "ToolMessage", "message": "no"}
+    payload = {"inputs": {"a": 1}, "outputs": answer, "error": error}
+    code = case(payload, kind="tool", outcome="error")
+    subject = Model(ToolMessage("no", tool_call_id="1"))
+    run_case(code, subject)
+    assert subject.given == {"name": "f", "args": {"a": 1}, "id": "1", "type": "tool_call"}
+    with pytest.raises(AssertionError):
+        run_case(code, Model(ToolMessage("yes", tool_call_id="1")))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "cause", "said"),
+    [
+        ("cancelled", "timeout", "cancelled: by a time limit"),
+        ("interrupted", "pause", "interrupted: it waits"),
+        ("unfinished", None, "unfinished"),
+        ("abandoned", None, "abandoned"),
+    ],
+)
+def test_a_case_of_a_call_without_an_answer(outcome: str, cause: str | None, said: str) -> None:
+    """Where no answer and no error is known, the copied test only makes the call, and says why."""
+    code = case({"inputs": "x", "exception": {"type": "a.B"}}, outcome=outcome, cause=cause)
+    subject = Model("anything")
+    run_case(code, subject)
+    assert subject.given == "x" and f"# recorded as {said}" in code and "EXPECTED" not in code
 
 
 def test_a_long_case_reads_the_run(tmp_path: Path) -> None:
@@ -143,7 +175,7 @@ def test_blocks_of_a_conversation() -> None:
     }  # fmt: skip
     assert texts(value) == [
         ("system", ("text", "s")),
-        ("human", ("text", "u"), ("json", '{\n  "type": "image",\n  "url": "x"\n}')),
+        ("human", ("text", "u"), ("file", "image, x")),
         ("ai", ("call", '{\n  "a": 1\n}')),
         ("ai", ("json", '{\n  "refusal": "no"\n}')),
         ("tool", ("text", "r")),
@@ -187,7 +219,13 @@ def test_long_texts_are_cut_and_found_again() -> None:
 
 @pytest.mark.parametrize(
     "asked",
-    [{"slower": "x"}, {"tokens": "inf"}, {"status": "bad"}, {"since": "nan"}, {"faster": "1e300"}],
+    [
+        {"slower": "x"},
+        {"tokens": "inf"},
+        {"outcome": "failed"},
+        {"since": "nan"},
+        {"faster": "1e300"},
+    ],
 )
 def test_filters_that_are_none(asked: dict[str, str]) -> None:
     """A filter that makes no sense is refused by name."""
@@ -198,7 +236,7 @@ def test_filters_that_are_none(asked: dict[str, str]) -> None:
 def test_nothing_that_is_asked_for_is_sql() -> None:
     """What is asked for is a value of the query, never a part of it."""
     evil = "'; DROP TABLE traces; --"
-    asked = {"text": f'{evil} "{evil}"', "name": evil, "tag": evil, "model": evil, "status": "ok"}
+    asked = {"text": f'{evil} "{evil}"', "name": evil, "tag": evil, "model": evil, "outcome": "ok"}
     filters = Filters.of(asked)
     condition, values = filters.where(1)
     assert "DROP" not in condition and evil in values.values()
@@ -226,15 +264,14 @@ def test_rows_of_a_trace(tmp_path: Path) -> None:
     )  # fmt: skip
     (trace,) = open_run(folder.path).traces()
     row, spans = rows_of(1, 2, trace, lambda span: 0.5 if span.model else None)
-    named = dict(zip(("run", "no", "trace_id", "writer_id", "name", "status"), row, strict=False))
-    assert named["name"] == "root" and named["status"] == "ok" and len(spans) == 2
-    known = {column: value for (column, _), value in zip(TRACE_COLUMNS, row, strict=True)}
-    tokens = [known[f"{part}_tokens"] for part in ("input", "output", "cache_read", "reasoning")]
-    assert (known["errors"], tokens, known["cost"]) == (1, [3, 4, 2, 1], 0.5)
-    assert known["error"] == "Boom: No"
-    assert (known["models"], known["tags"]) == (["m-1"], ["prod"])
-    assert (known["input"], known["output"]) == ("Why?", "Because.")
-    assert {"why?", "because.", "ann", "no", "root"} <= set(row[-1].split("\n"))
+    named = {name: value for (name, _), value in zip(TRACE_COLUMNS, row, strict=True)}
+    assert named["name"] == "root" and named["outcome"] == "ok" and len(spans) == 2
+    assert (named["errors"], named["recovered"], named["cost"]) == (1, 1, 0.5)
+    assert (named["input_tokens"], named["output_tokens"]) == (3, 4)
+    assert (named["cache_read_tokens"], named["reasoning_tokens"]) == (2, 1)
+    assert named["error"] == "Boom: No" and named["models"] == ["m-1"] and named["tags"] == ["prod"]
+    assert named["input"] == "Why?" and named["output"] == "Because." and named["chosen"] == 1
+    assert {"why?", "because.", "ann", "no", "root"} <= set(named["words"].split("\n"))
     assert json.loads(spans[0][-1])["metadata"] == {"user": "Ann"}
 
 
@@ -243,6 +280,8 @@ def test_token_times_add_up() -> None:
     stream = {"count": 3, "time_to_first_token": 0.5, "inter_token_times": [0.25, "x", 0.25, -1]}
     found = stream_of(stream)
     assert found is not None and found["times"] == [0.5, 0.75, 1.0] and found["per_second"] == 4.0
+    at_once = stream_of({"count": 100, "inter_token_times": [0.0005] * 99})
+    assert at_once is not None and at_once["per_second"] is None, "it was ready before"
     assert stream_of({"count": 0}) is None and stream_of("x") is None
     long = stream_of({"count": 9_999, "inter_token_times": [0.01] * 9_999})
     assert long is not None and len(long["times"]) <= 2_000 and long["first"] is None

@@ -169,7 +169,7 @@ def test_questions_that_make_no_sense(served: Viewer, cookie: str) -> None:
         f"trace?run={run}&trace=none": 404, f"trace?run={run}&trace=a": 200,
         f"span?run={run}&trace=a&place=7": 404, f"text?run={run}&trace=a&side=x&number=0": 400,
         f"text?run={run}&trace=a&side=inputs&number=9": 404, f"compare?a={run}&b={run}": 200,
-        f"download?run={run}&trace=a": 200, "nothing": 404, f"traces?run={run}&status=x": 400,
+        f"download?run={run}&trace=a": 200, "nothing": 404, f"traces?run={run}&outcome=x": 400,
     }.items():  # fmt: skip
         assert ask(served, f"{served.place}api/{question}", cookie=cookie)[0] == wanted, question
     assert "could not answer" not in served.errors()

@@ -1,5 +1,8 @@
 """Traces as one HTML file: no scripts, nothing from elsewhere, everything that was logged escaped.
 
+An image is text as well: from a file there is no server that could check it, bound its size and
+keep it apart from the page, and the page stays as small as its texts are.
+
 The code writes the page without a template, so that each value goes through ``_text``, the only way
 for text into it. Its Content-Security-Policy forbids everything but its own style.
 """
@@ -18,6 +21,7 @@ from typing import Any, Final
 
 from asynctrack._common.outcome import said_outcome
 from asynctrack._reading.decoding.events import json_text
+from asynctrack._reading.decoding.media import in_words
 from asynctrack._reading.export.messages import Message, input_messages, output_messages
 from asynctrack._reading.trees.span import Span, Trace
 
@@ -216,6 +220,7 @@ def _block(label: str, text: str) -> str:
 
 
 def _plain(value: Any) -> str:
+    value = in_words(value)
     if isinstance(value, str):
         return value
     try:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from asynctrack._reading.decoding.events import json_text
+from asynctrack._reading.decoding.media import Say, in_words, media_of
 from asynctrack._reading.trees.span import Span
 
 _ROLES: Final = {
@@ -33,7 +34,7 @@ class Message:
 
     Attributes:
         role: ``system``, ``user``, ``assistant``, ``tool``, or as logged.
-        text: Its text; other parts are JSON.
+        text: Its text; other parts are JSON, and images and other files what is said of them.
         tool_calls: Tools that it asks for.
         call_id: The call that a tool's answer answers.
         finish_reason: Why the model ended; None if unknown.
@@ -46,8 +47,13 @@ class Message:
     finish_reason: str | None = None
 
 
-def input_messages(span: Span) -> tuple[Message, ...]:
-    """Return the messages that went into a model; empty if unknown."""
+def input_messages(span: Span, say: Say | None = str) -> tuple[Message, ...]:
+    """Return the messages that went into a model; empty if unknown.
+
+    Args:
+        span: The model's call.
+        say: What is said of an image or another file; None leaves it as it was stored.
+    """
     inputs = span.inputs
     if not isinstance(inputs, dict):
         return ()
@@ -56,11 +62,11 @@ def input_messages(span: Span) -> tuple[Message, ...]:
         prompts = inputs.get("prompts")
         texts = prompts if isinstance(prompts, list) else []
         return tuple(Message("user", text) for text in texts if isinstance(text, str))
-    return tuple(_messages(messages))
+    return tuple(_messages(messages, say))
 
 
-def output_messages(span: Span) -> tuple[Message, ...]:
-    """Return the messages that a model answered; empty if unknown."""
+def output_messages(span: Span, say: Say | None = str) -> tuple[Message, ...]:
+    """Return the messages that a model answered; empty if unknown. As ``input_messages``."""
     outputs = span.outputs
     generations = outputs.get("generations") if isinstance(outputs, dict) else None
     found = []
@@ -69,16 +75,16 @@ def output_messages(span: Span) -> tuple[Message, ...]:
             continue
         message = generation.get("message")
         if isinstance(message, dict):
-            found.append(_message(message))
+            found.append(_message(message, say))
         elif isinstance(generation.get("text"), str):
             found.append(Message("assistant", generation["text"]))
     return tuple(found)
 
 
-def _messages(value: Any) -> Iterator[Message]:
+def _messages(value: Any, say: Say | None) -> Iterator[Message]:
     for one in _flat(value):
         if isinstance(one, dict) and ("content" in one or "tool_calls" in one):
-            yield _message(one)
+            yield _message(one, say)
 
 
 def _flat(value: Any) -> Iterator[Any]:
@@ -90,7 +96,7 @@ def _flat(value: Any) -> Iterator[Any]:
             yield one
 
 
-def _message(raw: dict[str, Any]) -> Message:
+def _message(raw: dict[str, Any], say: Say | None) -> Message:
     kind = raw.get("type")
     role = kind if isinstance(kind, str) else "unknown"
     if role == "chat" and isinstance(raw.get("role"), str):
@@ -101,7 +107,7 @@ def _message(raw: dict[str, Any]) -> Message:
     call_id = raw.get("tool_call_id")
     return Message(
         role=_ROLES.get(role, role),
-        text=_text(raw.get("content")),
+        text=_text(raw.get("content"), say),
         tool_calls=tuple(_call(one) for one in _flat(calls) if isinstance(one, dict)),
         call_id=call_id if isinstance(call_id, str) else None,
         finish_reason=reason if isinstance(reason, str) else None,
@@ -117,17 +123,16 @@ def _call(raw: dict[str, Any]) -> ToolCall:
     )
 
 
-def _text(content: Any) -> str:
+def _text(content: Any, say: Say | None) -> str:
     if content is None:
         return ""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return json_text(content) or ""
-    parts = []
-    for part in content:
-        if isinstance(part, dict) and isinstance(part.get("text"), str):
-            parts.append(part["text"])
-        else:
-            parts.append(part if isinstance(part, str) else json_text(part) or "")
-    return "\n".join(parts)
+    parts = content if isinstance(content, list) else [content]
+    return "\n".join(_part(part, say) for part in parts)
+
+
+def _part(part: Any, say: Say | None) -> str:
+    text = part.get("text") if isinstance(part, dict) else part
+    media = None if say is None else media_of(part)
+    if say is not None and media is not None:
+        return f"{text}\n{say(media)}" if isinstance(text, str) and text is not part else say(media)
+    return text if isinstance(text, str) else json_text(in_words(part, say)) or ""

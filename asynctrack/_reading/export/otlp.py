@@ -147,7 +147,7 @@ def _span_attributes(span: Span) -> dict[str, Any]:
         found["gen_ai.tool.name"] = span.name
         found["gen_ai.tool.call.arguments"] = json_text(span.inputs)
         found["gen_ai.tool.call.result"] = json_text(span.outputs)
-    told, said = input_messages(span), output_messages(span)
+    told, said = input_messages(span, None), output_messages(span, None)  # data stays data
     if told:
         found["gen_ai.input.messages"] = json_text([_semantic(one) for one in told])
     if said:

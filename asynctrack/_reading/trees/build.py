@@ -100,11 +100,8 @@ class TraceBuilder:
         if starts and trace is not None and span is not None and span.start is not None:
             if span.pending and _same(span.start, event):
                 return  # a handler that was given twice
-            if trace.pending == 0:
-                # The id names a call that is complete: this is another call.
-                yield self._finish(trace)
-                trace = None
-            elif span.parent_span_id is None:
+            if event.parent_span_id not in trace.latest:
+                # Another call. What is open of the first one still finds its trace.
                 trace = self._new_trace(event.writer_id, span_id)
             span = None
         if trace is None:

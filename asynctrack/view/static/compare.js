@@ -2,10 +2,10 @@
 import { html } from "./lib.js";
 import { useAnswer } from "./api.js";
 import { TwoHistograms } from "./charts.js";
-import { dollars, number, seconds, short } from "./format.js";
-import { Crumbs, Failed, State, Status } from "./parts.js";
+import { dollars, number, percent, seconds } from "./format.js";
+import { Crumbs, ENDINGS, Failed, State, Status, meaning } from "./parts.js";
 import { here } from "./route.js";
-import { plain } from "./run.js";
+import { Ending, plain } from "./run.js";
 import { Line } from "./text.js";
 
 export function Compare({ route, state }) {
@@ -30,7 +30,7 @@ export function Compare({ route, state }) {
 // By how much b differs from a; `good` is -1 where less is better.
 function Change({ a, b, good = 0 }) {
   if (a === null || a === undefined || b === null || b === undefined || a === b) return html`<td class="number quiet">${a === b && a !== null && a !== undefined ? "=" : ""}</td>`;
-  if (!a) return html`<td class="number quiet"></td>`;
+  if (!a) return html`<td class=${`number ${good === 0 ? "" : b * good > 0 ? "better" : "worse"}`}>${good === 0 ? "" : "from 0"}</td>`;
   const share = (100 * (b - a)) / a;
   const kind = good === 0 || Math.abs(share) < 1 ? "" : share * good > 0 ? "better" : "worse";
   return html`<td class=${`number ${kind}`}>${share > 0 ? "+" : "−"}${Math.abs(share) >= 1000 ? `${(Math.abs(share) / 100).toFixed(0)} ×` : `${Math.abs(share).toFixed(Math.abs(share) < 10 ? 1 : 0)} %`}</td>`;
@@ -38,10 +38,12 @@ function Change({ a, b, good = 0 }) {
 
 function Numbers({ sides, priced }) {
   const [a, b] = sides;
+  // Of two Runs with different numbers of traces the shares say which one is better.
+  const ending = (name) => [name, (share, side) => html`<span title=${meaning(name, side)}>${number(side[name])} <small>${name === "recovered" ? "" : percent(side[name], side.traces)}</small></span>`,
+    (side) => (side.traces ? side[name] / side.traces : null), ENDINGS[name].good];
   const rows = [
     ["traces", number, (side) => side.traces, 0],
-    ["failed", number, (side) => side.failed, -1],
-    ["unfinished", number, (side) => side.unfinished, -1],
+    ...Object.keys(ENDINGS).filter((name) => name === "failed" || a[name] || b[name]).map(ending),
     ...["p50", "p90", "p95", "p99", "max"].map((mark) => [`latency ${mark}`, seconds, (side) => side.latency?.[mark], -1]),
     ["first token p50", seconds, (side) => side.first_token?.p50, -1],
     ["model calls", number, (side) => side.model_calls, 0],
@@ -54,7 +56,7 @@ function Numbers({ sides, priced }) {
     ...[...new Set(sides.flatMap((side) => Object.keys(side.metrics)))].slice(0, 40).map((name) => [name, plain, (side) => side.metrics[name], 0]),
   ];
   return html`<table class="plain"><thead><tr><th></th><th class="number name-a"><${Line} text=${a.name} /></th><th class="number name-b"><${Line} text=${b.name} /></th><th class="number">change</th></tr></thead>
-    <tbody>${rows.map(([name, format, value, good]) => html`<tr key=${name}><td><${Line} text=${name} /></td><td class="number">${format(value(a))}</td><td class="number">${format(value(b))}</td><${Change} a=${value(a)} b=${value(b)} good=${good} /></tr>`)}</tbody></table>`;
+    <tbody>${rows.map(([name, format, value, good]) => html`<tr key=${name}><td><${Line} text=${name} /></td><td class="number">${format(value(a), a)}</td><td class="number">${format(value(b), b)}</td><${Change} a=${value(a)} b=${value(b)} good=${good} /></tr>`)}</tbody></table>`;
 }
 
 function Parameters({ sides }) {
@@ -77,7 +79,7 @@ function Components({ sides }) {
   return html`<div class="scroll"><table class="plain"><thead><tr><th>kind</th><th>name</th><th class="number name-a">spans</th><th class="number name-b">spans</th><th class="number name-a">failed</th><th class="number name-b">failed</th>
       <th class="number name-a">p50</th><th class="number name-b">p50</th><th class="number">change</th><th class="number name-a">p95</th><th class="number name-b">p95</th><th class="number">change</th></tr></thead>
     <tbody>${[...both.values()].slice(0, 60).map(([a, b], n) => html`<tr key=${n}><td><${Line} text=${(a ?? b).kind} /></td><td><${Line} text=${(a ?? b).name} /></td><td class="number">${number(a?.spans)}</td><td class="number">${number(b?.spans)}</td>
-      <td class="number">${number(a?.errors)}</td><td class="number">${number(b?.errors)}</td><td class="number">${seconds(a?.latency?.[0])}</td><td class="number">${seconds(b?.latency?.[0])}</td><${Change} a=${a?.latency?.[0]} b=${b?.latency?.[0]} good=${-1} />
+      <td class="number">${number(a?.failed)}</td><td class="number">${number(b?.failed)}</td><td class="number">${seconds(a?.latency?.[0])}</td><td class="number">${seconds(b?.latency?.[0])}</td><${Change} a=${a?.latency?.[0]} b=${b?.latency?.[0]} good=${-1} />
       <td class="number">${seconds(a?.latency?.[2])}</td><td class="number">${seconds(b?.latency?.[2])}</td><${Change} a=${a?.latency?.[2]} b=${b?.latency?.[2]} good=${-1} /></tr>`)}</tbody></table></div>`;
 }
 
@@ -85,9 +87,9 @@ function Pairs({ answer, sides }) {
   if (!answer.same_input) return html`<p class="quiet">No trace of the one has the same name and input as one of the other.</p>`;
   const cell = (pair, n) => {
     const of = n ? "y" : "x";
-    const failed = pair[`${of}_status`] === "error";
-    return html`<td class=${n ? "answer side-b" : "answer side-a"}><a href=${here(["run", sides[n].id, "trace", pair[`${of}_trace_id`]], { writer: pair[`${of}_writer_id`] })}><${Status} status=${pair[`${of}_status`]} /> ${seconds(pair[`${of}_duration`])}</a>
-      <div class=${failed ? "bad" : ""}><${Line} text=${failed ? pair[`${of}_error`] : pair[`${of}_output`]} /></div></td>`;
+    const row = Object.fromEntries(["outcome", "said", "duration", "output", "error", "asks", "trace_id", "writer_id"].map((name) => [name, pair[`${of}_${name}`]]));
+    return html`<td class=${n ? "answer side-b" : "answer side-a"}><a href=${here(["run", sides[n].id, "trace", row.trace_id], { writer: row.writer_id })}><${Status} outcome=${row.outcome} said=${row.said} /> ${seconds(row.duration)}</a>
+      <div>${row.outcome === "ok" ? html`<${Line} text=${row.output} />` : html`<${Ending} row=${row} />`}</div></td>`;
   };
   return html`<p class="quiet">${number(answer.same_input)} inputs are in both; ${number(answer.differ)} were answered differently. ${answer.same_input > answer.pairs.length ? `The first ${answer.pairs.length} are shown.` : ""}</p>
     <table class="plain pairs-table"><thead><tr><th>input</th><th class="name-a"><${Line} text=${sides[0].name} /></th><th class="name-b"><${Line} text=${sides[1].name} /></th></tr></thead>

@@ -2,10 +2,10 @@
 // second way to choose a range, with the pointer.
 import { html, useEffect, useRef } from "./lib.js";
 import { date, number, time } from "./format.js";
-import { Field } from "./parts.js";
+import { Field, OUTCOMES } from "./parts.js";
 import { plainly } from "./text.js";
 
-export const FILTERS = ["text", "name", "tag", "model", "status", "slower", "faster", "tokens", "since", "until"];
+export const FILTERS = ["text", "name", "tag", "model", "outcome", "slower", "faster", "tokens", "since", "until"];
 const PAUSE = 40;
 const MOMENT = 800;
 
@@ -34,8 +34,8 @@ export function Filters({ asked, facets, set }) {
     <${Field} type="search" aria-label="Search" autocomplete="off" spellcheck=${false} value=${asked.text} onInput=${typed("text")}
       placeholder='search prompts, answers, errors, metadata; "words in a row"; an id   /'
       title="All words must occur in a trace. Of one value the first 65,536 characters are searched, of one trace the first million." />
-    <select aria-label="outcome" class=${asked.status ? "set" : ""} value=${asked.status ?? ""} onChange=${(event) => set({ status: event.target.value || null })}>
-      <option value="">any outcome</option><option value="error">with an error</option><option value="ok">ended well</option><option value="unfinished">unfinished</option></select>
+    <select aria-label="outcome" class=${asked.outcome ? "set" : ""} value=${asked.outcome ?? ""} onChange=${(event) => set({ outcome: event.target.value || null })}>
+      <option value="">any outcome</option>${Object.entries(OUTCOMES).map(([outcome, { called }]) => html`<option key=${outcome} value=${outcome}>${called}</option>`)}<option value="recovered">with recovered errors</option></select>
     ${choice("name", "any name", facets.names)}${choice("model", "any model", facets.models)}${choice("tag", "any tag", facets.tags)}
     ${amount("slower", "slower than", "s", "any")}
     ${amount("faster", "faster than", "s", "any")}

@@ -4,7 +4,7 @@ import { html, useState } from "./lib.js";
 import { useAnswer } from "./api.js";
 import { Lines } from "./charts.js";
 import { date, dollars, number, percent, seconds, short, time, tokensIn, tokensOut, when } from "./format.js";
-import { Crumbs, Failed, Field, Pager, State, useChoice } from "./parts.js";
+import { Crumbs, ENDINGS, Failed, Field, Pager, State, meaning, useChoice } from "./parts.js";
 import { go, here } from "./route.js";
 import { Line, plainly } from "./text.js";
 
@@ -58,7 +58,7 @@ export function Home({ route, state }) {
           <td><${State} run=${run} /></td>
           <td class="time" title=${when(run.started)}>${date(run.started)} <span>${run.started ? time(run.started, false) : ""}</span></td>
           <td class="number" title=${`${number(run.traces)} traces, ${number(run.spans)} spans`}>${short(run.traces)}</td>
-          <td class=${`number ${run.failed ? "bad" : ""}`} title=${percent(run.failed, run.traces)}>${short(run.failed)}</td>
+          <td class=${`number ${run.failed ? "bad" : ""}`} title=${[percent(run.failed, run.traces), ...Object.keys(ENDINGS).filter((name) => run[name]).map((name) => meaning(name, run))].join("\n")}>${short(run.failed)}</td>
           <td class="number">${seconds(run.latency?.p50)}</td><td class="number">${seconds(run.latency?.p95)}</td><td class="number">${seconds(run.latency?.p99)}</td>
           <td class="number" title=${`in ${tokensIn(run)}; out ${tokensOut(run)}`}>${short(run.tokens)}</td>
           ${answer.priced && html`<td class="number">${dollars(run.cost)}</td>`}

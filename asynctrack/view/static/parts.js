@@ -44,16 +44,22 @@ export function Tile({ name, title, class: kind = "", children }) {
   return html`<div class=${`tile ${kind}`} title=${title}><dt>${name}</dt><dd>${children}</dd></div>`;
 }
 
+// What a number of endings means, in words.
+export function meaning(name, totals) {
+  const timeouts = name === "cancelled" && totals.timeouts ? `, ${number(totals.timeouts)} of them by a time limit` : "";
+  return `${ENDINGS[name].means}: ${number(totals[name])}${timeouts}`;
+}
+
 export function Totals({ totals, priced }) {
   const { latency, first_token: first } = totals;
   return html`<dl class="tiles">
     <${Tile} name="traces" title=${`${number(totals.spans)} spans, ${number(totals.model_calls)} model calls`}>${short(totals.traces)}<//>
-    <${Tile} name="failed" class=${totals.failed ? "bad" : ""} title=${`${number(totals.failed)} traces with an error in them`}>${short(totals.failed)} <small>${percent(totals.failed, totals.traces)}</small><//>
-    ${totals.unfinished > 0 && html`<${Tile} name="unfinished">${short(totals.unfinished)}<//>`}
+    ${Object.keys(ENDINGS).map((name) => (totals[name] > 0 || name === "failed") && html`<${Tile} key=${name} name=${name} class=${name === "failed" && totals.failed ? "bad" : ""} title=${meaning(name, totals)}>${
+      short(totals[name])}${name === "recovered" ? "" : html` <small>${percent(totals[name], totals.traces)}</small>`}<//>`)}
     <${Tile} name="p50">${seconds(latency?.p50)}<//>
     <${Tile} name="p95">${seconds(latency?.p95)}<//>
     <${Tile} name="p99">${seconds(latency?.p99)}<//>
-    ${first && html`<${Tile} name="first token p50" title="Time to the first token of a stream">${seconds(first.p50)}<//>`}
+    ${first && html`<${Tile} name="first token p50" title="From the start of a trace to the first text that a model streamed">${seconds(first.p50)}<//>`}
     <${Tile} name="tokens in" title=${tokensIn(totals)}>${short(totals.input_tokens)}<//>
     <${Tile} name="tokens out" title=${tokensOut(totals)}>${short(totals.output_tokens)}<//>
     ${priced && html`<${Tile} name="cost">${dollars(totals.cost)}<//>`}
@@ -64,12 +70,29 @@ export function Totals({ totals, priced }) {
 const KINDS = new Set(["chain", "prompt", "chat_model", "llm", "tool", "retriever", "parser"]);
 export const kindOf = (kind) => (KINDS.has(kind) ? kind : "chain");
 
-export const MARKS = { ok: ["●", "ok"], error: ["▲", "failed"], unfinished: ["◌", "unfinished"] };
+// How a call can end: its sign, what traces that did so are called, what it means, and whether fewer
+// of them are better (-1). The same as OUTCOMES in asynctrack/_common/outcome.py.
+export const OUTCOMES = {
+  ok: { sign: "●", called: "ended well", means: "Their roots ended well", good: 0 },
+  error: { sign: "▲", called: "failed", means: "Their roots ended with an error", good: -1 },
+  cancelled: { sign: "■", called: "cancelled", means: "Nobody wanted their results any more", good: -1 },
+  interrupted: { sign: "◆", called: "interrupted", means: "LangGraph left them, to wait for somebody or to go on elsewhere", good: 0 },
+  unfinished: { sign: "◌", called: "unfinished", means: "Their ends are not there", good: -1 },
+  abandoned: { sign: "○", called: "abandoned", means: "Their writer gave up waiting for their ends", good: -1 },
+};
+export const RECOVERED = { called: "recovered", means: "Errors that came up in traces that did not fail", good: -1 };
 
-export function Status({ status, errors = 0 }) {
-  const shown = status === "ok" && errors > 0 ? "partly" : status;
-  const [sign, word] = shown === "partly" ? ["▲", "ended well, with errors in it"] : (MARKS[shown] ?? ["?", shown]);
-  return html`<span class=${`status ${shown}`} title=${word} aria-label=${word}>${sign}</span>`;
+// What is counted of traces that did not end well, or not without errors, by its name in totals.
+const { ok, error, ...others } = OUTCOMES;
+export const ENDINGS = { failed: error, recovered: RECOVERED, ...others };
+
+export function Status({ outcome, said = outcome }) {
+  return html`<span class=${`status ${outcome}`} title=${said} aria-label=${said} role="img">${OUTCOMES[outcome].sign}</span>`;
+}
+
+// Errors below a root that did not fail.
+export function Recovered({ count }) {
+  return count > 0 && html`<span class="badge recovered" title=${RECOVERED.means}>${number(count)} recovered</span>`;
 }
 
 // Arrow keys move in a list of `count`; the chosen one is kept in sight.

@@ -4,7 +4,7 @@ import { useAnswer } from "./api.js";
 import { Histogram, Timeline } from "./charts.js";
 import { dollars, number, seconds, short, time, tokensIn, tokensOut, when } from "./format.js";
 import { FILTERS, Filters } from "./filters.js";
-import { Crumbs, Failed, Pager, State, Status, Totals, useChoice } from "./parts.js";
+import { Crumbs, Failed, Pager, Recovered, State, Status, Totals, useChoice } from "./parts.js";
 import { go, here, readRoute } from "./route.js";
 import { Line } from "./text.js";
 
@@ -89,16 +89,22 @@ function Table({ rows, chosen, open, priced }) {
     <tbody>${rows.map((row, n) => html`<tr key=${`${row.writer_id}/${row.trace_id}/${row.start}`} data-chosen=${n === chosen ? "" : null} onClick=${(event) => {
       if (!event.target.closest("a") && !String(getSelection())) go(open(row));
     }}>
-      <td><${Status} status=${row.status} errors=${row.errors} /></td>
+      <td><${Status} outcome=${row.outcome} said=${row.said} /></td>
       <td class="name"><a href=${open(row)}><${Line} text=${row.name || "(no name)"} /></a>${row.spooled && html` <span class="badge open" title="In this machine's spool: not delivered yet">spool</span>`}</td>
       <td class="preview"><div><span class="prompt"><${Line} text=${row.input} /></span> <span class="arrow">→</span> ${
-        row.error && row.status === "error" ? html`<span class="bad"><${Line} text=${row.error} /></span>` : html`<span><${Line} text=${row.output} /></span>`}</div></td>
+        row.outcome === "ok" ? html`<${Line} text=${row.output} /> <${Recovered} count=${row.recovered} />` : html`<${Ending} row=${row} />`}</div></td>
       <td class="model"><${Line} text=${row.models[0] ?? ""} />${row.models.length > 1 ? html` <small>+${row.models.length - 1}</small>` : ""}</td>
       <td class="number">${number(row.spans)}</td>
       <td class="number" title=${`in ${tokensIn(row)}; out ${tokensOut(row)}`}>${row.input_tokens + row.output_tokens ? short(row.input_tokens + row.output_tokens) : "–"}</td>
       ${priced && html`<td class="number">${dollars(row.cost)}</td>`}
       <td class="number latency"><span class="meter" style=${{ width: `${(60 * (row.duration ?? 0)) / slowest}px` }}></span>${seconds(row.duration)}</td>
       <td class="time" title=${when(row.start)}>${time(row.start)}</td></tr>`)}</tbody></table></div>`;
+}
+
+// What came of a trace that did not end well: its error, what it asks, or how it ended.
+export function Ending({ row }) {
+  if (row.outcome === "error") return html`<span class="bad"><${Line} text=${row.error} /></span>`;
+  return html`<span class=${`said ${row.outcome}`}>${row.said}</span>${row.asks && html`: <${Line} text=${row.asks} />`} <${Recovered} count=${row.recovered} />`;
 }
 
 function About({ about }) {
@@ -114,7 +120,7 @@ function About({ about }) {
         ${["last", "mean", "min", "max"].map((field) => html`<td class="number" key=${field}>${plain(metric[field])}</td>`)}<td class="number">${number(metric.count)}</td></tr>`)}</tbody></table></details>
     <details class="card" open><summary>Models <small>${number(about.models.length)}</small></summary>
       <table class="plain"><thead><tr><th>model</th><th class="number">calls</th><th class="number">failed</th><th class="number">p50</th><th class="number">p95</th><th class="number">in</th><th class="number">out</th>${about.priced && html`<th class="number">cost</th>`}</tr></thead>
-      <tbody>${about.models.map((model, n) => html`<tr key=${n}><td><${Line} text=${model.model || "(not known)"} /></td><td class="number">${number(model.calls)}</td><td class="number">${number(model.errors)}</td>
+      <tbody>${about.models.map((model, n) => html`<tr key=${n}><td><${Line} text=${model.model || "(not known)"} /></td><td class="number">${number(model.calls)}</td><td class="number">${number(model.failed)}</td>
         <td class="number">${seconds(model.latency?.[0])}</td><td class="number">${seconds(model.latency?.[2])}</td><td class="number">${short(model.input_tokens)}</td><td class="number">${short(model.output_tokens)}</td>
         ${about.priced && html`<td class="number">${dollars(model.cost)}</td>`}</tr>`)}</tbody></table></details></div>`;
 }
