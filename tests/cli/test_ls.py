@@ -69,7 +69,7 @@ def test_cost_is_of_the_prices_given(
 
 def test_what_came_from_the_cache_has_its_price(tmp_path: Path, command: Command) -> None:
     """Cached tokens and reasoning have columns where there are any; manifests price them too."""
-    make_run(tmp_path, "one", [{"tokens": (1_000_000, 500_000), "parts": PARTS}])
+    folder = make_run(tmp_path, "one", [{"tokens": (1_000_000, 500_000), "parts": PARTS}])
     make_run(tmp_path, "two", [{}])
     file = cached_prices(tmp_path / "prices.json")
     for more in ([], ["--exact"]):
@@ -81,6 +81,9 @@ def test_what_came_from_the_cache_has_its_price(tmp_path: Path, command: Command
         assert [shown[name] for name in TOKEN_PARTS] == list(PARTS.values())
         assert [shown["runs"][0][name] for name in TOKEN_PARTS] == list(PARTS.values())
         assert [shown["runs"][1][name] for name in TOKEN_PARTS] == [0] * 5
+    folder.manifest(metrics={})
+    shown = command("ls", tmp_path, "--json", "--exact").document["experiments"][0]
+    assert [shown[name] for name in TOKEN_PARTS] == list(PARTS.values())
 
 
 def test_exact_counts_from_the_events(tmp_path: Path, command: Command) -> None:
