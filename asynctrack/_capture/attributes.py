@@ -9,9 +9,16 @@ OpenTelemetry's semantic conventions for generative AI; what has no name there b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeGuard, Union
+from typing import Any, Union
 
 from asynctrack._capture.secrets import is_secret_name
+from asynctrack._capture.usage import (
+    Counts,
+    is_mapping,
+    message_of,
+    usage_of,
+    usage_of_all,
+)
 from asynctrack._common.payload import fingerprint
 
 Attribute = Union[str, float, int, bool, "list[str]"]
@@ -101,63 +108,55 @@ def response_attributes(response: Any) -> dict[str, Attribute]:
     Args:
         response: LangChain's ``LLMResult``, or whatever was passed instead.
     """
-    found: dict[str, Attribute] = {}
-    generations = getattr(response, "generations", None)
+    try:
+        return _response_attributes(response)
+    except Exception:  # an object that raises when it is looked at: the event is kept without
+        return {}
+
+
+def _response_attributes(response: Any) -> dict[str, Attribute]:
+    output = getattr(response, "llm_output", None)
     reasons: list[str] = []
-    for choices in generations or ():
-        for generation in choices:
-            message = getattr(generation, "message", None)
-            usage = getattr(message, "usage_metadata", None)
-            if _is_mapping(usage):
-                _add_usage(found, usage.get("input_tokens"), usage.get("output_tokens"))
+    model: str | None = None
+    prompts: list[Counts] = []
+    generations = getattr(response, "generations", None)
+    for choices in generations if isinstance(generations, list) else ():
+        counts: Counts = {}
+        for generation in choices if isinstance(choices, list) else ():
+            message = message_of(generation)
+            # The choices of one prompt were one request, and integrations repeat its usage at
+            # each of them: it counts once. They may not do so word for word (ChatXAI corrects
+            # that of the first one only), so whether it is equal tells nothing.
+            counts = counts or usage_of(message, generation, output)
             info = getattr(message, "response_metadata", None)
-            if not (_is_mapping(info) and info):
+            if not (is_mapping(info) and info):
                 info = getattr(generation, "generation_info", None)
-            if not _is_mapping(info):
+            if not is_mapping(info):
                 continue
             reason = info.get("finish_reason") or info.get("stop_reason")
             if isinstance(reason, str):
                 reasons.append(reason)
-            model = info.get("model_name") or info.get("model")
-            if isinstance(model, str):
-                found["gen_ai.response.model"] = model
+            named = info.get("model_name") or info.get("model")
+            if isinstance(named, str):
+                model = named
+        if counts:
+            prompts.append(counts)
+    found: dict[str, Attribute] = usage_of_all(prompts, output)
+    if model is not None:
+        found["gen_ai.response.model"] = model
     if reasons:
         found["gen_ai.response.finish_reasons"] = reasons
-    if "gen_ai.usage.input_tokens" not in found:
-        output = getattr(response, "llm_output", None)
-        usage = output.get("token_usage") or output.get("usage") if _is_mapping(output) else None
-        if _is_mapping(usage):
-            _add_usage(
-                found,
-                usage.get("prompt_tokens", usage.get("input_tokens")),
-                usage.get("completion_tokens", usage.get("output_tokens")),
-            )
     return found
 
 
 def prompt_name(serialized: Mapping[str, Any] | None, name: str | None) -> str | None:
     """Return the name of a prompt template: that of the hub if it has one."""
     kwargs = serialized.get("kwargs") if serialized else None
-    metadata = kwargs.get("metadata") if _is_mapping(kwargs) else None
-    if _is_mapping(metadata) and isinstance(metadata.get("lc_hub_repo"), str):
+    metadata = kwargs.get("metadata") if is_mapping(kwargs) else None
+    if is_mapping(metadata) and isinstance(metadata.get("lc_hub_repo"), str):
         owner = metadata.get("lc_hub_owner")
         return f"{owner}/{metadata['lc_hub_repo']}" if owner else str(metadata["lc_hub_repo"])
     return name
-
-
-def _is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
-    # Asking the abstract class takes ten times as long; nearly all are dictionaries or None.
-    return type(value) is dict or (value is not None and isinstance(value, Mapping))
-
-
-def _add_usage(found: dict[str, Attribute], read: object, written: object) -> None:
-    for attribute, tokens in (
-        ("gen_ai.usage.input_tokens", read),
-        ("gen_ai.usage.output_tokens", written),
-    ):
-        if isinstance(tokens, int):
-            before = found.get(attribute, 0)
-            found[attribute] = tokens + (before if isinstance(before, int) else 0)
 
 
 def _add_all(found: dict[str, Attribute], parameters: Mapping[str, Any]) -> None:

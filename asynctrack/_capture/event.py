@@ -311,10 +311,7 @@ class Events:
     ) -> None:
         """Measure a span."""
         if attributes:
-            self._observations.usage(
-                attributes.get("gen_ai.usage.input_tokens"),
-                attributes.get("gen_ai.usage.output_tokens"),
-            )
+            self._observations.usage(attributes)
         failed = verdict is not None and verdict[0] == "error"
         self._observations.end(seconds, model=model, root=span.is_root, failed=failed)
 

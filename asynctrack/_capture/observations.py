@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from asynctrack._capture import usage
 from asynctrack._capture.attributes import Attribute
 
 MAX_DISTINCT: Final = 1_000
@@ -23,6 +24,14 @@ Parameters = tuple[Mapping[str, Any], Mapping[str, Any]]
 """What ``log_parameters`` was given, and what the user's Run object held of it at that moment."""
 Point = tuple[str, float, int, "int | None"]
 """What ``log_metric`` was given: name, value, time in nanoseconds, step."""
+
+_PARTS: Final = {
+    usage.CACHE_READ: "cache_read_tokens",
+    usage.CACHE_WRITE: "cache_write_tokens",
+    usage.REASONING: "reasoning_tokens",
+    usage.AUDIO_INPUT: "audio_input_tokens",
+    usage.AUDIO_OUTPUT: "audio_output_tokens",
+}
 
 
 @dataclass(slots=True)
@@ -38,6 +47,11 @@ class Window:
     errors: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
 
     @property
     def empty(self) -> bool:
@@ -96,13 +110,20 @@ class Observations:
             self._prompts.add(name)
             self._news.append(("prompts", name))
 
-    def usage(self, input_tokens: object, output_tokens: object) -> None:
-        """Add the tokens of a model call."""
+    def usage(self, attributes: Mapping[str, Attribute]) -> None:
+        """Add the tokens of a model call, by the attributes of its answer."""
+        read, written = attributes.get(usage.INPUT), attributes.get(usage.OUTPUT)
         with self._lock:
-            if isinstance(input_tokens, int):
-                self._window.input_tokens += input_tokens
-            if isinstance(output_tokens, int):
-                self._window.output_tokens += output_tokens
+            window = self._window
+            if isinstance(read, int):
+                window.input_tokens += read
+            if isinstance(written, int):
+                window.output_tokens += written
+            if not _PARTS.keys().isdisjoint(attributes):
+                for name, part in _PARTS.items():
+                    tokens = attributes.get(name)
+                    if isinstance(tokens, int):
+                        setattr(window, part, getattr(window, part) + tokens)
 
     def end(self, seconds: float | None, *, model: bool, root: bool, failed: bool) -> None:
         """Add the end of a span; ``seconds`` is None if its start is unknown."""

@@ -29,7 +29,8 @@ from asynctrack._reading.sources.spool import (
     writers_of,
 )
 from asynctrack._reading.sources.stores import Location
-from asynctrack._reading.trees.prices import MILLION, Prices
+from asynctrack._reading.trees.prices import Prices
+from asynctrack._reading.trees.span import TOKEN_PARTS
 
 _MODEL: Final = re.compile(r"gen_ai\.request\.model(?:\.\d+)?")
 
@@ -53,11 +54,16 @@ class RunOverview:
         dropped: Events that were never accepted.
         objects: How many artifacts there are, and Parquet files that they were compacted into.
         bytes: Their size, in bytes.
-        traces: Traces that ended; None if unknown, like the next four.
+        traces: Traces that ended; None if unknown, like the counts of calls and tokens.
         failed: Traces that ended with an error.
         model_calls: Calls of models that ended.
         input_tokens: What models read.
         output_tokens: What models wrote.
+        cache_read_tokens: Of the input, what came from the provider's cache.
+        cache_write_tokens: Of the input, what went into it.
+        reasoning_tokens: Of the output, what was reasoning.
+        audio_input_tokens: Of the input, what was audio.
+        audio_output_tokens: Of the output, what was audio.
         cost: In USD, by the prices given, where one model was used and has a price.
         start_unix_nano: When its first writer began.
         updated_unix_nano: When one of its writers last updated its manifest.
@@ -82,6 +88,11 @@ class RunOverview:
     model_calls: int | None
     input_tokens: int | None
     output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
+    audio_input_tokens: int | None
+    audio_output_tokens: int | None
     cost: float | None
     start_unix_nano: int | None
     updated_unix_nano: int | None
@@ -126,6 +137,7 @@ def overview(found: Found, spool: Spool = (), prices: Prices | None = None) -> R
     parameters = {**found.parameters, **merge_parameters(writers)}
     read = _sum(metrics, "gen_ai.usage.input_tokens", writers)
     written = _sum(metrics, "gen_ai.usage.output_tokens", writers)
+    parts = {name: _sum(metrics, metric, writers) for name, metric in TOKEN_PARTS.items()}
     return RunOverview(
         experiment=first.experiment,
         run=first.run,
@@ -144,7 +156,8 @@ def overview(found: Found, spool: Spool = (), prices: Prices | None = None) -> R
         model_calls=_sum(metrics, "gen_ai.client.operation.count", writers),
         input_tokens=read,
         output_tokens=written,
-        cost=_cost(parameters, read, written, prices),
+        **parts,
+        cost=_cost(parameters, read, written, parts, prices),
         start_unix_nano=min((one.created_unix_nano for one in writers), default=None) or None,
         updated_unix_nano=max((one.updated_unix_nano for one in writers), default=None) or None,
         parameters=parameters,
@@ -194,11 +207,16 @@ def _sum(metrics: Mapping[str, Metric], name: str, writers: list[WriterManifest]
 
 
 def _cost(
-    parameters: Mapping[str, Any], read: int | None, written: int | None, prices: Prices | None
+    parameters: Mapping[str, Any],
+    read: int | None,
+    written: int | None,
+    parts: Mapping[str, int | None],
+    prices: Prices | None,
 ) -> float | None:
     models = {value for name, value in parameters.items() if _MODEL.fullmatch(name)}
     model = models.pop() if len(models) == 1 else None
-    pair = prices.get(model) if prices is not None and isinstance(model, str) else None
-    if pair is None or read is None or written is None:
+    rates = prices.get(model) if prices is not None and isinstance(model, str) else None
+    if rates is None or read is None or written is None:
         return None  # with several models, the tokens of each are unknown
-    return (read * pair[0] + written * pair[1]) / MILLION
+    cached, kept = parts["cache_read_tokens"] or 0, parts["cache_write_tokens"] or 0
+    return rates.cost(read, written, cached, kept)

@@ -111,7 +111,7 @@ def add_run(
     """
     wanted = frozenset(tables)
     if wanted & {"spans", "events"}:
-        feed = Feed(database, run.experiment, run.name, wanted)
+        feed = Feed(database, run.experiment, run.name, wanted, prices=run.prices)
         with closing(run.events()) as events:  # type: ignore[type-var]  # a generator
             feed.add(_counted(events, progress))
         feed.finish()

@@ -80,7 +80,7 @@ class RecordedRun:
         damaged: What to do with an object that is not what its manifest lists.
         concurrency: How many objects are fetched at a time.
         spool: This machine's spool; empty reads delivered events only.
-        prices: What models cost, for ``summary``.
+        prices: What models cost, for ``summary`` and the column ``cost``.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class RecordedRun:
     ) -> None:
         self._found = found
         self._spool = spool
-        self._prices = prices
+        self.prices = prices
         self._writer = writer
         self._damaged = damaged
         self._concurrency = concurrency
@@ -241,7 +241,7 @@ class RecordedRun:
         """Return a table with a row for each span, by start. Needs ``asynctrack[read]``."""
         from asynctrack._reading.tables import span_table
 
-        return span_table.spans_to_arrow(self.traces())
+        return span_table.spans_to_arrow(self.traces(), self.prices)
 
     async def ato_arrow(self) -> pyarrow.Table:
         """Return what ``to_arrow`` does, from async code."""
@@ -251,7 +251,7 @@ class RecordedRun:
         """Return a data frame with a row for each span, by start. Needs ``asynctrack[read]``."""
         from asynctrack._reading.tables import span_table
 
-        return span_table.spans_to_pandas(self.traces())
+        return span_table.spans_to_pandas(self.traces(), self.prices)
 
     async def ato_pandas(self) -> pandas.DataFrame:
         """Return what ``to_pandas`` does, from async code."""
@@ -268,7 +268,7 @@ class RecordedRun:
         from asynctrack._reading.tables import span_table
 
         made: duckdb.DuckDBPyConnection = span_table.spans_to_duckdb(
-            self.traces(), self.parameters, connection
+            self.traces(), self.parameters, connection, self.prices
         )
         return made
 
@@ -284,7 +284,7 @@ class RecordedRun:
         Args:
             prices: As for ``open_run``, in place of those given there.
         """
-        return summarize(self, prices=self._prices if prices is None else read_prices(prices))
+        return summarize(self, prices=self.prices if prices is None else read_prices(prices))
 
     async def asummary(self, *, prices: GivenPrices = None) -> RunSummary:
         """Return what ``summary`` does, from async code."""
@@ -399,9 +399,11 @@ def open_run(
         spool_dir: The spool of this machine, whose events of this Run are read too and marked
             (``Event.spooled``): True for the one that trackers use by default
             (``ASYNCTRACK_SPOOL_DIR`` in the environment), a folder, or False for none.
-        prices: What models cost, for ``summary``: model to (USD per million input tokens, USD per
-            million output tokens), or a JSON file of that; None takes the file that
-            ``ASYNCTRACK_PRICES`` names. No price is built in.
+        prices: What models cost, for ``summary`` and the column ``cost``: model to (USD per
+            million input tokens, USD per million output tokens), or to
+            ``{"in": …, "out": …, "cache_read": …, "cache_write": …}``, where what the provider's
+            cache gives and takes costs as the input does if left out; or a JSON file of that; None
+            takes the file that ``ASYNCTRACK_PRICES`` names. No price is built in.
         endpoint_url: Of S3 and SageMaker, instead of AWS's own.
         profile: Profile of the AWS configuration.
         region: AWS region.

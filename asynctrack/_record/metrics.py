@@ -48,6 +48,15 @@ class MetricLog:
                 ("gen_ai.usage.input_tokens", window.input_tokens),
                 ("gen_ai.usage.output_tokens", window.output_tokens),
             ]
+        for name, tokens in (
+            ("gen_ai.usage.cache_read.input_tokens", window.cache_read_tokens),
+            ("gen_ai.usage.cache_write.input_tokens", window.cache_write_tokens),
+            ("gen_ai.usage.reasoning.output_tokens", window.reasoning_tokens),
+            ("gen_ai.usage.audio.input_tokens", window.audio_input_tokens),
+            ("gen_ai.usage.audio.output_tokens", window.audio_output_tokens),
+        ):
+            if tokens:
+                values.append((name, tokens))
         if window.traces:
             values += [
                 ("asynctrack.trace.duration", window.trace_seconds / window.traces),

@@ -121,7 +121,8 @@ def add_prices_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prices",
         metavar="FILE",
-        help='JSON: {"model": [USD per million input tokens, USD per million output tokens]};'
+        help='JSON: {"model": [USD per million input tokens, USD per million output tokens]}, or'
+        ' {"model": {"in": …, "out": …, "cache_read": …, "cache_write": …}};'
         " default: $ASYNCTRACK_PRICES. No price is built in: without one no cost is shown",
     )
 

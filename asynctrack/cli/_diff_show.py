@@ -23,7 +23,7 @@ _MARKS: Final = ("p50", "p90", "p95", "p99")
 _COUNTS: Final = (
     "traces", "failed", "recovered", "cancelled", "interrupted", "unfinished", "abandoned",
     "incomplete", "spans", "errors", "model_calls", "input_tokens",
-    "output_tokens",
+    "output_tokens", "cache_read_tokens", "reasoning_tokens",
 )  # fmt: skip
 
 

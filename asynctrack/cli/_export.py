@@ -13,6 +13,7 @@ from ._common import (
     Missing,
     add_command,
     add_json_option,
+    add_prices_option,
     add_source_options,
     open_named_run,
     print_json,
@@ -58,6 +59,7 @@ def add_parser(commands: Any) -> None:
     )
     add_json_option(parser, "print what was written as one JSON document")
     add_damaged_option(parser)
+    add_prices_option(parser)
     add_source_options(parser)
 
 

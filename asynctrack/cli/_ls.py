@@ -40,7 +40,19 @@ _COUNTED: Final = (
     "output_tokens",
 )
 _RIGHT: Final = frozenset(
-    {"traces", "failed", "tokens in", "tokens out", "cost", "events", "spooled", "refused", "size"}
+    {
+        "traces",
+        "failed",
+        "tokens in",
+        "cached",
+        "tokens out",
+        "reasoning",
+        "cost",
+        "events",
+        "spooled",
+        "refused",
+        "size",
+    }
 )
 
 
@@ -122,6 +134,8 @@ def _look(
 
 
 def _exactly(seen: RunOverview, recorded: Any) -> RunOverview:
+    from asynctrack._reading.trees.span import TOKEN_PARTS
+
     summary = recorded.summary()
     return replace(
         seen,
@@ -131,13 +145,17 @@ def _exactly(seen: RunOverview, recorded: Any) -> RunOverview:
         model_calls=summary.model_calls,
         input_tokens=summary.input_tokens,
         output_tokens=summary.output_tokens,
+        **{name: getattr(summary, name) for name in TOKEN_PARTS},
         cost=summary.cost,
     )
 
 
 def _totals(runs: Iterable[RunOverview]) -> dict[str, Any]:
+    from asynctrack._reading.trees.span import TOKEN_PARTS
+
     runs = list(runs)
-    totals = {name: sum(getattr(one, name) or 0 for one in runs) for name in _COUNTED}
+    names = (*_COUNTED, *TOKEN_PARTS)
+    totals = {name: sum(getattr(one, name) or 0 for one in runs) for name in names}
     costs = [one.cost for one in runs if one.cost is not None]
     return {**totals, "cost": sum(costs) if costs else None}
 
@@ -152,7 +170,9 @@ def _show(
         screen.heading(_heading(name, runs))
         spooled = any(one.spooled for one in runs)
         refused = any(one.refused for one in runs)
-        columns = ["run", "state", "traces", "failed", "tokens in", "tokens out"]
+        columns = ["run", "state", "traces", "failed", "tokens in"]
+        columns += ["cached"] * any(one.cache_read_tokens for one in runs) + ["tokens out"]
+        columns += ["reasoning"] * any(one.reasoning_tokens for one in runs)
         columns += ["cost"] * (prices is not None) + ["events"] + ["spooled"] * spooled
         columns += ["refused"] * refused
         columns += ["size", "began"]
@@ -164,7 +184,9 @@ def _show(
                 "traces": words.count(one.traces),
                 "failed": words.count(one.failed),
                 "tokens in": words.count(one.input_tokens),
+                "cached": words.count(one.cache_read_tokens),
                 "tokens out": words.count(one.output_tokens),
+                "reasoning": words.count(one.reasoning_tokens),
                 "cost": words.usd(one.cost) or "?",
                 "events": words.count(one.events),
                 "spooled": words.count(one.spooled),
@@ -189,6 +211,10 @@ def _show(
         screen.line("state unknown: no manifest; events and size are those of the objects.")
     if any(one.state == "open" for one in runs):
         screen.line("state open: being written elsewhere, or its writer died; asynctrack verify.")
+    if any(one.cache_read_tokens for one in runs):
+        screen.line("cached: of the tokens in, those that came from the provider's cache.")
+    if any(one.reasoning_tokens for one in runs):
+        screen.line("reasoning: of the tokens out.")
     if any(one.spooled for one in runs):
         screen.line("spooled: events on this machine that are not delivered yet.")
     if any(one.refused for one in runs):

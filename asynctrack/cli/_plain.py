@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from asynctrack._reading.trees.span import Span, Trace
+from asynctrack._reading.trees.span import TOKEN_PARTS, Span, Trace
 from asynctrack._reading.trees.summary import Percentiles, RunSummary
 
 
@@ -69,6 +69,7 @@ def span(value: Span) -> dict[str, Any]:
         "model": value.model,
         "input_tokens": value.input_tokens,
         "output_tokens": value.output_tokens,
+        **{name: getattr(value, name) for name in TOKEN_PARTS},
         "inputs": value.inputs,
         "outputs": value.outputs,
         "error": error and {"type": error.type, "message": error.message, "raw": error.raw},

@@ -19,6 +19,7 @@ from ._common import (
     Missing,
     add_command,
     add_json_option,
+    add_prices_option,
     add_source_options,
     plain,
 )
@@ -55,6 +56,7 @@ def add_parser(commands: Any) -> None:
         help=f"print at most N rows; 0 is all; default: {LIMIT} in a table, all with --json, --csv",
     )
     add_damaged_option(parser)
+    add_prices_option(parser)
     add_source_options(parser)
 
 

@@ -38,9 +38,12 @@ def named_runs(text: str, options: argparse.Namespace) -> list[RecordedRun]:
     """
     from asynctrack._reading.run import Damaged, RecordedRun
     from asynctrack._reading.sources.spool import this_spool
+    from asynctrack._reading.trees.prices import read_prices
 
     damaged: Damaged = "set_aside" if options.set_aside else "raise"
     spool = this_spool(spool_of(options))
+    prices = read_prices(options.prices) if hasattr(options, "prices") else None
     return [
-        RecordedRun(one, damaged=damaged, spool=spool) for one in find_named_runs(text, options)
+        RecordedRun(one, damaged=damaged, spool=spool, prices=prices)
+        for one in find_named_runs(text, options)
     ]

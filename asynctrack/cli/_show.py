@@ -264,7 +264,7 @@ def _show(
         "traces": _outcomes(summary),
         "spans": f"{summary.spans:,}, of them {summary.model_calls:,} model calls,"
         f" {summary.errors:,} with an error",
-        "tokens": f"{summary.input_tokens:,} in, {summary.output_tokens:,} out",
+        "tokens": words.tokens(summary),
         "cost": _cost(summary, priced=priced),
         "spooled": f"{summary.spooled:,} spans, not delivered yet: on this machine"
         if summary.spooled

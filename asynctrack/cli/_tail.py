@@ -340,10 +340,7 @@ def _show_event(event: Event, name: str | None, screen: Screen) -> None:
 def _show_span(span: Span, screen: Screen) -> None:
     from . import _words as words
 
-    tokens = ""
-    if span.input_tokens is not None or span.output_tokens is not None:
-        tokens = f"{span.input_tokens or 0:,} → {span.output_tokens or 0:,} tokens"
-    facts = [words.name(span.model), words.seconds(span.duration), tokens]
+    facts = [words.name(span.model), words.seconds(span.duration), words.call_tokens(span)]
     if span.error is not None:
         text = span.error.line
     elif span.outcome == "interrupted":

@@ -180,8 +180,7 @@ class _Tree:
         if begin is not None and span.start_unix_nano is not None:
             offset = f"+{words.seconds((span.start_unix_nano - begin) / 1e9)}"
         facts = [words.name(span.model), words.seconds(span.duration), offset]
-        if span.input_tokens is not None or span.output_tokens is not None:
-            facts.append(f"{span.input_tokens or 0:,} → {span.output_tokens or 0:,} tokens")
+        facts.append(words.call_tokens(span))
         if self._prices is not None:
             facts.append(words.usd(cost_of(span, self._prices)))
         if span.stream is not None:

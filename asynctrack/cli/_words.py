@@ -67,6 +67,36 @@ def usd(value: float | None) -> str:
     return f"${value:.{digits}f}"
 
 
+def tokens(value: Any) -> str:
+    """Return what models read and wrote, of a summary, and which parts of it are known."""
+    read = _parts(
+        (value.cache_read_tokens, "from the cache"),
+        (value.cache_write_tokens, "into the cache"),
+        (value.audio_input_tokens, "audio"),
+    )
+    written = _parts((value.reasoning_tokens, "reasoning"), (value.audio_output_tokens, "audio"))
+    return f"{value.input_tokens:,} in{read}, {value.output_tokens:,} out{written}"
+
+
+def call_tokens(span: Span) -> str:
+    """Return what a model call read and wrote; empty if unknown."""
+    if span.cache_hit:
+        return "from LangChain's cache"
+    if span.input_tokens is None and span.output_tokens is None:
+        return ""
+    parts = _parts(
+        (span.cache_read_tokens, "from the cache"),
+        (span.cache_write_tokens, "into the cache"),
+        (span.reasoning_tokens, "reasoning"),
+    )
+    return f"{span.input_tokens or 0:,} → {span.output_tokens or 0:,} tokens{parts}"
+
+
+def _parts(*parts: tuple[int | None, str]) -> str:
+    known = [f"{count:,} {name}" for count, name in parts if count]
+    return f" ({', '.join(known)})" if known else ""
+
+
 def moment(unix_nano: int | None) -> str:
     """Return a time, in UTC to the second."""
     if unix_nano is None:

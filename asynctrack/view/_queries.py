@@ -39,6 +39,8 @@ _TOTALS: Final = f"""
     sum(spans)::BIGINT AS spans, sum(errors)::BIGINT AS errors,
     sum(model_calls)::BIGINT AS model_calls,
     sum(input_tokens)::BIGINT AS input_tokens, sum(output_tokens)::BIGINT AS output_tokens,
+    sum(cache_read_tokens)::BIGINT AS cache_read_tokens,
+    sum(reasoning_tokens)::BIGINT AS reasoning_tokens,
     sum(cost) AS cost,
     min(start) AS first_start, max(start) AS last_start,
     quantile_disc(duration, {_MARKS}) AS latency, max(duration) AS slowest,
@@ -46,7 +48,8 @@ _TOTALS: Final = f"""
 """  # nothing of it comes from outside
 _LISTED: Final = """
     trace_id, writer_id, name, outcome, cause, start, duration, spans, recovered, model_calls,
-    input_tokens, output_tokens, cost, error, asks, models, tags, input, output, spooled
+    input_tokens, output_tokens, cache_read_tokens, reasoning_tokens, cost, error, asks, models,
+    tags, input, output, spooled
 """
 
 
@@ -88,7 +91,8 @@ def overview(index: Index, run: int, filters: Filters, version: int = 0) -> dict
     query = f"""
         WITH chosen AS MATERIALIZED (
             SELECT outcome, cause, recovered, spans, errors, model_calls, input_tokens,
-                output_tokens, cost, start, duration, first_token
+                output_tokens, cache_read_tokens, reasoning_tokens, cost, start, duration,
+                first_token
             FROM traces WHERE {where}
         ), counted AS (SELECT {_TOTALS} FROM chosen),
         bins AS (

@@ -46,6 +46,8 @@ TRACE_COLUMNS: Final = (
     ("model_calls", "count"),
     ("input_tokens", "count"),
     ("output_tokens", "count"),
+    ("cache_read_tokens", "count"),
+    ("reasoning_tokens", "count"),
     ("cost", "number"),
     ("first_token", "number"),
     ("error", "text"),
@@ -77,6 +79,9 @@ SPAN_COLUMNS: Final = (
     ("model", "text"),
     ("input_tokens", "count"),
     ("output_tokens", "count"),
+    ("cache_read_tokens", "count"),
+    ("cache_write_tokens", "count"),
+    ("reasoning_tokens", "count"),
     ("cost", "number"),
     ("first_token", "number"),
     ("error", "text"),
@@ -107,7 +112,7 @@ def rows_of(
     names: dict[str, None] = {}
     models: dict[str, None] = {}
     tags: dict[str, None] = {}
-    read = written = calls = errors = raised = 0
+    read = written = cached = reasoning = calls = errors = raised = 0
     costs: list[float] = []
     error: str | None = None
     asks: list[str] = []
@@ -136,6 +141,9 @@ def rows_of(
                 _cut(span.model),
                 span.input_tokens,
                 span.output_tokens,
+                span.cache_read_tokens,
+                span.cache_write_tokens,
+                span.reasoning_tokens,
                 cost,
                 first,
                 failed,
@@ -155,6 +163,8 @@ def rows_of(
             calls += 1
             read += span.input_tokens or 0
             written += span.output_tokens or 0
+            cached += span.cache_read_tokens or 0
+            reasoning += span.reasoning_tokens or 0
             shown.setdefault("model", place)
             if cost is not None:
                 costs.append(cost)
@@ -194,6 +204,8 @@ def rows_of(
         calls,
         read,
         written,
+        cached,
+        reasoning,
         sum(costs) if costs else None,
         trace.time_to_first_token,
         error,

@@ -76,7 +76,8 @@ def varying(parameters: Sequence[Mapping[str, str]]) -> list[str]:
 def totals_of(row: Mapping[str, Any] | None) -> Data:
     """Return totals as pages show them; of nothing where there is no row."""
     row = row or {}
-    counts = ("traces", *COUNTED, "spans", "model_calls", "input_tokens", "output_tokens")
+    counts = ("traces", *COUNTED, "spans", "model_calls", "input_tokens", "output_tokens",
+              "cache_read_tokens", "reasoning_tokens")  # fmt: skip
     totals: Data = {name: row.get(name) or 0 for name in counts}
     first, last = row.get("first_start"), row.get("last_start")
     return {

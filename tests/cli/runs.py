@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def chain(
     seconds: float = 1.0,
     error: str = "",
     tokens: tuple[int, int] = (10, 20),
+    parts: dict[str, int] | None = None,
     writer: str = WRITER,
 ) -> list[dict[str, Any]]:
     """The four events of a chain that calls a model."""
@@ -51,7 +53,7 @@ def chain(
                   {"text": answer, "type": "ChatGeneration",
                    "message": {"content": answer, "type": "ai", "id": f"run-{number}"}}]]},
               attributes={"gen_ai.usage.input_tokens": tokens[0],
-                          "gen_ai.usage.output_tokens": tokens[1]}, **shared),
+                          "gen_ai.usage.output_tokens": tokens[1], **(parts or {})}, **shared),
         event(first_seq + 3, span_id=root, time=end, **ends, **shared),
     ]  # fmt: skip
 
@@ -75,6 +77,9 @@ def make_run(
         folder.artifact(events[at : at + 8])
     failed = sum(bool(one.get("error")) for one in made)
     tokens = [one.get("tokens", (10, 20)) for one in made]
+    parts: Counter[str] = Counter()
+    for one in made:
+        parts.update(one.get("parts", {}))
     folder.manifest(
         parameters={"gen_ai.request.model": "gpt", **parameters},
         metrics={
@@ -83,10 +88,31 @@ def make_run(
             "gen_ai.client.operation.count": metric(len(made)),
             "gen_ai.usage.input_tokens": metric(sum(read for read, _ in tokens)),
             "gen_ai.usage.output_tokens": metric(sum(written for _, written in tokens)),
+            **{name: metric(total) for name, total in parts.items()},
             "score": metric(0.5),
         },
     )
     return folder
+
+
+PARTS = {
+    "gen_ai.usage.cache_read.input_tokens": 600_000,
+    "gen_ai.usage.cache_write.input_tokens": 100_000,
+    "gen_ai.usage.reasoning.output_tokens": 40,
+    "gen_ai.usage.audio.input_tokens": 5,
+    "gen_ai.usage.audio.output_tokens": 6,
+}
+"""Parts of the tokens of a call that read a million and wrote half of it."""
+
+
+def cached_prices(path: Path) -> Path:
+    """A file of prices: as below, a tenth for what comes from the cache, the double for the rest.
+
+    The call with ``PARTS`` costs 0.3 + 0.06 + 0.2 + 1 USD.
+    """
+    rates = {"in": 1.0, "out": 2.0, "cache_read": 0.1, "cache_write": 2.0}
+    path.write_text(json.dumps({"gpt": rates}))
+    return path
 
 
 def prices(path: Path) -> Path:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from asynctrack._reading.trees.span import TOKEN_PARTS
 from asynctrack._spool.layout import default_spool_dir
 from tests.cli.conftest import Command
-from tests.cli.runs import HOSTILE, chain, make_run, prices
+from tests.cli.runs import HOSTILE, PARTS, cached_prices, chain, make_run, prices
 from tests.reading.making import OTHER, RunFolder
 from tests.reading.spooling import SpoolFolder, folder_of
 
@@ -64,6 +65,22 @@ def test_cost_is_of_the_prices_given(
     printed = command("ls", tmp_path)
     assert row(printed.out, "one")[6] == "?" and "--exact" in printed.out
     assert row(command("ls", tmp_path, "--exact").out, "one")[6] == "$0.0000500"
+
+
+def test_what_came_from_the_cache_has_its_price(tmp_path: Path, command: Command) -> None:
+    """Cached tokens and reasoning have columns where there are any; manifests price them too."""
+    make_run(tmp_path, "one", [{"tokens": (1_000_000, 500_000), "parts": PARTS}])
+    make_run(tmp_path, "two", [{}])
+    file = cached_prices(tmp_path / "prices.json")
+    for more in ([], ["--exact"]):
+        printed = command("ls", tmp_path, "--prices", file, *more)
+        (cells,) = [line.split() for line in printed.out.splitlines() if " one " in f" {line}"]
+        assert cells[4:9] == ["1,000,000", "600,000", "500,000", "40", "$1.56"], printed.out
+        assert "cached: of the tokens in" in printed.out
+        shown = command("ls", tmp_path, "--json", *more).document["experiments"][0]
+        assert [shown[name] for name in TOKEN_PARTS] == list(PARTS.values())
+        assert [shown["runs"][0][name] for name in TOKEN_PARTS] == list(PARTS.values())
+        assert [shown["runs"][1][name] for name in TOKEN_PARTS] == [0] * 5
 
 
 def test_exact_counts_from_the_events(tmp_path: Path, command: Command) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from asynctrack import cli
+from asynctrack._reading.trees.span import TOKEN_PARTS
+from tests.cli.runs import PARTS, cached_prices, make_run
 from tests.e2e.waiting import until_in_thread
 from tests.reading.making import RunFolder, event
 from tests.support.s3 import S3Server
@@ -68,6 +70,22 @@ def test_all_runs_of_a_place_are_asked_together(runs: Path, capsys: Any, place: 
     assert json.loads(out)["rows"] == [
         {"experiment": "jokes", "run": "two", "name": "temperature", "value": "0.5"}
     ]
+
+
+def test_cost_and_parts_of_tokens_can_be_asked_for(tmp_path: Path, capsys: Any) -> None:
+    """``--prices`` fills the column cost; the parts of the tokens have columns of their own."""
+    make_run(tmp_path, "one", [{"tokens": (1_000_000, 500_000), "parts": PARTS}] * 2)
+    sums = ", ".join(f"sum({part})::BIGINT" for part in TOKEN_PARTS)
+    sql = f"SELECT sum(cost) AS cost, {sums} FROM spans"
+    file = str(cached_prices(tmp_path / "prices.json"))
+    _, out, _ = ask(capsys, str(tmp_path), sql, "--json", "--prices", file)
+    (row,) = json.loads(out)["rows"]
+    assert row.pop("cost") == pytest.approx(3.12)
+    assert list(row.values()) == [2 * part for part in PARTS.values()]
+    _, out, _ = ask(capsys, str(tmp_path), "SELECT cost FROM spans", "--json")
+    assert json.loads(out)["rows"] == [{"cost": None}] * 4
+    code, _, err = ask(capsys, str(tmp_path), sql, "--prices", str(tmp_path / "nowhere.json"))
+    assert code == 2 and "nowhere.json" in err
 
 
 def test_names_are_looked_for_below_root(runs: Path, capsys: Any) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from asynctrack._reading.trees.span import TOKEN_PARTS
 from tests.cli.conftest import Command
-from tests.cli.runs import HOSTILE, make_run, prices, trace_id
+from tests.cli.runs import HOSTILE, PARTS, cached_prices, make_run, prices, trace_id
 from tests.reading.making import RunFolder, event
 from tests.reading.spooling import SpoolFolder, folder_of
 
@@ -45,6 +46,20 @@ def test_only_the_last_failed_traces_are_shown(tmp_path: Path, command: Command)
     assert "Failed: 9, the last 2" in printed.out
     assert "ValueError: e8" in printed.out and "ValueError: e6" not in printed.out
     assert "ValueError" not in command("show", tmp_path, "--top", 0).out
+
+
+def test_parts_of_the_tokens_are_summed_up(tmp_path: Path, command: Command) -> None:
+    """What came from the cache and went into it, audio and reasoning are named, and priced."""
+    make_run(tmp_path, "one", [{"tokens": (1_000_000, 500_000), "parts": PARTS}] * 2)
+    file = cached_prices(tmp_path / "prices.json")
+    out = command("show", tmp_path, "--prices", file).out
+    assert (
+        "2,000,000 in (1,200,000 from the cache, 200,000 into the cache, 10 audio),"
+        " 1,000,000 out (80 reasoning, 12 audio)"
+    ) in " ".join(out.split())
+    assert "$3.12" in out
+    shown = command("show", tmp_path, "--json").document
+    assert [shown[name] for name in TOKEN_PARTS] == [1_200_000, 200_000, 80, 10, 12]
 
 
 def test_cost_and_what_has_no_price(tmp_path: Path, command: Command) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from asynctrack._reading.trees.span import TOKEN_PARTS
 from tests.cli.conftest import Command
-from tests.cli.runs import HOSTILE, make_run, prices, trace_id
+from tests.cli.runs import HOSTILE, PARTS, cached_prices, make_run, prices, trace_id
 from tests.reading.making import RunFolder, event
 
 pytestmark = pytest.mark.may_block("no event loop in here")
@@ -114,6 +115,24 @@ def test_messages_tools_and_costs_are_said(tmp_path: Path, command: Command) -> 
     assert "human: look" in out and "http://i" in out
     assert "complete me" in out and "⇒: streamed" in out and "first token after 250 ms" in out
     assert "$1.00" in out
+
+
+def test_parts_of_a_call_s_tokens_are_named(tmp_path: Path, command: Command) -> None:
+    """A call names its cached tokens and its reasoning, or that LangChain had the answer."""
+    hit = {"langchain.cache_hit": True}
+    make_run(tmp_path, "one", [
+        {"tokens": (1_000_000, 500_000), "parts": PARTS}, {"tokens": (0, 0), "parts": hit}, {},
+    ])  # fmt: skip
+    file = cached_prices(tmp_path / "p.json")
+    out = command("trace", tmp_path, trace_id(1), "--timings", "--prices", file).out
+    said = "500,000 tokens (600,000 from the cache, 100,000 into the cache, 40 reasoning) $1.56"
+    assert said in " ".join(out.split())
+    (span,) = command("trace", tmp_path, trace_id(1), "--json").document["spans"][1:]
+    assert [span[name] for name in TOKEN_PARTS] == list(PARTS.values())
+    out = command("trace", tmp_path, trace_id(2), "--timings", "--prices", file).out
+    assert "from LangChain's cache $0.00" in " ".join(out.split())
+    out = command("trace", tmp_path, trace_id(3), "--timings").out
+    assert "10 → 20 tokens" in out and "(" not in out
 
 
 def test_nothing_logged_can_steer_the_terminal(tmp_path: Path, command: Command) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 
 from asynctrack._errors import OptionError
 from asynctrack._reading.experiment import open_experiment
+from asynctrack._reading.export.files import export_run
 from asynctrack._reading.run import open_run
 from asynctrack._reading.trees.prices import read_prices
 from tests.reading.making import RunFolder, event
@@ -85,6 +89,110 @@ def test_prices_from_a_file_and_from_the_environment(
     frame = open_experiment("jokes", root=run.root).to_pandas()
     assert list(frame["cost"]) == [pytest.approx(8.0)]
     assert list(frame["unpriced"]) == [2]
+
+
+CACHED = {"in": 1.0, "out": 2.0, "cache_read": 0.1, "cache_write": 2.0}
+ANSWER = {
+    "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 1_000_000,
+    "gen_ai.usage.output_tokens": 500_000, "gen_ai.usage.cache_read.input_tokens": 600_000,
+    "gen_ai.usage.cache_write.input_tokens": 100_000, "gen_ai.usage.reasoning.output_tokens": 400,
+    "gen_ai.usage.audio.input_tokens": 5, "gen_ai.usage.audio.output_tokens": 6,
+}  # fmt: skip
+PARTS = {
+    "cache_read_tokens": 600_000, "cache_write_tokens": 100_000, "reasoning_tokens": 400,
+    "audio_input_tokens": 5, "audio_output_tokens": 6,
+}  # fmt: skip
+
+
+@pytest.fixture
+def cached(folder: RunFolder) -> RunFolder:
+    """A call of which a part came from the provider's cache, and one without a price."""
+    unpriced = {**ANSWER, "gen_ai.request.model": "x"}
+    folder.artifact(
+        [
+            event(1, kind="llm_end", span_id="a", trace_id="a", attributes=ANSWER),
+            event(2, kind="llm_end", span_id="b", trace_id="b", attributes=unpriced),
+        ]
+    )
+    folder.manifest()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("rates", "cost"),
+    [
+        (CACHED, 0.3 + 0.06 + 0.2 + 1.0),
+        ({"in": 1, "out": 2, "cache_read": 0}, 0.3 + 0.0 + 0.1 + 1.0),
+        ({"in": 1, "out": 2, "cache_write": 1.25}, 0.3 + 0.6 + 0.125 + 1.0),
+        ({"out": 2, "in": 1}, 2.0),
+        ((1, 2), 2.0),
+    ],
+)  # fmt: skip
+def test_the_cache_has_rates_of_its_own(cached: RunFolder, rates: Any, cost: float) -> None:
+    """What came from the cache and went into it costs what its rates say, else what input costs."""
+    recorded = open_run(cached.path, prices={"m": rates})
+    summary = recorded.summary()
+    assert (summary.cost, summary.unpriced) == (pytest.approx(cost), 1)
+    assert {name: getattr(summary, name) for name in PARTS} == {
+        name: 2 * tokens for name, tokens in PARTS.items()
+    }
+
+
+def test_more_cached_than_read_costs_no_less_than_nothing() -> None:
+    """Where the parts are more than the whole, no plain input is left to pay for."""
+    rates = (read_prices({"m": CACHED}) or {})["m"]
+    assert rates.cost(10, 0, 1_000_000, 0) == pytest.approx(0.1)
+
+
+def test_cost_and_parts_are_columns(cached: RunFolder) -> None:
+    """Data frames, Arrow, DuckDB, Parquet, JSON lines and CSV have them; no cost without prices."""
+    recorded = open_run(cached.path, prices={"m": CACHED})
+    expected = [pytest.approx(1.56), None]
+    table = recorded.to_arrow()
+    assert table["cost"].to_pylist() == expected
+    for name, tokens in PARTS.items():
+        assert table[name].to_pylist() == [tokens, tokens]
+    frame = recorded.to_pandas()
+    assert frame["cost"].tolist()[0] == expected[0] and frame["cost"].isna().tolist() == [
+        False,
+        True,
+    ]
+    assert frame["reasoning_tokens"].tolist() == [400, 400]
+    sql = "SELECT cost, cache_read_tokens FROM spans ORDER BY span_id"
+    assert recorded.to_duckdb().sql(sql).fetchall() == [(expected[0], 600_000), (None, 600_000)]
+    out = io.BytesIO()
+    export_run(recorded, "parquet", out)
+    assert parquet.read_table(out)["cost"].to_pylist() == expected
+    out = io.BytesIO()
+    export_run(recorded, "jsonl", out, table="spans")
+    rows = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [row["cost"] for row in rows] == expected and rows[0]["audio_input_tokens"] == 5
+    out = io.BytesIO()
+    export_run(recorded, "csv", out)
+    cells = list(csv.DictReader(io.StringIO(out.getvalue().decode())))
+    assert [cell["cost"] for cell in cells] == ["1.56", ""]
+    assert open_run(cached.path).to_arrow()["cost"].to_pylist() == [None, None]
+    out = io.BytesIO()
+    export_run(recorded, "otlp", out)
+    assert b"gen_ai.usage.cache_read.input_tokens" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("rates", "named"),
+    [
+        ({"in": 1}, r"prices\['m'\]\['out'\]"),
+        ({"out": 1}, r"prices\['m'\]\['in'\]"),
+        ({"in": 1, "out": 2, "cache_read": -1}, r"prices\['m'\]\['cache_read'\]=-1"),
+        ({"in": 1, "out": 2, "cache_write": None}, r"prices\['m'\]\['cache_write'\]=None"),
+        ({"in": 1, "out": 2, "cache_write": "3"}, r"prices\['m'\]\['cache_write'\]='3'"),
+        ({"in": True, "out": 2}, r"prices\['m'\]\['in'\]=True"),
+        ({"in": 1, "out": 2, "cached": 1}, r"prices\['m'\]\['cached'\].*one of in, out"),
+    ],
+)  # fmt: skip
+def test_a_wrong_rate_is_named(rates: Any, named: str) -> None:
+    """The error names the model and the rate."""
+    with pytest.raises(OptionError, match=named):
+        read_prices({"m": rates})
 
 
 @pytest.mark.parametrize(

@@ -219,7 +219,7 @@ def test_the_last_measurements_are_written(backend: RunFolder) -> None:
 
     async def main() -> None:
         assert await writer.write(everything=True) is not None
-        observations.usage(3, 5)
+        observations.usage({"gen_ai.usage.input_tokens": 3, "gen_ai.usage.output_tokens": 5})
         observations.end(1.0, model=True, root=True, failed=False)
         while (wait := await writer.write(everything=True, closed=True)) is not None:
             backend.clock.now += wait

@@ -175,6 +175,7 @@ class Conversation:
             self.at, "llm_end", **shared, **data,
             outputs={"generations": [[{"text": message["content"], "type": "ChatGeneration", "message": message}]], "type": "LLMResult"},
             attributes={"gen_ai.response.model": version.model, "gen_ai.usage.input_tokens": read, "gen_ai.usage.output_tokens": written,
+                        "gen_ai.usage.cache_read.input_tokens": read // 256 * 256, "gen_ai.usage.reasoning.output_tokens": written // 4,
                         "gen_ai.response.finish_reasons": ["tool_calls" if calls else "stop"]},
         )  # fmt: skip
         return True

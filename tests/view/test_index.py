@@ -187,6 +187,8 @@ def test_numbers_are_those_of_the_library(indexed: tuple[Index, Indexer], demo_p
         assert (total["errors"], total["model_calls"]) == (summary.errors, summary.model_calls)
         assert total["input_tokens"] == summary.input_tokens
         assert total["output_tokens"] == summary.output_tokens
+        assert total["cache_read_tokens"] == summary.cache_read_tokens > 0
+        assert total["reasoning_tokens"] == summary.reasoning_tokens > 0
         assert total["cost"] == pytest.approx(summary.cost)
         assert run.parameters == summary.parameters and run.closed
 

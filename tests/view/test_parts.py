@@ -256,7 +256,9 @@ def test_rows_of_a_trace(tmp_path: Path) -> None:
                   inputs={"messages": [[{"type": "human", "content": "Why?"}]]},
                   attributes={"gen_ai.request.model": "m-1"}, **ids),
             event(3, kind="llm_error", span_id="m", parent_span_id="r", error={"type": "a.Boom", "message": "No"},
-                  attributes={"gen_ai.usage.input_tokens": 3, "gen_ai.usage.output_tokens": 4}, **ids),
+                  attributes={"gen_ai.usage.input_tokens": 3, "gen_ai.usage.output_tokens": 4,
+                              "gen_ai.usage.cache_read.input_tokens": 2,
+                              "gen_ai.usage.reasoning.output_tokens": 1}, **ids),
             event(4, kind="chain_end", span_id="r", outputs="Because.", **ids),
         ]
     )  # fmt: skip
@@ -265,7 +267,8 @@ def test_rows_of_a_trace(tmp_path: Path) -> None:
     named = {name: value for (name, _), value in zip(TRACE_COLUMNS, row, strict=True)}
     assert named["name"] == "root" and named["outcome"] == "ok" and len(spans) == 2
     assert (named["errors"], named["recovered"], named["cost"]) == (1, 1, 0.5)
-    assert (named["input_tokens"], named["output_tokens"]) == (3, 4)
+    parts = ("input", "output", "cache_read", "reasoning")
+    assert [named[f"{part}_tokens"] for part in parts] == [3, 4, 2, 1]
     assert named["error"] == "Boom: No" and named["models"] == ["m-1"] and named["tags"] == ["prod"]
     assert named["input"] == "Why?" and named["output"] == "Because." and named["chosen"] == 1
     assert {"why?", "because.", "ann", "no", "root"} <= set(named["words"].split("\n"))

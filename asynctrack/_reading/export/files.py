@@ -103,7 +103,7 @@ def export_run(
             rows = _otlp(run, events, counter, limit)
         else:
             items = _limited(events if table == "events" else _spans(events), limit)
-            columns = EVENT_COLUMNS if table == "events" else span_table.COLUMNS
+            columns = EVENT_COLUMNS if table == "events" else span_table.columns_of(run.prices)
             write = {"parquet": write_parquet, "jsonl": write_jsonl, "csv": write_csv}[format]
             rows = write(run, columns, items, counter)
     return Exported(rows, counter.bytes)

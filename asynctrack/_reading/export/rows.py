@@ -50,13 +50,13 @@ def write_jsonl(run: RecordedRun, columns: Any, items: Iterator[Any], out: io.Ra
         if isinstance(item, Event):
             line = json_text(item.raw)  # as it was stored
         else:
-            line = json_text(_span_object(run, item))
+            line = json_text(_span_object(run, columns, item))
         out.write(f"{line}\n".encode())
         rows += 1
     return rows
 
 
-def _span_object(run: RecordedRun, span: Span) -> dict[str, Any]:
+def _span_object(run: RecordedRun, columns: Any, span: Span) -> dict[str, Any]:
     payloads = {
         "inputs": span.inputs,
         "outputs": span.outputs,
@@ -67,10 +67,7 @@ def _span_object(run: RecordedRun, span: Span) -> dict[str, Any]:
     return {
         "experiment": run.experiment,
         "run": run.name,
-        **{
-            name: payloads[name] if name in payloads else take(span)
-            for name, _, take in span_table.COLUMNS
-        },
+        **{name: payloads[name] if name in payloads else take(span) for name, _, take in columns},
     }
 
 

@@ -16,6 +16,7 @@ from asynctrack._reading.decoding.events import Event, json_text
 from asynctrack._reading.extras import load
 from asynctrack._reading.tables import span_table
 from asynctrack._reading.trees.build import LINGER, TraceBuilder
+from asynctrack._reading.trees.prices import Prices
 from asynctrack._reading.trees.span import Span, Trace
 
 TABLES: Final = ("spans", "events", "parameters")
@@ -112,24 +113,29 @@ class Database:
         self._insert("parameters", experiment, run, parameters.items())
 
     def insert_spans(
-        self, experiment: str, run: str, spans: Iterable[Span], table: str = "spans"
+        self, experiment: str, run: str, spans: Iterable[Span], prices: Prices | None = None
     ) -> None:
-        """Insert spans into ``spans``, or another table with its columns."""
-        self._insert("spans", experiment, run, spans, table)
+        """Insert spans, with what they cost by prices."""
+        self._insert("spans", experiment, run, spans, span_table.columns_of(prices))
 
     def insert_events(self, experiment: str, run: str, events: Iterable[Event]) -> None:
         """Insert events."""
         self._insert("events", experiment, run, events)
 
     def _insert(
-        self, kind: str, experiment: str, run: str, items: Iterable[Any], table: str | None = None
+        self,
+        table: str,
+        experiment: str,
+        run: str,
+        items: Iterable[Any],
+        columns: tuple[span_table.Column, ...] | None = None,
     ) -> None:
-        for batch in span_table.record_batches(self._pyarrow, _COLUMNS[kind], items):
+        for batch in span_table.record_batches(self._pyarrow, columns or _COLUMNS[table], items):
             rows = self._pyarrow.Table.from_batches([batch])
             self.connection.register("asynctrack_rows", rows)
             try:
                 self.connection.execute(
-                    f"INSERT INTO {table or kind} SELECT ?, ?, * FROM asynctrack_rows",  # noqa: S608  # our own names
+                    f"INSERT INTO {table} SELECT ?, ?, * FROM asynctrack_rows",  # noqa: S608  # our own names
                     [experiment, run],
                 )
             finally:
@@ -144,6 +150,7 @@ class Feed:
         experiment: The experiment's name.
         run: The Run's name.
         tables: ``spans``, ``events`` or both.
+        prices: What models cost.
         linger: How many events a complete trace waits for late ones.
     """
 
@@ -154,9 +161,11 @@ class Feed:
         run: str,
         tables: Iterable[str] = ("spans", "events"),
         *,
+        prices: Prices | None = None,
         linger: int = LINGER,
     ) -> None:
         self._database = database
+        self._prices = prices
         self._of = (experiment, run)
         self._tables = frozenset(tables)
         self._traces = TraceBuilder(linger)
@@ -183,10 +192,10 @@ class Feed:
     def finish(self) -> None:
         """Insert the spans of the traces that are still open: no more events come."""
         for trace in self._traces.rest():
-            self._database.insert_spans(*self._of, trace.walk())
+            self._database.insert_spans(*self._of, trace.walk(), self._prices)
 
     def _write(self, events: list[Event], spans: list[Span]) -> None:
         self._database.insert_events(*self._of, events)
-        self._database.insert_spans(*self._of, spans)
+        self._database.insert_spans(*self._of, spans, self._prices)
         events.clear()
         spans.clear()

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from asynctrack._reading.decoding.events import json_text
 from asynctrack._reading.extras import load
+from asynctrack._reading.trees.prices import Prices, cost_of
 from asynctrack._reading.trees.span import Span, Trace
 
 ROWS: Final = 2_000
@@ -33,6 +34,12 @@ COLUMNS: Final[tuple[Column, ...]] = (
     ("model", "text", lambda span: span.model),
     ("input_tokens", "count", lambda span: span.input_tokens),
     ("output_tokens", "count", lambda span: span.output_tokens),
+    ("cache_read_tokens", "count", lambda span: span.cache_read_tokens),
+    ("cache_write_tokens", "count", lambda span: span.cache_write_tokens),
+    ("reasoning_tokens", "count", lambda span: span.reasoning_tokens),
+    ("audio_input_tokens", "count", lambda span: span.audio_input_tokens),
+    ("audio_output_tokens", "count", lambda span: span.audio_output_tokens),
+    ("cost", "number", lambda span: None),
     ("stream_tokens", "count", lambda span: _stream(span, "count", int)),
     ("time_to_first_token", "number", lambda span: _stream(span, "time_to_first_token", float)),
     ("error_type", "text", lambda span: span.error and span.error.type),
@@ -47,7 +54,8 @@ COLUMNS: Final[tuple[Column, ...]] = (
     ("orphan", "truth", lambda span: span.orphan),
     ("spooled", "truth", lambda span: span.spooled),
 )
-"""Name, type and value of each column. Times are in UTC, durations in seconds; payloads JSON."""
+"""Name, type and value of each column. Times are in UTC, durations in seconds; payloads JSON.
+``cost`` is of the prices given, see ``columns_of``."""
 
 _POSITION: Final[Column] = ("position", "count", lambda span: span.position)
 """Orders a table; clocks may be set while spans start."""
@@ -63,21 +71,37 @@ SQL_TYPES: Final = {
 """What each type of a column is in DuckDB."""
 
 
-def spans_to_arrow(traces: Iterable[Trace]) -> Any:
+def columns_of(prices: Prices | None) -> tuple[Column, ...]:
+    """Return the columns of spans, with the cost by prices; it is empty without them."""
+    if prices is None:
+        return COLUMNS
+    costs: Column = ("cost", "number", lambda span: cost_of(span, prices))
+    return tuple(costs if column[0] == "cost" else column for column in COLUMNS)
+
+
+def spans_to_arrow(traces: Iterable[Trace], prices: Prices | None = None) -> Any:
     """Return a ``pyarrow.Table`` with a row for each span, by start.
+
+    Args:
+        traces: The spans.
+        prices: What models cost.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
     """
     pyarrow = load("run.to_arrow()", "pyarrow")
-    columns = (*COLUMNS, _POSITION)
+    columns = (*columns_of(prices), _POSITION)
     schema = schema_of(pyarrow, columns)
     table = pyarrow.Table.from_batches(record_batches(pyarrow, columns, _spans(traces)), schema)
     return table.sort_by("position").drop_columns(["position"])
 
 
-def spans_to_pandas(traces: Iterable[Trace]) -> Any:
+def spans_to_pandas(traces: Iterable[Trace], prices: Prices | None = None) -> Any:
     """Return a ``pandas.DataFrame`` with a row for each span, by start.
+
+    Args:
+        traces: The spans.
+        prices: What models cost.
 
     Raises:
         MissingExtraError: pandas or pyarrow is not installed.
@@ -86,13 +110,16 @@ def spans_to_pandas(traces: Iterable[Trace]) -> Any:
     pyarrow = load("run.to_pandas()", "pyarrow")
     # Counts that may be absent stay whole numbers: a NaN would make them floats.
     nullable = {pyarrow.int64(): pandas.Int64Dtype(), pyarrow.bool_(): pandas.BooleanDtype()}
-    frame = spans_to_arrow(traces).to_pandas(types_mapper=nullable.get)
+    frame = spans_to_arrow(traces, prices).to_pandas(types_mapper=nullable.get)
     frame["tags"] = frame["tags"].map(list)
     return frame
 
 
 def spans_to_duckdb(
-    traces: Iterable[Trace], parameters: Mapping[str, Any], connection: Any = None
+    traces: Iterable[Trace],
+    parameters: Mapping[str, Any],
+    connection: Any = None,
+    prices: Prices | None = None,
 ) -> Any:
     """Return a DuckDB connection with the tables ``spans`` and ``parameters``.
 
@@ -101,6 +128,7 @@ def spans_to_duckdb(
         parameters: Names and values; values become JSON text.
         connection: Where to put the tables, replacing those that are there; None makes a
             database in memory.
+        prices: What models cost.
 
     Raises:
         MissingExtraError: duckdb or pyarrow is not installed.
@@ -122,7 +150,7 @@ def spans_to_duckdb(
         # Beside the tables that are there, and each piece in its own transaction: DuckDB holds a
         # whole transaction in memory.
         _create(connection, _NEW, schema.empty_table())
-        for batch in record_batches(pyarrow, COLUMNS, _spans(traces)):
+        for batch in record_batches(pyarrow, columns_of(prices), _spans(traces)):
             _insert(connection, _NEW, pyarrow.Table.from_batches([batch]))
         connection.begin()
         try:

@@ -8,6 +8,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Union
 
@@ -18,12 +19,42 @@ VARIABLE: Final = "ASYNCTRACK_PRICES"
 MILLION: Final = 1_000_000
 _ALLOWED: Final = (
     "a mapping of models to (USD per million input tokens, USD per million output tokens), both 0"
-    " or more, or the path of a JSON file that holds one: "
-    '{"gpt-4o-mini": [0.15, 0.6]}'
+    " or more, or to those by name, with rates of their own for what the provider's cache gives and"
+    " takes, or the path of a JSON file that holds one: "
+    '{"gpt-4o-mini": [0.15, 0.6], "gpt-4o": {"in": 2.5, "out": 10, "cache_read": 1.25}}'
 )
+_NAMES: Final = ("in", "out", "cache_read", "cache_write")
 
-Prices = Mapping[str, tuple[float, float]]
-"""Model to USD per million input tokens, and per million output tokens."""
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What the tokens of a model cost, in USD per million.
+
+    Attributes:
+        read: Input tokens.
+        written: Output tokens.
+        cache_read: Input tokens that came from the provider's cache.
+        cache_write: Input tokens that went into it.
+    """
+
+    read: float
+    written: float
+    cache_read: float
+    cache_write: float
+
+    def cost(self, read: int, written: int, cache_read: int = 0, cache_write: int = 0) -> float:
+        """Return what tokens cost, in USD; those of the cache are a part of the input."""
+        plain = max(0, read - cache_read - cache_write)
+        return (
+            plain * self.read
+            + cache_read * self.cache_read
+            + cache_write * self.cache_write
+            + written * self.written
+        ) / MILLION
+
+
+Prices = Mapping[str, Rates]
+"""What models cost, by their names."""
 GivenPrices = Union[Mapping[str, Any], str, "os.PathLike[str]", None]
 """As users give them: a mapping, a JSON file, or None for the file ``ASYNCTRACK_PRICES`` names."""
 
@@ -48,7 +79,7 @@ def read_prices(given: GivenPrices, environ: Mapping[str, str] | None = None) ->
             raise OptionError("prices", str(path), f"{_ALLOWED} ({error})") from error
     if not isinstance(given, Mapping):
         raise OptionError("prices", source, _ALLOWED)
-    return {_model(name): _pair(name, value) for name, value in given.items()}
+    return {_model(name): _rates(name, value) for name, value in given.items()}
 
 
 def cost_of(span: Span, prices: Prices) -> float | None:
@@ -58,12 +89,16 @@ def cost_of(span: Span, prices: Prices) -> float | None:
     """
     for name in ("gen_ai.response.model", "gen_ai.request.model"):
         model = span.attributes.get(name)
-        pair = prices.get(model) if isinstance(model, str) else None
-        if pair is not None:
+        rates = prices.get(model) if isinstance(model, str) else None
+        if rates is not None:
             if span.input_tokens is None and span.output_tokens is None:
                 return None
-            read, written = span.input_tokens or 0, span.output_tokens or 0
-            return (read * pair[0] + written * pair[1]) / MILLION
+            return rates.cost(
+                span.input_tokens or 0,
+                span.output_tokens or 0,
+                span.cache_read_tokens or 0,
+                span.cache_write_tokens or 0,
+            )
     return None
 
 
@@ -73,10 +108,24 @@ def _model(name: Any) -> str:
     return name
 
 
-def _pair(name: Any, value: Any) -> tuple[float, float]:
+def _rates(name: Any, value: Any) -> Rates:
+    of = f"prices[{name!r}]"
+    if isinstance(value, Mapping):
+        for key in value:
+            if key not in _NAMES:
+                raise OptionError(f"{of}[{key!r}]", value[key], f"one of {', '.join(_NAMES)}")
+        rates = {key: _rate(f"{of}[{key!r}]", value.get(key)) for key in (*_NAMES[:2], *value)}
+        read = rates["in"]
+        return Rates(
+            read, rates["out"], rates.get("cache_read", read), rates.get("cache_write", read)
+        )
     if isinstance(value, (list, tuple)) and len(value) == 2:
-        read, written = value
-        numbers = all(type(number) in (int, float) for number in value)
-        if numbers and all(math.isfinite(number) and number >= 0 for number in value):
-            return float(read), float(written)
-    raise OptionError(f"prices[{name!r}]", value, _ALLOWED)
+        read, written = (_rate(of, number) for number in value)
+        return Rates(read, written, read, read)
+    raise OptionError(of, value, _ALLOWED)
+
+
+def _rate(of: str, value: Any) -> float:
+    if type(value) in (int, float) and math.isfinite(value) and value >= 0:
+        return float(value)
+    raise OptionError(of, value, f"USD per million tokens, 0 or more; prices are {_ALLOWED}")

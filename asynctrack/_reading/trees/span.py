@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from asynctrack._common.outcome import Cause, Outcome
 from asynctrack._reading.decoding.events import Event
+
+TOKEN_PARTS: Final = {
+    "cache_read_tokens": "gen_ai.usage.cache_read.input_tokens",
+    "cache_write_tokens": "gen_ai.usage.cache_write.input_tokens",
+    "reasoning_tokens": "gen_ai.usage.reasoning.output_tokens",
+    "audio_input_tokens": "gen_ai.usage.audio.input_tokens",
+    "audio_output_tokens": "gen_ai.usage.audio.output_tokens",
+}
+"""Counts of a part of the input or the output, and the attributes and metrics that hold them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +177,36 @@ class Span:
     def output_tokens(self) -> int | None:
         """Tokens this model call wrote; None where that is not known."""
         return _tokens(self.attributes.get("gen_ai.usage.output_tokens"))
+
+    @property
+    def cache_read_tokens(self) -> int | None:
+        """Input tokens that came from the provider's cache; None where that is not known."""
+        return _tokens(self.attributes.get(TOKEN_PARTS["cache_read_tokens"]))
+
+    @property
+    def cache_write_tokens(self) -> int | None:
+        """Input tokens that went into the provider's cache; None where that is not known."""
+        return _tokens(self.attributes.get(TOKEN_PARTS["cache_write_tokens"]))
+
+    @property
+    def reasoning_tokens(self) -> int | None:
+        """Output tokens that were reasoning; None where that is not known."""
+        return _tokens(self.attributes.get(TOKEN_PARTS["reasoning_tokens"]))
+
+    @property
+    def audio_input_tokens(self) -> int | None:
+        """Input tokens that were audio; None where that is not known."""
+        return _tokens(self.attributes.get(TOKEN_PARTS["audio_input_tokens"]))
+
+    @property
+    def audio_output_tokens(self) -> int | None:
+        """Output tokens that were audio; None where that is not known."""
+        return _tokens(self.attributes.get(TOKEN_PARTS["audio_output_tokens"]))
+
+    @property
+    def cache_hit(self) -> bool:
+        """Whether the answer came from LangChain's cache, and nothing was used for it."""
+        return self.attributes.get("langchain.cache_hit") is True
 
     @property
     def stream(self) -> Mapping[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from asynctrack._common.outcome import OUTCOMES
 from asynctrack._reading.sources.manifests import Metric, Problem, RunManifest
 from asynctrack._reading.trees.prices import Prices, cost_of
-from asynctrack._reading.trees.span import Trace
+from asynctrack._reading.trees.span import TOKEN_PARTS, Trace
 
 MODEL_KINDS: Final = frozenset({"llm", "chat_model"})
 _MEASURED: Final = ("trace", "model", "first", "trace_first", "read", "written")
@@ -64,6 +64,11 @@ class RunSummary:
         model_calls: Spans of models.
         input_tokens: What models read, as far as known.
         output_tokens: What models wrote, as far as known.
+        cache_read_tokens: Of the input, what came from the provider's cache.
+        cache_write_tokens: Of the input, what went into it.
+        reasoning_tokens: Of the output, what was reasoning.
+        audio_input_tokens: Of the input, what was audio.
+        audio_output_tokens: Of the output, what was audio.
         cost: What model calls cost, in USD, by the prices given; None where none is known.
         unpriced: Model calls whose cost is not known: no price given, or no tokens; None without
             prices.
@@ -100,6 +105,11 @@ class RunSummary:
     model_calls: int
     input_tokens: int
     output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    audio_input_tokens: int
+    audio_output_tokens: int
     cost: float | None
     unpriced: int | None
     spooled: int
@@ -180,6 +190,7 @@ def summarize(
     measured = {name: array("d") for name in _MEASURED}
     counts = dict.fromkeys(_COUNTED, 0)
     outcomes = dict.fromkeys(OUTCOMES, 0)
+    parts = dict.fromkeys(TOKEN_PARTS, 0)
     cost = 0.0
     start: int | None = None
     end: int | None = None
@@ -210,6 +221,8 @@ def summarize(
                 _add(measured["first"], (span.stream or {}).get("time_to_first_token"))
                 _add(measured["read"], span.input_tokens)
                 _add(measured["written"], span.output_tokens)
+                for name in TOKEN_PARTS:
+                    parts[name] += getattr(span, name) or 0
         counts["recovered"] += 0 if trace.failed else raised
     manifest = run.manifest
     return RunSummary(
@@ -232,6 +245,7 @@ def summarize(
         model_calls=counts["calls"],
         input_tokens=int(sum(measured["read"])),
         output_tokens=int(sum(measured["written"])),
+        **parts,
         cost=cost if counts["priced"] else None,
         unpriced=None if prices is None else counts["calls"] - counts["priced"],
         spooled=counts["spooled"],

@@ -18,6 +18,15 @@ export function short(value) {
   return GROUPS.format(value);
 }
 
+// What models read and wrote, and of these what came from the provider's cache, and was reasoning.
+export function tokensIn(row) {
+  return `${number(row.input_tokens)}${row.cache_read_tokens ? `, of them ${number(row.cache_read_tokens)} cached` : ""}`;
+}
+
+export function tokensOut(row) {
+  return `${number(row.output_tokens)}${row.reasoning_tokens ? `, of them ${number(row.reasoning_tokens)} reasoning` : ""}`;
+}
+
 export function seconds(value) {
   if (value === null || value === undefined) return none;
   if (value < 0) return `−${seconds(-value)}`;

@@ -3,7 +3,7 @@
 import { html, useState } from "./lib.js";
 import { useAnswer } from "./api.js";
 import { Lines } from "./charts.js";
-import { date, dollars, number, percent, seconds, short, time, when } from "./format.js";
+import { date, dollars, number, percent, seconds, short, time, tokensIn, tokensOut, when } from "./format.js";
 import { Crumbs, ENDINGS, Failed, Field, Pager, State, meaning, useChoice } from "./parts.js";
 import { go, here } from "./route.js";
 import { Line, plainly } from "./text.js";
@@ -60,7 +60,7 @@ export function Home({ route, state }) {
           <td class="number" title=${`${number(run.traces)} traces, ${number(run.spans)} spans`}>${short(run.traces)}</td>
           <td class=${`number ${run.failed ? "bad" : ""}`} title=${[percent(run.failed, run.traces), ...Object.keys(ENDINGS).filter((name) => run[name]).map((name) => meaning(name, run))].join("\n")}>${short(run.failed)}</td>
           <td class="number">${seconds(run.latency?.p50)}</td><td class="number">${seconds(run.latency?.p95)}</td><td class="number">${seconds(run.latency?.p99)}</td>
-          <td class="number" title=${`${number(run.input_tokens)} in, ${number(run.output_tokens)} out`}>${short(run.tokens)}</td>
+          <td class="number" title=${`in ${tokensIn(run)}; out ${tokensOut(run)}`}>${short(run.tokens)}</td>
           ${answer.priced && html`<td class="number">${dollars(run.cost)}</td>`}
           ${varying.map((name) => html`<td key=${name} class="parameter"><${Line} text=${run.parameters[name]} /></td>`)}</tr>`)}</tbody>
       </table></div>

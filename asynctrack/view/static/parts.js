@@ -1,6 +1,6 @@
 // Parts that several pages use.
 import { Fragment, html, render, useEffect, useLayoutEffect, useRef } from "./lib.js";
-import { dollars, number, percent, seconds, short } from "./format.js";
+import { dollars, number, percent, seconds, short, tokensIn, tokensOut } from "./format.js";
 import { Line, plainly } from "./text.js";
 
 // The way from the first page to this one; the last part is this page's title.
@@ -60,8 +60,8 @@ export function Totals({ totals, priced }) {
     <${Tile} name="p95">${seconds(latency?.p95)}<//>
     <${Tile} name="p99">${seconds(latency?.p99)}<//>
     ${first && html`<${Tile} name="first token p50" title="From the start of a trace to the first text that a model streamed">${seconds(first.p50)}<//>`}
-    <${Tile} name="tokens in" title=${number(totals.input_tokens)}>${short(totals.input_tokens)}<//>
-    <${Tile} name="tokens out" title=${number(totals.output_tokens)}>${short(totals.output_tokens)}<//>
+    <${Tile} name="tokens in" title=${tokensIn(totals)}>${short(totals.input_tokens)}<//>
+    <${Tile} name="tokens out" title=${tokensOut(totals)}>${short(totals.output_tokens)}<//>
     ${priced && html`<${Tile} name="cost">${dollars(totals.cost)}<//>`}
   </dl>`;
 }

@@ -2,7 +2,7 @@
 import { html, useMemo, useRef, useState } from "./lib.js";
 import { useAnswer } from "./api.js";
 import { Histogram, Timeline } from "./charts.js";
-import { dollars, number, seconds, short, time, when } from "./format.js";
+import { dollars, number, seconds, short, time, tokensIn, tokensOut, when } from "./format.js";
 import { FILTERS, Filters } from "./filters.js";
 import { Crumbs, Failed, Pager, Recovered, State, Status, Totals, useChoice } from "./parts.js";
 import { go, here, readRoute } from "./route.js";
@@ -95,7 +95,7 @@ function Table({ rows, chosen, open, priced }) {
         row.outcome === "ok" ? html`<${Line} text=${row.output} /> <${Recovered} count=${row.recovered} />` : html`<${Ending} row=${row} />`}</div></td>
       <td class="model"><${Line} text=${row.models[0] ?? ""} />${row.models.length > 1 ? html` <small>+${row.models.length - 1}</small>` : ""}</td>
       <td class="number">${number(row.spans)}</td>
-      <td class="number" title=${`${number(row.input_tokens)} in, ${number(row.output_tokens)} out`}>${row.input_tokens + row.output_tokens ? short(row.input_tokens + row.output_tokens) : "–"}</td>
+      <td class="number" title=${`in ${tokensIn(row)}; out ${tokensOut(row)}`}>${row.input_tokens + row.output_tokens ? short(row.input_tokens + row.output_tokens) : "–"}</td>
       ${priced && html`<td class="number">${dollars(row.cost)}</td>`}
       <td class="number latency"><span class="meter" style=${{ width: `${(60 * (row.duration ?? 0)) / slowest}px` }}></span>${seconds(row.duration)}</td>
       <td class="time" title=${when(row.start)}>${time(row.start)}</td></tr>`)}</tbody></table></div>`;

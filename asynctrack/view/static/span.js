@@ -17,7 +17,7 @@ export function SpanDetail({ source, version, hash, tab = "content", setTab }) {
   return html`<section class=${`card span kind-${kindOf(span.kind)} ${fresh ? "" : "stale"}`} aria-label="Span" data-shown=${fresh ? hash : ""}>
     <div class="bar"><i class="dot"></i><h2><${Line} text=${span.name || span.kind} /></h2><span class="badge"><${Line} text=${span.kind} /></span>
       <span class="facts">${span.outcome === "ok" ? "" : html`<span class=${`said ${span.outcome}`}>${span.said}${span.why && html` (<${Line} text=${span.why} />)`}</span> · `}${seconds(span.duration)}${span.orphan ? html` · <span title="It names a parent that nobody has seen">parent not known</span>` : ""}${span.model ? html` · <${Line} text=${span.model} />` : ""}${
-        span.input_tokens === null && span.output_tokens === null ? "" : ` · ${number(span.input_tokens)} → ${number(span.output_tokens)} tokens`}${span.cost === null ? "" : ` · ${dollars(span.cost)}`}</span>
+        span.input_tokens === null && span.output_tokens === null ? "" : ` · ${number(span.input_tokens)} → ${number(span.output_tokens)} tokens${parts(span)}`}${span.cost === null ? "" : ` · ${dollars(span.cost)}`}</span>
       <span class="grow"></span>
       <div class="tabs small" role="tablist">${Object.entries(TABS).map(([name, text]) => html`<button key=${name} role="tab" aria-selected=${now === name} onClick=${() => setTab(name === "content" ? null : name)}>${text}</button>`)}</div>
       <${CopyCase} source=${source} /></div>
@@ -27,6 +27,12 @@ export function SpanDetail({ source, version, hash, tab = "content", setTab }) {
         ${span.tags.map((tag) => html` <span class="tag" key=${tag}><${Line} text=${tag} /></span>`)}</p>`}
     ${now === "raw" && html`<${Raw} source=${source} size=${span.bytes} />`}
   </section>`;
+}
+
+// What is known of the parts of its tokens.
+function parts(span) {
+  const known = [[span.cache_read_tokens, "from the cache"], [span.cache_write_tokens, "into the cache"], [span.reasoning_tokens, "reasoning"]].filter(([tokens]) => tokens);
+  return known.length ? ` (${known.map(([tokens, name]) => `${number(tokens)} ${name}`).join(", ")})` : "";
 }
 
 function Content({ span, source }) {
