@@ -210,6 +210,9 @@ def test_trace_page(page: Page) -> None:
                      "look_up_order", "ChatAnthropic", "StrOutputParser"]  # fmt: skip
     page.click(".wf-row.kind-chat_model", number=1)
     page.shows(".stream figcaption", "tokens streamed")
+    page.shows(".span .facts", "from the cache")
+    page.shows(".span .facts", "reasoning")
+    assert "cached" in page.attributes(".bar.title .facts span", "title")[-1]
     prompt, answer = page.texts(".side")
     assert [role for role in ("system", "human", "ai", "tool") if f"\n{role}" in prompt] == [
         "system", "human", "ai", "tool"]  # fmt: skip

@@ -267,8 +267,8 @@ def test_rows_of_a_trace(tmp_path: Path) -> None:
     named = {name: value for (name, _), value in zip(TRACE_COLUMNS, row, strict=True)}
     assert named["name"] == "root" and named["outcome"] == "ok" and len(spans) == 2
     assert (named["errors"], named["recovered"], named["cost"]) == (1, 1, 0.5)
-    parts = ("input", "output", "cache_read", "reasoning")
-    assert [named[f"{part}_tokens"] for part in parts] == [3, 4, 2, 1]
+    assert (named["input_tokens"], named["output_tokens"]) == (3, 4)
+    assert (named["cache_read_tokens"], named["reasoning_tokens"]) == (2, 1)
     assert named["error"] == "Boom: No" and named["models"] == ["m-1"] and named["tags"] == ["prod"]
     assert named["input"] == "Why?" and named["output"] == "Because." and named["chosen"] == 1
     assert {"why?", "because.", "ann", "no", "root"} <= set(named["words"].split("\n"))

@@ -66,7 +66,7 @@ export function Trace({ route, state }) {
     ]} />
     <div class="bar title"><${Status} outcome=${answer.outcome} said=${answer.said} /><h1><${Line} text=${answer.name} /></h1>
       <span class="facts">${answer.outcome === "ok" ? "" : html`<b class=${`said ${answer.outcome}`}>${answer.said}</b> · `}<b>${seconds(answer.duration)}</b>${
-        answer.first_token === null ? "" : html` · <span title="From its start to the first text that a model streamed">first token after <b>${seconds(answer.first_token)}</b></span>`} · ${number(answer.spans)} ${answer.spans === 1 ? "span" : "spans"}${answer.model_calls ? html` · <span title=${`in ${tokensIn(answer)}; out ${tokensOut(answer)}`}>${short(answer.input_tokens)} → ${short(answer.output_tokens)} tokens</span>` : ""}${
+        answer.first_token === null ? "" : html` · <span title="From its start to the first text that a model streamed">first token after <b>${seconds(answer.first_token)}</b></span>`} · ${number(answer.spans)} ${answer.spans === 1 ? "span" : "spans"}${answer.input_tokens + answer.output_tokens ? html` · <span title=${`in ${tokensIn(answer)}; out ${tokensOut(answer)}`}>${short(answer.input_tokens)} → ${short(answer.output_tokens)} tokens</span>` : ""}${
         answer.cost === null ? "" : ` · ${dollars(answer.cost)}`} · ${when(answer.start)}</span> <${Recovered} count=${answer.recovered} />
       <span class="grow"></span>
       ${beside("older") ? html`<a class="button" href=${beside("older")} title="The trace that started before this one  [">← older</a>` : ""}
