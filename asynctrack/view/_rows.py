@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from asynctrack._reading.decoding.events import json_text
-from asynctrack._reading.trees.span import Span, Trace, seconds
+from asynctrack._reading.trees.span import Span, seconds
+from asynctrack._reading.trees.trace import Trace
 
 from ._said import Words, answer_of, cut, error_line, exception_of, handed_on, preview
 

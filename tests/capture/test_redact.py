@@ -316,8 +316,8 @@ def test_what_is_kept_of_a_structure_is_searched_too() -> None:
     "before",
     [
         "", " ", "x=", "x: ", "x:", "/", "/a/b/", '"', "'", "`", "(", "[", "<", ">", ",", ";", "|",
-        "@", "Bearer ", "a\n", "a\tb\n\t", "\x1f", "\\n", "a%3D", "a%22", "\x1b[31m", "\x1b[1;32m", "ü",
-        "你", "key_is_", "my-key-is-", "KEY_", "v2_", "user1-", f"session_{UUID}_user_{UUID}_",
+        "@", "Bearer ", "a\n", "a\tb\n\t", "\x1f", "\\n", "a%3D", "a%22", "\x1b[31m", "\x1b[1;32m",
+        "ü", "你", "key_is_", "my-key-is-", "KEY_", "v2_", "user1-", f"session_{UUID}_user_{UUID}_",
         "a-slug-of-many-words-that-goes-on-for-longer-than-most-names-of-anything-do-", "+", "==",
     ],
 )  # fmt: skip
