@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from asynctrack._reading.experiment import RecordedExperiment, aopen_experiment, open_experiment
     from asynctrack._reading.run import RecordedRun, aopen_run, open_run
     from asynctrack._reading.sources.dead_letters import DeadLetter
-    from asynctrack._reading.trees.span import Span, Trace
+    from asynctrack._reading.trees.span import Span
+    from asynctrack._reading.trees.trace import Trace
     from asynctrack._reading.verify import averify, verify
     from asynctrack._reading.verify_report import Report
     from asynctrack._tracker import Tracker
@@ -128,7 +129,7 @@ _LAZY = {
     "Report": "_reading.verify_report",
     "Span": "_reading.trees.span",
     "SyncHandler": "_capture.handlers",
-    "Trace": "_reading.trees.span",
+    "Trace": "_reading.trees.trace",
     "Tracker": "_tracker",
     "aopen_experiment": "_reading.experiment",
     "aopen_run": "_reading.run",

@@ -16,7 +16,8 @@ import string
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from asynctrack._capture.secrets import BINARY, Rule, fits, probes, rules, suspects
+from asynctrack._capture.lookalikes import fits
+from asynctrack._capture.secrets import BINARY, Rule, probes, rules, suspects
 from asynctrack._common import marker, payload
 
 REDACTED: Final = "[REDACTED]"
@@ -112,6 +113,8 @@ def _cut(body: bytes, rules: Sequence[Rule], *, structures: bool = True) -> byte
                         # Do not search the same long text again. What begins at its end may go
                         # on behind it.
                         at = max(at, cut[1] - _OVERLAP)
+                    elif kind.startswith(_UNBROKEN) and match.end() - at > _LONGEST:
+                        at = match.end() - _OVERLAP
                 else:
                     cut = _cut_structure(body, match.end(), kind) if structures else None
                     if cut is not None:
@@ -134,6 +137,10 @@ def _cut(body: bytes, rules: Sequence[Rule], *, structures: bool = True) -> byte
 
 _OVERLAP: Final = 100
 """Bytes that nearly always suffice for a name and what stands between it and its value."""
+_UNBROKEN: Final = ("bare", "blob")
+_LONGEST: Final = 512
+"""Bytes of a text without a gap that is no secret behind which the search goes on. Else the text
+would be searched again for each probe in it."""
 
 
 def _cut_text(body: bytes, match: re.Match[bytes], kind: str) -> tuple[int, int, bytes] | None:

@@ -1,15 +1,16 @@
-"""What counts as a secret: rules over encoded lines, and checks of what they find.
+"""What counts as a secret: rules over encoded lines.
 
 A rule has a *probe*, a text to look for in the lower-cased line, and a pattern that must match at
 that place. The group that took part is cut out, or the whole match if there is none. The group's
-name says what its text has to be (``likely``, ``strict``, …) and how it is cut.
+name says what its text has to be (``likely``, ``strict``, …: see ``lookalikes``) and how it is cut.
+Automata tell first whether any rule may match. What they ask is derived from the rules.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from typing import Final
 
@@ -17,10 +18,31 @@ from asynctrack._common.search import in_any_case, question
 
 # What narrows a rule down to secrets. The automata do not know these parts: they may match more
 # than the rules cut, never less.
-# Not inside a word ("risk-…"); a letter or digit before it may be the end of an escaped sign.
-_FRESH: Final = rb"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf])|(?<=\\u[0-9a-f]{4}))"
+
+
+def _outside(signs: bytes) -> bytes:
+    # 64 signs without a gap in which small letters and capitals mix are base64 and no name that a
+    # key goes on behind. A slug or two UUIDs are that long, too, but have one case.
+    small, capital = signs.replace(b"A-Z", b""), signs.replace(b"a-z", b"")
+    return b"(?:(?<![%b]{64})|(?<=[%b]{64})|(?<=[%b]{64}))" % (signs, small, capital)
+
+
+# Not in the middle of base64. Rules without a sign in their probe may be in either kind of it.
+_OUTSIDE, _OUTSIDE_ALL = _outside(b"A-Za-z0-9_-"), _outside(b"A-Za-z0-9+/_-")
+# A blob is what goes on for longer than keys do: GitLab's may have 300 signs, all others fewer.
+_BLOB, _BLOB_ALL = rb"(?P<blob>[A-Za-z0-9_-]{512,})|", rb"(?P<blob>[A-Za-z0-9+/=_-]{512,})|"
+# A JWT's first part may hold certificates; "Basic" is base64 of a name and a password.
+_HEADER, _LOGIN = rb"(?![A-Za-z0-9_-]{8192})", rb"(?![A-Za-z0-9+/=_-]{2048})"
+# Not inside a word ("risk-…"); a letter or digit before it may be the end of an escaped sign, or
+# of what sets a terminal's colour.
+_FRESH: Final = (
+    rb"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf])|(?<=\\u[0-9a-f]{4})|(?<=%[0-9A-Fa-f]{2})"
+    rb"|(?<=[\[;][0-9]m)|(?<=[\[;][0-9]{2}m))" + _OUTSIDE
+)
 # Not a word of prose, as in "basic functionality" or "bearer certificates".
-_NO_WORD: Final = rb"(?-i:(?=[A-Za-z._~+/-]*[0-9=]|[A-Za-z]*[a-z][A-Z]|[A-Za-z._~+/-]{24}))"
+_NO_WORD: Final = rb"(?=[A-Za-z._~+/-]*[0-9=]|[A-Za-z]*[a-z][A-Z]|[A-Za-z._~+/-]{24})"
+# Not a name in code (";sig=…").
+_NO_NAME: Final = rb"(?=[A-Za-z%/+=_-]*[0-9])"
 _PWD: Final = rb"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf]))"
 _ENDS: Final = rb"(?![A-Za-z0-9+/=])"
 # Tokens that are pieces of text.
@@ -32,13 +54,15 @@ _NUMBER_NAME: Final = b"(?:%s)" % b"|".join(
 )
 _NO_SECRETARY: Final = rb"(?!ar[iy])"
 _IN_QUERY: Final = rb"(?<=[?&;])"
+_NO_END: Final = rb"(?!----END)"
 _NARROWING: Final = (
-    _FRESH, _PWD, _NO_WORD, _ENDS, _NO_TEXT_TOKEN, _NUMBER_NAME, _NO_SECRETARY, _IN_QUERY,
+    _FRESH, _OUTSIDE, _OUTSIDE_ALL, _BLOB, _BLOB_ALL, _HEADER, _LOGIN, _PWD, _NO_WORD, _NO_NAME,
+    _ENDS, _NO_TEXT_TOKEN, _NUMBER_NAME, _NO_SECRETARY, _IN_QUERY, _NO_END,
 )  # fmt: skip
 
-_TAIL: Final = (
-    rb"[\w-]{0,40}"  # bounded: a name that repeats itself would take the square of its length
-)
+# Bounded: a name that repeats itself would take the square of its length. The end of a PEM key is
+# no name.
+_TAIL: Final = rb"(?!-----)[\w-]{0,40}"
 _INNER: Final = rb"(?:[^\"\\]|\\\\(?:\\[\"\\]|[^\"\\])|\\[^\"\\])+"
 _SCHEME: Final = rb"(?:(?:bearer|basic|token|digest|apikey|key)[\x20\t]+)?"
 _WORD: Final = rb"[^\x20\t\r\n\"'\\,;&]"
@@ -76,10 +100,10 @@ def _value(kind: str, *, structures: bool = False) -> bytes:
         rb"' : (?:'" + group(kind, rb"[^'\"\\]+") + b"|" + quoted() + b")",
         # An assignment in text: API_KEY=…
         rb" = (?:'" + group(kind, rb"[^'\"\\]+") + b"|" + quoted() + b"|"
-        + group(kind, rb"[^\x20\t\r\n\"'\\,;&=][^\x20\t\r\n\"\\,;&]*") + b")",
+        + group("bare" + kind, rb"[^\x20\t\r\n\"'\\,;&=][^\x20\t\r\n\"\\,;&]*") + b")",
         # A line of YAML, a header: password: …
         rb" : (?:\\+\"" + group(kind, rb"[^\"\\]+") + rb"|'" + group(kind, rb"[^'\"\\]+")
-        + rb"|" + _SCHEME + group(word, _WORD + b"{6,}") + b")",
+        + rb"|" + _SCHEME + group("bare" + word, _WORD + b"{6,}") + b")",
         rb"[\x20\t]+(?:is|was)[\x20\t:]+" + group(word, _WORD + b"{6,}"),
         # An option of a command: --password …
         rb"[\x20\t]+(?:\\+\"" + group("flag", rb"[^\"\\]+") + rb"|'" + group("flag", rb"[^'\"\\]+")
@@ -106,56 +130,75 @@ def _value(kind: str, *, structures: bool = False) -> bytes:
     return (b"(?:%s)" % b"|".join(parts)).replace(b" ", rb"[\x20\t\r\n]*")
 
 
-# Keys that say what they are: OpenAI, Anthropic, LangSmith (lsv2_), …
+_PEM: Final = (
+    rb"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----(?:[^\"\\-]|\\.|-"
+    + _NO_END
+    + rb")*(?:-----END [A-Z ]*-----)?"
+)
+
+
+def _key(
+    prefix: bytes, pattern: bytes, *, before: bytes = _FRESH, blob: bytes = _BLOB
+) -> tuple[bytes, bytes]:
+    """Return a rule for keys that begin with a prefix, in its own case."""
+    return prefix.lower(), before + prefix + b"(?:" + blob + pattern + b")"
+
+
+# Keys that say what they are: OpenAI, Anthropic, LangSmith (lsv2_), … Their case counts, unless a
+# pattern says (?i:…).
 _SELF_EVIDENT: Final[tuple[tuple[bytes, bytes], ...]] = (
-    (b"sk-", _FRESH + rb"sk-[A-Za-z0-9_-]{16,}"),
-    (b"lsv2_", rb"lsv2_[A-Za-z0-9_]{16,}"),
-    (b"github_pat_", rb"github_pat_[A-Za-z0-9_]{20,}"),
+    _key(b"sk-", rb"[A-Za-z0-9_-]{16,}"),
+    _key(b"lsv2_", rb"[A-Za-z0-9_]{16,}", before=_OUTSIDE),
+    _key(b"github_pat_", rb"[A-Za-z0-9_]{20,}", before=_OUTSIDE),
     *(
-        (name, name + rb"[A-Za-z0-9]{20,}")
-        for name in (b"ghp_", b"gho_", b"ghs_", b"ghu_", b"ghr_")
+        _key(prefix, rb"[A-Za-z0-9]{20,}", before=_OUTSIDE)
+        for prefix in (b"ghp_", b"gho_", b"ghs_", b"ghu_", b"ghr_")
     ),
-    (b"glpat-", rb"glpat-[A-Za-z0-9_.-]{16,}"),
+    _key(b"glpat-", rb"[A-Za-z0-9_.-]{16,}", before=_OUTSIDE),
     *(
-        (name, name + rb"[A-Za-z0-9]{10,}")
-        for name in (b"sk_live_", b"rk_live_", b"sk_test_", b"rk_test_")
+        _key(prefix, rb"[A-Za-z0-9]{10,}")
+        for prefix in (b"sk_live_", b"rk_live_", b"sk_test_", b"rk_test_")
     ),
-    (b"whsec_", rb"whsec_[A-Za-z0-9+/=]{16,}"),
-    (b"hf_", _FRESH + rb"hf_[A-Za-z0-9]{30,}"),
-    (b"r8_", _FRESH + rb"r8_[A-Za-z0-9]{30,}"),
-    (b"npm_", _FRESH + rb"npm_[A-Za-z0-9]{30,}"),
-    (b"pypi-age", rb"(?-i:pypi-AgE[A-Za-z0-9_-]{16,})"),
-    (b"gsk_", _FRESH + rb"gsk_[A-Za-z0-9]{20,}"),
-    (b"pcsk_", _FRESH + rb"pcsk_[A-Za-z0-9_]{20,}"),
-    (b"xai-", _FRESH + rb"xai-[A-Za-z0-9]{20,}"),
-    (b"pplx-", _FRESH + rb"pplx-[A-Za-z0-9]{20,}"),
-    (b"tvly-", _FRESH + rb"tvly-[A-Za-z0-9-]{16,}"),
-    (b"nvapi-", _FRESH + rb"nvapi-[A-Za-z0-9_-]{20,}"),
-    (b"xox", rb"xox[abeoprs]-[A-Za-z0-9-]{10,}"),
-    (b"xapp-", _FRESH + rb"xapp-[A-Za-z0-9-]{10,}"),
+    _key(b"whsec_", rb"[A-Za-z0-9+/=]{16,}", before=_OUTSIDE, blob=_BLOB_ALL),
+    _key(b"hf_", rb"[A-Za-z0-9]{30,}"),
+    _key(b"r8_", rb"[A-Za-z0-9]{30,}"),
+    _key(b"npm_", rb"[A-Za-z0-9]{30,}"),
+    (b"pypi-age", _OUTSIDE + rb"pypi-AgE[A-Za-z0-9_-]{16,}"),
+    _key(b"gsk_", rb"[A-Za-z0-9]{20,}"),
+    _key(b"pcsk_", rb"[A-Za-z0-9_]{20,}"),
+    _key(b"xai-", rb"[A-Za-z0-9]{20,}"),
+    _key(b"pplx-", rb"[A-Za-z0-9]{20,}"),
+    _key(b"tvly-", rb"[A-Za-z0-9-]{16,}"),
+    _key(b"nvapi-", rb"[A-Za-z0-9_-]{20,}"),
+    (b"xox", _OUTSIDE + b"xox[abeoprs]-(?:" + _BLOB + b"[A-Za-z0-9-]{10,})"),
+    _key(b"xapp-", rb"[A-Za-z0-9-]{10,}"),
     (
         b"hooks.slack.com",
-        rb"hooks\.slack\.com/(?:services|workflows|triggers)/([A-Za-z0-9/_+-]{8,})",
+        rb"(?i:hooks\.slack\.com)/(?:services|workflows|triggers)/([A-Za-z0-9/_+-]{8,})",
     ),
-    (b"aiza", rb"(?-i:AIza[0-9A-Za-z_-]{30,})"),
-    (b"ya29.", rb"(?-i:ya29\.[0-9A-Za-z_-]{16,})"),
-    (b"akia", rb"(?-i:AKIA[0-9A-Z]{16})"),
-    (b"asia", rb"(?-i:ASIA[0-9A-Z]{16})"),
-    (b"eyj", rb"(?-i:eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*)"),
-    (b"bearer", rb"bearer[ \t\r\n]+(" + _NO_WORD + rb"[A-Za-z0-9._~+/=-]{8,})"),
+    _key(b"AIza", rb"[0-9A-Za-z_-]{30,}", before=_OUTSIDE_ALL, blob=_BLOB_ALL),
+    (b"ya29.", rb"ya29\.[0-9A-Za-z_-]{16,}"),
+    _key(b"AKIA", rb"[0-9A-Z]{16}", before=_OUTSIDE_ALL, blob=_BLOB_ALL),
+    _key(b"ASIA", rb"[0-9A-Z]{16}", before=_OUTSIDE_ALL, blob=_BLOB_ALL),
+    (
+        b"eyj",
+        _OUTSIDE + b"eyJ" + _HEADER + rb"[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
+    ),
+    (b"bearer", rb"(?i:bearer)[ \t\r\n]+(" + _NO_WORD + rb"[A-Za-z0-9._~+/=-]{8,})"),
     (
         b"basic ",
-        rb"basic ("
+        rb"(?i:basic) ("
+        + _LOGIN
         + _NO_WORD
         + rb"(?:[A-Za-z0-9+/]{4}){2,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)"
         + _ENDS,
     ),
-    (b"-----begin", rb"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----(?:[^\"\\]|\\.)*"),
+    (b"-----begin", _PEM),
     # scheme://user:password@host
-    (b"://", rb"://[^/ \t\r\n\"\\@:]*:((?:[^/ \t\r\n\"\\@]|\\\\)+)@"),
+    (b"://", rb"://[^/ \t\r\n\"\\@:]*:(?P<login>(?:[^/ \t\r\n\"\\@]|\\\\)+)@"),
     # What signs an address, and is good for as long as the address is.
-    (b"sig=", _IN_QUERY + rb"sig=([A-Za-z0-9%/+=_-]{20,})"),
-    (b"x-amz-signature", rb"x-amz-signature=([0-9a-f]{32,})"),
+    (b"sig=", _IN_QUERY + rb"(?i:sig)=(" + _NO_NAME + rb"[A-Za-z0-9%/+=_-]{20,})"),
+    (b"x-amz-signature", rb"(?i:x-amz-signature)=([0-9A-Fa-f]{32,})"),
 )
 
 _KEYS: Final = tuple(
@@ -195,8 +238,8 @@ def _groups() -> tuple[tuple[Callable[[bytes], bool], tuple[Rule, ...]], ...]:
     """
     groups = []
     for pairs in (_SELF_EVIDENT[::2], _SELF_EVIDENT[1::2]):
-        rules = tuple((probe, re.compile(pattern, re.IGNORECASE)) for probe, pattern in pairs)
-        groups.append((_automaton(pattern for _, pattern in pairs), rules))
+        rules = tuple((probe, re.compile(pattern)) for probe, pattern in pairs)
+        groups.append((question(_wide(b"|".join(pattern for _, pattern in pairs))), rules))
     for value in dict.fromkeys(value for _, _, _, value in _NAMED):
         named = [one for one in _NAMED if one[3] is value]
         rules = tuple(
@@ -206,8 +249,8 @@ def _groups() -> tuple[tuple[Callable[[bytes], bool], tuple[Rule, ...]], ...]:
                 names, b"%b(?:%b)%b%b" % (before, b"|".join(names), tail, value)
             )
         )
-        wide = (b"(?:%b)%b" % (b"|".join(names), tail) for names, _, tail, _ in named)
-        groups.append((_automaton([b"(?:%b)%b" % (b"|".join(wide), value)]), rules))
+        wide = b"|".join(b"(?:%b)%b" % (b"|".join(names), tail) for names, _, tail, _ in named)
+        groups.append((question(_wide(b"(?i)(?:%b)%b" % (wide, value))), rules))
     return tuple(groups)
 
 
@@ -268,10 +311,6 @@ def suspects(body: bytes) -> list[Rule]:
     return [rule for matches, rules in _groups() if matches(body) for rule in rules]
 
 
-def _automaton(patterns: Iterable[bytes]) -> Callable[[bytes], bool]:
-    return question(f"(?i){_wide(b'|'.join(patterns))}")
-
-
 def _wide(pattern: bytes) -> str:
     for part in _NARROWING:
         pattern = pattern.replace(part, b"")
@@ -279,50 +318,3 @@ def _wide(pattern: bytes) -> str:
     # To Python's engine \w is ASCII here. To Rust's it is all of Unicode, which takes five times as
     # long to build.
     return pattern.replace(_TAIL, rb"[A-Za-z0-9_-]*").decode()
-
-
-# -- what a value has to be -----------------------------------------------------------------------
-
-_PLACEHOLDER = re.compile(rb"[<${%*/~.]|[A-Za-z][A-Za-z+.-]*:(?://|\\)")
-_CODE = re.compile(rb"[ (\[{]")
-_SEPARATORS = re.compile(rb"[-_./:@|]+")
-_SLUG_PART = re.compile(rb"[A-Za-z]*[0-9]{0,2}|[0-9]{1,8}[A-Za-z]?")
-_LETTER, _OTHER = re.compile(rb"[A-Za-z]"), re.compile(rb"[0-9!#$%^&*?@]")
-
-
-def looks_secret(value: bytes, length: int) -> bool:
-    """Return whether a text looks generated: letters and digits, no blank, not like gpt-4o-mini.
-
-    Args:
-        value: The encoded text.
-        length: The least bytes that it must have.
-    """
-    value = value.strip(b".,:!?)]}\\")
-    if len(value) < length or _PLACEHOLDER.match(value) or _CODE.search(value):
-        return False
-    parts = _SEPARATORS.split(value)
-    if len(parts) > 1 and all(_SLUG_PART.fullmatch(part) for part in parts):
-        return False
-    return _LETTER.search(value) is not None and _OTHER.search(value) is not None
-
-
-def fits(kind: str, value: bytes, before: bytes) -> bool:
-    """Tell whether what a rule found is a secret.
-
-    Args:
-        kind: The name of the group that found it, without its number.
-        value: What it found.
-        before: Some bytes before the name.
-    """
-    if kind == "likely":
-        return looks_secret(value, 6)
-    if kind == "strict":
-        return looks_secret(value, 16)
-    if kind == "cookie":
-        return b"=" in value or looks_secret(value, 16)
-    if kind == "flag":
-        return _FLAG.search(before) is not None and not _PLACEHOLDER.match(value)
-    return True
-
-
-_FLAG = re.compile(rb"--[\w-]*$")

@@ -50,8 +50,8 @@ from asynctrack._reading.sources.stores import Location, bullets
 from asynctrack._reading.threads import from_thread, in_thread
 from asynctrack._reading.trees.build import build_traces
 from asynctrack._reading.trees.prices import GivenPrices, Prices, read_prices
-from asynctrack._reading.trees.span import Trace
 from asynctrack._reading.trees.summary import RunSummary, summarize
+from asynctrack._reading.trees.trace import Trace
 
 if TYPE_CHECKING:
     import duckdb

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from asynctrack._reading.decoding.media import Say
     from asynctrack._reading.run import RecordedRun
     from asynctrack._reading.trees.compare import Fingerprint, Pair
-    from asynctrack._reading.trees.span import Trace
+    from asynctrack._reading.trees.trace import Trace
 
 
 def add_parser(commands: Any) -> None:

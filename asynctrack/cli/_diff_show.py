@@ -10,8 +10,8 @@ from ._screen import Screen
 if TYPE_CHECKING:
     from asynctrack._reading.trees.compare import Matches, Pair
     from asynctrack._reading.trees.prices import Prices
-    from asynctrack._reading.trees.span import Trace
     from asynctrack._reading.trees.summary import RunSummary
+    from asynctrack._reading.trees.trace import Trace
 
 _PERCENTILES: Final = {
     "trace": "trace_seconds",

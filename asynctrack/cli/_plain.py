@@ -6,8 +6,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from asynctrack._reading.trees.span import TOKEN_PARTS, Span, Trace
+from asynctrack._reading.trees.span import TOKEN_PARTS, Span
 from asynctrack._reading.trees.summary import Percentiles, RunSummary
+from asynctrack._reading.trees.trace import Trace
 
 
 def summary(value: RunSummary) -> dict[str, Any]:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from asynctrack._common.outcome import Cause, Outcome
     from asynctrack._reading.decoding.events import Event
     from asynctrack._reading.run import RecordedRun
-    from asynctrack._reading.trees.span import Trace
     from asynctrack._reading.trees.summary import Percentiles, RunSummary
+    from asynctrack._reading.trees.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)

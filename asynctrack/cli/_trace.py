@@ -22,7 +22,8 @@ from ._show import expected_events, traces_with_progress
 
 if TYPE_CHECKING:
     from asynctrack._reading.trees.prices import Prices
-    from asynctrack._reading.trees.span import Span, Trace
+    from asynctrack._reading.trees.span import Span
+    from asynctrack._reading.trees.trace import Trace
 
 _SHOWN: Final = frozenset({"llm", "chat_model", "tool", "retriever"})
 """Kinds whose inputs and outputs are shown; those of chains repeat them."""

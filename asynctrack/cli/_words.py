@@ -14,7 +14,8 @@ from typing import Any, Final
 from asynctrack._common.outcome import said_outcome
 from asynctrack._reading.decoding.events import json_text
 from asynctrack._reading.decoding.media import Media, Say, in_words, media_of
-from asynctrack._reading.trees.span import Span, Trace
+from asynctrack._reading.trees.span import Span
+from asynctrack._reading.trees.trace import Trace
 
 LINE: Final = 200
 """Characters of a payload on one line."""

@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import Final
 
 from asynctrack._reading.trees.build import LINGER, TraceBuilder
-from asynctrack._reading.trees.span import Trace
+from asynctrack._reading.trees.trace import Trace
 
 from ._index import Index
 from ._news import FRESH, News

@@ -19,7 +19,7 @@ from ._index import Index
 from ._indexer import Indexer
 from ._progress import RunState
 from ._pytest_case import pytest_case
-from ._rows import MAX_NAME, answer_of
+from ._said import MAX_NAME, answer_of
 from ._shapes import (
     PARAMETERS,
     Asked,

@@ -104,7 +104,25 @@ SECRETS = {
     "a number in repr": ("{'password': 12345678, 'b': 1}", "12345678"),
     "a token by its look": (json.dumps({"token": "Zq7Xw9Kv3Jp5Hd2Rt8"}), "Zq7Xw9Kv3Jp5Hd2Rt8"),
     "in brackets": ("(sk-0123456789abcdefABCD)", "0123456789abcdefABCD"),
+    "a template": ("headers.password=`hunter2`", "hunter2"),
+    "a call with a literal": ("connect(password=SecretStr('hunter2'))", "hunter2"),
+    "behind a short name": ("API_KEY=ab.Zq7Xw9Kv3Jp5Hd2Rt8", "Zq7Xw9Kv3Jp5Hd2Rt8"),
+    "in groups": ("secret=123-ABC-456", "123-ABC-456"),
+    "with signs": ("password=a1?Zq7Xw9+K", "Zq7Xw9"),
 }
+
+# Keys that say what they are, and may stand alone.
+KEYS = [
+    SECRETS[name][0]
+    for name in (
+        "openai", "langsmith", "github classic", "github oauth", "github server", "github fine",
+        "github user", "github refresh", "hugging face", "slack", "google", "aws", "aws session",
+        "jwt", "gitlab", "stripe sk_live", "stripe rk_live", "stripe sk_test", "stripe rk_test",
+        "stripe webhook", "replicate", "npm alone", "pypi", "groq", "pinecone", "xai", "perplexity",
+        "tavily", "nvidia", "slack app", "google session",
+    )
+]  # fmt: skip
+UUID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
 
 NAMES = [
     "api_key", "apikey", "apiKey", "api-key", "x-api-key", "OPENAI_API_KEY", "openai_api_key",
@@ -146,6 +164,13 @@ LOOK_ALIKES = [
     "npm_config_registry and npm_lifecycle_event, r8_unorm_srgb, hf_hub_download",
     "figsig=abc, design=0123456789abcdefghij",
     "The keyboard's keys: api, access, private",
+    "task_live_monitoringservice and disk_test_configuration",
+    "this.password=e,t.secret=n.secret||r(),o.token=t.next();e.apiKey=!0",
+    'api_key=os.environ["X"] and secret=process.env.SECRET; password=None',
+    "x({password:e?1:null,secret:function(e){return e},cookie:e=>t.x})",
+    'h={Authorization:"Bearer "+t};document.cookie="a="+e+"; path=/"',
+    "`https://${user}:${password}@${host}` 'https://'+u+':'+p+'@'+h",
+    ";sig=getSignatureOfWhateverThisIs",
 ]
 
 LOOK_ALIKE_FIELDS: list[dict[str, Any]] = [
@@ -285,6 +310,68 @@ def test_what_is_kept_of_a_structure_is_searched_too() -> None:
     """A description in there is kept, but for the secrets in it."""
     whole = {"secret": {"description": "use sk-0123456789abcdefABCD", "v": "x"}}
     assert redacted(whole) == {"secret": {"description": f"use {REDACTED}", "v": REDACTED}}
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "", " ", "x=", "x: ", "x:", "/", "/a/b/", '"', "'", "`", "(", "[", "<", ">", ",", ";", "|",
+        "@", "Bearer ", "a\n", "a\tb\n\t", "\x1f", "\\n", "a%3D", "a%22", "\x1b[31m", "\x1b[1;32m",
+        "ü", "你", "key_is_", "my-key-is-", "KEY_", "v2_", "user1-", f"session_{UUID}_user_{UUID}_",
+        "a-slug-of-many-words-that-goes-on-for-longer-than-most-names-of-anything-do-", "+", "==",
+    ],
+)  # fmt: skip
+def test_where_a_key_begins(before: str) -> None:
+    """A key is cut behind any sign, behind an escaped one, and behind a name with _ or -."""
+    for key in KEYS:
+        assert key not in redacted(before + key)
+        assert key not in json.loads(redacted(json.dumps([before + key])))[0]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_prefix_in_another_case_is_none(key: str) -> None:
+    """Vendors' prefixes are in one case: what is in another is part of something else."""
+    text = f"x {key.swapcase()} x"
+    assert redacted(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "authorization: bearer {}", "AUTHORIZATION: BEARER {}", "Api_Key={}", "PASSWORD={}",
+        "https://S3/x?x-amz-signature=0123456789ABCDEF0123456789ABCDEF{}", "x?SIG={}", "basic {}==",
+        "HTTPS://HOOKS.SLACK.COM/services/{}",
+    ],
+)  # fmt: skip
+def test_names_in_any_case(text: str) -> None:
+    """What is the same in any case is cut in any."""
+    secret = "Zq7Xw9Kv3Jp5Hd2Rt8Ab1Cd4Ef"
+    if "signature" in text:
+        secret = "0123456789abcdef"
+    assert secret not in redacted(text.format(secret))
+
+
+@pytest.mark.parametrize("length", [20, 48, 108, 164, 300, 500])
+@pytest.mark.parametrize("after", ["", " x", "\n", '"', ".", "_and_more", "/x"])
+def test_keys_of_any_length_are_cut_whole(length: int, after: str) -> None:
+    """The longest keys there are, and some more, are cut to their end."""
+    key = "sk-" + (LIKELY * 30)[: length - len(after)]
+    assert redacted(key + after).startswith(REDACTED)
+    assert LIKELY[:8] not in redacted(key + after)
+
+
+def test_what_follows_a_private_key_stays() -> None:
+    """A PEM key is cut to its end, the next field of a list and all other text is not."""
+    assert redacted(f"a {PEM} b") == f"a {REDACTED} b"
+    assert redacted([PEM, LIKELY]) == [REDACTED, LIKELY]
+    assert redacted(json.dumps({"k": PEM, "n": "x"})) == json.dumps({"k": REDACTED, "n": "x"})
+    assert redacted(PEM[:45] + "cut off") == REDACTED
+
+
+def test_a_secret_in_a_long_text_in_a_field_that_may_hold_one() -> None:
+    """A field that is not cut, as it holds prose, is searched all the same."""
+    text = f"{'so it is ' * 200}token={LIKELY} and {'so on ' * 200}"
+    assert redacted({"token": text}) == {"token": text.replace(LIKELY, REDACTED)}
 
 
 @pytest.mark.parametrize("text", LOOK_ALIKES)

@@ -9,7 +9,7 @@ from typing import Any
 
 from asynctrack._reading.decoding.events import Event
 from asynctrack._reading.trees.build import LINGER_WITHOUT_ROOT, build_traces
-from asynctrack._reading.trees.span import Trace
+from asynctrack._reading.trees.trace import Trace
 from tests.reading.making import OTHER, WRITER, event
 
 

@@ -28,8 +28,9 @@ from asynctrack import open_run, tracker
 from asynctrack._backends.s3_read import Access
 from asynctrack._reading.overview import RunOverview, overview
 from asynctrack._reading.sources.locate import locate_runs
-from asynctrack._reading.trees.span import Span, Trace
+from asynctrack._reading.trees.span import Span
 from asynctrack._reading.trees.summary import RunSummary
+from asynctrack._reading.trees.trace import Trace
 
 Use = Callable[[Any], Awaitable[Any]]
 

@@ -10,7 +10,7 @@ import pytest
 
 from asynctrack import open_run
 from asynctrack._common.outcome import OUTCOMES, Outcome, said_outcome
-from asynctrack._reading.trees.span import Trace
+from asynctrack._reading.trees.trace import Trace
 from asynctrack.view import _queries
 from asynctrack.view._filters import CHOICES, Filters
 from asynctrack.view._index import Index

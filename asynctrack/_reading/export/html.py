@@ -23,7 +23,8 @@ from asynctrack._common.outcome import said_outcome
 from asynctrack._reading.decoding.events import json_text
 from asynctrack._reading.decoding.media import in_words
 from asynctrack._reading.export.messages import Message, input_messages, output_messages
-from asynctrack._reading.trees.span import Span, Trace
+from asynctrack._reading.trees.span import Span
+from asynctrack._reading.trees.trace import Trace
 
 TEXT: Final = 20_000
 """Characters of one text that are shown."""

@@ -14,7 +14,8 @@ from uuid import UUID
 
 from asynctrack._reading.decoding.events import Event, json_text
 from asynctrack._reading.export.messages import Message, input_messages, output_messages
-from asynctrack._reading.trees.span import Span, Trace
+from asynctrack._reading.trees.span import Span
+from asynctrack._reading.trees.trace import Trace
 
 SPANS: Final = 1_000
 LINE_BYTES: Final = 4_000_000

@@ -17,7 +17,8 @@ from asynctrack._reading.extras import load
 from asynctrack._reading.tables import span_table
 from asynctrack._reading.trees.build import LINGER, TraceBuilder
 from asynctrack._reading.trees.prices import Prices
-from asynctrack._reading.trees.span import Span, Trace
+from asynctrack._reading.trees.span import Span
+from asynctrack._reading.trees.trace import Trace
 
 TABLES: Final = ("spans", "events", "parameters")
 

@@ -9,7 +9,8 @@ from typing import Any, Final
 from asynctrack._reading.decoding.events import json_text
 from asynctrack._reading.extras import load
 from asynctrack._reading.trees.prices import Prices, cost_of
-from asynctrack._reading.trees.span import Span, Trace
+from asynctrack._reading.trees.span import Span
+from asynctrack._reading.trees.trace import Trace
 
 ROWS: Final = 2_000
 """Rows that become columns at a time: memory holds them several times."""

@@ -13,7 +13,8 @@ from typing import Any
 from asynctrack._common.outcome import Verdict
 from asynctrack._reading.decoding.events import Event
 from asynctrack._reading.trees.ending import data_of, duration_of, exception_of, verdict_on
-from asynctrack._reading.trees.span import Span, Trace
+from asynctrack._reading.trees.span import Span
+from asynctrack._reading.trees.trace import Trace
 
 
 class SpanEvents:

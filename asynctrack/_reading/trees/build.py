@@ -16,7 +16,8 @@ from asynctrack._common.outcome import PARENT_ENDED
 from asynctrack._reading.decoding.events import Event
 from asynctrack._reading.trees.assemble import SpanEvents, assemble, span_of
 from asynctrack._reading.trees.ending import data_of
-from asynctrack._reading.trees.span import Span, Trace
+from asynctrack._reading.trees.span import Span
+from asynctrack._reading.trees.trace import Trace
 
 LINGER: Final = 2_000
 """Events that pass before a trace is yielded whose root and spans have ended."""

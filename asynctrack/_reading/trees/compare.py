@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from asynctrack._reading.decoding.events import json_text
-from asynctrack._reading.trees.span import Span, Trace
+from asynctrack._reading.trees.span import Span
+from asynctrack._reading.trees.trace import Trace
 
 MODEL_KINDS: Final = frozenset({"llm", "chat_model"})
 _PLACES: Final = frozenset({"asynctrack.events", "asynctrack.manifest"})

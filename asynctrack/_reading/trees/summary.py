@@ -10,7 +10,8 @@ from typing import Any, Final, Protocol
 from asynctrack._common.outcome import OUTCOMES
 from asynctrack._reading.sources.manifests import Metric, Problem, RunManifest
 from asynctrack._reading.trees.prices import Prices, cost_of
-from asynctrack._reading.trees.span import TOKEN_PARTS, Trace
+from asynctrack._reading.trees.span import TOKEN_PARTS
+from asynctrack._reading.trees.trace import Trace
 
 MODEL_KINDS: Final = frozenset({"llm", "chat_model"})
 _MEASURED: Final = ("trace", "model", "first", "trace_first", "read", "written")

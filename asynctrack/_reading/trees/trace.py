@@ -1,0 +1,145 @@
+"""Trace: the spans of one call from outside, and what they tell together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from asynctrack._common.outcome import Outcome
+from asynctrack._reading.trees.span import Span, seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The spans of one call from outside.
+
+    Attributes:
+        trace_id: The root's span id.
+        writer_id: Who recorded it.
+        roots: The root, and every other span whose parent is not there; in the order of their
+            starts. At least one.
+        resumes: The trace that waited for this one, by LangGraph's thread: its id.
+    """
+
+    trace_id: str
+    writer_id: str
+    roots: tuple[Span, ...]
+    resumes: str | None = None
+
+    @property
+    def root(self) -> Span:
+        """The span without a parent, else the first one whose parent nobody has seen."""
+        return min(self.roots, key=lambda span: (not span.started, span.orphan))
+
+    @property
+    def outcome(self) -> Outcome:
+        """How its root ended."""
+        return self.root.outcome
+
+    @property
+    def failed(self) -> bool:
+        """Whether its root ended with an error."""
+        return self.root.outcome == "error"
+
+    @property
+    def complete(self) -> bool:
+        """Whether every span is there, from start to end, and its parent, but for the root's."""
+        root = self.root
+        return all(
+            span.started and span.finished and (not span.orphan or span is root)
+            for span in self.walk()
+        )
+
+    @property
+    def blame(self) -> Span | None:
+        """The deepest span whose error is the root's; None where the root has none."""
+        span = self.root
+        if span.error is None:
+            return None
+        while True:
+            error = span.error
+            assert error is not None  # only such spans are followed
+            failed = [(child, child.error) for child in reversed(span.children) if child.error]
+            below = next((child for child, one in failed if error.matches(one)), None)
+            if below is None:
+                below = next((child for child, one in failed if error.comes_from(one)), None)
+            if below is None:
+                return span
+            span = below
+
+    @property
+    def recovered(self) -> tuple[Span, ...]:
+        """The spans where an error came up that the trace did not fail of."""
+        if self.failed:
+            return ()
+        return tuple(span for span in self.walk() if span.raised)
+
+    @property
+    def waits_for(self) -> tuple[Span, ...]:
+        """The spans where the trace pauses, if it does; ``exception.value`` is what they ask."""
+        if self.root.cause != "pause":
+            return ()
+        return tuple(span for span in self.walk() if span.cause == "pause" and span.hands_on)
+
+    @property
+    def thread_id(self) -> str | None:
+        """LangGraph's thread, as its metadata name it."""
+        for span in (self.root, *self.root.children):
+            value = span.metadata.get("thread_id")
+            if isinstance(value, (str, int)):
+                return str(value)
+        return None
+
+    @property
+    def time_to_first_token(self) -> float | None:
+        """Seconds from its start to the first text that a model streamed; None without a stream."""
+        times = [
+            value
+            for span in self.walk()
+            if (value := seconds((span.stream or {}).get("trace_time_to_first_token"))) is not None
+        ]
+        return min(times, default=None)
+
+    @property
+    def start_unix_nano(self) -> int | None:
+        """When its first span started."""
+        return min((at for span in self.walk() if (at := span.start_unix_nano)), default=None)
+
+    @property
+    def end_unix_nano(self) -> int | None:
+        """When its last span ended."""
+        return max((at for span in self.walk() if (at := span.end_unix_nano)), default=None)
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds the root took; None where it has not ended."""
+        return self.root.duration
+
+    @property
+    def input_tokens(self) -> int:
+        """Tokens its model calls read, as far as known."""
+        return sum(span.input_tokens or 0 for span in self.walk())
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens its model calls wrote, as far as known."""
+        return sum(span.output_tokens or 0 for span in self.walk())
+
+    @property
+    def spooled(self) -> bool:
+        """Whether any event of it was read from this machine's spool."""
+        return any(span.spooled for span in self.walk())
+
+    @property
+    def errors(self) -> tuple[Span, ...]:
+        """The spans that ended with an error."""
+        return tuple(span for span in self.walk() if span.error is not None)
+
+    def walk(self) -> Iterator[Span]:
+        """Yield all spans, parents before children."""
+        for root in self.roots:
+            yield from root.walk()
+
+    def find(self, span_id: str) -> Span | None:
+        """Return a span by its id."""
+        return next((span for span in self.walk() if span.span_id == span_id), None)
