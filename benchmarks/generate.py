@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import random
 import re
 import tempfile
@@ -37,6 +38,7 @@ BATCH_BYTES: Final = 8 * 1024 * 1024
 
 _SLOT = re.compile(
     rb'(?P<time>(?<="time_unix_nano":)\d+)'
+    rb'|(?P<duration>(?<="duration":)[0-9.e-]+)'
     rb"|(?P<id>[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12})"
     rb"|(?P<model>local-1)"
     rb'|(?P<read>(?<="gen_ai.usage.input_tokens":)\d+)'
@@ -54,12 +56,16 @@ class Line:
         slots: What goes between them: the number of an id, or a name.
         offset: Nanoseconds after the trace's start.
         calls: Model calls of the trace that had ended before.
+        duration: Nanoseconds that the span took that it ends.
+        within: Model calls that the span was in.
     """
 
     parts: tuple[bytes, ...]
     slots: tuple[int | str, ...]
     offset: int
     calls: int
+    duration: int = 0
+    within: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,25 +125,30 @@ def _chain(name: str) -> Any:
 def _template(name: str, content: bytes) -> Template:
     ids: dict[bytes, int] = {}
     lines = []
+    before: dict[str, int] = {}
     start = calls = 0
     for whole in content.splitlines():
         # From the body on: writer and number are put before it again.
         body = b"{" + whole[whole.index(b'"time_unix_nano"') :]
         parts, slots = [], []
-        at = moment = 0
+        at = moment = took = 0
         for match in _SLOT.finditer(body):
             kind = str(match.lastgroup)
             if kind == "time":
                 if moment:
                     continue
                 moment = int(match[0])
+            if kind == "duration":
+                took = round(float(match[0]) * 1e9)
             parts.append(body[at : match.start()])
             slots.append(ids.setdefault(match[0], len(ids)) if kind == "id" else kind)
             at = match.end()
         start = start or moment
         ended = b'"event":"llm_end"' in body
         calls += ended  # its own end comes after the time it took
-        lines.append(Line((*parts, body[at:]), tuple(slots), moment - start, calls))
+        span_id = json.loads(body)["span_id"]
+        within = calls - before.setdefault(span_id, calls)
+        lines.append(Line((*parts, body[at:]), tuple(slots), moment - start, calls, took, within))
     counted = sum("read" in line.slots for line in lines)
     return Template(name, tuple(lines), len(ids), counted)
 
@@ -188,6 +199,8 @@ def traces(
             for line in template.lines:
                 moment = began + line.offset + line.calls * latency
                 values["time"] = b"%d" % moment
+                took = line.duration + line.within * latency
+                values["duration"] = b"%d.%09d" % divmod(took, 10**9)
                 pieces = [line.parts[0]]
                 for slot, part in zip(line.slots, line.parts[1:], strict=True):
                     pieces.append(values[slot])

@@ -31,7 +31,7 @@ META = {
     "span_id": "string[pyarrow]",
     "model": "string[pyarrow]",
     "started": "Int64",
-    "ended": "Int64",
+    "took": "Float64",
     "input_tokens": "Int64",
     "output_tokens": "Int64",
 }
@@ -56,7 +56,7 @@ def read_segment(key: str, storage: dict[str, Any]) -> pandas.DataFrame:
                     "span_id": event["span_id"],
                     "model": attributes.get("gen_ai.request.model"),
                     "started": microseconds if starts else None,
-                    "ended": None if starts else microseconds,
+                    "took": event.get("duration"),
                     "input_tokens": attributes.get("gen_ai.usage.input_tokens"),
                     "output_tokens": attributes.get("gen_ai.usage.output_tokens"),
                 }
@@ -66,7 +66,7 @@ def read_segment(key: str, storage: dict[str, Any]) -> pandas.DataFrame:
 
 def p95(latencies: pandas.Series) -> float:
     """Return the smallest latency that 95 of 100 are at most."""
-    return float(numpy.quantile(latencies.to_numpy("int64"), 0.95, method="inverted_cdf")) / 1e6
+    return float(numpy.quantile(latencies.to_numpy("float64"), 0.95, method="inverted_cdf"))
 
 
 def ask(root: str, storage: dict[str, Any]) -> pandas.DataFrame:
@@ -84,18 +84,18 @@ def ask(root: str, storage: dict[str, Any]) -> pandas.DataFrame:
             {
                 "model": "first",
                 "started": "min",
-                "ended": "max",
+                "took": "max",
                 "input_tokens": "max",
                 "output_tokens": "max",
             },
             split_out=4,
         )
-        .dropna(subset=["started", "ended"])
+        .dropna(subset=["started", "took"])
     )
     calls["day"] = dd.to_datetime(calls["started"].astype("int64"), unit="us").dt.strftime(
         "%Y-%m-%d"
     )
-    calls["latency"] = (calls["ended"] - calls["started"]).astype("int64")
+    calls["latency"] = calls["took"].astype("float64")
     groups = calls.groupby(["model", "day"])
     totals, latency = dask.compute(
         groups.agg({"latency": "count", "input_tokens": "sum", "output_tokens": "sum"}),
