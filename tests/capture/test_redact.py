@@ -107,6 +107,7 @@ SECRETS = {
     "a template": ("headers.password=`hunter2`", "hunter2"),
     "a call with a literal": ("connect(password=SecretStr('hunter2'))", "hunter2"),
     "behind a short name": ("API_KEY=ab.Zq7Xw9Kv3Jp5Hd2Rt8", "Zq7Xw9Kv3Jp5Hd2Rt8"),
+    "a number, assigned": ("PASSWORD=12345678", "12345678"),
     "in groups": ("secret=123-ABC-456", "123-ABC-456"),
     "with signs": ("password=a1?Zq7Xw9+K", "Zq7Xw9"),
 }
@@ -316,8 +317,8 @@ def test_what_is_kept_of_a_structure_is_searched_too() -> None:
     "before",
     [
         "", " ", "x=", "x: ", "x:", "/", "/a/b/", '"', "'", "`", "(", "[", "<", ">", ",", ";", "|",
-        "@", "Bearer ", "a\n", "a\tb\n\t", "\x1f", "\\n", "a%3D", "a%22", "\x1b[31m", "\x1b[1;32m", "ü",
-        "你", "key_is_", "my-key-is-", "KEY_", "v2_", "user1-", f"session_{UUID}_user_{UUID}_",
+        "@", "Bearer ", "a\n", "a\tb\n\t", "\x1f", "\\n", "a%3D", "a%22", "\x1b[31m", "\x1b[1;32m",
+        "ü", "你", "key_is_", "my-key-is-", "KEY_", "v2_", "user1-", f"session_{UUID}_user_{UUID}_",
         "a-slug-of-many-words-that-goes-on-for-longer-than-most-names-of-anything-do-", "+", "==",
     ],
 )  # fmt: skip
