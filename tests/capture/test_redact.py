@@ -107,6 +107,7 @@ SECRETS = {
     "a template": ("headers.password=`hunter2`", "hunter2"),
     "a call with a literal": ("connect(password=SecretStr('hunter2'))", "hunter2"),
     "behind a short name": ("API_KEY=ab.Zq7Xw9Kv3Jp5Hd2Rt8", "Zq7Xw9Kv3Jp5Hd2Rt8"),
+    "a number, assigned": ("PASSWORD=12345678", "12345678"),
     "in groups": ("secret=123-ABC-456", "123-ABC-456"),
     "with signs": ("password=a1?Zq7Xw9+K", "Zq7Xw9"),
 }
