@@ -98,7 +98,7 @@ def test_kinds_of_tokens(token: Any, text: str) -> None:
             ),
         ),
     ],
-    ids=str,
+    ids=["none", "nothing", "no blocks", "an image", "usage", "role"],
 )
 def test_what_has_no_content_is_no_token(token: Any, chunk: Any) -> None:
     """The chunks that bring the role and the usage count for nothing: not even a stream begins."""
