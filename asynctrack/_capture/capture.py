@@ -22,7 +22,7 @@ from asynctrack._capture.event import Events, given
 from asynctrack._capture.observations import Observations
 from asynctrack._capture.recurring import MAX_REMEMBERED, Recurring, Request
 from asynctrack._capture.redact import Redactor
-from asynctrack._capture.reported import caught_by_tool
+from asynctrack._capture.reported import reported_by
 from asynctrack._capture.tracebacks import describe_error
 
 SHEDDABLE: Final = frozenset(
@@ -214,7 +214,7 @@ class Capture:
         **kwargs: Any,
     ) -> bytes | None:
         """Capture what a tool returned."""
-        verdict = caught_by_tool()
+        verdict = reported_by(output)
         return self.events.end(
             "tool_end", run_id, parent_run_id, tags, output, kwargs, verdict=verdict
         )

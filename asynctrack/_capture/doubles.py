@@ -19,17 +19,18 @@ class Doubles:
     """The new ids of one tracker's runs.
 
     Attributes:
-        open: The new ids of the runs that are open; with none there is nothing to ask.
+        open: The runs that are open, by their new ids: their own id, and what LangChain calls their
+            parent. With none there is nothing to ask.
     """
 
     def __init__(self) -> None:
-        self.open: set[UUID] = set()
+        self.open: dict[UUID, tuple[UUID, UUID | None]] = {}
 
-    def begin(self, run_id: UUID) -> UUID:
+    def begin(self, run_id: UUID, parent_run_id: UUID | None) -> UUID:
         """Give a run a new id, in this context and what copies it."""
         new = uuid4()
         _renamed.set({**_renamed.get({}), (id(self), run_id): new})
-        self.open.add(new)
+        self.open[new] = (run_id, parent_run_id)
         return new
 
     def of(self, run_id: UUID) -> UUID:
@@ -37,9 +38,14 @@ class Doubles:
         new = _renamed.get({}).get((id(self), run_id), run_id)
         return new if new in self.open else run_id
 
-    def end(self, run_id: UUID) -> UUID:
+    def end(self, run_id: UUID, parent_run_id: UUID | None) -> UUID:
         """Return the id that a run has in this context, which ends here."""
-        # LangChain calls this in a task of its own, whose context nobody sees: it stays there.
         new = self.of(run_id)
-        self.open.discard(new)
+        if new is run_id and parent_run_id is not None:
+            # LangChain called the start in a context of its own. What is called in something else
+            # than the first run of this id is known by that.
+            came = (run_id, parent_run_id)
+            new = next((one for one, run in list(self.open.items()) if run == came), run_id)
+        # LangChain calls this in a task of its own, whose context nobody sees: it stays there.
+        self.open.pop(new, None)
         return new

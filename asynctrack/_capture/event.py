@@ -94,16 +94,19 @@ class Events:
             given_object: The object in the payload that LangChain passes again if it says the same
                 again; None for the payload itself.
         """
+        given_parent = parent_run_id
         if self._renamed and parent_run_id is not None:
             parent_run_id = self._doubles.of(parent_run_id)
         came = id(inputs if given_object is None else given_object)
+        if name.__class__ is str:
+            came ^= hash(name)
         span = self.spans.open(run_id, parent_run_id, self._perf_ns(), came)
         if span is None:  # one of this id is open
-            if self.spans.take_again(run_id, came):
+            if self.spans.take_again(run_id, parent_run_id, came):
                 self.streams.doubled(run_id)
                 return None
             kwargs = {**kwargs, "run_id": run_id}
-            run_id = self._doubles.begin(run_id)
+            run_id = self._doubles.begin(run_id, given_parent)
             span = self.spans.open(run_id, parent_run_id, self._perf_ns(), came)
         record: dict[str, Any] = {
             "time_unix_nano": self._time_ns(),
@@ -158,7 +161,7 @@ class Events:
                 of a tool that has reported its error.
         """
         if self._renamed:
-            run_id = self._doubles.end(run_id)
+            run_id = self._doubles.end(run_id, parent_run_id)
             if parent_run_id is not None:
                 parent_run_id = self._doubles.of(parent_run_id)
         span = self.spans.end(run_id, parent_run_id)

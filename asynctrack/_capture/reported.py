@@ -8,14 +8,34 @@ from __future__ import annotations
 
 from sys import _getframe
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 from asynctrack._common.outcome import Verdict
 
 _TOOLS: Final = "langchain_core.tools.base"
+_REPORTED: Final[Verdict] = ("error", None)
 _CALLS: Final = frozenset({"run", "arun"})
-_FRAMES: Final = 12
-"""Frames between a callback and the tool that calls it, at most; there are five or six."""
+_FRAMES: Final = 20
+"""Frames between a callback and the tool that calls it, at most; there are about a dozen."""
+
+
+def reported_by(output: Any) -> Verdict | None:
+    """Return the verdict on a tool whose answer says that it failed; None on any other.
+
+    Args:
+        output: A message of LangChain's, a result of the Model Context Protocol, or anything.
+    """
+    try:
+        if output.__class__ is str:
+            return caught_by_tool()
+        if isinstance(output, dict):
+            return _REPORTED if output.get("isError") is True else caught_by_tool()
+        if getattr(output, "isError", None) is True:
+            return _REPORTED
+        failed = getattr(output, "type", None) == "tool" and output.status == "error"
+    except Exception:  # an object of the user's
+        return None
+    return _REPORTED if failed is True else caught_by_tool()
 
 
 def caught_by_tool() -> Verdict | None:
@@ -29,6 +49,6 @@ def caught_by_tool() -> Verdict | None:
         if frame is None:
             return None
         if frame.f_code.co_name in _CALLS and frame.f_globals.get("__name__") == _TOOLS:
-            return ("error", None) if frame.f_locals.get("status") == "error" else None
+            return _REPORTED if frame.f_locals.get("status") == "error" else None
         frame = frame.f_back
     return None

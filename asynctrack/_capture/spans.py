@@ -30,8 +30,8 @@ class OpenSpan:
         trace_id: The root's.
         started: Monotonic clock, in nanoseconds; None if its start was not seen.
         parent: The span above it, if that was open.
-        inputs: Tells the objects that went in from others: a second start with the same ones is
-            the same start.
+        inputs: Tells its name and the objects that went in from others: a second start with the
+            same ones is the same start.
         below: What is open right below it; None if nothing is.
         starts: How often it was started: by a handler that was given several times.
         ends: How often it has ended.
@@ -87,7 +87,7 @@ class OpenSpans:
             span_id: LangChain's run id.
             parent_span_id: Its parent's, or None for a root.
             started: Monotonic clock, in nanoseconds.
-            inputs: Tells the objects that go in from others.
+            inputs: Tells its name and the objects that go in from others.
 
         Returns:
             The span; None if one of this id is open, see ``take_again``.
@@ -112,10 +112,14 @@ class OpenSpans:
             self._evict()
         return span
 
-    def take_again(self, span_id: UUID, inputs: int) -> bool:
-        """Return whether a span that is open has started a second time, with the same inputs."""
+    def take_again(self, span_id: UUID, parent_span_id: UUID | None, inputs: int) -> bool:
+        """Return whether a span that is open has started a second time: in the same place, with the
+        same name and inputs."""
         span = self._spans.get(_key_of(span_id))
         if span is None or span.inputs != inputs:
+            return False
+        parent = None if parent_span_id is None else self._spans.get(_key_of(parent_span_id))
+        if parent is not span.parent:
             return False
         span.starts += 1
         return True

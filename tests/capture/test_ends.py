@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
 import json
 import sys
@@ -223,14 +224,14 @@ def test_a_double_has_its_own_id_in_its_own_context() -> None:
         release = asyncio.Event()
         before = asyncio.create_task(first(release))
         await asyncio.sleep(0)
-        new = doubles.begin(ROOT)
+        new = doubles.begin(ROOT, None)
         assert doubles.of(ROOT) == new != ROOT
         assert await asyncio.create_task(first(release_now())) == new
         release.set()
         assert await before == ROOT, "it began before"
         assert others.of(ROOT) == ROOT
-        assert doubles.end(ROOT) == new
-        assert doubles.of(ROOT) == doubles.end(ROOT) == ROOT
+        assert doubles.end(ROOT, None) == new
+        assert doubles.of(ROOT) == doubles.end(ROOT, None) == ROOT
         assert not doubles.open
 
     def release_now() -> asyncio.Event:
@@ -239,3 +240,13 @@ def test_a_double_has_its_own_id_in_its_own_context() -> None:
         return event
 
     asyncio.run(main())
+
+
+def test_a_double_is_known_by_what_it_is_called_in() -> None:
+    """Also where LangChain called its start in a context that is gone by its end."""
+    doubles = Doubles()
+    made = contextvars.copy_context().run(doubles.begin, ROOT, CHILD)
+    assert doubles.end(ROOT, None) == ROOT, "the first run of this id"
+    assert doubles.end(ROOT, MODEL) == ROOT
+    assert doubles.end(ROOT, CHILD) == made
+    assert doubles.end(ROOT, CHILD) == ROOT, "it has ended"

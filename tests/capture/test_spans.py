@@ -94,9 +94,10 @@ def test_a_start_that_comes_twice() -> None:
     spans = OpenSpans()
     first = spans.open(span, None, 10, inputs=7)
     assert spans.open(span, None, 20, inputs=7) is None
-    assert spans.take_again(span, 7)
-    assert not spans.take_again(span, 8)
-    assert not spans.take_again(UUID(int=9), 7)
+    assert spans.take_again(span, None, 7)
+    assert not spans.take_again(span, None, 8)
+    assert not spans.take_again(span, span, 7), "it is called in itself"
+    assert not spans.take_again(UUID(int=9), None, 7)
     assert spans.end(span, None) is first
     assert first is not None and (first.starts, first.ends) == (2, 1)
 

@@ -195,3 +195,12 @@ def test_cancelled_calls_leave_the_readers_memory() -> None:
     traces = build_traces(reading(), linger=4)
     assert [next(traces).trace_id for _ in range(20)] == [f"r{number}" for number in range(20)]
     assert read <= 4 * 20 + 8, "each comes soon after its last event"
+
+
+def test_a_span_that_names_itself_is_a_root() -> None:
+    """It has no other parent, and is no orphan."""
+    log = Log()
+    log("chain_start", "root")
+    log("chain_end", "root", "root")
+    trace = only(build_traces(log.events))
+    assert (trace.root.parent_span_id, trace.root.orphan, trace.complete) == (None, False, True)

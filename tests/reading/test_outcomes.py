@@ -482,6 +482,8 @@ async def test_an_error_that_a_tool_reports_is_one(
         )
     span = named(trace, which.name)
     assert trace.outcome == "ok"
+    glance = (await asyncio.to_thread(counted, tmp_path))[1]
+    assert (glance.traces, glance.failed) == (1, 0)
     if which is fine or (which is mcp and called == "by a model"):
         # LangChain makes a text of the latter before anybody sees it.
         assert (span.outcome, span.error, trace.recovered) == ("ok", None, ())
@@ -489,6 +491,24 @@ async def test_an_error_that_a_tool_reports_is_one(
     assert span.outcome == "error" and span.error is not None
     assert span.error.message == "no 3"
     assert trace.recovered == (span,)
+
+
+@pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
+async def test_a_tool_alone_that_reports_its_error_has_failed(sync: bool, tmp_path: Path) -> None:
+    """By its events and by the Run's own sums, whatever way it is called."""
+    call: Any = {"type": "tool_call", "id": "1", "name": "broken", "args": {"x": 3}}
+
+    async def use(handler: Any) -> None:
+        await broken.ainvoke(call, {"callbacks": [handler]})
+        await answers.ainvoke({"x": 3}, {"callbacks": [handler]})
+        await mcp.ainvoke({"x": 3}, {"callbacks": [handler]})
+
+    if sync:
+        await asyncio.to_thread(tracked_sync, tmp_path, lambda handler: asyncio.run(use(handler)))
+    else:
+        await tracked(tmp_path, use)
+    summary, glance = await asyncio.to_thread(counted, tmp_path)
+    assert (summary.traces, summary.failed) == (glance.traces, glance.failed) == (3, 3)
 
 
 # -- roots, handlers, ids -------------------------------------------------------------------------
@@ -571,6 +591,46 @@ async def test_a_run_id_used_again_at_the_same_time_is_a_trace_of_its_own(tmp_pa
     assert len(ids) == 2 and str(run_id) in ids
     (other,) = [trace for trace in traces if trace.trace_id != str(run_id)]
     assert other.root.data["run_id"] == str(run_id)
+
+
+@pytest.mark.parametrize("how", ["as a root", "as a child"])
+@pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
+async def test_a_call_in_itself_with_its_run_id_is_another_call(
+    how: str, sync: bool, tmp_path: Path
+) -> None:
+    """Also with the same inputs: its error is its own, and is recovered from."""
+    run_id = uuid.uuid4()
+
+    def fails(x: Any) -> Any:
+        raise ValueError("no")
+
+    inner = RunnableLambda(fails).with_config(run_name="inner")
+
+    def calls(x: Any, config: RunnableConfig) -> str:
+        given: Any = {"callbacks": handlers, "run_id": run_id}
+        with pytest.raises(ValueError):
+            inner.invoke(x, given if how == "as a root" else {**config, "run_id": run_id})
+        return "recovered"
+
+    handlers: list[Any] = []
+    outer = RunnableLambda(calls).with_config(run_name="outer")
+
+    def use(handler: Any) -> None:
+        handlers.append(handler)
+        outer.invoke("x", {"callbacks": [handler], "run_id": run_id})
+
+    async def use_async(handler: Any) -> None:
+        await asyncio.to_thread(use, handler)
+
+    if sync:
+        traces = await asyncio.to_thread(tracked_sync, tmp_path, use)
+    else:
+        traces = await tracked(tmp_path, use_async)
+    spans = [span for trace in traces for span in trace.walk()]
+    assert sorted((one.name, one.outcome, one.outputs) for one in spans) == [
+        ("inner", "error", None), ("outer", "ok", "recovered"),
+    ]  # fmt: skip
+    assert len(traces) == 1, "LangChain knows what it is called in"
 
 
 async def test_a_run_id_used_again_later_is_a_trace_of_its_own(tmp_path: Path) -> None:

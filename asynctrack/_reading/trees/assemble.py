@@ -61,7 +61,7 @@ def assemble(
     roots: list[tuple[SpanEvents, bool]] = []
     for span in spans:
         parent = None if span.parent_span_id is None else latest.get(span.parent_span_id)
-        if parent is None or parent is span:
+        if parent is None:
             roots.append((span, span.parent_span_id is not None))
         else:
             below.setdefault(id(parent), []).append(span)

@@ -114,7 +114,7 @@ class TraceBuilder:
             trace.latest[span_id] = span
             self._of_span[key] = trace
         parent_span_id = raw.get("parent_span_id")
-        if parent_span_id is not None:
+        if parent_span_id not in (None, span_id):
             span.parent_span_id = parent_span_id
         if starts:
             span.start = event
