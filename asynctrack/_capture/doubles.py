@@ -29,8 +29,10 @@ class Doubles:
     def begin(self, run_id: UUID, parent_run_id: UUID | None) -> UUID:
         """Give a run a new id, in this context and what copies it."""
         new = uuid4()
-        _renamed.set({**_renamed.get({}), (id(self), run_id): new})
+        renamed = _renamed.get({}).items()
+        kept = {key: one for key, one in renamed if key[0] != id(self) or one in self.open}
         self.open[new] = (run_id, parent_run_id)
+        _renamed.set({**kept, (id(self), run_id): new})
         return new
 
     def of(self, run_id: UUID) -> UUID:

@@ -97,17 +97,18 @@ class Events:
         given_parent = parent_run_id
         if self._renamed and parent_run_id is not None:
             parent_run_id = self._doubles.of(parent_run_id)
-        came = id(inputs if given_object is None else given_object)
-        if name.__class__ is str:
-            came ^= hash(name)
-        span = self.spans.open(run_id, parent_run_id, self._perf_ns(), came)
+        said = (name, inputs if given_object is None else given_object)
+        span = self.spans.open(run_id, parent_run_id, self._perf_ns(), said)
         if span is None:  # one of this id is open
-            if self.spans.take_again(run_id, parent_run_id, came):
-                self.streams.doubled(run_id)
+            if not self.streams.has_tokens(run_id) and self.spans.take_again(
+                run_id, parent_run_id, said
+            ):
+                if event in ("llm_start", "chat_model_start"):
+                    self.streams.doubled(run_id)
                 return None
             kwargs = {**kwargs, "run_id": run_id}
             run_id = self._doubles.begin(run_id, given_parent)
-            span = self.spans.open(run_id, parent_run_id, self._perf_ns(), came)
+            span = self.spans.open(run_id, parent_run_id, self._perf_ns(), said)
         record: dict[str, Any] = {
             "time_unix_nano": self._time_ns(),
             "event": event,
@@ -164,7 +165,8 @@ class Events:
             run_id = self._doubles.end(run_id, parent_run_id)
             if parent_run_id is not None:
                 parent_run_id = self._doubles.of(parent_run_id)
-        span = self.spans.end(run_id, parent_run_id)
+        cancelled = verdict is not None and verdict[0] == "cancelled"
+        span = self.spans.end(run_id, parent_run_id, cancelled=cancelled)
         first = span.ends == 1
         if not first and span.ends <= span.starts:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,6 +16,9 @@ MAX_OPEN_SPANS: Final = 100_000
 event says so. The end of an abandoned span is still stored."""
 MAX_ENDED: Final = 1_000
 """Latest spans that have ended and are known at most, for what comes late."""
+MAX_FRESH: Final = 256
+"""Latest starts whose inputs are known, to tell a start that comes twice from another call. So no
+payload is kept for long that nobody else keeps."""
 
 _Key = Hashable
 _CATCH_UP: Final = 4
@@ -30,9 +34,9 @@ class OpenSpan:
         trace_id: The root's.
         started: Monotonic clock, in nanoseconds; None if its start was not seen.
         parent: The span above it, if that was open.
-        inputs: Tells its name and the objects that went in from others: a second start with the
-            same ones is the same start.
-        below: What is open right below it; None if nothing is.
+        said: What its start said: its name, and the object that went in; None if that is not known
+            any more. A second start that says the same is the same start.
+        below: What is open right below it; None if nothing ever was.
         starts: How often it was started: by a handler that was given several times.
         ends: How often it has ended.
     """
@@ -41,7 +45,7 @@ class OpenSpan:
     trace_id: UUID
     started: int | None
     parent: OpenSpan | None = field(default=None, repr=False)
-    inputs: int = 0
+    said: tuple[object, object] | None = field(default=None, repr=False)
     below: set[OpenSpan] | None = field(default=None, repr=False)
     starts: int = 1
     ends: int = 0
@@ -66,6 +70,8 @@ class OpenSpans:
         # By the ids' numbers: Python's own code hashes a UUID, and takes five times as long.
         self._spans: dict[_Key, OpenSpan] = {}
         self._inherited: dict[_Key, OpenSpan] = {}
+        self._fresh: deque[OpenSpan] = deque()
+        self._going_on: dict[_Key, OpenSpan] = {}
         # Two generations: a dictionary is slow to find its first entry after many have gone.
         self._ended: dict[_Key, OpenSpan] = {}
         self._ended_before: dict[_Key, OpenSpan] = {}
@@ -79,7 +85,11 @@ class OpenSpans:
         return len(self._spans)
 
     def open(
-        self, span_id: UUID, parent_span_id: UUID | None, started: int, inputs: int = 0
+        self,
+        span_id: UUID,
+        parent_span_id: UUID | None,
+        started: int,
+        said: tuple[object, object] | None = None,
     ) -> OpenSpan | None:
         """Note the start of a span.
 
@@ -87,7 +97,7 @@ class OpenSpans:
             span_id: LangChain's run id.
             parent_span_id: Its parent's, or None for a root.
             started: Monotonic clock, in nanoseconds.
-            inputs: Tells its name and the objects that go in from others.
+            said: What it says: its name, and the object that goes in.
 
         Returns:
             The span; None if one of this id is open, see ``take_again``.
@@ -100,7 +110,7 @@ class OpenSpans:
         else:
             above = None if parent_span_id is None else self._get(parent_span_id)
             trace_id = span_id if above is None else above.trace_id
-        span = OpenSpan(span_id, trace_id, started, parent, inputs)
+        span = OpenSpan(span_id, trace_id, started, parent, said)
         if self._spans.setdefault(key, span) is not span:
             return None
         if parent is not None:
@@ -108,15 +118,25 @@ class OpenSpans:
                 parent.below = {span}
             else:
                 parent.below.add(span)
+        self._fresh.append(span)
+        if len(self._fresh) > MAX_FRESH:
+            try:
+                self._fresh.popleft().said = None
+            except IndexError:
+                pass  # another thread was faster
         if len(self._spans) > self._max_open:
             self._evict()
         return span
 
-    def take_again(self, span_id: UUID, parent_span_id: UUID | None, inputs: int) -> bool:
+    def take_again(
+        self, span_id: UUID, parent_span_id: UUID | None, said: tuple[object, object]
+    ) -> bool:
         """Return whether a span that is open has started a second time: in the same place, with the
-        same name and inputs."""
+        same name and inputs, before anything else of it came."""
         span = self._spans.get(_key_of(span_id))
-        if span is None or span.inputs != inputs:
+        if span is None or span.said is None or span.below is not None:
+            return False
+        if span.said[0] != said[0] or span.said[1] is not said[1]:
             return False
         parent = None if parent_span_id is None else self._spans.get(_key_of(parent_span_id))
         if parent is not span.parent:
@@ -124,8 +144,16 @@ class OpenSpans:
         span.starts += 1
         return True
 
-    def end(self, span_id: UUID, parent_span_id: UUID | None) -> OpenSpan:
+    def end(
+        self, span_id: UUID, parent_span_id: UUID | None, *, cancelled: bool = False
+    ) -> OpenSpan:
         """Forget a span, and abandon what is open below it.
+
+        Args:
+            span_id: LangChain's run id.
+            parent_span_id: Its parent's, or None for a root.
+            cancelled: Whether it was cancelled, and what is below it with it. Else that may go on
+                in the background, and its end may come.
 
         Returns:
             The span. It has ``ends`` of 1 at its first end, also where it was abandoned before or
@@ -145,8 +173,8 @@ class OpenSpans:
             span.parent = None  # else whoever is remembered would keep all above it
         self._remember(key, span)  # first: what is abandoned asks for its root
         if span.below:
-            self._abandon_below(span)
-        span.below = None
+            self._abandon_below(span, cancelled)
+        span.below = span.said = None
         return span
 
     def started(self, span_id: UUID) -> int | None:
@@ -186,6 +214,7 @@ class OpenSpans:
         """Return a span that is not open here: another process's, one that has ended, or a new."""
         key = _key_of(span_id)
         span = self._inherited.pop(key, None) if self._inherited else None
+        span = span or self._going_on.pop(key, None)
         span = span or self._ended.get(key) or self._ended_before.get(key)
         return span or OpenSpan(span_id, self.trace_of(span_id, parent_span_id), None)
 
@@ -195,12 +224,14 @@ class OpenSpans:
             self._spans.get(key)
             or self._ended.get(key)
             or self._ended_before.get(key)
+            or self._going_on.get(key)
             or self._inherited.get(key)
         )
 
     def _take(self, key: _Key) -> OpenSpan | None:
         span = self._spans.pop(key, None)
         if span is not None:
+            span.said = None
             if span.parent is not None and span.parent.below is not None:
                 span.parent.below.discard(span)
             self._remember(key, span)
@@ -211,7 +242,7 @@ class OpenSpans:
             self._ended_before, self._ended = self._ended, {}
         self._ended[key] = span
 
-    def _abandon_below(self, top: OpenSpan) -> None:
+    def _abandon_below(self, top: OpenSpan, cancelled: bool) -> None:
         """Say of all that is open below a span that has ended that nobody waits for it."""
         waiting = [top]
         while waiting:
@@ -219,9 +250,14 @@ class OpenSpans:
             below, span.below = span.below, None
             for child in list(below or ()):
                 waiting.append(child)
-                if self.take(child.span_id) is not None and self.on_abandon is not None:
+                key = _key_of(child.span_id)
+                if self._take(key) is not None and self.on_abandon is not None:
                     self.on_abandon(child, PARENT_ENDED, True)
                 child.parent = None  # as in ``end``
+                if not cancelled:
+                    self._going_on[key] = child
+                    if len(self._going_on) > self._max_open:
+                        self._going_on.clear()  # rare: their ends count, only their times are lost
 
     def _evict(self) -> None:
         for _ in range(_CATCH_UP):

@@ -31,7 +31,9 @@ _CONTENT: Final = ("text", "reasoning", "thinking", "args", "arguments", "partia
 
 
 class _Stream:
-    __slots__ = ("calls", "cut", "granted", "handlers", "others", "pieces", "room", "times")
+    __slots__ = (
+        "by_protocol", "calls", "cut", "granted", "handlers", "others", "pieces", "room", "times"
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.times: list[int] = []
@@ -43,6 +45,8 @@ class _Stream:
         self.cut = 0
         self.handlers = 1
         """How many handlers LangChain believes to have: each token comes so many times."""
+        self.by_protocol = False
+        """Whether its tokens come as events of LangChain's streaming protocol."""
         self.calls = 0
         """How often the present token has come, where there are several."""
 
@@ -108,6 +112,11 @@ class Streams:
         stream.times.append(self._perf_ns())
         stream.pieces.append(text)
 
+    def has_tokens(self, run_id: UUID) -> bool:
+        """Return whether a token of a stream has come."""
+        stream = self._open.get(run_id)
+        return stream is not None and bool(stream.times)
+
     def doubled(self, run_id: UUID) -> None:
         """Note that each token of a stream that has not begun comes once more."""
         stream = self._open.get(run_id) or self._begin(run_id)
@@ -116,8 +125,14 @@ class Streams:
     def protocol_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Note an event of LangChain's streaming protocol; only its deltas carry content."""
         if isinstance(event, dict) and event.get("event") == "content-block-delta":
+            stream = self._open.get(self._doubles.of(run_id))
+            if stream is not None and stream.times and not stream.by_protocol:
+                return  # the model says its tokens itself
             delta = event.get("delta") or event.get("content_block") or event.get("content")
             self.token(delta, run_id=run_id)
+            stream = self._open.get(self._doubles.of(run_id))
+            if stream is not None:
+                stream.by_protocol = True
 
     def pop(
         self, run_id: UUID, started: int | None, trace_started: int | None = None

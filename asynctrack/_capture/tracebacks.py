@@ -6,7 +6,6 @@ callback must not. File, line number and function are enough to find the line.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Final
 
 from asynctrack._common import marker
@@ -17,8 +16,6 @@ MAX_FRAMES: Final = 60
 MAX_CAUSES: Final = 10
 MAX_MESSAGE: Final = 100_000
 """Characters kept of an exception's message."""
-_TIME_LIMITS: Final = frozenset({"asyncio.timeouts", "asyncio.tasks", "anyio._core._tasks"})
-"""Modules that turn a cancellation of their own into a ``TimeoutError``."""
 
 
 def describe_error(error: BaseException) -> dict[str, Any]:
@@ -59,16 +56,9 @@ def describe_error(error: BaseException) -> dict[str, Any]:
 def verdict_on(error: BaseException) -> Verdict | None:
     """Return what an exception says that directs the program; None for an error.
 
-    A ``TimeoutError`` that a time limit around the call has made of its own cancellation is one; a
-    client library's is an error, since there the server was too slow.
+    A ``TimeoutError`` is an error: what it cut short has heard of it by a cancellation.
     """
-    kind = type(error)
-    if kind in (TimeoutError, asyncio.TimeoutError):  # two types until 3.10
-        before = error.__cause__ or error.__context__
-        if isinstance(before, asyncio.CancelledError) and _raised_in(error) in _TIME_LIMITS:
-            return "cancelled", "timeout"
-        return None
-    return verdict_of(marker.type_names(kind))
+    return verdict_of(marker.type_names(type(error)))
 
 
 def said_value(error: BaseException) -> Any:
@@ -81,13 +71,6 @@ def said_value(error: BaseException) -> Any:
         return error.args[0] if error.args else None
     except Exception:  # a property of the user's
         return None
-
-
-def _raised_in(error: BaseException) -> str:
-    step = error.__traceback__
-    while step is not None and step.tb_next is not None:
-        step = step.tb_next
-    return "" if step is None else str(step.tb_frame.f_globals.get("__name__"))
 
 
 def _describe(error: BaseException) -> dict[str, Any]:

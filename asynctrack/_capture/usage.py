@@ -229,7 +229,7 @@ def _within(found: Counts, form: Mapping[str, Any]) -> Counts:
         if REASONING in found:
             total = _count(form.get("total_tokens"))
             # ChatVertexAI leaves reasoning out of the output, and has it in the total.
-            if total and total >= read + written + found[REASONING]:
+            if total == read + written + found[REASONING]:
                 found[OUTPUT] = written + found[REASONING]
         return found
     for beside, attribute in ((_READ_BESIDE, CACHE_READ), (_WRITTEN_BESIDE, CACHE_WRITE)):

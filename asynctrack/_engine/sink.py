@@ -253,7 +253,7 @@ class Sink:
     def _abandon(self, span: OpenSpan, reason: str, final: bool) -> bool:
         """Say of an open span that it is abandoned; False where there is no room to say it."""
         body = self.capture.events.abandoned(span, reason)
-        if self._buffer.put_nowait(body, sheddable=reason == "too_many"):
+        if self._buffer.put_nowait(body, sheddable=True):  # ends and errors say more
             return True
         if final:
             self._drop(self._buffer.closed_reason or "buffer_full")

@@ -328,12 +328,9 @@ def _show(
 
 def _outcomes(summary: RunSummary) -> str:
     """Return how many traces there are, and how they ended."""
-    cancelled = f"{summary.cancelled:,} cancelled"
-    if summary.timeouts:
-        cancelled += f" ({summary.timeouts:,} by a time limit)"
     others = {
         f"{summary.recovered:,} recovered error{'s' * (summary.recovered != 1)}": summary.recovered,
-        cancelled: summary.cancelled,
+        f"{summary.cancelled:,} cancelled": summary.cancelled,
         f"{summary.interrupted:,} interrupted": summary.interrupted,
         f"{summary.unfinished:,} unfinished": summary.unfinished,
         f"{summary.abandoned:,} abandoned": summary.abandoned,

@@ -30,11 +30,10 @@ _FAILED: Final = "count(*) FILTER (outcome = 'error') AS failed"
 """The only way in which a trace fails, or a span: an error below a good root is recovered."""
 _OTHERS: Final = tuple(one for one in OUTCOMES if one != "error")
 _OUTCOMES: Final = ", ".join(f"count(*) FILTER (outcome = '{one}') AS {one}" for one in _OTHERS)
-COUNTED: Final = ("failed", *_OTHERS, "timeouts", "recovered")
+COUNTED: Final = ("failed", *_OTHERS, "recovered")
 """What is counted of how traces ended."""
 _TOTALS: Final = f"""
     count(*) AS traces, {_FAILED}, {_OUTCOMES},
-    count(*) FILTER (cause = 'timeout') AS timeouts,
     sum(recovered)::BIGINT AS recovered,
     sum(spans)::BIGINT AS spans, sum(errors)::BIGINT AS errors,
     sum(model_calls)::BIGINT AS model_calls,

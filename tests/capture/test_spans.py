@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from uuid import UUID
 
-from asynctrack._capture.spans import MAX_ENDED, OpenSpan, OpenSpans
+from asynctrack._capture.spans import MAX_ENDED, MAX_FRESH, OpenSpan, OpenSpans
 
 
 def ids(*numbers: int) -> list[UUID]:
@@ -92,14 +92,25 @@ def test_a_start_that_comes_twice() -> None:
     """A second start with the same inputs is the same start; with others it is another call."""
     (span,) = ids(1)
     spans = OpenSpans()
-    first = spans.open(span, None, 10, inputs=7)
-    assert spans.open(span, None, 20, inputs=7) is None
-    assert spans.take_again(span, None, 7)
-    assert not spans.take_again(span, None, 8)
-    assert not spans.take_again(span, span, 7), "it is called in itself"
-    assert not spans.take_again(UUID(int=9), None, 7)
+    said = ("x", ["a"])
+    others = [("x", ["a"]), ("y", said[1])]
+    first = spans.open(span, None, 10, said)
+    assert spans.open(span, None, 20, said) is None
+    assert spans.take_again(span, None, ("x", said[1]))
+    assert not any(spans.take_again(span, None, other) for other in others)
+    assert not spans.take_again(span, span, said), "it is called in itself"
+    assert not spans.take_again(UUID(int=9), None, said)
     assert spans.end(span, None) is first
     assert first is not None and (first.starts, first.ends) == (2, 1)
+    assert first.said is None, "no payload is kept"
+
+
+def test_payloads_are_kept_of_few_spans() -> None:
+    """Of many that never end, the latest ones only."""
+    spans = OpenSpans()
+    opened = [spans.open(UUID(int=number), None, 1, ("x", [number])) for number in range(1_000)]
+    kept = [span for span in opened if span is not None and span.said is not None]
+    assert kept == opened[-MAX_FRESH:]
 
 
 def test_spans_that_never_end() -> None:

@@ -63,7 +63,7 @@ def test_without_an_end() -> None:
 REPORTS = {
     "message": {"type": "tool", "status": "error", "content": "no"},
     "blocks": {"type": "tool", "status": "error", "content": [{"type": "text", "text": "no"}, "1"]},
-    "several": [{"type": "tool", "status": "success"}, {"type": "tool", "status": "error"}],
+    "the last one": [{"type": "tool", "status": "success"}, {"type": "tool", "status": "error"}],
     "mcp": {"isError": True, "content": [{"type": "text", "text": "no"}, {"type": "image"}]},
     "command": {"update": {"messages": [{"type": "tool", "status": "error", "content": "no"}]}},
 }
@@ -85,6 +85,7 @@ def test_a_tool_reports_its_error(outputs: Any) -> None:
     "outputs",
     [
         None, "error", 5, [], {}, {"status": "error"}, {"type": "tool", "status": "success"},
+        [{"type": "tool", "status": "error"}, {"type": "tool", "status": "success"}],
         {"isError": "yes"}, {"isError": False}, {"update": [1]}, {"update": {"messages": "x"}},
         [[[[[[[[{"isError": True}]]]]]]]],
     ],
@@ -183,7 +184,8 @@ def test_cancelled_calls_leave_the_readers_memory() -> None:
         log("chain_start", root, trace_id=root)
         log("chat_model_start", call, root, trace_id=root)
         log("span_abandoned", call, data={"reason": "parent_ended"}, trace_id=root)
-        log("chain_error", root, trace_id=root)
+        error = {"type": "asyncio.exceptions.CancelledError"}
+        log("chain_error", root, trace_id=root, error=error)
     read = 0
 
     def reading() -> Iterator[Event]:
@@ -204,3 +206,72 @@ def test_a_span_that_names_itself_is_a_root() -> None:
     log("chain_end", "root", "root")
     trace = only(build_traces(log.events))
     assert (trace.root.parent_span_id, trace.root.orphan, trace.complete) == (None, False, True)
+
+
+def test_a_late_end_is_waited_for_unless_its_trace_was_cancelled() -> None:
+    """What may go on in the background ends in its trace, many events later."""
+    log = Log()
+    for root, kind in (("root", "chain_end"), ("other", "chain_error")):
+        log("chain_start", root, trace_id=root)
+        log("chain_start", f"{root} task", root, trace_id=root)
+        log("span_abandoned", f"{root} task", data={"reason": "parent_ended"}, trace_id=root)
+        error = {"type": "asyncio.exceptions.CancelledError"}
+        log(kind, root, trace_id=root, **({"error": error} if kind == "chain_error" else {}))
+    for number in range(3_000):
+        log("chain_start", f"r{number}", trace_id=f"r{number}")
+        log("chain_end", f"r{number}", trace_id=f"r{number}")
+    log("chain_end", "root task", "root", outputs="done")
+    traces = {trace.trace_id: trace for trace in build_traces(log.events)}
+    assert len(traces) == 3_002
+    assert [span.outcome for span in traces["root"].walk()] == ["ok", "ok"]
+    assert next(iter(traces)) == "other", "it waits for nothing"
+
+
+def test_parents_in_a_circle_have_each_child_once() -> None:
+    """Also one that came before them."""
+    log = Log()
+    for span, parent in (("c", "a"), ("a", "b"), ("b", "a")):
+        log("chain_start", span, parent)
+    trace = only(build_traces(log.events))
+    assert sorted(span.span_id for span in trace.walk()) == ["a", "b", "c"]
+
+
+COMMAND = {"graph": None, "update": None, "goto": []}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "resumes"),
+    [
+        ({**COMMAND, "resume": "yes"}, True),
+        ({**COMMAND, "resume": False}, True),
+        ({**COMMAND, "resume": None}, False),
+        (None, True),
+        ({"resume": "my curriculum vitae"}, False),
+        ({"question": "?"}, False),
+    ],
+    ids=str,
+)
+def test_a_thread_is_resumed_by_a_command_or_by_nothing(inputs: Any, resumes: bool) -> None:
+    """Anything else is another question, and the pause is over then, too."""
+    log = Log()
+
+    def call(root: str, given: Any, *, waits: bool) -> None:
+        metadata = {"thread_id": "t"}
+        fields = {} if given is None else {"inputs": given}
+        log("chain_start", root, trace_id=root, metadata=metadata, **fields)
+        node = {**metadata, "langgraph_node": "ask"}
+        log("chain_start", f"{root} ask", root, trace_id=root, metadata=node)
+        if waits:
+            error = {"type": "langgraph.errors.GraphInterrupt"}
+            log("chain_error", f"{root} ask", root, trace_id=root, error=error)
+        else:
+            log("chain_end", f"{root} ask", root, trace_id=root)
+        log("chain_end", root, trace_id=root)
+
+    call("first", {"question": "?"}, waits=True)
+    call("second", inputs, waits=False)
+    call("third", None, waits=False)
+    first, second, third = build_traces(log.events)
+    assert (first.outcome, first.resumes) == ("interrupted", None)
+    assert second.resumes == ("first" if resumes else None)
+    assert third.resumes is None

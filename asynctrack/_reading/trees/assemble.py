@@ -8,13 +8,17 @@ time limit above it did that.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from asynctrack._common.outcome import Verdict
 from asynctrack._reading.decoding.events import Event
 from asynctrack._reading.trees.ending import data_of, duration_of, exception_of, verdict_on
 from asynctrack._reading.trees.span import Span
 from asynctrack._reading.trees.trace import Trace
+
+_NODE: Final = "langgraph_node"
+"""What LangGraph's metadata call a node; all below it has it, too."""
+_TIME_LIMITS: Final = frozenset({"TimeoutError", "asyncio.exceptions.TimeoutError"})
 
 
 class SpanEvents:
@@ -122,7 +126,7 @@ def span_of(
         tags=first.tags,
         metadata=first.metadata,
         attributes={**_attributes(start), **_attributes(end)},
-        data={**data_of(start), **_stream_of(span.gone), **data_of(end)},
+        data={**data_of(start), **data_of(end), **_stream(span.gone, end)},
         notes=tuple(notes),
         children=children,
         orphan=orphan,
@@ -144,13 +148,17 @@ def _build_below(
         span = waiting.pop()
         order.append(span)
         for child in below.get(id(span), ()):
-            if id(child) not in verdicts:
+            if id(child) not in verdicts and id(child) not in built:
                 verdicts[id(child)] = _because_of(
-                    verdicts[id(span)], verdict_on(child.end, child.gone)
+                    span, verdicts[id(span)], verdict_on(child.end, child.gone)
                 )
                 waiting.append(child)
     for span in reversed(order):
-        parts = [one for one in below.get(id(span), ()) if id(one) in built and one is not top]
+        parts = [
+            one
+            for one in below.get(id(span), ())
+            if id(one) in verdicts and id(one) in built and one is not top
+        ]
         children = tuple(built[id(one)] for one in parts)
         verdict = _by_children(span, verdicts[id(span)], parts, children)
         built[id(span)] = span_of(
@@ -158,13 +166,22 @@ def _build_below(
         )
 
 
-def _because_of(above: Verdict, verdict: Verdict) -> Verdict:
+def _because_of(parent: SpanEvents, above: Verdict, verdict: Verdict) -> Verdict:
     """Return why a span was cancelled, if what it is part of knows better."""
-    if verdict[1] == "parent_ended" and above[0] == "cancelled":
-        return "cancelled", above[1]
-    if verdict == ("cancelled", "cancel") and above == ("cancelled", "timeout"):
-        return above
+    if verdict[1] in ("cancel", "parent_ended"):
+        if above == ("cancelled", "timeout") or _timed_out(parent.end):
+            return "cancelled", "timeout"
+        if verdict[1] == "parent_ended" and above[0] == "cancelled":
+            return "cancelled", above[1]
     return verdict
+
+
+def _timed_out(end: Event | None) -> bool:
+    """Return whether a span ended as a time limit in it was over."""
+    error = end.error if end is not None and isinstance(end.error, dict) else {}
+    causes = error.get("causes")
+    errors = [error, *(causes if isinstance(causes, list) else ())]
+    return any(isinstance(one, dict) and one.get("type") in _TIME_LIMITS for one in errors)
 
 
 def _by_children(
@@ -174,10 +191,9 @@ def _by_children(
     end = span.end
     if verdict[0] != "ok" or end is None:
         return verdict
+    if children and _pauses(span, children):
+        return "interrupted", "pause"
     for part, child in zip(parts, children, strict=True):
-        # LangGraph catches the interrupt in the outermost graph, which then ends well.
-        if child.cause == "pause" and part.end is not None and part.end.event.endswith("_error"):
-            return "interrupted", "pause"
         # A stream ends well where its consumer leaves it; what it reads from hears of it later.
         if (
             child.cause == "stream_left"
@@ -187,6 +203,22 @@ def _by_children(
         ):
             return "cancelled", "stream_left"
     return verdict
+
+
+def _pauses(span: SpanEvents, children: Sequence[Span]) -> bool:
+    """Return whether a span that has ended well waits for a human.
+
+    LangGraph catches the interrupts of its nodes in the outermost graph. A chain whose last step is
+    such a graph waits, too; in one that went on, somebody has seen to it.
+    """
+    last = children[-1]
+    if last.cause == "pause" and last.exception is None:
+        return True
+    own = {} if span.start is None else span.start.metadata
+    return _NODE not in own and any(
+        child.cause == "pause" and child.exception is not None and _NODE in child.metadata
+        for child in children
+    )
 
 
 def _kind(start: Event | None, end: Event | None) -> str:
@@ -219,6 +251,16 @@ def _attributes(event: Event | None) -> Mapping[str, Any]:
     return {} if event is None else event.attributes
 
 
-def _stream_of(gone: Event | None) -> Mapping[str, Any]:
-    stream = data_of(gone).get("stream")
-    return {} if stream is None else {"stream": stream}
+def _stream(gone: Event | None, end: Event | None) -> Mapping[str, Any]:
+    """Return the tokens of a span; its parent's end may lie in the middle of them."""
+    before, after = data_of(gone).get("stream"), data_of(end).get("stream")
+    if not isinstance(before, dict):
+        return {}
+    if not isinstance(after, dict):
+        return {"stream": before}
+    joined = {**after, **before}
+    for name, empty in (("text", ""), ("count", 0), ("cut_tokens", 0), ("inter_token_times", [])):
+        one, other = before.get(name, empty), after.get(name, empty)
+        if type(one) is type(other) is type(empty) and (name in before or name in after):
+            joined[name] = one + other  # type: ignore[operator]  # two texts, numbers or lists
+    return {"stream": joined}

@@ -15,7 +15,8 @@ from typing import Final
 from asynctrack._common.outcome import PARENT_ENDED
 from asynctrack._reading.decoding.events import Event
 from asynctrack._reading.trees.assemble import SpanEvents, assemble, span_of
-from asynctrack._reading.trees.ending import data_of
+from asynctrack._reading.trees.ending import data_of, verdict_on
+from asynctrack._reading.trees.pauses import Pauses, thread_of
 from asynctrack._reading.trees.span import Span
 from asynctrack._reading.trees.trace import Trace
 
@@ -24,8 +25,6 @@ LINGER: Final = 2_000
 LINGER_WITHOUT_ROOT: Final = 100_000
 """The same for a trace without open spans whose root's end is not there: dropped events must not
 keep the rest of their traces in memory for good."""
-MAX_THREADS: Final = 10_000
-"""Threads of LangGraph whose last pause is remembered."""
 LINGER_BYTES: Final = 32 * 1024 * 1024
 """Size of the lines, in bytes, above which traces without open spans wait no longer."""
 
@@ -40,7 +39,8 @@ _EVENTS: Final = {
 
 class _OpenTrace:
     __slots__ = (
-        "ended", "latest", "pending", "rests", "resumes", "size", "spans", "trace_id", "writer_id"
+        "cancelled", "ended", "late", "latest", "pending", "rests", "resumes", "size", "spans",
+        "thread", "trace_id", "writer_id",
     )  # fmt: skip
 
     def __init__(self, writer_id: str, trace_id: str) -> None:
@@ -53,12 +53,23 @@ class _OpenTrace:
         """Spans that have started and not ended; a start comes before all else or not at all."""
         self.ended = False
         """Whether the root has ended."""
+        self.cancelled = False
+        """Whether it was cancelled then."""
+        self.late = 0
+        """Spans that may have gone on when their parent ended: their ends may still come."""
         self.rests: bool | None = None
-        """Which waiting traces it is among, by ``ended``; None while it has open spans."""
+        """Which waiting traces it is among, by ``settled``; None while it has open spans."""
         self.size = 0
         """Of its events, as lines, in bytes."""
+        self.thread: str | None = None
+        """LangGraph's thread that it is of."""
         self.resumes: str | None = None
         """The trace that waited for it."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing of it is to be expected: its root has ended, and all else with it."""
+        return self.ended and (self.late == 0 or self.cancelled)
 
 
 _Key = tuple[str, str]
@@ -78,14 +89,14 @@ class TraceBuilder:
         self._linger = {True: linger, False: max(linger, LINGER_WITHOUT_ROOT)}
         self._of_span: dict[_Key, _OpenTrace] = {}
         self._of_trace: dict[_Key, _OpenTrace] = {}
-        # Those without open spans, by whether the root has ended; the first is due first.
+        # Those without open spans, by whether they are settled; the first is due first.
         self._resting: dict[bool, OrderedDict[int, tuple[_OpenTrace, int]]]
         self._resting = {True: OrderedDict(), False: OrderedDict()}
         self._open: dict[int, _OpenTrace] = {}
         self._resting_bytes = 0
         self._changed: dict[int, _OpenTrace] = {}
         self._seen = 0
-        self._paused: OrderedDict[str, str] = OrderedDict()  # thread -> trace
+        self._pauses = Pauses()
 
     def add(self, event: Event) -> Iterator[Trace]:
         """Take an event; yield the traces that are due."""
@@ -117,6 +128,10 @@ class TraceBuilder:
         if parent_span_id not in (None, span_id):
             span.parent_span_id = parent_span_id
         if starts:
+            if trace.thread is None:
+                trace.thread = thread_of(event)
+                if trace.thread is not None:
+                    trace.resumes = self._pauses.begin(trace.thread, event.inputs)
             span.start = event
             span.pending = span.end is None
             trace.pending += span.pending
@@ -124,10 +139,12 @@ class TraceBuilder:
             span.end = event
             trace.pending -= span.pending
             span.pending = False
-            is_root = span.parent_span_id is None or span_id == trace.trace_id
-            trace.ended = trace.ended or is_root
-        elif raw["event"] == "span_abandoned":
+            trace.late -= _may_go_on(span.gone)
+            if span.parent_span_id is None or span_id == trace.trace_id:
+                self._end(trace, span)
+        elif raw["event"] == "span_abandoned" and span.gone is None:
             span.gone = event
+            trace.late += span.end is None and _may_go_on(event)
             if data_of(event).get("reason") != "too_many":  # its end may well come
                 trace.pending -= span.pending
                 span.pending = False
@@ -174,25 +191,21 @@ class TraceBuilder:
         self._open[id(trace)] = trace
         return trace
 
+    def _end(self, trace: _OpenTrace, root: SpanEvents) -> None:
+        trace.ended = True
+        trace.cancelled = verdict_on(root.end, None)[0] == "cancelled"
+        if trace.thread is not None:
+            self._pauses.end(trace.thread, self._built(trace))
+
     def _built(self, trace: _OpenTrace) -> Trace:
-        """Return a trace as it is now, linked to the one that it resumes."""
+        """Return a trace as it is now."""
         built = assemble(trace.trace_id, trace.writer_id, trace.spans, trace.latest)
-        thread = built.thread_id
-        if thread is None:
-            return built
-        paused = self._paused.get(thread)
-        if trace.resumes is None and paused not in (None, built.trace_id) and _resumes(built):
-            trace.resumes = self._paused.pop(thread)
-        if built.root.cause == "pause":
-            self._paused[thread] = built.trace_id
-            if len(self._paused) > MAX_THREADS:
-                self._paused.popitem(last=False)
         return built if trace.resumes is None else replace(built, resumes=trace.resumes)
 
     def _rest(self, trace: _OpenTrace) -> None:
-        due = self._seen + self._linger[trace.ended]
-        trace.rests = trace.ended
-        self._resting[trace.ended][id(trace)] = (trace, due)
+        due = self._seen + self._linger[trace.settled]
+        trace.rests = trace.settled
+        self._resting[trace.rests][id(trace)] = (trace, due)
         self._resting_bytes += trace.size
 
     def _wake(self, trace: _OpenTrace) -> None:
@@ -275,7 +288,6 @@ def _same(one: Event | None, other: Event) -> bool:
     return first == second
 
 
-def _resumes(trace: Trace) -> bool:
-    """Return whether a trace continues a graph: by LangGraph's command, or without inputs."""
-    inputs = trace.root.inputs
-    return inputs is None or (isinstance(inputs, dict) and inputs.get("resume") is not None)
+def _may_go_on(gone: Event | None) -> bool:
+    """Return whether a span may go on in the background that its parent's end has abandoned."""
+    return gone is not None and data_of(gone).get("reason") == PARENT_ENDED

@@ -85,9 +85,8 @@ def _reported(outputs: Any, depth: int = 0) -> tuple[str, Any] | None:
     """Return the kind of answer in which a tool reports an error, and its content; None without."""
     if depth > _DEPTH:
         return None
-    if isinstance(outputs, list):
-        found = (_reported(one, depth + 1) for one in outputs)
-        return next((one for one in found if one is not None), None)
+    if isinstance(outputs, list):  # the last one: those before may be history that it hands on
+        return _reported(outputs[-1], depth + 1) if outputs else None
     if not isinstance(outputs, dict):
         return None
     if outputs.get("isError") is True:  # the Model Context Protocol's

@@ -16,7 +16,7 @@ from asynctrack._reading.trees.trace import Trace
 MODEL_KINDS: Final = frozenset({"llm", "chat_model"})
 _MEASURED: Final = ("trace", "model", "first", "trace_first", "read", "written")
 _COUNTED: Final = (
-    "spans", "traces", "timeouts", "incomplete", "errors", "recovered", "calls", "spooled", "priced"
+    "spans", "traces", "incomplete", "errors", "recovered", "calls", "spooled", "priced"
 )  # fmt: skip
 
 
@@ -55,7 +55,6 @@ class RunSummary:
         traces: How many there are.
         failed: Traces whose root ended with an error.
         cancelled: Traces that were cancelled.
-        timeouts: Those of them that a time limit cancelled.
         interrupted: Traces that LangGraph's control flow left: they pause, or go on elsewhere.
         unfinished: Traces whose root has not ended.
         abandoned: Traces whose writer gave up waiting for their end.
@@ -96,7 +95,6 @@ class RunSummary:
     traces: int
     failed: int
     cancelled: int
-    timeouts: int
     interrupted: int
     unfinished: int
     abandoned: int
@@ -198,7 +196,6 @@ def summarize(
     for trace in run.traces() if traces is None else traces:
         counts["traces"] += 1
         counts["incomplete"] += not trace.complete
-        counts["timeouts"] += trace.root.cause == "timeout"
         outcomes[trace.outcome] += 1
         raised = 0
         _add(measured["trace"], trace.duration)
@@ -236,7 +233,6 @@ def summarize(
         traces=counts["traces"],
         failed=outcomes["error"],
         cancelled=outcomes["cancelled"],
-        timeouts=counts["timeouts"],
         interrupted=outcomes["interrupted"],
         unfinished=outcomes["unfinished"],
         abandoned=outcomes["abandoned"],

@@ -46,8 +46,7 @@ export function Tile({ name, title, class: kind = "", children }) {
 
 // What a number of endings means, in words.
 export function meaning(name, totals) {
-  const timeouts = name === "cancelled" && totals.timeouts ? `, ${number(totals.timeouts)} of them by a time limit` : "";
-  return `${ENDINGS[name].means}: ${number(totals[name])}${timeouts}`;
+  return `${ENDINGS[name].means}: ${number(totals[name])}`;
 }
 
 export function Totals({ totals, priced }) {
