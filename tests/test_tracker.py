@@ -496,7 +496,8 @@ def test_a_full_buffer_holds_up_no_cancellation(
             assert statistics.balanced
             assert statistics.dropped["cancelled"] >= 4
             wall.mend()
-        assert set(handler.statistics().dropped) == {"cancelled"}
+        # That what is below was cancelled with it finds no room either.
+        assert set(handler.statistics().dropped) <= {"cancelled", "buffer_full"}
 
     asyncio.run(main(SyncHandler if sync else AsyncHandler))
     told = [r.getMessage() for r in caplog.records if "was cancelled" in r.getMessage()]

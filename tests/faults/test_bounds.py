@@ -269,7 +269,7 @@ def test_spans_that_never_end_are_bounded_and_abandoned(
     statistics = handler.statistics()
     assert statistics.delivered == statistics.accepted == 26_003 and not statistics.dropped
     run = open_run(tmp_path)
-    statuses = Counter(span.status for trace in run.traces() for span in trace.walk())
+    statuses = Counter(span.outcome for trace in run.traces() for span in trace.walk())
     assert statuses == {"abandoned": 13_000, "ok": 1}
 
 
@@ -339,14 +339,14 @@ def test_the_bound_of_open_spans_is_in_force(tmp_path: Path) -> None:
 def test_what_is_open_when_the_tracker_closes_is_abandoned(tmp_path: Path) -> None:
     """Also with the text that had been streamed until then."""
     with tracker(tmp_path) as handler:
-        model, done = uuid.uuid4(), uuid.uuid4()
-        handler.on_chain_start(None, "x", run_id=done)
-        handler.on_llm_start(None, ["x"], run_id=model, parent_run_id=done)
+        model, chain = uuid.uuid4(), uuid.uuid4()
+        handler.on_chain_start(None, "x", run_id=chain)
+        handler.on_llm_start(None, ["x"], run_id=model, parent_run_id=chain)
         handler.on_llm_new_token("until ", run_id=model)
         handler.on_llm_new_token("then", run_id=model)
-        handler.on_chain_end("x", run_id=done)
-    (event,) = [e for e in events_in_folder(tmp_path) if e["event"] == "span_abandoned"]
-    assert (event["span_id"], event["trace_id"]) == (str(model), str(done))
+    first, event = [e for e in events_in_folder(tmp_path) if e["event"] == "span_abandoned"]
+    assert (first["span_id"], event["span_id"]) == (str(chain), str(model))
+    assert event["trace_id"] == str(chain)
     assert event["data"]["reason"] == "closed" and event["data"]["open_seconds"] > 0
     assert event["data"]["stream"]["text"] == "until then"
 
