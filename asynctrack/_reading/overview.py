@@ -218,5 +218,11 @@ def _cost(
     rates = prices.get(model) if prices is not None and isinstance(model, str) else None
     if rates is None or read is None or written is None:
         return None  # with several models, the tokens of each are unknown
-    cached, kept = parts["cache_read_tokens"] or 0, parts["cache_write_tokens"] or 0
-    return rates.cost(read, written, cached, kept)
+    return rates.cost(
+        read,
+        written,
+        cache_read=parts["cache_read_tokens"] or 0,
+        cache_write=parts["cache_write_tokens"] or 0,
+        audio_read=parts["audio_input_tokens"] or 0,
+        audio_written=parts["audio_output_tokens"] or 0,
+    )

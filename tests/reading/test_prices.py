@@ -15,8 +15,10 @@ from asynctrack._errors import OptionError
 from asynctrack._reading.experiment import open_experiment
 from asynctrack._reading.export.files import export_run
 from asynctrack._reading.run import open_run
-from asynctrack._reading.trees.prices import read_prices
+from asynctrack._reading.trees.build import build_traces
+from asynctrack._reading.trees.prices import cost_of, read_prices
 from tests.reading.making import RunFolder, event
+from tests.reading.test_build import Log
 
 PRICES = {"small": (1.0, 2.0), "large": (10.0, 40.0)}
 
@@ -215,3 +217,25 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("{")
     with pytest.raises(OptionError, match="text"):
         read_prices(tmp_path / "text")
+
+
+def test_audio_has_prices_of_its_own_or_none() -> None:
+    """A wrong number is worse than none: without a rate for it, a call with audio has no cost."""
+    usage = {
+        "gen_ai.request.model": "m",
+        "gen_ai.usage.input_tokens": 1_000_000, "gen_ai.usage.audio.input_tokens": 400_000,
+        "gen_ai.usage.output_tokens": 500_000, "gen_ai.usage.audio.output_tokens": 100_000,
+    }  # fmt: skip
+    log = Log()
+    log("chat_model_start", "root")
+    log("llm_end", "root", attributes=usage)
+    (trace,) = build_traces(log.events)
+    rates = {"in": 1, "out": 2}
+    for given, cost in (
+        (rates, None),
+        ({**rates, "audio_in": 10}, None),
+        ({**rates, "audio_in": 10, "audio_out": 20}, 0.6 + 4 + 0.8 + 2),
+    ):
+        prices = read_prices({"m": given})
+        assert prices is not None
+        assert cost_of(trace.root, prices) == (None if cost is None else pytest.approx(cost))

@@ -20,10 +20,10 @@ MILLION: Final = 1_000_000
 _ALLOWED: Final = (
     "a mapping of models to (USD per million input tokens, USD per million output tokens), both 0"
     " or more, or to those by name, with rates of their own for what the provider's cache gives and"
-    " takes, or the path of a JSON file that holds one: "
+    " takes and for audio, or the path of a JSON file that holds one: "
     '{"gpt-4o-mini": [0.15, 0.6], "gpt-4o": {"in": 2.5, "out": 10, "cache_read": 1.25}}'
 )
-_NAMES: Final = ("in", "out", "cache_read", "cache_write")
+_NAMES: Final = ("in", "out", "cache_read", "cache_write", "audio_in", "audio_out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +35,42 @@ class Rates:
         written: Output tokens.
         cache_read: Input tokens that came from the provider's cache.
         cache_write: Input tokens that went into it.
+        audio_read: Input tokens that were audio; None if that is not known.
+        audio_written: Output tokens that were audio; None if that is not known.
     """
 
     read: float
     written: float
     cache_read: float
     cache_write: float
+    audio_read: float | None = None
+    audio_written: float | None = None
 
-    def cost(self, read: int, written: int, cache_read: int = 0, cache_write: int = 0) -> float:
-        """Return what tokens cost, in USD; those of the cache are a part of the input."""
-        plain = max(0, read - cache_read - cache_write)
+    def cost(
+        self,
+        read: int,
+        written: int,
+        *,
+        cache_read: int = 0,
+        cache_write: int = 0,
+        audio_read: int = 0,
+        audio_written: int = 0,
+    ) -> float | None:
+        """Return what tokens cost, in USD; None where there was audio, which has no price.
+
+        Those of the cache and of audio are parts of the input and of the output.
+        """
+        heard, spoken = self.audio_read, self.audio_written
+        if (audio_read and heard is None) or (audio_written and spoken is None):
+            return None
+        plain = max(0, read - cache_read - cache_write - audio_read)
         return (
             plain * self.read
             + cache_read * self.cache_read
             + cache_write * self.cache_write
-            + written * self.written
+            + audio_read * (heard or 0)
+            + max(0, written - audio_written) * self.written
+            + audio_written * (spoken or 0)
         ) / MILLION
 
 
@@ -96,8 +117,10 @@ def cost_of(span: Span, prices: Prices) -> float | None:
             return rates.cost(
                 span.input_tokens or 0,
                 span.output_tokens or 0,
-                span.cache_read_tokens or 0,
-                span.cache_write_tokens or 0,
+                cache_read=span.cache_read_tokens or 0,
+                cache_write=span.cache_write_tokens or 0,
+                audio_read=span.audio_input_tokens or 0,
+                audio_written=span.audio_output_tokens or 0,
             )
     return None
 
@@ -117,7 +140,12 @@ def _rates(name: Any, value: Any) -> Rates:
         rates = {key: _rate(f"{of}[{key!r}]", value.get(key)) for key in (*_NAMES[:2], *value)}
         read = rates["in"]
         return Rates(
-            read, rates["out"], rates.get("cache_read", read), rates.get("cache_write", read)
+            read,
+            rates["out"],
+            rates.get("cache_read", read),
+            rates.get("cache_write", read),
+            rates.get("audio_in"),
+            rates.get("audio_out"),
         )
     if isinstance(value, (list, tuple)) and len(value) == 2:
         read, written = (_rate(of, number) for number in value)
