@@ -111,6 +111,7 @@ def cached_prices(path: Path) -> Path:
     The call with ``PARTS`` costs 0.3 + 0.06 + 0.2 + 1 USD.
     """
     rates = {"in": 1.0, "out": 2.0, "cache_read": 0.1, "cache_write": 2.0}
+    rates |= {"audio_in": 1.0, "audio_out": 2.0}
     path.write_text(json.dumps({"gpt": rates}))
     return path
 

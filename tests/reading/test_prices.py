@@ -93,7 +93,8 @@ def test_prices_from_a_file_and_from_the_environment(
     assert list(frame["unpriced"]) == [2]
 
 
-CACHED = {"in": 1.0, "out": 2.0, "cache_read": 0.1, "cache_write": 2.0}
+AUDIO = {"audio_in": 1.0, "audio_out": 2.0}
+CACHED = {"in": 1.0, "out": 2.0, "cache_read": 0.1, "cache_write": 2.0, **AUDIO}
 ANSWER = {
     "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 1_000_000,
     "gen_ai.usage.output_tokens": 500_000, "gen_ai.usage.cache_read.input_tokens": 600_000,
@@ -124,10 +125,9 @@ def cached(folder: RunFolder) -> RunFolder:
     ("rates", "cost"),
     [
         (CACHED, 0.3 + 0.06 + 0.2 + 1.0),
-        ({"in": 1, "out": 2, "cache_read": 0}, 0.3 + 0.0 + 0.1 + 1.0),
-        ({"in": 1, "out": 2, "cache_write": 1.25}, 0.3 + 0.6 + 0.125 + 1.0),
-        ({"out": 2, "in": 1}, 2.0),
-        ((1, 2), 2.0),
+        ({"in": 1, "out": 2, "cache_read": 0, **AUDIO}, 0.3 + 0.0 + 0.1 + 1.0),
+        ({"in": 1, "out": 2, "cache_write": 1.25, **AUDIO}, 0.3 + 0.6 + 0.125 + 1.0),
+        ({"out": 2, "in": 1, **AUDIO}, 2.0),
     ],
 )  # fmt: skip
 def test_the_cache_has_rates_of_its_own(cached: RunFolder, rates: Any, cost: float) -> None:
@@ -143,7 +143,7 @@ def test_the_cache_has_rates_of_its_own(cached: RunFolder, rates: Any, cost: flo
 def test_more_cached_than_read_costs_no_less_than_nothing() -> None:
     """Where the parts are more than the whole, no plain input is left to pay for."""
     rates = (read_prices({"m": CACHED}) or {})["m"]
-    assert rates.cost(10, 0, 1_000_000, 0) == pytest.approx(0.1)
+    assert rates.cost(10, 0, cache_read=1_000_000) == pytest.approx(0.1)
 
 
 def test_cost_and_parts_are_columns(cached: RunFolder) -> None:
