@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from asynctrack._engine.pipeline import Pipeline
     from asynctrack._engine.sink import Sink
 
+TURNS: Final = 10
+"""Turns of the event loop that closing waits for at the most where spans are open."""
 SPOOL_READY: Final = 1.0
 """Seconds that entering waits for the spool at the most, so that the first event is on disk too;
 it takes a millisecond, unless the disk hangs."""
@@ -152,14 +154,16 @@ class Tracker:
         Goes on when its task is cancelled, also twice; the cancellation is passed on when it is
         done. Raises nothing of its own.
         """
+        cancelled = await self._hear_out()
         if not self._begin_close():
             return
         if self._pipeline.driver.ended.done():  # there was none
             self._end_close()
+            if cancelled is not None:
+                raise cancelled
             return
         import anyio
 
-        cancelled: asyncio.CancelledError | None = None
         ended = asyncio.wrap_future(self._pipeline.driver.ended)
         # The scope keeps anyio from cancelling again and again what is waited for in here; a
         # cancellation by asyncio comes through once each time, and is kept for afterwards.
@@ -179,6 +183,21 @@ class Tracker:
         self._end_close()
         if cancelled is not None:
             raise cancelled
+
+    async def _hear_out(self) -> asyncio.CancelledError | None:
+        """Let the event loop go on for a moment, if spans are open; return a cancellation of that.
+
+        LangChain says in tasks of its own that a stream was left or a chain has ended.
+        """
+        cancelled: asyncio.CancelledError | None = None
+        for _ in range(TURNS):
+            if self._state != "open" or not self._pipeline.sink.capture.events.spans:
+                break
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        return cancelled
 
     def close(self) -> None:
         """Deliver everything, for at most ``close_timeout`` seconds, and end the worker.

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-import asynctrack
 from asynctrack import open_run
 from asynctrack.cli import main
-
-GUIDE = Path(asynctrack.__file__).parent / "guide"
-PAGE = (GUIDE / "langgraph.md").read_text()
+from tests.guide import GUIDE, PAGE, run_program
 
 
 def steady(text: str) -> str:
@@ -35,9 +30,7 @@ def quoted(mark: str) -> str:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the page's program has tracked its Run, in a process of its own."""
     folder = tmp_path_factory.mktemp("guide")
-    (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    (folder / "program.py").write_text(program)
-    subprocess.run([sys.executable, "program.py"], cwd=folder, check=True, timeout=120)
+    run_program(folder)
     return folder / "runs"
 
 
@@ -72,3 +65,9 @@ def test_the_page_names_every_outcome_and_cause() -> None:
     assert set(CAUSES) == set(re.findall(r"`(\w+)`", rows["cancelled"] + rows["interrupted"])) - {
         "wait_for"
     }
+
+
+def test_the_pictures_are_there() -> None:
+    """Each that the page shows, and no other."""
+    shown = re.findall(r"!\[[^]]+\]\((.+?)\)", PAGE)
+    assert sorted(shown) == sorted(path.name for path in GUIDE.glob("*.png")) and shown

@@ -1265,3 +1265,40 @@ async def test_a_chain_that_nobody_awaited_is_told_of_once(
     await task
     (told,) = [one.getMessage() for one in caplog.records]
     assert "after the tracker was closed" in told
+
+
+@pytest.mark.may_block("the event loop is held up until the worker would have closed the buffer")
+async def test_closing_hears_out_what_is_about_to_end(tmp_path: Path) -> None:
+    """LangChain says in a task of its own that a stream was left, after the block is left."""
+    tracking = tracker(tmp_path)
+    async with tracking as handler:
+        run_id = uuid.uuid4()
+        await handler.on_chain_start(None, "x", run_id=run_id)
+
+        async def says() -> None:
+            await asyncio.sleep(0)
+            until = time.monotonic() + 0.3
+            while handler._sink._buffer.closed_reason is None and time.monotonic() < until:
+                time.sleep(0.001)
+            await handler.on_chain_end("left", run_id=run_id)
+
+        saying = asyncio.create_task(says())
+    await saying
+    statistics = tracking.statistics()
+    assert statistics.delivered == statistics.accepted == 2 and not statistics.dropped
+
+
+async def test_closing_waits_for_no_span_that_goes_on(tmp_path: Path) -> None:
+    """One that stays open is abandoned, also where the task that closes is cancelled meanwhile."""
+    tracking = tracker(tmp_path)
+
+    async def block() -> None:
+        async with tracking as handler:
+            await handler.on_chain_start(None, "x", run_id=uuid.uuid4())
+            task = asyncio.current_task()
+            assert task is not None
+            asyncio.get_running_loop().call_soon(task.cancel)
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(block())
+    assert tracking.statistics().delivered == 2 and not tracking.statistics().dropped

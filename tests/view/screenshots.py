@@ -1,6 +1,7 @@
 """Pictures of each page, from the demo: ``python -m tests.view.screenshots [FOLDER]``.
 
-They are what the README shows. Times are in UTC, so that they look the same everywhere.
+They are what the README shows; those of the Run of the guide's program lie beside the guide. Times
+are in UTC, so that they look the same everywhere.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from selenium.webdriver import Chrome
 
+from tests.guide import GUIDE, run_program
 from tests.support.s3 import REGION, rclone_s3
 from tests.view import demo
 from tests.view.browser import chromium, resize, save
@@ -23,6 +25,8 @@ from tests.view.serving import viewer
 FOLDER = Path(__file__).parent / "screenshots"
 BUCKET = "acme-ml"
 WIDTH = 1280
+TRACES = ("pause", "resumed", "handoff", "recovered", "cancelled")
+"""The traces of the guide's program, the first one first."""
 
 
 def main(folder: Path = FOLDER) -> None:
@@ -45,6 +49,30 @@ def main(folder: Path = FOLDER) -> None:
             for dark in (False, True):
                 with chromium(WIDTH, 860, dark=dark) as driver:
                     _pages(driver, served.url, folder, "-dark" * dark)
+
+
+def guide(folder: Path = GUIDE) -> None:
+    """Write the pictures of the guide: how the traces of its program are shown."""
+    with tempfile.TemporaryDirectory() as scratch:
+        run_program(Path(scratch))
+        os.environ["TZ"] = "UTC"
+        with (
+            viewer(str(Path(scratch) / "runs"), "--no-spool") as served,
+            chromium(1000, 600) as driver,
+        ):
+            page = Page(driver, served.url)
+            page.shows(".runs td", "monday")
+            page.ready()
+            page.follow("monday")
+            page.shows(".traces td", "refund")
+            for number, name in enumerate(reversed(TRACES)):
+                page.click(".traces td.name a", number=number)
+                page.shows(".wf-row")
+                page.settled()
+                resize(driver, 1000, 520)
+                save(driver, folder / f"langgraph-{name}.png")
+                driver.back()
+                page.shows(".traces td", "refund")
 
 
 def _pages(driver: Chrome, url: str, folder: Path, suffix: str) -> None:
@@ -85,3 +113,4 @@ def _pages(driver: Chrome, url: str, folder: Path, suffix: str) -> None:
 
 if __name__ == "__main__":
     main(*map(Path, sys.argv[1:]))
+    guide(*map(Path, sys.argv[1:]))
