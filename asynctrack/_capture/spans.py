@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,7 +15,7 @@ MAX_OPEN_SPANS: Final = 100_000
 event says so. The end of an abandoned span is still stored."""
 MAX_ENDED: Final = 1_000
 """Latest spans that have ended and are known at most, for what comes late."""
-MAX_FRESH: Final = 256
+MAX_FRESH: Final = 64
 """Latest starts whose inputs are known, to tell a start that comes twice from another call. So no
 payload is kept for long that nobody else keeps."""
 
@@ -70,7 +69,7 @@ class OpenSpans:
         # By the ids' numbers: Python's own code hashes a UUID, and takes five times as long.
         self._spans: dict[_Key, OpenSpan] = {}
         self._inherited: dict[_Key, OpenSpan] = {}
-        self._fresh: deque[OpenSpan] = deque()
+        self._fresh: list[OpenSpan] = []  # a deque takes 760 bytes, and trackers are many
         self._going_on: dict[_Key, OpenSpan] = {}
         # Two generations: a dictionary is slow to find its first entry after many have gone.
         self._ended: dict[_Key, OpenSpan] = {}
@@ -121,7 +120,7 @@ class OpenSpans:
         self._fresh.append(span)
         if len(self._fresh) > MAX_FRESH:
             try:
-                self._fresh.popleft().said = None
+                self._fresh.pop(0).said = None
             except IndexError:
                 pass  # another thread was faster
         if len(self._spans) > self._max_open:
