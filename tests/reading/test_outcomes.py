@@ -614,7 +614,7 @@ async def test_a_stream_of_the_third_version_counts_each_token_once(tmp_path: Pa
 
 async def test_a_stream_that_outlives_its_parent_is_whole(tmp_path: Path) -> None:
     """Its beginning was told of when its parent ended, the rest when it did."""
-    release, tasks = asyncio.Event(), []
+    release, begun, tasks = asyncio.Event(), asyncio.Event(), []
 
     class Slow(Words):
         async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
@@ -623,6 +623,7 @@ async def test_a_stream_that_outlives_its_parent_is_whole(tmp_path: Path) -> Non
                 yield chunk
                 number += 1
                 if number == 2:
+                    begun.set()
                     await release.wait()
 
     async def reads(x: Any, config: RunnableConfig) -> None:
@@ -630,7 +631,7 @@ async def test_a_stream_that_outlives_its_parent_is_whole(tmp_path: Path) -> Non
 
     async def starts(x: Any, config: RunnableConfig) -> str:
         tasks.append(asyncio.ensure_future(reads(x, config)))
-        await asyncio.sleep(0.01)
+        await begun.wait()
         return "started"
 
     async def use(handler: Any) -> None:
