@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import itertools
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,14 @@ class Collector(BaseTracer):
     def __init__(self) -> None:
         super().__init__(_schema_format="streaming_events")
         self.roots: list[Run] = []
+        self._started: dict[UUID, float] = {}
+
+    def _on_run_create(self, run: Run) -> None:
+        # Its own times are the wall clock's, which is set now and then.
+        self._started[run.id] = time.perf_counter()
+
+    def _on_run_update(self, run: Run) -> None:
+        run.extra["seconds"] = time.perf_counter() - self._started[run.id]
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> Run:
         """Keep what the tool returned, not what LangGraph makes of it afterwards: an id is set."""
@@ -286,7 +295,6 @@ def ours_of(span: Span) -> dict[str, Any]:
 
 
 def theirs_of(run: Run) -> dict[str, Any]:
-    assert run.end_time is not None
     # The tracer keeps a stack trace as one text, with the exception's repr before it.
     found = re.match(r"""\w+\((['"])(?P<message>.*?)\1\)""", run.error or "")
     return {
@@ -299,7 +307,7 @@ def theirs_of(run: Run) -> dict[str, Any]:
         "outputs": canonical(run.outputs),
         "error": found and found["message"],
         "start": Near(run.start_time.timestamp()),
-        "seconds": Near((run.end_time - run.start_time).total_seconds()),
+        "seconds": Near(run.extra["seconds"]),
         "children": by_id([theirs_of(child) for child in run.child_runs]),
     }
 
