@@ -435,7 +435,7 @@ def test_a_manifest_that_hangs_holds_up_no_parameters(
     rule = s3_proxy.add(Hang(), path="*/_manifest/*")
 
     async def main() -> None:
-        async with tracker(site.run) as handler:
+        async with tracker(site.run, close_patience=60.0) as handler:
             handler.log_parameters({"a": 1})
             assert await handler.flush(2.0) is False
             handler.log_parameters({"b": 2})
