@@ -186,7 +186,7 @@ class Events:
             record["outcome"] = verdict[0]
             if verdict[1] is not None:
                 record["cause"] = verdict[1]
-        if first and (model or span.trace_id is span.span_id):
+        if first and (model or span.is_root):
             self._observe_end(span, seconds, model, verdict, attributes)
         if tags:
             record["tags"] = tags

@@ -25,14 +25,6 @@ Parameters = tuple[Mapping[str, Any], Mapping[str, Any]]
 Point = tuple[str, float, int, "int | None"]
 """What ``log_metric`` was given: name, value, time in nanoseconds, step."""
 
-_PARTS: Final = {
-    usage.CACHE_READ: "cache_read_tokens",
-    usage.CACHE_WRITE: "cache_write_tokens",
-    usage.REASONING: "reasoning_tokens",
-    usage.AUDIO_INPUT: "audio_input_tokens",
-    usage.AUDIO_OUTPUT: "audio_output_tokens",
-}
-
 
 @dataclass(slots=True)
 class Window:
@@ -119,8 +111,8 @@ class Observations:
                 window.input_tokens += read
             if isinstance(written, int):
                 window.output_tokens += written
-            if not _PARTS.keys().isdisjoint(attributes):
-                for name, part in _PARTS.items():
+            if not usage.PARTS.keys().isdisjoint(attributes):
+                for name, part in usage.PARTS.items():
                     tokens = attributes.get(name)
                     if isinstance(tokens, int):
                         setattr(window, part, getattr(window, part) + tokens)

@@ -22,6 +22,14 @@ AUDIO_INPUT: Final = "gen_ai.usage.audio.input_tokens"
 AUDIO_OUTPUT: Final = "gen_ai.usage.audio.output_tokens"
 CACHE_HIT: Final = "langchain.cache_hit"
 """Whether the answer came from LangChain's cache: the provider was not asked, nothing was used."""
+PARTS: Final = {
+    CACHE_READ: "cache_read_tokens",
+    CACHE_WRITE: "cache_write_tokens",
+    REASONING: "reasoning_tokens",
+    AUDIO_INPUT: "audio_input_tokens",
+    AUDIO_OUTPUT: "audio_output_tokens",
+}
+"""Counts of a part of the input or the output, and what they are called in sums."""
 
 # Where a provider's form lies in what LangChain has of an answer. It may also lie there openly,
 # as that of Ollama and of several gateways does.

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 
 from asynctrack._capture.observations import Window
+from asynctrack._capture.usage import PARTS
 from asynctrack._common.artifact import MetricPoint, NotTaken
 from asynctrack._common.notices import Notices
 from asynctrack._errors import PermanentError, TransientError
@@ -48,14 +49,8 @@ class MetricLog:
                 ("gen_ai.usage.input_tokens", window.input_tokens),
                 ("gen_ai.usage.output_tokens", window.output_tokens),
             ]
-        for name, tokens in (
-            ("gen_ai.usage.cache_read.input_tokens", window.cache_read_tokens),
-            ("gen_ai.usage.cache_write.input_tokens", window.cache_write_tokens),
-            ("gen_ai.usage.reasoning.output_tokens", window.reasoning_tokens),
-            ("gen_ai.usage.audio.input_tokens", window.audio_input_tokens),
-            ("gen_ai.usage.audio.output_tokens", window.audio_output_tokens),
-        ):
-            if tokens:
+        for name, part in PARTS.items():
+            if tokens := getattr(window, part):
                 values.append((name, tokens))
         if window.traces:
             values += [

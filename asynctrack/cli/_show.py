@@ -102,12 +102,10 @@ def trace_line(trace: Trace) -> TraceLine:
     """Return a trace on one line."""
     spans = list(trace.walk())  # once: a Run may have millions
     root, blame = trace.root, trace.blame
-    complete, read, written = True, 0, 0
+    read = written = 0
     start: int | None = None
     for span in spans:
         begin = span.start_unix_nano
-        parent_known = not span.orphan or span is root
-        complete = complete and begin is not None and span.finished and parent_known
         if begin is not None and (start is None or begin < start):
             start = begin
         if span.attributes:
@@ -123,7 +121,7 @@ def trace_line(trace: Trace) -> TraceLine:
         spans=len(spans),
         input_tokens=read,
         output_tokens=written,
-        complete=complete,
+        complete=trace.complete,
         error="" if root.error is None else root.error.line,
         error_span="" if blame is None else blame.name or blame.kind,
     )

@@ -16,15 +16,16 @@ from asynctrack._common.outcome import PARENT_ENDED
 from asynctrack._reading.decoding.events import Event
 from asynctrack._reading.trees.assemble import SpanEvents, assemble, span_of
 from asynctrack._reading.trees.ending import data_of, verdict_on
-from asynctrack._reading.trees.pauses import Pauses, thread_of
+from asynctrack._reading.trees.pauses import Pauses
 from asynctrack._reading.trees.span import Span
-from asynctrack._reading.trees.trace import Trace
+from asynctrack._reading.trees.trace import Trace, thread_of
 
 LINGER: Final = 2_000
 """Events that pass before a trace is yielded whose root and spans have ended."""
 LINGER_WITHOUT_ROOT: Final = 100_000
-"""The same for a trace without open spans whose root's end is not there: dropped events must not
-keep the rest of their traces in memory for good."""
+"""The same for a trace without open spans that is not settled: its root's end is not there, or a
+task of it may go on in the background. Dropped events must not keep the rest of their traces in
+memory for good."""
 LINGER_BYTES: Final = 32 * 1024 * 1024
 """Size of the lines, in bytes, above which traces without open spans wait no longer."""
 
@@ -129,7 +130,7 @@ class TraceBuilder:
             span.parent_span_id = parent_span_id
         if starts:
             if trace.thread is None:
-                trace.thread = thread_of(event)
+                trace.thread = thread_of(event.metadata)
                 if trace.thread is not None:
                     trace.resumes = self._pauses.begin(trace.thread, event.inputs)
             span.start = event

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any, Final
 
-from asynctrack._reading.decoding.events import Event
 from asynctrack._reading.trees.trace import Trace
 
 MAX_THREADS: Final = 10_000
@@ -39,12 +38,6 @@ class Pauses:
             self._waiting[thread] = ended.trace_id
             if len(self._waiting) > MAX_THREADS:
                 self._waiting.popitem(last=False)
-
-
-def thread_of(start: Event) -> str | None:
-    """Return the thread that the start of a graph names; None if it names none."""
-    value = start.metadata.get("thread_id")
-    return str(value) if isinstance(value, (str, int)) else None
 
 
 def _resumes(inputs: Any) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from asynctrack._common.outcome import Outcome
 from asynctrack._reading.trees.span import Span, seconds
@@ -84,11 +85,8 @@ class Trace:
     @property
     def thread_id(self) -> str | None:
         """LangGraph's thread, as its metadata name it."""
-        for span in (self.root, *self.root.children):
-            value = span.metadata.get("thread_id")
-            if isinstance(value, (str, int)):
-                return str(value)
-        return None
+        threads = (thread_of(span.metadata) for span in (self.root, *self.root.children))
+        return next((thread for thread in threads if thread is not None), None)
 
     @property
     def time_to_first_token(self) -> float | None:
@@ -143,3 +141,9 @@ class Trace:
     def find(self, span_id: str) -> Span | None:
         """Return a span by its id."""
         return next((span for span in self.walk() if span.span_id == span_id), None)
+
+
+def thread_of(metadata: Mapping[str, Any]) -> str | None:
+    """Return the thread of LangGraph's that a span's metadata name; None if they name none."""
+    value = metadata.get("thread_id")
+    return str(value) if isinstance(value, (str, int)) else None
