@@ -84,6 +84,8 @@ class Options:
         compression: ``"zstd"``, ``"gzip"`` or ``"none"``.
         redact: What to cut out of everything before it is stored, besides the secrets that are
             always cut out: a function from string to string, or one or more regular expressions.
+        max_value_bytes: Largest text that is stored, in bytes: of one that is larger only its
+            first characters, its size and its SHA-256 are. None stores all.
         tokens: How streamed tokens are kept: ``"stream"`` one record for each stream,
             ``"each"`` an event for each token, ``"none"`` not at all.
         experiment_name: Name of the experiment when tracking into a folder.
@@ -109,6 +111,7 @@ class Options:
     s3_options: Mapping[str, Any] | None = None
     compression: Compression = "zstd"
     redact: Redact | None = None
+    max_value_bytes: int | None = None
     tokens: Tokens = "stream"
     experiment_name: str | None = None
     run_name: str | None = None
@@ -131,6 +134,8 @@ class Options:
             object.__setattr__(self, "spool_dir", spool_dir)
         _integer(self, "max_spool_bytes", 16 * MIB, 1024 * GIB)
         _choice(self, "compression", tuple(SUFFIXES))
+        if self.max_value_bytes is not None:
+            _integer(self, "max_value_bytes", 64, 1024 * GIB)
         _choice(self, "tokens", ("stream", "each", "none"))
         if self.block_timeout is not None:
             _seconds(self, "block_timeout", 0.0, math.inf)
@@ -268,7 +273,7 @@ def _from_environment(name: str, text: str, default: object) -> object:
             return float(text)
         except ValueError:
             raise OptionError(f"ASYNCTRACK_{name.upper()}", text, "a number of seconds") from None
-    if isinstance(default, int):
+    if isinstance(default, int) or name == "max_value_bytes":
         match = _SIZE.fullmatch(text)
         unit = match and _UNITS.get(match[2].lower())
         if match is None or unit is None:

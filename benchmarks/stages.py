@@ -135,7 +135,7 @@ def _encoded(recorded: Recorded) -> bytes:
     from asynctrack._common import payload
 
     record, values, shared = recorded
-    body = payload.encode(record, values)
+    body = payload.encode(record)
     return body[:-2] + shared + body[-2:] if shared else body
 
 
@@ -420,7 +420,7 @@ def _answer_stage() -> Stage:
 
     def run(_: Any) -> None:
         for _ in range(count):
-            payload.encode(record, (result,))
+            payload.encode(record)
 
     def floor(_: Any) -> None:
         for _ in range(count):

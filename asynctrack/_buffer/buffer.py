@@ -9,12 +9,17 @@ counters always add up; the lock is held for a few assignments and never while a
 A finalizer that logs while this very thread holds the lock comes in again: its event is put aside
 and accepted by the outer call as that leaves, in order, and it never waits.
 
+Where an event is not ready to be stored (``packed``), it and what comes behind it waits for the
+worker to finish it, in memory. No callback touches the store as long as anything waits so: the
+worker writes it without the lock.
+
 A callback that finds it full joins a queue of *waiters*. Whoever makes room accepts their events
 for them, first come first served, so a waiter is woken once and never has to try again.
 """
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections import deque
@@ -22,11 +27,14 @@ from collections.abc import Callable
 from typing import Final
 
 from asynctrack._buffer.ledger import BufferCounts, Ledger, Room
+from asynctrack._buffer.packed import Packed
 from asynctrack._buffer.segment import Segment
-from asynctrack._buffer.store import MemoryPiece, SegmentPiece, Store
+from asynctrack._buffer.store import LINE_OVERHEAD, MemoryPiece, SegmentPiece, Store
 from asynctrack._buffer.waiters import Waiter
 from asynctrack._format import line_prefix, number_line
 
+INLINE: Final = 64 * 1024
+"""Bytes of values that a callback writes itself, in 0.1 ms. More is the worker's."""
 SEGMENT_WAIT: Final = 1.0
 """Seconds that lines in memory wait for their segment at the most before they are uploaded from
 there: it takes a millisecond, unless the disk is held up."""
@@ -79,7 +87,11 @@ class Buffer:
         self._lock = threading.RLock()
         self._held = 0  # how often the thread that has the lock has it
         self._section = _Section(self)
-        self._deferred: deque[bytes] = deque()
+        self._deferred: deque[bytes | Packed] = deque()
+        # What is not in the store yet: its number, itself, the bytes that are counted for it.
+        self._unfinished: deque[tuple[int, bytes | Packed, int]] = deque()
+        self._finishing = threading.RLock()
+        self._finishes = False
         self._prefix = line_prefix(writer_id)
         self._store = store
         self._oldest: float | None = None
@@ -99,7 +111,7 @@ class Buffer:
 
     # -- the callbacks' side ------------------------------------------------------------------
 
-    def put_nowait(self, body: bytes, sheddable: bool = False) -> bool:
+    def put_nowait(self, body: bytes | Packed, sheddable: bool = False) -> bool:
         """Accept an event if there is room and nobody waits for room before it.
 
         Args:
@@ -120,7 +132,7 @@ class Buffer:
             if (
                 ledger.accepted - ledger.settled >= self._ample_events
                 or ledger.waiting_bytes + len(body) > self._ample_bytes
-            ) and not self._room.fits(len(body), sheddable):
+            ) and not self._fits(body, sheddable):
                 return False
             self._held = 1
             try:
@@ -132,7 +144,7 @@ class Buffer:
             self._wake()
         return True
 
-    def put_ahead(self, body: bytes) -> bool:
+    def put_ahead(self, body: bytes | Packed) -> bool:
         """Accept an event if there is room for it, also before those who wait for room.
 
         Returns:
@@ -141,7 +153,7 @@ class Buffer:
         if self.put_nowait(body):
             return True
         with self._section:
-            if self._closed or not self._room.fits(len(body), False):
+            if self._closed or not self._fits(body, False):
                 return False
             self._accept(body)
         self._wake()
@@ -157,7 +169,7 @@ class Buffer:
         with self._section:
             if self._closed:
                 return self._closed
-            if self._waiters or not self._room.fits(len(waiter.body), self._reserve):
+            if self._waiters or not self._fits(waiter.body, self._reserve):
                 self._waiters.append(waiter)
                 accepted = False
             else:
@@ -278,7 +290,23 @@ class Buffer:
             OSError: The disk does not take what is to go there; it stays in memory.
         """
         with self._section:
-            back = self._store.supply(segment)
+            piece = self._store.supply(segment)
+            if piece is None:
+                return None if self._store.take_as_spare(segment) else segment
+            lines = piece.lines.copy()
+        # Without the lock, as it may be megabytes; what has come meanwhile is added behind it.
+        segment.fill(lines)
+        written = len(lines)
+        while True:
+            with self._section:
+                lines = piece.lines[written:]
+                if not lines:
+                    back = None if self._store.moved(piece, segment) else segment
+                    break
+            for line in lines:
+                if not segment.append(line):
+                    raise segment.failed or OSError(errno.ENOSPC, "No space left in its segment")
+            written += len(lines)
         self._admit()  # what went to disk made room in memory
         return back
 
@@ -337,7 +365,7 @@ class Buffer:
             # Looked at again: a signal handler may have come in between, and accepted all of it.
             if self._deferred:
                 body = self._deferred.popleft()
-                if self._closed or not self._room.fits(len(body), False):
+                if self._closed or not self._fits(body, False):
                     reason = self._closed or "buffer_full"
                     self._ledger.dropped[reason] += 1
                 elif self._accept(body):
@@ -349,7 +377,7 @@ class Buffer:
         """Accept for those who wait what there is room for now."""
         finished: list[Waiter] = []
         with self._section:
-            while self._waiters and self._room.fits(len(self._waiters[0].body), self._reserve):
+            while self._waiters and self._fits(self._waiters[0].body, self._reserve):
                 waiter = self._waiters.popleft()
                 self._accept(waiter.body)
                 finished.append(waiter)
@@ -358,15 +386,105 @@ class Buffer:
         if finished:
             self._wake()
 
-    def _accept(self, body: bytes) -> bool:
+    def _accept(self, body: bytes | Packed) -> bool:
         """Give the event its number and its place; tell whether the worker has to know."""
         first = self._oldest is None
         if first:
             self._oldest = self._monotonic()
         ledger = self._ledger
         ledger.accepted = seq = ledger.accepted + 1
+        if type(body) is not bytes or self._unfinished:
+            return self._accept_packed(seq, body) or first
         line = number_line(self._prefix, seq, body)
         rolled = self._store.append(seq, line)
         ledger.waiting_bytes += len(line)
         # When the delay of a batch starts and when a batch is full; never for each event.
         return first or rolled or self.wake_always
+
+    def _accept_packed(self, seq: int, body: bytes | Packed) -> bool:
+        """Store an event with values, or leave it to the worker; tell whether that has to know."""
+        ledger = self._ledger
+        if not self._unfinished and not isinstance(body, bytes) and self._at_once(body):
+            return self._store_packed(seq, body) or self.wake_always
+        length = len(body) + LINE_OVERHEAD
+        self._unfinished.append((seq, body, length))
+        ledger.waiting_bytes += length
+        ledger.unfinished_bytes += length
+        ledger.unfinished_events += 1
+        return len(self._unfinished) == 1 or self.wake_always
+
+    def _at_once(self, body: Packed) -> bool:
+        return body.ready and self._store.missing(body) <= INLINE
+
+    def _store_packed(self, seq: int, body: Packed) -> bool:
+        """Put an event into the store; tell whether the worker has to know."""
+        before = self._store.full_pieces
+        while True:
+            piece, lines = self._store.place(seq, body, self._prefix)
+            taken = piece.append(lines)
+            if self._store.placed(seq, body, taken):
+                self._ledger.waiting_bytes += len(lines)
+                return taken != 1 or self._store.full_pieces != before
+
+    def _fits(self, body: bytes | Packed, sheddable: bool) -> bool:
+        if isinstance(body, bytes):
+            return self._room.fits(len(body), sheddable, not self._unfinished)
+        at_once = not self._unfinished and self._at_once(body)
+        length = len(body)
+        if body.ready:
+            length = len(body.body) + self._store.missing(body)
+        return self._room.fits(length, sheddable, at_once)
+
+    # -- what callbacks have left to the worker -----------------------------------------------
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether events wait to be finished."""
+        return bool(self._unfinished)
+
+    def finish(self) -> None:
+        """Put what is not in the store yet there. Blocks; for any thread, one at a time."""
+        with self._finishing:
+            if self._finishes:
+                return  # a finalizer, in the midst of it
+            self._finishes, some = True, False
+            try:
+                while self._finish_next():
+                    some = True
+            finally:
+                self._finishes = False
+        if some:
+            self._admit()
+            self._wake()
+
+    def _finish_next(self) -> bool:
+        with self._section:
+            if not self._unfinished:
+                return False
+            seq, body, length = self._unfinished[0]
+        if isinstance(body, bytes):
+            with self._section:
+                line = number_line(self._prefix, seq, body)
+                self._store.append(seq, line)
+                self._finished(length, len(line))
+            return True
+        body.prepare()
+        while True:
+            with self._section:
+                piece, lines = self._store.place(seq, body, self._prefix)
+                in_memory = isinstance(piece, MemoryPiece)
+                taken = piece.append(lines) if in_memory else 0
+            if not in_memory:
+                taken = piece.append(lines)
+            with self._section:
+                if self._store.placed(seq, body, taken):
+                    self._finished(length, len(lines))
+                    return True
+
+    def _finished(self, counted: int, written: int) -> None:
+        """Count the first of those that wait as stored; the lock is held."""
+        self._unfinished.popleft()
+        ledger = self._ledger
+        ledger.waiting_bytes += written - counted
+        ledger.unfinished_bytes -= counted
+        ledger.unfinished_events -= 1

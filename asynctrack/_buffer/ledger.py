@@ -13,10 +13,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final
 
-from asynctrack._buffer.store import MemoryPiece, SegmentPiece, Store
-
-LINE_OVERHEAD: Final = 80
-"""Bytes that a line is longer than its body, at the most; what room for it is asked with."""
+from asynctrack._buffer.store import LINE_OVERHEAD, MemoryPiece, SegmentPiece, Store
 
 RESERVED_TENTHS: Final = 1
 """Tenths of the buffer that only ends, errors and the user's own values may fill, so that a
@@ -46,7 +43,8 @@ class Ledger:
 
     __slots__ = (
         "_cut_durable", "_dead_lettered", "_delivered", "_store", "accepted", "cut_memory_bytes",
-        "cut_memory_events", "dropped", "settled", "waiting_bytes",
+        "cut_memory_events", "dropped", "settled", "unfinished_bytes", "unfinished_events",
+        "waiting_bytes",
     )  # fmt: skip
 
     def __init__(self, store: Store) -> None:
@@ -57,6 +55,8 @@ class Ledger:
         self._cut_durable = 0
         self.cut_memory_bytes = 0
         self.cut_memory_events = 0
+        self.unfinished_bytes = 0  # of what is accepted and not in the store yet
+        self.unfinished_events = 0
         self._delivered = 0
         self._dead_lettered = 0
         # Added to without a call in between, after which a signal handler could run.
@@ -134,12 +134,13 @@ class Room:
         self.ample_bytes = _without_reserve(bound) - LINE_OVERHEAD
         self.ample_events = _without_reserve(max_events)
 
-    def fits(self, length: int, sheddable: bool) -> bool:
+    def fits(self, length: int, sheddable: bool, at_once: bool = True) -> bool:
         """Tell whether there is room for an event with a body of so many bytes.
 
         Args:
             length: Bytes.
             sheddable: It may not use the part reserved for ends and errors.
+            at_once: Whether it goes to the store at once.
         """
         ledger, store = self._ledger, self._store
         waiting = ledger.accepted - ledger.settled
@@ -152,9 +153,14 @@ class Room:
         if ledger.waiting_bytes + length > self._spool_bytes:
             return False
         return (
-            store.memory_bytes + ledger.cut_memory_bytes + length <= max_bytes
-            and store.events - store.durable_events + ledger.cut_memory_events < max_events
-        ) or store.durable_room(length)
+            store.memory_bytes + ledger.cut_memory_bytes + ledger.unfinished_bytes + length
+            <= max_bytes
+            and store.events
+            - store.durable_events
+            + ledger.cut_memory_events
+            + ledger.unfinished_events
+            < max_events
+        ) or (at_once and store.durable_room(length))
 
     def disk_may_help(self, length: int) -> bool:
         """Tell whether the next segment makes room for an event with a body of so many bytes."""

@@ -2,7 +2,8 @@
 
 Both hand out *pieces*: consecutive lines that become one artifact. Where a piece ends is decided
 when a line does not fit any more, or when the worker cuts early; either way the lines of a piece
-are the lines of a segment, so that a replay makes the same artifact again.
+are the lines of a segment, so that a replay makes the same artifact again. Each piece is complete
+in itself: before the first line in it that refers to a value it has the value.
 
 Nothing here locks: the buffer holds its own lock around every call.
 """
@@ -12,8 +13,11 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, Protocol
 
+from asynctrack._buffer.packed import Packed
 from asynctrack._buffer.segment import Segment
 
+LINE_OVERHEAD: Final = 80
+"""Bytes that a line is longer than its body, at the most; what room for it is asked with."""
 MIN_LINE: Final = 64
 """Bytes of a line at the least: version, writer and number alone take more."""
 
@@ -50,8 +54,10 @@ class MemoryPiece:
 
     def __init__(self, first_seq: int, max_bytes: int, max_events: int) -> None:
         self.first_seq = first_seq
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._max_events = max_events
+        self.held: dict[str, int] = {}
+        """The values in it: of a list how many items, of a text one."""
         self.size = 0
         self.lines: list[bytes] = []
 
@@ -63,7 +69,7 @@ class MemoryPiece:
     def has_room(self, length: int) -> bool:
         """Tell whether a line of this many bytes fits; the first one always does."""
         return not self.lines or (
-            self.size + length <= self._max_bytes and len(self.lines) < self._max_events
+            self.size + length <= self.max_bytes and len(self.lines) < self._max_events
         )
 
     def append(self, line: bytes) -> int:
@@ -91,6 +97,8 @@ class SegmentPiece:
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
         self.first_seq = segment.first_seq
+        self.held: dict[str, int] = {}
+        """As in ``MemoryPiece``."""
         self.append = segment.append
         self.has_room = segment.has_room
 
@@ -160,6 +168,7 @@ class Store:
         # Of the pieces that take no more lines. The open one knows its own, and is asked when
         # somebody wants to know: adding up for each line would take as long as storing it.
         self._shut = _Totals()
+        self._busy: MemoryPiece | SegmentPiece | None = None  # being written, without the lock
 
     def append(self, seq: int, line: bytes) -> bool:
         """Add the next line.
@@ -173,9 +182,50 @@ class Store:
             self._roll(seq, line)
         return taken != 1
 
+    def missing(self, packed: Packed) -> int:
+        """Return the bytes of values that have to be written for an event, where it goes next."""
+        piece = self._open
+        if piece is not None:
+            missing = packed.missing(piece.held)
+            if piece.has_room(len(packed.body) + LINE_OVERHEAD + missing):
+                return missing
+        return packed.missing({})
+
+    def place(
+        self, seq: int, packed: Packed, prefix: bytes
+    ) -> tuple[MemoryPiece | SegmentPiece, bytes]:
+        """Return the piece that takes an event next, and its lines there; it may be a new one.
+
+        The caller appends them, and says with ``placed`` what came of it. Until then the piece is
+        not cut.
+        """
+        piece = self._open
+        lines = b"" if piece is None else packed.lines(prefix, seq, piece.held)
+        if piece is None or not piece.has_room(len(lines)):
+            lines = packed.lines(prefix, seq, {})
+            piece = self._begin(seq, len(lines), packed.missing({}))
+        self._busy = piece
+        return piece, lines
+
+    def placed(self, seq: int, packed: Packed, taken: int) -> bool:
+        """Note that an event was appended, or not: then it has to be placed anew.
+
+        Args:
+            seq: Its number.
+            packed: The event.
+            taken: What ``append`` has returned.
+        """
+        piece, self._busy = self._busy, None
+        if taken and piece is not None:
+            packed.hold(piece.held)
+            return True
+        if piece is not None and not piece.events:
+            self._begin_in_memory(seq)
+        return False
+
     def cut(self) -> MemoryPiece | SegmentPiece | None:
         """Take the oldest piece, also when it is not full; None when there is no line."""
-        if not self._pieces:
+        if not self._pieces or self._pieces[0] is self._busy:
             return None
         piece = self._pieces.popleft()
         if piece is self._open:
@@ -239,7 +289,7 @@ class Store:
         max_events = min(self._max_events, self._max_bytes // MIN_LINE + 1)
         for piece in self._pieces:
             if isinstance(piece, MemoryPiece):
-                return max(piece.size, self._max_bytes), max(piece.events, max_events)
+                return max(piece.size, piece.max_bytes), max(piece.events, max_events)
         if self._spare is not None or self._closed:
             return None
         filling = self._open
@@ -275,33 +325,52 @@ class Store:
         piece = self._open
         return piece.segment if isinstance(piece, SegmentPiece) and piece.segment.low else None
 
-    def supply(self, segment: Segment) -> Segment | None:
+    def supply(self, segment: Segment) -> MemoryPiece | None:
         """Take a segment: for the oldest piece that is in memory, else as a spare.
 
         Returns:
-            The segment when there is no use for it any more.
-
-        Raises:
-            OSError: The disk does not take the lines, which stay in memory.
+            The piece, to be written there and then to be ``moved``.
         """
-        for at, piece in enumerate(self._pieces):
-            if isinstance(piece, MemoryPiece):
-                if piece.size > segment.capacity or piece.events > segment.max_events:
-                    continue  # it grew meanwhile: the next segment is made to its size
+        for piece in self._pieces:
+            if (
+                isinstance(piece, MemoryPiece)
+                and piece is not self._busy
+                # It may have grown meanwhile: the next segment is made to its size.
+                and piece.size <= segment.capacity
+                and piece.events <= segment.max_events
+            ):
                 segment.begin(self._writer_id, piece.first_seq)
-                segment.fill(piece.lines)
-                durable = SegmentPiece(segment)
-                self._pieces[at] = durable
-                if piece is self._open:
-                    self._open = durable
-                else:
-                    self._shut.add(piece, -1)
-                    self._shut.add(durable, 1)
-                return None
-        if self._spare is None:
-            self._spare = segment
-            return None
-        return segment
+                return piece
+        return None
+
+    def take_as_spare(self, segment: Segment) -> bool:
+        """Take a segment for the lines that come; False where there is no use for it."""
+        if self._spare is not None:
+            return False
+        self._spare = segment
+        return True
+
+    def moved(self, piece: MemoryPiece, segment: Segment) -> bool:
+        """Have a piece in its segment from now on.
+
+        Args:
+            piece: The piece.
+            segment: Has all of its lines.
+
+        Returns:
+            False where it was cut meanwhile, and is delivered from memory.
+        """
+        if piece not in self._pieces:
+            return False
+        durable = SegmentPiece(segment)
+        durable.held = piece.held
+        self._pieces[self._pieces.index(piece)] = durable
+        if piece is self._open:
+            self._open = durable
+        else:
+            self._shut.add(piece, -1)
+            self._shut.add(durable, 1)
+        return True
 
     def segments(self) -> list[Segment]:
         """Return the segments that hold lines."""
@@ -322,20 +391,39 @@ class Store:
 
     def _roll(self, seq: int, line: bytes) -> None:
         """Begin a new piece with this line: on disk where a spare segment takes it."""
+        if not self._begin(seq, len(line)).append(line):
+            self._begin_in_memory(seq).append(line)
+
+    def _begin(self, seq: int, length: int, carried: int = 0) -> MemoryPiece | SegmentPiece:
+        """Begin a new piece.
+
+        Args:
+            seq: Number of its first line.
+            length: Bytes of what it begins with.
+            carried: Bytes of the values among them. Where these are much, there is as much room
+                besides, or each further event would need a piece, and all of them, for itself.
+        """
         if isinstance(self._open, SegmentPiece) and self._open.segment.failed:
             self._failed.append(self._open.segment)
-        piece: MemoryPiece | SegmentPiece | None = None
-        if self._spare is not None and len(line) <= self._spare.capacity:
-            spare, self._spare = self._spare, None
-            spare.begin(self._writer_id, seq)
-            if spare.append(line):
-                piece = SegmentPiece(spare)
-            else:
-                self._failed.append(spare)
-        if piece is None:
-            piece = MemoryPiece(seq, self._max_bytes, self._max_events)
-            piece.append(line)
         if self._open is not None:
             self._shut.add(self._open, 1)
+        spare, much = self._spare, carried > self._max_bytes // 2
+        if spare is None or length > spare.capacity or much:
+            room = self._max_bytes + (carried if much else 0)
+            self._open = MemoryPiece(seq, room, self._max_events)
+        else:
+            self._spare = None
+            spare.begin(self._writer_id, seq)
+            self._open = SegmentPiece(spare)
+        self._pieces.append(self._open)
+        return self._open
+
+    def _begin_in_memory(self, seq: int) -> MemoryPiece:
+        """Begin the newest piece in memory instead: its segment has taken nothing."""
+        refused = self._pieces.pop()
+        if isinstance(refused, SegmentPiece):
+            self._failed.append(refused.segment)
+        piece = MemoryPiece(seq, self._max_bytes, self._max_events)
         self._pieces.append(piece)
         self._open = piece
+        return piece

@@ -6,11 +6,13 @@ import asyncio
 from concurrent.futures import Future as ThreadFuture
 from typing import Protocol
 
+from asynctrack._buffer.packed import Packed
+
 
 class Waiter(Protocol):
     """A callback that waits for room."""
 
-    body: bytes
+    body: bytes | Packed
 
     def finish(self, accepted: bool) -> None:
         """Tell it how it ended; called once, from any thread, without the buffer's lock."""
@@ -19,7 +21,7 @@ class Waiter(Protocol):
 class AsyncWaiter:
     """Waits in an event loop, any event loop."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes | Packed) -> None:
         self.body = body
         self._loop = asyncio.get_running_loop()
         self.outcome: asyncio.Future[bool] = self._loop.create_future()
@@ -38,7 +40,7 @@ class AsyncWaiter:
 class ThreadWaiter:
     """Blocks its thread."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes | Packed) -> None:
         self.body = body
         self.outcome: ThreadFuture[bool] = ThreadFuture()
 

@@ -18,7 +18,7 @@ from asynctrack._capture.attributes import (
     request_key,
     response_attributes,
 )
-from asynctrack._capture.event import Events, given
+from asynctrack._capture.event import Body, Events, given
 from asynctrack._capture.observations import Observations
 from asynctrack._capture.recurring import MAX_REMEMBERED, Recurring, Request
 from asynctrack._capture.redact import Redactor
@@ -88,7 +88,7 @@ class Capture:
         metadata: Mapping[str, Any] | None = None,
         name: str | None = None,
         **kwargs: Any,
-    ) -> bytes | None:
+    ) -> Body | None:
         """Capture the start of a chain."""
         name = name or _name(serialized)
         if kwargs.get("run_type") == "prompt":
@@ -105,11 +105,11 @@ class Capture:
         parent_run_id: UUID | None = None,
         tags: Sequence[str] | None = None,
         **kwargs: Any,
-    ) -> bytes | None:
+    ) -> Body | None:
         """Capture the end of a chain."""
         return self.events.end("chain_end", run_id, parent_run_id, tags, outputs, kwargs)
 
-    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> bytes | None:
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> Body | None:
         """Capture the error of a chain."""
         return self.events.error("chain_error", error, run_id, **kwargs)
 
@@ -122,7 +122,7 @@ class Capture:
         *,
         run_id: UUID,
         **kwargs: Any,
-    ) -> bytes | None:
+    ) -> Body | None:
         """Capture the start of a text completion."""
         return self._model_start(
             "llm_start", "text_completion", serialized, {"prompts": prompts}, run_id,
@@ -136,7 +136,7 @@ class Capture:
         *,
         run_id: UUID,
         **kwargs: Any,
-    ) -> bytes | None:
+    ) -> Body | None:
         """Capture the start of a chat completion."""
         return self._model_start(
             "chat_model_start", "chat", serialized, {"messages": messages}, run_id,
@@ -145,7 +145,7 @@ class Capture:
 
     def on_llm_new_token(
         self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any
-    ) -> bytes | None:
+    ) -> Body | None:
         """Capture a streamed token."""
         if not self._each_token:
             return None
@@ -156,7 +156,7 @@ class Capture:
         data = given({"token": token, "chunk": chunk, **kwargs})
         return self.events.note("llm_new_token", run_id, None, data, common)
 
-    def on_stream_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> bytes | None:
+    def on_stream_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> Body | None:
         """Capture an event of LangChain's streaming protocol."""
         if not self._each_token:
             return None
@@ -170,12 +170,12 @@ class Capture:
         parent_run_id: UUID | None = None,
         tags: Sequence[str] | None = None,
         **kwargs: Any,
-    ) -> bytes | None:
+    ) -> Body | None:
         """Capture the answer of a model."""
         attributes = response_attributes(response)
         return self.events.end("llm_end", run_id, parent_run_id, tags, response, kwargs, attributes)
 
-    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> bytes | None:
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> Body | None:
         """Capture the error of a model call, with what it has generated until then."""
         return self.events.error("llm_error", error, run_id, **kwargs)
 
@@ -193,7 +193,7 @@ class Capture:
         inputs: Any = None,
         name: str | None = None,
         **kwargs: Any,
-    ) -> bytes | None:
+    ) -> Body | None:
         """Capture the start of a tool."""
         if inputs is None:
             inputs = input_str
@@ -212,22 +212,22 @@ class Capture:
         parent_run_id: UUID | None = None,
         tags: Sequence[str] | None = None,
         **kwargs: Any,
-    ) -> bytes | None:
+    ) -> Body | None:
         """Capture what a tool returned."""
         verdict = reported_by(output)
         return self.events.end(
             "tool_end", run_id, parent_run_id, tags, output, kwargs, verdict=verdict
         )
 
-    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> bytes | None:
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> Body | None:
         """Capture the error of a tool."""
         return self.events.error("tool_error", error, run_id, **kwargs)
 
-    def on_agent_action(self, action: Any, *, run_id: UUID, **kwargs: Any) -> bytes:
+    def on_agent_action(self, action: Any, *, run_id: UUID, **kwargs: Any) -> Body:
         """Capture what an agent decided to do."""
         return self.events.note("agent_action", run_id, None, action, kwargs)
 
-    def on_agent_finish(self, finish: Any, *, run_id: UUID, **kwargs: Any) -> bytes:
+    def on_agent_finish(self, finish: Any, *, run_id: UUID, **kwargs: Any) -> Body:
         """Capture what an agent answered."""
         return self.events.note("agent_finish", run_id, None, finish, kwargs)
 
@@ -244,7 +244,7 @@ class Capture:
         metadata: Mapping[str, Any] | None = None,
         name: str | None = None,
         **kwargs: Any,
-    ) -> bytes | None:
+    ) -> Body | None:
         """Capture a query."""
         name = name or _name(serialized)
         inputs = {"query": query}
@@ -261,24 +261,24 @@ class Capture:
         parent_run_id: UUID | None = None,
         tags: Sequence[str] | None = None,
         **kwargs: Any,
-    ) -> bytes | None:
+    ) -> Body | None:
         """Capture the documents found."""
         found = {"documents": documents}
         return self.events.end("retriever_end", run_id, parent_run_id, tags, found, kwargs)
 
     def on_retriever_error(
         self, error: BaseException, *, run_id: UUID, **kwargs: Any
-    ) -> bytes | None:
+    ) -> Body | None:
         """Capture the error of a retriever."""
         return self.events.error("retriever_error", error, run_id, **kwargs)
 
     # -- the rest -----------------------------------------------------------------------------
 
-    def on_text(self, text: str, *, run_id: UUID, **kwargs: Any) -> bytes:
+    def on_text(self, text: str, *, run_id: UUID, **kwargs: Any) -> Body:
         """Capture a text that a chain shows."""
         return self.events.note("text", run_id, None, {"text": text}, kwargs)
 
-    def on_retry(self, retry_state: Any, *, run_id: UUID, **kwargs: Any) -> bytes:
+    def on_retry(self, retry_state: Any, *, run_id: UUID, **kwargs: Any) -> Body:
         """Capture that a call is tried again."""
         outcome = getattr(retry_state, "outcome", None)
         error = outcome.exception() if outcome is not None and outcome.failed else None
@@ -290,7 +290,7 @@ class Capture:
         }
         return self.events.note("retry", run_id, None, given(data), kwargs)
 
-    def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> bytes:
+    def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> Body:
         """Capture an event that the user's code dispatched."""
         return self.events.note("custom_event", run_id, name, data, kwargs)
 
@@ -312,7 +312,7 @@ class Capture:
         options: Mapping[str, Any] | None = None,
         name: str | None = None,
         **kwargs: Any,
-    ) -> bytes | None:
+    ) -> Body | None:
         params = given(invocation_params) if invocation_params else None
         key = request_key(operation, serialized, metadata, params)
         request = None if key is None else self._recurring.request(key)

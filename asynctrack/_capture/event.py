@@ -9,13 +9,14 @@ Fields of an event: see ``README.md``, "Event schema". Every body starts with ``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
 from asynctrack._capture.attributes import Attribute
 from asynctrack._capture.doubles import Doubles
 from asynctrack._capture.observations import Observations
+from asynctrack._capture.packing import AWAY, Packed, Packing
 from asynctrack._capture.recurring import Recurring
 from asynctrack._capture.redact import Redactor
 from asynctrack._capture.spans import OpenSpan, OpenSpans
@@ -23,6 +24,9 @@ from asynctrack._capture.streams import Streams
 from asynctrack._capture.tracebacks import describe_error, said_value, verdict_on
 from asynctrack._common import payload
 from asynctrack._common.outcome import Verdict
+
+Body = bytes | Packed
+"""An event as the buffer takes it."""
 
 _FAILED: Final[Verdict] = ("error", None)
 _OURS: Final = (
@@ -52,6 +56,7 @@ class Events:
         recurring: Recurring,
     ) -> None:
         self._redactor = redactor
+        self._values = recurring.values
         self._observations = observations
         self._time_ns = time_ns
         self._perf_ns = perf_ns
@@ -77,7 +82,7 @@ class Events:
         kwargs: dict[str, Any],
         attributes: bytes = b"",
         given_object: Any = None,
-    ) -> bytes | None:
+    ) -> Body | None:
         """Make the event of a span that starts; None if it was made before.
 
         Args:
@@ -125,17 +130,23 @@ class Events:
             record["metadata"] = metadata
         record["inputs"] = inputs
         data = given(kwargs) if kwargs else kwargs
-        values: tuple[Any, ...] = (tags, metadata, inputs, data)
         form = self.recurring.form(serialized) if serialized else b""
         if form is None:
             data = {**data, "serialized": serialized}
-            values = (tags, metadata, inputs, data)
         if data or form:
             record["data"] = data
-        body = self.encode(record, values)
+        body = self.encode(record)
+        if not form and not attributes:
+            return body
+        line = body.body if isinstance(body, Packed) else body
         if form:  # the last in ``data``, which is the last field
-            body = b"%b%b%b}}" % (body[:-2], b"," if data else b"", form)
-        return body[:-1] + attributes if attributes else body
+            line = b"%b%b%b}}" % (line[:-2], b"," if data else b"", form)
+        if attributes:
+            line = line[:-1] + attributes
+        if isinstance(body, Packed):
+            body.body = line
+            return body
+        return line
 
     def end(
         self,
@@ -147,7 +158,7 @@ class Events:
         kwargs: dict[str, Any],
         attributes: dict[str, Attribute] | None = None,
         verdict: Verdict | None = None,
-    ) -> bytes | None:
+    ) -> Body | None:
         """Make the event of a span that ends, and measure it; None if it was made before.
 
         Args:
@@ -191,7 +202,6 @@ class Events:
         if tags:
             record["tags"] = tags
         data: dict[str, Any] = {}
-        inputs = None
         if kwargs:
             inputs = kwargs.pop("inputs", None)  # a stream knows its inputs only at its end
             if inputs is not None:
@@ -206,7 +216,7 @@ class Events:
             record["data"] = data
         if attributes:
             record["attributes"] = attributes
-        return self.encode(record, (tags, inputs, result, data))
+        return self.encode(record)
 
     def error(
         self,
@@ -216,7 +226,7 @@ class Events:
         parent_run_id: UUID | None = None,
         tags: Sequence[str] | None = None,
         **kwargs: Any,
-    ) -> bytes | None:
+    ) -> Body | None:
         """Make the event of a span that ends with an exception; None if it was made before."""
         described = describe_error(error)
         verdict = verdict_on(error)
@@ -228,7 +238,7 @@ class Events:
 
     def note(
         self, event: str, run_id: UUID, name: str | None, data: Any, kwargs: dict[str, Any]
-    ) -> bytes:
+    ) -> Body:
         """Make an event of a span that goes on.
 
         Args:
@@ -254,7 +264,7 @@ class Events:
         record["data"] = {"value": data, **more} if more else data
         return self.encode(record)
 
-    def abandoned(self, span: OpenSpan, reason: str) -> bytes:
+    def abandoned(self, span: OpenSpan, reason: str) -> Body:
         """Capture that nobody waits for the end of a span any more; its end may still come.
 
         Args:
@@ -283,26 +293,28 @@ class Events:
         if name:
             record["name"] = name
         record["data"] = data
-        return self.encode(record)
+        return self.encode_whole(record)
 
-    def encode(
-        self,
-        record: dict[str, Any],
-        values: Iterable[Any] | None = None,
-    ) -> bytes:
-        """Encode a record and cut secrets out of it.
-
-        Args:
-            record: The event.
-            values: Those of its values that may be large; None if any may.
-        """
+    def encode(self, record: dict[str, Any]) -> Body:
+        """Encode a record and cut secrets out of it; what is new and large of it, later."""
+        packing = Packing(self._values)
+        body = packing.line(record)
+        if packing.found or packing.lists or len(body) > AWAY:
+            return Packed(body, packing, self._redactor, self._values, _ours(record))
         try:
-            return self._redactor.body(payload.encode(record, values))
+            return self._redactor.body(body)
         except Exception as error:
             # Fail closed: what could not be searched for secrets is not stored.
-            kept: dict[str, Any] = {name: record[name] for name in _OURS if name in record}
-            kept["data"] = {"$cut": "redaction", "error": type(error).__name__}
-            return payload.encode(kept)
+            cut = {"$cut": "redaction", "error": type(error).__name__}
+            return payload.encode({**_ours(record), "data": cut})
+
+    def encode_whole(self, record: dict[str, Any]) -> bytes:
+        """Do the same without values, and at once."""
+        try:
+            return self._redactor.body(payload.encode(record))
+        except Exception as error:
+            cut = {"$cut": "redaction", "error": type(error).__name__}
+            return payload.encode({**_ours(record), "data": cut})
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -334,6 +346,10 @@ class Events:
             record["parent_span_id"] = parent_run_id
         record["trace_id"] = self.spans.trace_of(run_id, parent_run_id)
         return record
+
+
+def _ours(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: record[name] for name in _OURS if name in record}
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:

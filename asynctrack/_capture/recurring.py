@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from asynctrack._capture.attributes import Attribute
 from asynctrack._capture.redact import Redactor
+from asynctrack._capture.values import Values
 from asynctrack._common import payload
 
 MAX_REMEMBERED: Final = 1_000
@@ -45,10 +46,14 @@ class Recurring:
 
     Args:
         redactor: Cuts secrets out of them.
+        max_value_bytes: Largest text that is stored, in bytes; None stores any.
     """
 
-    def __init__(self, redactor: Redactor) -> None:
+    def __init__(self, redactor: Redactor, max_value_bytes: int | None = None) -> None:
         self._redactor = redactor
+        self.values = Values(redactor, max_value_bytes)
+        """Large texts and lists."""
+        self._max_form = min(MAX_FORM, MAX_FORM if max_value_bytes is None else max_value_bytes)
         self._small: dict[int, Any] = {}
         self._forms: dict[bytes, bytes] = {}
         self._requests: dict[bytes, Request] = {}
@@ -65,7 +70,7 @@ class Recurring:
                 return None
             _remember(self._small, id(serialized), serialized)
         content = payload.fingerprint(serialized)
-        if content is None or len(content) > MAX_FORM:
+        if content is None or len(content) > self._max_form:
             return None
         form = self._forms.get(content)
         if form is None:
@@ -95,14 +100,14 @@ class Recurring:
         return b"," + body[1:]
 
 
-def recurring_for(redactor: Redactor) -> Recurring:
-    """Return one for all trackers of the process that cut by the default rules, else a new one.
+def recurring_for(redactor: Redactor, max_value_bytes: int | None) -> Recurring:
+    """Return one for all trackers of the process that cut nothing of their own, else a new one.
 
     It lives as long as one of them does: what it remembers is the program's own data.
     """
     global _shared
-    if redactor.custom is not None:
-        return Recurring(redactor)
+    if redactor.custom is not None or max_value_bytes is not None:
+        return Recurring(redactor, max_value_bytes)
     shared = _shared()
     if shared is None:
         shared = Recurring(redactor)

@@ -12,17 +12,22 @@ from __future__ import annotations
 
 import base64
 import re
+import secrets
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from asynctrack._capture.lookalikes import fits
 from asynctrack._capture.secrets import BINARY, Rule, probes, rules, suspects
 from asynctrack._common import marker, payload
+from asynctrack._common.search import spans
 
 REDACTED: Final = "[REDACTED]"
-
-_BASE64 = re.compile(rb'"base64":"([A-Za-z0-9+/=]+)"')
+_START: Final = 65
+"""Bytes that tell whether a long text may be base64."""
+STAND_IN: Final = f"{secrets.token_hex(8)}x"
+"""In what stands for a value until that has its reference. Nobody else knows it, and the user's
+function does not see it."""
 
 
 def prepare() -> None:
@@ -54,9 +59,9 @@ class Redactor:
             Exception: Whatever the user's function raises; the caller stores no payload then.
         """
         if self._probed(body):
-            body = _cut(body, suspects(body))
+            body = _cut(body)
             if BINARY in body:
-                body = _BASE64.sub(_cut_binary, body)
+                body = _cut_binary(body)
         if self.custom is not None:
             record: dict[str, Any] = payload.decode(body)
             # The names of all fields and the values of some are ours.
@@ -65,11 +70,21 @@ class Redactor:
             body = payload.encode(record)
         return body
 
+    def value(self, data: bytes) -> bytes:
+        """Return a JSON value without secrets, as if it stood alone in an event.
+
+        Raises:
+            Exception: As ``body``.
+        """
+        if data[1:_START].isalnum() and len(data) > _START:  # as it would be in a block of content
+            return self.body(b'{"base64":%b}' % data)[10:-1]
+        return self.body(b'{"":%b}' % data)[4:-1]
+
     def text(self, text: str) -> str:
         """Return one string without secrets; it fails closed."""
         try:
             body = payload.encode({"": marker.clean(text)})
-            text = payload.decode(_cut(body, suspects(body)))[""]
+            text = payload.decode(_cut(body))[""]
             return text if self.custom is None else str(self.custom(text))
         except Exception:
             return REDACTED
@@ -77,7 +92,7 @@ class Redactor:
     def _walk(self, value: Any) -> Any:
         assert self.custom is not None
         if isinstance(value, str):
-            return str(self.custom(value))
+            return value if STAND_IN in value else str(self.custom(value))
         if isinstance(value, list):
             return [self._walk(item) for item in value]
         if isinstance(value, dict):
@@ -94,34 +109,14 @@ class Redactor:
 _IDENTITY_FIELDS = frozenset({"span_id", "parent_span_id", "trace_id", "event", "outcome", "cause"})
 
 
-def _cut(body: bytes, rules: Sequence[Rule], *, structures: bool = True) -> bytes:
-    """Cut what the rules find."""
-    if not rules:
-        return body
-    lowered = body.lower()
+def _cut(body: bytes, *, structures: bool = True) -> bytes:
+    """Cut what the rules find, a part of a long body after the other: others get their turn."""
     cuts: list[tuple[int, int, bytes]] = []
-    for probe, pattern in rules:
-        at = lowered.find(probe)
-        while at >= 0:
-            match = pattern.match(body, at)
-            at += len(probe)
-            if match is not None:
-                kind = (match.lastgroup or "").rstrip(string.digits)
-                if kind not in _TOKENS:
-                    cut = _cut_text(body, match, kind)
-                    if cut is not None:
-                        # Do not search the same long text again. What begins at its end may go
-                        # on behind it.
-                        at = max(at, cut[1] - _OVERLAP)
-                    elif kind.startswith(_UNBROKEN) and match.end() - at > _LONGEST:
-                        at = match.end() - _OVERLAP
-                else:
-                    cut = _cut_structure(body, match.end(), kind) if structures else None
-                    if cut is not None:
-                        at = cut[1]  # once, no matter how often its name is in there
-                if cut is not None:
-                    cuts.append(cut)
-            at = lowered.find(probe, at)
+    for start, end in spans(body, _SPAN, _COMMON):
+        part = body if end - start == len(body) else body[start:end]
+        rules = suspects(part)
+        if rules:
+            cuts += _found(body, start, part.lower(), rules, structures)
     if not cuts:
         return body
     parts: list[bytes] = []
@@ -135,6 +130,47 @@ def _cut(body: bytes, rules: Sequence[Rule], *, structures: bool = True) -> byte
     return b"".join(parts)
 
 
+def _found(
+    body: bytes, start: int, lowered: bytes, rules: Sequence[Rule], structures: bool
+) -> Iterator[tuple[int, int, bytes]]:
+    """Yield what to cut: where, and what to put there.
+
+    Args:
+        body: The whole body.
+        start: Where the part begins in which names and signs of secrets are looked for.
+        lowered: The part, in small letters.
+        rules: Those that may match.
+        structures: Whether lists and objects count, too.
+    """
+    for probe, pattern in rules:
+        at = lowered.find(probe)
+        while at >= 0:
+            match = pattern.match(body, start + at)
+            at += len(probe)
+            if match is not None:
+                kind = (match.lastgroup or "").rstrip(string.digits)
+                if kind not in _TOKENS:
+                    cut = _cut_text(body, match, kind)
+                    if cut is not None:
+                        # Do not search the same long text again. What begins at its end may go
+                        # on behind it.
+                        at = max(at, cut[1] - start - _OVERLAP)
+                    elif kind.startswith(_UNBROKEN) and match.end() - start - at > _LONGEST:
+                        at = match.end() - start - _OVERLAP
+                else:
+                    cut = _cut_structure(body, match.end(), kind) if structures else None
+                    if cut is not None:
+                        at = cut[1] - start  # once, no matter how often its name is in there
+                if cut is not None:
+                    yield cut
+            at = lowered.find(probe, at)
+
+
+_SPAN: Final = 1 << 18
+"""Bytes of a long body that are searched at a time: a millisecond at the most."""
+_COMMON: Final = 1 << 14
+"""Bytes that two parts have in common: more than it takes to tell a secret, but for one that is
+longer, which is cut as a whole all the same."""
 _OVERLAP: Final = 100
 """Bytes that nearly always suffice for a name and what stands between it and its value."""
 _UNBROKEN: Final = ("bare", "blob")
@@ -186,7 +222,7 @@ def _cut_structure(body: bytes, start: int, kind: str) -> tuple[int, int, bytes]
         try:
             text = whole if kind == "json" else payload.decode(b'"%b"' % whole).encode()
             cut = _encoded(_without_leaves(payload.decode(text)))
-            cut = _cut(cut, suspects(cut), structures=False)
+            cut = _cut(cut, structures=False)
             cut = cut if kind == "json" else _encoded(cut.decode())[1:-1]
             return None if cut == whole else (start, end, cut)
         except ValueError:
@@ -219,8 +255,34 @@ def _without_leaves(value: Any) -> Any:
     return value
 
 
-def _cut_binary(match: re.Match[bytes]) -> bytes:
-    """Cut a secret in bytes that are no text. They are base64, which hides it from the rules."""
-    text = base64.b64decode(match[1]).decode("latin-1")
-    body = payload.encode({"": text})
-    return match[0] if _cut(body, suspects(body)) == body else b'"base64":"%b"' % REDACTED.encode()
+def _cut_binary(body: bytes) -> bytes:
+    """Cut secrets in bytes that are no text. They are base64, which hides them from the rules."""
+    parts: list[bytes] = []
+    done = at = 0
+    while (at := body.find(BINARY, at)) >= 0:
+        at += len(BINARY)
+        end = body.find(b'"', at)
+        if _hides_secret(body, at, end):
+            parts += (body[done:at], REDACTED.encode())
+            done = end
+        at = end
+    return b"".join((*parts, body[done:])) if parts else body
+
+
+def _hides_secret(body: bytes, start: int, end: int) -> bool:
+    """Tell whether base64 holds a secret: part by part, as it may be an image of megabytes."""
+    for at in range(start, end, _SPAN):
+        text = body[max(start, at - _COMMON) : min(at + _SPAN, end)]
+        if text.translate(None, _BASE64_SIGNS):
+            return False  # it only has the name
+        try:
+            plain = base64.b64decode(text + b"==")
+        except ValueError:
+            return False
+        part = payload.encode({"": plain.decode("latin-1")})
+        if _cut(part) != part:
+            return True
+    return False
+
+
+_BASE64_SIGNS: Final = (string.ascii_letters + string.digits + "+/=").encode()

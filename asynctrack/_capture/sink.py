@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any, Protocol
 
 from asynctrack._capture.capture import Capture
+from asynctrack._capture.event import Body
 from asynctrack._statistics import Statistics
 
 
@@ -40,17 +41,17 @@ class Sink(Protocol):
         """Makes the events."""
 
     @property
-    def put_nowait(self) -> Callable[[bytes, bool], bool]:
+    def put_nowait(self) -> Callable[[Body, bool], bool]:
         """Accepts an event if there is room for it now, and returns whether there is."""
 
     @property
     def statistics(self) -> Callable[[], Statistics]:
         """Returns a frozen snapshot of all counters."""
 
-    async def put(self, body: bytes, sheddable: bool, cause: object = None) -> None:
+    async def put(self, body: Body, sheddable: bool, cause: object = None) -> None:
         """Await room for an event, or drop and count it, as the options say."""
 
-    def put_blocking(self, body: bytes, sheddable: bool, cause: object = None) -> None:
+    def put_blocking(self, body: Body, sheddable: bool, cause: object = None) -> None:
         """Wait in this thread for room for an event, or drop and count it."""
 
     def leaves_out(self) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable
 from datetime import date, datetime, time
 from enum import Enum
 from gc import is_tracked
@@ -27,44 +26,220 @@ from asynctrack._common.convert import (
     MAX_DEPTH,
     MAX_NODES,
     MAX_TYPES,
-    Converter,
     convert,
     converter_of,
 )
 from asynctrack._common.marker import marker, type_name
 from asynctrack._common.search import question
 
+APART = frozenset({"inputs", "outputs", "error", "data", "metadata"})
+"""Fields of a record in which something else may stand for what is large."""
+MIN_ITEMS = 8
+"""Least objects of a list that are encoded one by one: shorter ones cost less as a whole."""
+
 # Dataclasses go through the converters, so both paths store the same.
 _PLAIN = orjson.OPT_PASSTHROUGH_DATACLASS
 _WITH_NUMPY = _PLAIN | orjson.OPT_SERIALIZE_NUMPY
 
 
-def encode(record: dict[str, Any], values: Iterable[Any] | None = None) -> bytes:
+def encode(record: dict[str, Any]) -> bytes:
     """Encode a record as one line of JSON, without its line end.
 
     Args:
         record: String keys; values of any kind.
-        values: Those of the record that may be large; None if any may.
 
     Returns:
         UTF-8 bytes. Never raises because of a value: what JSON cannot hold becomes a marker.
     """
-    # With this option, orjson imports numpy at the first type that it does not know: seconds, in
-    # the user's event loop.
-    option = _WITH_NUMPY if "numpy" in sys.modules else _PLAIN
+    return Encoding().line(record)
+
+
+def encode_content(content: str | bytes) -> bytes:
+    """Encode a text, or bytes, as a record would hold them."""
     try:
-        for value in record.values() if values is None else values:
-            # Sorts out nearly all small values without a look inside.
-            if type(value) in BOXES and value and is_tracked(value) and _size(value) > MAX_NODES:
-                return orjson.dumps(to_plain(record))
-        line = orjson.dumps(record, _budgeted(), option)
-    except (TypeError, ValueError, RecursionError):
-        return orjson.dumps(to_plain(record))
-    # orjson writes NaN and infinity as null, which would pass for None.
-    null = question("null")(line)
-    if null and _may_hold_nonfinite(record):
-        return orjson.dumps(to_plain(record))
-    return line
+        return orjson.dumps(content, convert)
+    except TypeError:  # what UTF-8 cannot hold
+        return orjson.dumps(to_plain(content))
+
+
+class Encoding:
+    """Encodes one record; what is large in it may be stored apart by who derives from this.
+
+    Args:
+        limit: Characters, or bytes, of a text above which something else may stand for it.
+    """
+
+    __slots__ = ("_left", "_limit", "_within")
+
+    def __init__(self, limit: int = sys.maxsize) -> None:
+        self._left = MAX_NODES
+        self._limit = limit
+        self._within = False  # an item of a list that is encoded by itself
+
+    def line(self, record: dict[str, Any]) -> bytes:
+        """Encode a record, as ``encode`` does."""
+        # With this option, orjson imports numpy at the first type that it does not know: seconds,
+        # in the user's event loop.
+        option = _WITH_NUMPY if "numpy" in sys.modules else _PLAIN
+        try:
+            lifted = self._lifted_fields(record)
+            line = orjson.dumps(lifted, self._convert, option)
+            # orjson writes NaN and infinity as null, which would pass for None.
+            if not (question("null")(line) and _may_hold_nonfinite(lifted)):
+                return line
+        except (TypeError, ValueError, RecursionError, RuntimeError):
+            pass  # refused, too many values, or changed meanwhile by another thread
+        self._left, self._within = sys.maxsize, False  # the careful path has its own bounds
+        self.begin_again()
+        return orjson.dumps(self._lifted_fields(to_plain(record)), self._convert, option)
+
+    def begin_again(self) -> None:
+        """Forget what was stored apart: the record is encoded in another way."""
+
+    def stand_in(self, content: str | bytes) -> Any:
+        """Return what stands for a large text; None where that stays.
+
+        Args:
+            content: The text.
+        """
+        return None
+
+    def stand_in_for_items(self, items: list[bytes]) -> Any:
+        """Return what stands for a long list of objects; None where that stays.
+
+        Args:
+            items: The objects, each as JSON.
+        """
+        return None
+
+    def item(self, item: Any, option: int) -> bytes:
+        """Encode an object of a long list by itself.
+
+        Args:
+            item: The object.
+            option: Of orjson's.
+        """
+        lifted = self._lifted(item, 0) if type(item) is dict else item
+        line = orjson.dumps(lifted, self._convert, option)
+        if b"null" in line and _may_hold_nonfinite(lifted):
+            raise ValueError("not finite")
+        return line
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _convert(self, value: Any) -> Any:
+        """Return something closer to JSON for a value that orjson does not know."""
+        # The same as in ``convert``, without the call: half the time of a small message.
+        converter = CONVERTERS.get(type(value)) or converter_of(value)
+        try:
+            plain = converter(value)
+        except Exception as error:
+            plain = marker(value, cut="error", error=type_name(error))
+        if type(plain) in BOXES:
+            plain = self._lifted(plain, 0)
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError("too many values")
+        return plain
+
+    def _lifted_fields(self, record: dict[str, Any]) -> dict[str, Any]:
+        lifted = record
+        for name, value in record.items():
+            kind = type(value)
+            if kind in BOXES:
+                if not value:
+                    continue
+                new = self._lifted(value, 0) if name in APART else self._counted(value)
+            elif (kind is str or kind is bytes) and len(value) > self._limit and name in APART:
+                new = self.stand_in(value)
+            else:
+                continue
+            if new is not None and new is not value:
+                if lifted is record:
+                    lifted = record.copy()
+                lifted[name] = new
+        return lifted
+
+    def _counted(self, box: Any) -> Any:
+        self._left -= _size(box)
+        if self._left < 0:
+            raise ValueError("too many values")
+        return box
+
+    def _lifted(self, box: Any, depth: int) -> Any:
+        """Return a structure with something else for what is large; the same where nothing is.
+
+        A few objects can make many values if each holds the next one several times: it counts them.
+
+        Raises:
+            ValueError: There are too many, or it is too deep; also where it holds itself.
+        """
+        self._left -= len(box)
+        if self._left < 0 or depth > MAX_DEPTH:
+            raise ValueError("too many values")
+        limit = self._limit
+        if type(box) is dict:
+            copy: Any = None
+            for name, item in box.items():
+                kind = type(item)
+                if kind is str or kind is bytes:
+                    if len(item) <= limit:
+                        continue
+                    new = self.stand_in(item)
+                elif kind in BOXES:
+                    if not item:
+                        continue
+                    new = self._lifted(item, depth + 1)
+                elif kind in _PLAIN_TYPES or not _is_text(kind) or str.__len__(item) <= limit:
+                    continue
+                else:
+                    new = self.stand_in(item)
+                if new is not None and new is not item:
+                    if copy is None:
+                        copy = box.copy()
+                    copy[name] = new
+            return box if copy is None else copy
+        if _LOOKED.isdisjoint(map(type, box)) and len(box) < MIN_ITEMS:
+            return box
+        return self._lifted_list(box, depth)
+
+    def _lifted_list(self, box: Any, depth: int) -> Any:
+        kinds = set(map(type, box))
+        if len(box) >= MIN_ITEMS and not self._within and kinds <= FIELD_TYPES | {dict}:
+            return self._lifted_items(box)
+        if _LOOKED.isdisjoint(kinds) and not any(map(_is_text, kinds)):
+            return box
+        limit = self._limit
+        if kinds == {str} and max(map(len, box)) <= limit:
+            return box
+        copy: Any = None
+        for at, item in enumerate(box):
+            kind = type(item)
+            if kind in BOXES:
+                if not item:
+                    continue
+                new = self._lifted(item, depth + 1)
+            else:
+                text = _is_text(kind)
+                if not text and kind is not bytes:
+                    continue
+                if (str.__len__(item) if text else len(item)) <= limit:
+                    continue
+                new = self.stand_in(item)
+            if new is not None and new is not item:
+                if copy is None:
+                    copy = list(box)
+                copy[at] = new
+        return box if copy is None else copy
+
+    def _lifted_items(self, box: Any) -> Any:
+        """Encode each item by itself: many events have the same ones, and some more."""
+        option = _WITH_NUMPY if "numpy" in sys.modules else _PLAIN
+        self._within = True
+        items = [self.item(item, option) for item in box]
+        self._within = False
+        new = self.stand_in_for_items(items)
+        return list(map(orjson.Fragment, items)) if new is None else new
 
 
 def is_small(value: Any) -> bool:
@@ -86,26 +261,22 @@ def decode(line: bytes) -> Any:
     return orjson.loads(line)
 
 
-def _budgeted() -> Converter:
-    """Return the converter for one record; it raises when it has made too many values."""
-    left = MAX_NODES
+def _is_text(kind: type) -> bool:
+    """Tell whether these are texts; LangChain's have a class of their own."""
+    if kind in _PLAIN_TYPES:
+        return False
+    if kind in _TEXT_TYPES:
+        return True
+    known = _TEXT_TYPES if issubclass(kind, str) else _PLAIN_TYPES
+    if len(known) < MAX_TYPES:
+        known.add(kind)
+    return known is _TEXT_TYPES
 
-    def convert(value: Any) -> Any:
-        nonlocal left
-        # The same as in ``convert``, without the call: half the time of a small message.
-        converter = CONVERTERS.get(type(value)) or converter_of(value)
-        try:
-            plain = converter(value)
-        except Exception as error:
-            plain = marker(value, cut="error", error=type_name(error))
-        if type(plain) in BOXES:
-            left -= _size(plain)
-        left -= 1
-        if left < 0:
-            raise ValueError("too many values")
-        return plain
 
-    return convert
+_LOOKED = BOXES | {str, bytes}
+_TEXT_TYPES: set[type] = {str}
+_PLAIN_TYPES: set[type] = {int, float, bool, type(None), UUID}
+"""Types that are neither texts nor boxes; objects are converted."""
 
 
 def _size(box: Any, depth: int = 0) -> int:
@@ -168,6 +339,6 @@ def _may_be_nonfinite(value: Any, kind: type, depth: int) -> bool:
     return depth > MAX_DEPTH or _may_hold_nonfinite(convert(value), depth + 1)
 
 
-_FINITE: set[type] = {str, int, bool, type(None), UUID}
+_FINITE: set[type] = {str, int, bool, type(None), UUID, orjson.Fragment}
 """Types whose values are no NaN or infinity and hold none. LangChain's texts have a class of their
 own; on the careful path, an OpenAI answer with them costs five times as much."""

@@ -52,7 +52,7 @@ def in_any_case(pattern: Callable[[Callable[[str], str]], str]) -> Callable[[byt
             return lowered(line.lower())
         return any(
             folded(fold(piece)) if fold is not None and piece.isascii() else lowered(piece.lower())
-            for piece in _pieces(line)
+            for piece in (line[start:end] for start, end in spans(line, PIECE, OVERLAP))
         )
 
     return holds
@@ -74,13 +74,20 @@ def _fold_with(numpy: Any) -> Callable[[bytes], bytes]:
     return fold
 
 
-def _pieces(line: bytes) -> Iterator[bytes]:
+def spans(line: bytes, size: int, overlap: int) -> Iterator[tuple[int, int]]:
+    """Yield where the parts of a line of UTF-8 begin and end; no character is divided.
+
+    Args:
+        line: The line.
+        size: Bytes of a part.
+        overlap: Bytes that two parts have in common.
+    """
     at = 0
-    while len(line) - at > PIECE:
-        end = _whole(line, at + PIECE)
-        yield line[at:end]
-        at = _whole(line, end - OVERLAP)
-    yield line[at:] if at else line
+    while len(line) - at > size:
+        end = _whole(line, at + size)
+        yield at, end
+        at = _whole(line, end - overlap)
+    yield at, len(line)
 
 
 def _whole(line: bytes, at: int) -> int:

@@ -15,6 +15,7 @@ import anyio
 
 from asynctrack._buffer.buffer import Buffer
 from asynctrack._buffer.ledger import BufferCounts
+from asynctrack._common.offload import offload
 from asynctrack._common.tasks import Tasks
 from asynctrack._delivery.delivery import Delivery
 from asynctrack._record.recorder import Recorder
@@ -137,6 +138,7 @@ class Closing:
             # As far as the disk takes it: the next tracker delivers it.
             self.abandon_open()
             with anyio.move_on_after(LAST_SUPPLY):
+                await offload(self._buffer.finish)
                 await self._keeper.supply()
         self._buffer.close("close_timeout")
         self._recorder.end()
@@ -146,6 +148,7 @@ class Closing:
         self.begun = True
         if self._buffer.closed_reason is None:
             self.abandon_open()
+        self._buffer.finish()
         if self._keeper is not None:
             self._keeper.supply_now()
         self._buffer.close("closed")

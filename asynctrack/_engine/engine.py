@@ -82,7 +82,7 @@ class Engine:
         """Warnings: one cause is told once."""
         self.usage = Usage(monotonic)
         """How much each spool holds."""
-        self.recurring = recurring_for(Redactor())
+        self.recurring = recurring_for(Redactor(), None)
         """What many events share to the byte; kept for the next tracker."""
         self.writers: set[str] = set()
         """The writers of this process that are open."""

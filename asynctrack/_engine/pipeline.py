@@ -162,7 +162,7 @@ class Pipeline:
                 tokens=options.tokens,
                 redactor=redactor,
                 observations=self._observations,
-                recurring=recurring_for(redactor),
+                recurring=recurring_for(redactor, options.max_value_bytes),
             ),
             buffer=self.buffer,
             observations=self._observations,

@@ -12,6 +12,7 @@ from concurrent.futures import TimeoutError as ThreadTimeout
 from typing import Any, Final, Protocol
 
 from asynctrack._buffer.buffer import Buffer
+from asynctrack._buffer.packed import Packed
 from asynctrack._buffer.waiters import AsyncWaiter, ThreadWaiter
 from asynctrack._capture.capture import Capture
 from asynctrack._capture.observations import Observations
@@ -79,10 +80,10 @@ class Sink:
         # do, and the tenth that they leave is for what never waits.
         self.put_nowait = self._put_evenly if block else buffer.put_nowait
 
-    def _put_evenly(self, body: bytes, sheddable: bool) -> bool:
+    def _put_evenly(self, body: bytes | Packed, sheddable: bool) -> bool:
         return self._buffer.put_nowait(body, True)
 
-    async def put(self, body: bytes, sheddable: bool, cause: object = None) -> None:
+    async def put(self, body: bytes | Packed, sheddable: bool, cause: object = None) -> None:
         """Await room for an event, or drop and count it, as the options say.
 
         Args:
@@ -115,7 +116,7 @@ class Sink:
                 self._drop("cancelled")
             raise
 
-    def put_blocking(self, body: bytes, sheddable: bool, cause: object = None) -> None:
+    def put_blocking(self, body: bytes | Packed, sheddable: bool, cause: object = None) -> None:
         """Wait in this thread for room for an event, or drop and count it, as the options say."""
         if _ends(cause):
             self._put_last(body)
@@ -263,18 +264,18 @@ class Sink:
         """Start delivering everything accepted so far."""
         return Flush(self._driver.request_flush())
 
-    def _put_own(self, body: bytes) -> None:
+    def _put_own(self, body: bytes | Packed) -> None:
         """Take the user's own values, which never wait; the reserved tenth is for them as well."""
         if not self._buffer.put_ahead(body):
             reason = self._buffer.closed_reason
             self._drop(reason or "buffer_full", None if reason else _NEVER_WAITS)
 
-    def _put_last(self, body: bytes) -> None:
+    def _put_last(self, body: bytes | Packed) -> None:
         """Take what a chain says as it is cancelled, where there is room: it ends when it must."""
         if not self._buffer.put_ahead(body):
             self._drop(self._buffer.closed_reason or "cancelled")
 
-    def _drop_newest(self, body: bytes, sheddable: bool) -> None:
+    def _drop_newest(self, body: bytes | Packed, sheddable: bool) -> None:
         reason = self._buffer.closed_reason
         if reason is None and self.put_nowait(body, sheddable):
             return  # room was made meanwhile

@@ -23,6 +23,7 @@ from asynctrack._buffer.batch import CutPolicy
 from asynctrack._buffer.buffer import Buffer
 from asynctrack._buffer.store import MemoryPiece, SegmentPiece
 from asynctrack._common.notices import Notices
+from asynctrack._common.offload import offload
 from asynctrack._common.retry import RetryPolicy
 from asynctrack._common.tasks import Tasks
 from asynctrack._common.wakeup import Wakeup
@@ -122,7 +123,7 @@ class Stages:
         self._supply_request = Wakeup()
         self._settlement = Wakeup()
         self._supplied = Wakeup()
-        self._supplying = self._recording = self._closes = False
+        self._supplying = self._recording = self._closes = self._finishing = False
         self._record_timer: asyncio.TimerHandle | None = None
 
     # -- called in the loop -------------------------------------------------------------------
@@ -131,6 +132,7 @@ class Stages:
         """Look at the buffer."""
         self._wakeup.set()
         self._supply_soon()
+        self._finish_soon()
 
     def begin_flush(self, request: FlushRequest) -> None:
         """Deliver what a flush waits for."""
@@ -175,6 +177,7 @@ class Stages:
         # What was asked for before.
         self._close_soon()
         self._look_at_flushes()
+        self._finish_soon()
         if self._keeper is None:
             self.be_ready()
         else:
@@ -289,6 +292,19 @@ class Stages:
                     await self._supply_request.wait(RETRY)
         finally:
             self._supplying = False
+
+    def _finish_soon(self) -> None:
+        """Finish the events that callbacks have left to the worker, where nobody does."""
+        if self._buffer.unfinished and not self._finishing and self._tasks.running:
+            self._finishing = True
+            self._tasks.start(self._finish())
+
+    async def _finish(self) -> None:
+        try:
+            while self._buffer.unfinished:
+                await offload(self._buffer.finish)
+        finally:
+            self._finishing = False
 
     def _record_soon(self) -> None:
         """Write to the Run what is due, from now on."""

@@ -59,6 +59,7 @@ class Standby:
     def supply(self) -> None:
         """Bring to disk what waits for it, as far as it takes it. Blocks for milliseconds."""
         refused: OSError | None = None
+        self._buffer.finish()
         if self._keeper is not None and self._monotonic() >= self._again:
             refused = self._keeper.supply_now()
             if refused is not None:

@@ -99,6 +99,7 @@ class Keeper:
         Returns:
             What the disk says where it refuses, for who calls this to ``tell``; else None.
         """
+        self._buffer.finish()
         while self.wanted:
             error = self._supply_one()
             if error is not None:

@@ -1,0 +1,422 @@
+"""Values: large texts and lists that many events share, encoded and searched for secrets once.
+
+A text cannot change in Python. So the same object, which is kept alive as long as it is remembered,
+needs no second look: not to encode it, to search it or to hash it. Equal content in another object
+is found by its hash. A list that has grown at its end, as the messages of a conversation, is known
+by its first items. Each artifact gets a value once (``_buffer.store``); what goes to disk and S3,
+and what is hashed, is what the search for secrets has left of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import secrets
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from weakref import WeakSet
+
+from asynctrack._capture.redact import STAND_IN, Redactor
+from asynctrack._common import marker, payload
+
+LARGE: Final = 4096
+"""Characters of a text, or bytes of a list as JSON, above which it is a value. A reference takes
+some 200 bytes."""
+HEAD: Final = 80
+"""Characters of a text that stand in its references."""
+MAX_KEPT: Final = 32 * 1024 * 1024
+"""Bytes of all values that are remembered, the program's objects included."""
+MAX_VALUES: Final = 2_000
+"""Most texts, and most lists, that are remembered."""
+MAX_ALIKE: Final = 4
+"""Most lists that are remembered of those that begin alike: branches of one conversation."""
+
+_ID_DIGITS: Final = 32
+_PROSE: Final = f"asynctrack value={STAND_IN}"
+_GENERATED: Final = f"Asynctrack$Value={STAND_IN}"  # no base64
+_BLANKS: Final = " ([{"
+_STAND_IN: Final = STAND_IN.encode()
+_numbers: Final = itertools.count(1)
+
+
+class Content:
+    """A large text, or large bytes.
+
+    Args:
+        content: The program's own object.
+        redactor: Cuts secrets out of it.
+        max_bytes: Largest one that is stored, in bytes, of a text in UTF-8; None stores any.
+    """
+
+    __slots__ = (
+        "_max_bytes", "_redactor", "content", "line", "name", "number", "opening", "ready", "ref",
+        "stand_in", "used", "weight",
+    )  # fmt: skip
+
+    def __init__(self, content: str | bytes, redactor: Redactor, max_bytes: int | None) -> None:
+        self.content = content
+        self._redactor = redactor
+        self._max_bytes = max_bytes
+        self.number = next(_numbers)
+        self.weight = 2 * sys.getsizeof(content)
+        """Bytes that it takes in memory: the program's object, and it as JSON."""
+        self.used = True
+        self.ready = False
+        self.name = ""
+        """Its id, for who refers to it; empty for one that is not stored."""
+        self.line = b""
+        """The end of its line, from ``"event"`` on."""
+        self.ref = b""
+        """What stands for it in events once it is ready."""
+        # Until then no reference can, as that has its hash. The rules for what is named a secret
+        # judge by what stands there: some cut any text, others what looks generated, as it has no
+        # blank.
+        prose = not isinstance(content, str) or any(
+            sign in str.__getitem__(content, slice(LARGE)) for sign in _BLANKS
+        )
+        text = _PROSE if prose else _GENERATED
+        self.stand_in: Any = f"{text}{self.number}"
+        """What an event is encoded with."""
+        self.opening = b'"' + text.encode()
+        if not isinstance(content, str):
+            self.stand_in = {"$type": "bytes", "base64": self.stand_in}
+            self.opening = b'{"$type":"bytes","base64":' + self.opening
+
+    @property
+    def closing(self) -> bytes:
+        """The end of what stands for it."""
+        return b'"' if isinstance(self.content, str) else b'"}'
+
+    @property
+    def left(self) -> int:
+        """Bytes that are still to be prepared."""
+        return 0 if self.ready else len(self.content)
+
+    @property
+    def texts(self) -> tuple[Content, ...]:
+        """The texts that who refers to it needs."""
+        return (self,)
+
+    def prepare(self) -> None:
+        """Encode it, cut secrets out and find its id; once. Takes a millisecond for a megabyte.
+
+        It holds the interpreter for some of that only: the rest is done in pieces, or without it.
+        """
+        if self.ready:
+            return
+        content = self.content
+        try:
+            data = payload.encode_content(content)
+            clean = self._redactor.value(data)
+        except Exception as error:  # what could not be searched for secrets is not stored
+            data, clean = b"", payload.encode({"$cut": "redaction", "error": type(error).__name__})
+        head = _head(content if clean == data else payload.decode(clean))
+        limit = self._max_bytes
+        if limit is None or not data:
+            self._store(clean, head)
+        else:
+            whole = content if clean == data else payload.decode(clean)
+            plain = marker.clean(whole).encode() if isinstance(whole, str) else _bytes(whole, clean)
+            if len(plain) <= limit:
+                self._store(clean, head)
+            else:
+                cut = {"$cut": "size", "bytes": len(plain)}
+                digest = hashlib.sha256(plain).hexdigest()
+                self.ref = payload.encode({**cut, "sha256": digest, "head": head[:limit]})
+        self.ready = True
+
+    def _store(self, data: bytes, head: str) -> None:
+        name = hashlib.sha256(data).hexdigest()[:_ID_DIGITS]
+        self.ref = payload.encode({"$ref": name, "bytes": len(data), "head": head})
+        self.line = b'"event":"value","name":"%b","data":%b}\n' % (name.encode(), data)
+        self.name = name
+
+    def size(self, since: int, items: int) -> int:
+        """Return the bytes that ``part`` returns."""
+        return len(self.line) if since < items else 0
+
+    def part(self, since: int, items: int) -> bytes:
+        """Return the end of the line to be written, from ``"event"`` on."""
+        return self.line
+
+
+def _head(whole: Any) -> str:
+    """Return how a text begins, or bytes that are a text."""
+    if isinstance(whole, bytes):
+        return whole[:HEAD].decode(errors="ignore") if whole[:HEAD].isascii() else ""
+    if isinstance(whole, dict):
+        whole = whole.get("utf8", "")
+    return marker.clean(str.__getitem__(whole, slice(HEAD))) if isinstance(whole, str) else ""
+
+
+def _bytes(whole: Any, data: bytes) -> bytes:
+    """Return what is hashed: the bytes, or what is left of them."""
+    return whole if isinstance(whole, bytes) else data
+
+
+class Items:
+    """A list that grows at its end, as JSON, item by item.
+
+    Args:
+        redactor: Cuts secrets out of the items.
+    """
+
+    __slots__ = ("_clean", "_lock", "_redactor", "_texts", "name", "raw", "used", "weight")
+
+    def __init__(self, redactor: Redactor, lock: threading.RLock) -> None:
+        self.name = secrets.token_hex(_ID_DIGITS // 2)
+        """Its id: random, as it goes on growing."""
+        self.raw: list[bytes] = []
+        """The items as they were encoded, to be compared with."""
+        self._clean: list[bytes] = []  # without secrets
+        self._texts: list[tuple[Content, ...]] = []  # what each of them refers to
+        self._redactor = redactor
+        self._lock = lock
+        self.weight = 0
+        self.used = True
+
+    def grow(self, items: Sequence[bytes], texts: Sequence[tuple[Content, ...]]) -> bool:
+        """Take what a list has more; False where it begins otherwise. The lock is held."""
+        known = len(self.raw)
+        if known >= len(items):
+            return self.raw[: len(items)] == items
+        if self.raw != items[:known]:
+            return False
+        self.raw += items[known:]
+        self._texts += texts[known:]
+        self.weight += 2 * sum(map(sys.getsizeof, items[known:]))
+        self.weight += sum(text.weight for new in texts[known:] for text in new)
+        return True
+
+    def texts(self, items: int) -> list[Content]:
+        """Return the texts that the first items refer to."""
+        return [text for texts in self._texts[:items] for text in texts]
+
+    def left(self, items: int) -> int:
+        """Return the bytes that are still to be searched."""
+        texts = sum(text.left for text in self.texts(items))
+        return texts + sum(map(len, self.raw[len(self._clean) : items]))
+
+    def prepare(self, items: int) -> None:
+        """Search so many items for secrets."""
+        for text in self.texts(items):
+            text.prepare()
+        while (at := len(self._clean)) < items:
+            clean = self._cleaned(at)
+            with self._lock:
+                if len(self._clean) == at:  # else another tracker's worker was faster
+                    self._clean.append(clean)
+
+    def size(self, since: int, items: int) -> int:
+        """Return about the bytes that ``part`` returns."""
+        return sum(map(len, self._clean[since:items])) + 100 if since < items else 0
+
+    def part(self, since: int, items: int) -> bytes:
+        """Return the end of the line to be written, from ``"event"`` on."""
+        return b'"event":"value","name":"%b","data":{"from":%d,"items":[%b]}}\n' % (
+            self.name.encode(), since, b",".join(self._clean[since:items]),
+        )  # fmt: skip
+
+    def ref(self, items: int) -> bytes:
+        """Return what stands for so many items in events."""
+        size = sum(map(len, self._clean[:items])) + items + 1
+        return b'{"$ref":"%b","items":%d,"bytes":%d}' % (self.name.encode(), items, size)
+
+    def _cleaned(self, at: int) -> bytes:
+        try:
+            item = self._redactor.value(self.raw[at])
+        except Exception as error:
+            return payload.encode({"$cut": "redaction", "error": type(error).__name__})
+        return swapped(item, {text.number: text for text in self._texts[at]})
+
+
+class List:
+    """The first items of a list value, as one event has them.
+
+    Attributes:
+        value: The list.
+        items: How many.
+        number: Tells it from others.
+    """
+
+    __slots__ = ("items", "number", "value")
+    opening = b'["' + _PROSE.encode()
+    closing = b'"]'
+
+    def __init__(self, value: Items, items: int) -> None:
+        self.value = value
+        self.items = items
+        self.number = next(_numbers)
+
+    @property
+    def stand_in(self) -> list[str]:
+        """What the event is encoded with: a list, so that the rules for lists find it."""
+        return [f"{_PROSE}{self.number}"]
+
+    @property
+    def ref(self) -> bytes:
+        """What stands for it in the event once it is ready."""
+        return self.value.ref(self.items)
+
+    @property
+    def left(self) -> int:
+        """Bytes that are still to be prepared."""
+        return self.value.left(self.items)
+
+    @property
+    def weight(self) -> int:
+        """Bytes that the list takes in memory."""
+        return self.value.weight
+
+    @property
+    def texts(self) -> list[Content]:
+        """The texts that who refers to it needs."""
+        return self.value.texts(self.items)
+
+    def prepare(self) -> None:
+        """Search it for secrets."""
+        self.value.prepare(self.items)
+
+
+def swapped(
+    body: bytes,
+    found: Mapping[int, Content | List],
+    seen: dict[int, Content | List] | None = None,
+) -> bytes:
+    """Prepare values, and put references in place of what stands for them.
+
+    Args:
+        body: JSON, searched for secrets.
+        found: What may stand there, by its number; what is cut out as a secret does not.
+        seen: Gets what does stand there.
+    """
+    left, *rest = body.split(_STAND_IN)
+    parts: list[bytes] = []
+    for piece in rest:
+        number = piece[: piece.find(b'"')]
+        one = found.get(int(number)) if number.isdigit() else None
+        right = piece[len(number) :]
+        if one is None or not (left.endswith(one.opening[: -len(_STAND_IN)])):
+            left += _STAND_IN + piece  # cannot be: nobody else knows the sign
+            continue
+        if seen is not None:
+            seen[one.number] = one
+        one.prepare()
+        parts += (left[: len(_STAND_IN) - len(one.opening)], one.ref)
+        left = right[len(one.closing) :]
+    return b"".join((*parts, left))
+
+
+class Values:
+    """The values that are remembered. The longest unused give way.
+
+    Args:
+        redactor: Cuts secrets out of them.
+        max_bytes: Largest text that is stored, in bytes; None stores any.
+    """
+
+    def __init__(self, redactor: Redactor, max_bytes: int | None = None) -> None:
+        self._redactor = redactor
+        self._max_bytes = max_bytes
+        self.limit = LARGE if max_bytes is None else min(LARGE, max_bytes)
+        """Characters of a text above which it is asked for."""
+        self._contents: dict[int, Content] = {}
+        self._names: dict[str, Content] = {}
+        self._lists: dict[bytes, list[Items]] = {}
+        self._kept = 0
+        self._lock = threading.RLock()  # a finalizer may come in again
+        _all.add(self)
+
+    def content(self, content: str | bytes) -> Content:
+        """Return the value of a large text."""
+        known = self._contents.get(id(content))
+        if known is not None and known.content is content:
+            known.used = True
+            return known
+        value = Content(content, self._redactor, self._max_bytes)
+        if value.weight <= MAX_KEPT // 2:
+            with self._lock:
+                self._contents[id(content)] = value
+                self._kept += value.weight
+                self._make_room()
+        return value
+
+    def unify(self, value: Content) -> None:
+        """Let values of equal content share what they are as JSON; once one is ready."""
+        with self._lock:
+            first = self._names.get(value.name)
+            if first is None and self._contents.get(id(value.content)) is value:
+                self._names[value.name] = value
+            elif first is not None and first is not value:
+                value.line = first.line
+
+    def items(self, items: list[bytes], texts: Sequence[tuple[Content, ...]]) -> Items:
+        """Return the value of a long list.
+
+        Args:
+            items: Its objects as JSON.
+            texts: What each of them refers to.
+        """
+        # Many conversations begin with the same message, few with the same two.
+        key = hashlib.blake2b(b",".join(items[:2]), digest_size=16).digest()
+        with self._lock:
+            alike = self._lists.setdefault(key, [])
+            for one in alike:
+                before = one.weight
+                if one.grow(items, texts):
+                    one.used = True
+                    self._kept += one.weight - before
+                    self._make_room()
+                    return one
+            new = Items(self._redactor, self._lock)
+            new.grow(items, texts)
+            alike.insert(0, new)
+            self._kept += new.weight - sum(one.weight for one in alike[MAX_ALIKE:])
+            del alike[MAX_ALIKE:]
+            self._make_room()
+            return new
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew: the thread that holds the lock may not be here."""
+        self.__init__(self._redactor, self._max_bytes)  # type: ignore[misc]  # all of it anew
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _make_room(self) -> None:
+        """Forget what was not used for the longest time. The lock is held."""
+        while self._kept > MAX_KEPT or len(self._contents) > MAX_VALUES:
+            if not self._contents:
+                break
+            number = next(iter(self._contents))
+            value = self._contents.pop(number)
+            if value.used:  # since it was looked at last
+                value.used = False
+                self._contents[number] = value
+                continue
+            self._kept -= value.weight
+            if self._names.get(value.name) is value:
+                del self._names[value.name]
+        while self._lists and (self._kept > MAX_KEPT or len(self._lists) > MAX_VALUES):
+            key = next(iter(self._lists))
+            alike = self._lists.pop(key)
+            if any(one.used for one in alike):
+                for one in alike:
+                    one.used = False
+                self._lists[key] = alike
+                continue
+            self._kept -= sum(one.weight for one in alike)
+
+
+_all: Final[WeakSet[Values]] = WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for values in list(_all):
+        values.after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
