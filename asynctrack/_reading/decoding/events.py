@@ -19,7 +19,15 @@ import zstandard
 
 from asynctrack._common import payload
 from asynctrack._format import ArtifactName
-from asynctrack._reading.decoding.values import MARK, MAX_HELD, Values, value_fault, value_head
+from asynctrack._reading.decoding.values import (
+    MARK,
+    MAX_HELD,
+    TOO_MUCH,
+    Values,
+    is_value,
+    value_fault,
+    value_head,
+)
 
 VERSIONS: Final = (1, 2)
 """Of lines: those that can be read. In 2 there are values."""
@@ -27,6 +35,7 @@ VERSIONS: Final = (1, 2)
 MAX_LINE: Final = 256 * 1024 * 1024
 """Bytes of one event; a longer line ends the artifact, so that no bytes can fill the memory."""
 
+_SHORT: Final = 1024
 # A kilobyte of zstd unpacks to 32 MiB at the worst: its shortest block of 128 KiB takes 4 bytes.
 _ZSTD_PIECE: Final = 1024
 _PIECE: Final = 256 * 1024
@@ -213,7 +222,8 @@ def read_events(
             return
         number += 1
         reason: str | None
-        head = value_head(line)
+        # A short one is quicker decoded than looked at; the few values among them are told below.
+        head = value_head(line) if len(line) > _SHORT else None
         if head is not None and resolve:
             writer_id, value_id, start = head
             reason = _OTHER_WRITER if writer_id != place.writer_id else None
@@ -223,36 +233,39 @@ def read_events(
             continue
         try:
             raw = payload.decode(line)
+            reason = _fault(raw, place, before)
         except ValueError as error:
             events += head is None
             damaged(Damage(number, f"not JSON: {error}"))
             continue
-        if type(raw) is dict and raw.get("event") == "value" and raw.get("v") == 2:
-            reason = _OTHER_WRITER if raw.get("writer_id") != place.writer_id else None
-            reason = reason or value_fault(raw)
-            if reason is None and resolve:  # one that is written in another way
-                reason = values.take(raw["name"], number, raw["data"], len(line))
-            elif reason is None:
-                kept_bytes += len(line)
-                reason = f"more than {MAX_HELD} bytes of values" if kept_bytes > MAX_HELD else None
-                if reason is None:
-                    kept.append(raw)
+        if reason is not None or raw["event"] == "value":
+            if not is_value(raw):
+                events += 1
+            elif raw.get("writer_id") == place.writer_id:  # its number is that of an event
+                reason = value_fault(raw)
+                if reason is None and resolve:  # it is written in another way
+                    reason = values.take(raw["name"], number, raw["data"], len(line))
+                elif reason is None:
+                    kept_bytes += len(line)
+                    if kept_bytes <= MAX_HELD:
+                        kept.append(raw)
+                    else:
+                        reason = TOO_MUCH
             if reason is not None:
                 damaged(Damage(number, reason))
-            continue
-        events += 1
-        reason = _fault(raw, place, before)
-        if reason is not None:
-            damaged(Damage(number, reason))
-            continue
-        before = raw["seq"]
-        if not resolve:
-            yield StoredEvent(raw, spooled, len(line) + kept_bytes, tuple(kept))
-            kept, kept_bytes = [], 0
-        elif values.any and raw["v"] != 1 and MARK in line:
-            yield Event(raw, spooled, len(line) + values.resolve(raw, bad_value))
+            if reason is not None or is_value(raw):
+                continue
         else:
-            yield Event(raw, spooled, len(line))
+            events += 1
+        before = raw["seq"]
+        size = len(line)
+        if not resolve:
+            yield StoredEvent(raw, spooled, size + kept_bytes, tuple(kept))
+            kept, kept_bytes = [], 0
+            continue
+        if values.any and line.find(MARK) >= 0 and raw["v"] != 1:
+            size += values.resolve(raw, bad_value)
+        yield Event(raw, spooled, size)
 
 
 def json_text(value: Any) -> str | None:

@@ -33,8 +33,7 @@ SHARED_BYTES: Final = 32 * 1024 * 1024
 MARK: Final = b'"$ref"'
 """A line without it has no reference."""
 
-_START: Final = b'{"v":2,'
-_KIND: Final = b'"event":"value"'
+TOO_MUCH: Final = f"more than {MAX_HELD} bytes of values"
 _HEAD: Final = re.compile(
     rb'\{"v":2,"writer_id":"([0-9a-f]+)","seq":\d{1,19},"time_unix_nano":\d{1,19}'
     rb',"event":"value","name":"([0-9a-f]{32})","data":'
@@ -134,7 +133,7 @@ class Values:
         """
         self._bytes += size
         if self._bytes > MAX_HELD:
-            return f"more than {MAX_HELD} bytes of values"
+            return TOO_MUCH
         value = self._values.get(name)
         if value is None:
             value = self._values[name] = _Value(name)
@@ -264,10 +263,13 @@ class Values:
 def value_head(line: bytes) -> tuple[str, str, int] | None:
     """Return the writer and the id in a value's line, and where its data begins; None if it is the
     line of something else. Nothing is decoded."""
-    if not line.startswith(_START) or line.find(_KIND, 0, 160) < 0:
-        return None
     found = _HEAD.match(line)
     return None if found is None else (found[1].decode(), found[2].decode(), found.end())
+
+
+def is_value(raw: Any) -> bool:
+    """Return whether a decoded line is that of a value."""
+    return type(raw) is dict and raw.get("event") == "value" and raw.get("v") == 2
 
 
 def value_fault(raw: Mapping[str, Any]) -> str | None:
