@@ -10,7 +10,7 @@ The write path and the read path both build on this module, and on nothing else 
     <prefix>/asynctrack/v1-compact/experiment=<E>/run=<R>/dt=<YYYY-MM-DD>/<id>.parquet
     <prefix>/asynctrack/v1-compact/experiment=<E>/run=<R>/_manifest/<id>.json
 
-Change it only together with ``SCHEMA_VERSION``.
+Change it only together with ``SCHEMA_VERSION``, the keys with ``LAYOUT_VERSION``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-SCHEMA_VERSION = 1
-"""Version of the event schema and of the key layout."""
+SCHEMA_VERSION = 2
+"""Version of the lines that are written. Lines of version 1, which knew no values, are read."""
+
+LAYOUT_VERSION = 1
+"""Version of keys and manifests."""
 
 SEQ_DIGITS = 12
 """Width of sequence numbers in keys; zeros in front make keys sort by number."""
@@ -45,7 +48,7 @@ _ARTIFACT = re.compile(
     rf"-(?P<first>\d{{{SEQ_DIGITS},}})-(?P<last>\d{{{SEQ_DIGITS},}})\.jsonl(?:\.zst|\.gz)?",
     re.ASCII,
 )
-_LINE_START = re.compile(rb'\{"v":%d,"writer_id":"([0-9a-f]+)","seq":(\d{1,19}),' % SCHEMA_VERSION)
+_LINE_START = re.compile(rb'\{"v":[12],"writer_id":"([0-9a-f]+)","seq":(\d{1,19}),')
 _TIME_FIELD = b',"time_unix_nano":'
 
 
@@ -63,7 +66,7 @@ def run_prefix(prefix: str, experiment: str, run: str) -> str:
         run: The Run's name.
     """
     stem = f"{prefix}/" if prefix else ""
-    return f"{stem}asynctrack/v{SCHEMA_VERSION}/experiment={experiment}/run={run}/"
+    return f"{stem}asynctrack/v{LAYOUT_VERSION}/experiment={experiment}/run={run}/"
 
 
 def compact_prefix(prefix: str) -> str:
@@ -71,7 +74,7 @@ def compact_prefix(prefix: str) -> str:
 
     It is beside the Run's folder, so an engine finds one format below each of the two roots.
     """
-    root = f"asynctrack/v{SCHEMA_VERSION}"
+    root = f"asynctrack/v{LAYOUT_VERSION}"
     before, _, below = prefix.rpartition(f"{root}/experiment=")
     return f"{before}{root}-compact/experiment={below}"
 

@@ -42,11 +42,13 @@ def test_lines_start_as_the_contract_says() -> None:
     """A line begins with version, writer and number, then comes the body."""
     line = number_line(line_prefix(WRITER), 7, b'{"time_unix_nano":5,"event":"text"}')
     assert line == (
-        b'{"v":1,"writer_id":"0123456789abcdef","seq":7,"time_unix_nano":5,"event":"text"}\n'
+        b'{"v":2,"writer_id":"0123456789abcdef","seq":7,"time_unix_nano":5,"event":"text"}\n'
     )
     assert list(json.loads(line)) == ["v", "writer_id", "seq", "time_unix_nano", "event"]
     assert parse_line_start(line) == (WRITER, 7)
-    assert parse_line_start(b'{"v":1}\n') is None
+    assert parse_line_start(line.replace(b'"v":2', b'"v":1')) == (WRITER, 7), "as before"
+    assert parse_line_start(line.replace(b'"v":2', b'"v":3')) is None
+    assert parse_line_start(b'{"v":2}\n') is None
 
 
 @pytest.mark.parametrize("compression", list(SUFFIXES))

@@ -24,7 +24,7 @@ from asynctrack._common.offload import offload
 from asynctrack._delivery.encode import encode_batch, split_batch
 from asynctrack._delivery.replay_plan import SegmentPlan, plan_dead_letter, plan_segment
 from asynctrack._errors import BackendError, PermanentError
-from asynctrack._format import SCHEMA_VERSION, SUFFIXES, replay_name
+from asynctrack._format import LAYOUT_VERSION, SUFFIXES, replay_name
 from asynctrack._spool.folder import WriterFolder, bury, divide, forget, set_aside
 from asynctrack._spool.layout import dead_letters_in, read_description
 
@@ -230,7 +230,7 @@ class _ReplayManifest:
         if not self._receipts:
             return
         page: dict[str, Any] = {
-            "v": SCHEMA_VERSION,
+            "v": LAYOUT_VERSION,
             "writer_id": self._writer_id,
             "replayed_by": self._replayed_by,
             "artifacts": [asdict(receipt) for receipt in self._receipts],

@@ -16,7 +16,7 @@ from typing import Any, Final
 from asynctrack._backends.protocol import Backend
 from asynctrack._common import payload
 from asynctrack._common.artifact import Receipt
-from asynctrack._format import SCHEMA_VERSION, manifest_name
+from asynctrack._format import LAYOUT_VERSION, manifest_name
 
 PAGE: Final = 1_000
 """Artifacts in one page."""
@@ -35,7 +35,7 @@ class Manifest:
 
     def __init__(self, writer_id: str, experiment: str, run: str) -> None:
         self._head: dict[str, Any] = {
-            "v": SCHEMA_VERSION,
+            "v": LAYOUT_VERSION,
             "writer_id": writer_id,
             "experiment": experiment,
             "run": run,
@@ -62,7 +62,7 @@ class Manifest:
             return None
         name = manifest_name(self._writer_id, len(self._pages))
         page = {
-            "v": SCHEMA_VERSION,
+            "v": LAYOUT_VERSION,
             "writer_id": self._writer_id,
             "artifacts": [_listed(receipt) for receipt in self._receipts[:PAGE]],
         }

@@ -46,7 +46,7 @@ def test_what_comes_out_is_what_went_in(compression: str) -> None:
     assert raw.endswith(b"\n")
     events = [json.loads(line) for line in raw.splitlines()]
     assert [(event["v"], event["writer_id"], event["seq"]) for event in events] == [
-        (1, WRITER, seq) for seq in (5, 6, 7)
+        (2, WRITER, seq) for seq in (5, 6, 7)
     ]
     assert artifact.raw_bytes == len(raw)
 

@@ -69,7 +69,7 @@ def test_any_stream(steps: list[int | None], max_events: int, max_bytes: int) ->
         name = parse_artifact_name(artifact.name)
         assert name is not None
         assert (name.first_seq, name.last_seq) == (events[0]["seq"], events[-1]["seq"])
-        assert all((event["v"], event["writer_id"]) == (1, WRITER) for event in events)
+        assert all((event["v"], event["writer_id"]) == (2, WRITER) for event in events)
         seqs += [event["seq"] for event in events]
         seen += [event["x"] for event in events]
     assert seen == sent

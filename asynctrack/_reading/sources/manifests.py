@@ -10,7 +10,7 @@ from typing import Any, Final
 from asynctrack._backends.protocol import GoneError
 from asynctrack._common import payload
 from asynctrack._common.artifact import Receipt
-from asynctrack._format import SCHEMA_VERSION, parse_artifact_name
+from asynctrack._format import LAYOUT_VERSION, parse_artifact_name
 from asynctrack._reading.sources.stores import Location
 
 _FOLDER: Final = "_manifest/"
@@ -169,8 +169,8 @@ def read_manifests(location: Location, problems: list[Problem]) -> list[WriterMa
         uri = store.uri(found.key)
         try:
             content = payload.decode(store.read(found.key))
-            if type(content) is not dict or content.get("v") != SCHEMA_VERSION:
-                raise ValueError(f"not a manifest of schema version {SCHEMA_VERSION}")
+            if type(content) is not dict or content.get("v") != LAYOUT_VERSION:
+                raise ValueError(f"not a manifest of version {LAYOUT_VERSION}")
             if content.get("writer_id") != writer_id:
                 raise ValueError("the manifest of another writer than its key says")
         except GoneError:

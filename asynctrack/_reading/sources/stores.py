@@ -19,12 +19,12 @@ from typing import Final, Protocol
 
 from asynctrack._backends.protocol import GoneError, StoredObject
 from asynctrack._errors import NotFoundError, ReadError, SeveralRunsError
-from asynctrack._format import SCHEMA_VERSION
+from asynctrack._format import LAYOUT_VERSION
 
 MAX_LISTINGS: Final = 2_000
 """Folders that the search looks into before it gives up: it started too high."""
 
-_ROOT: Final = f"asynctrack/v{SCHEMA_VERSION}/"
+_ROOT: Final = f"asynctrack/v{LAYOUT_VERSION}/"
 # Folders above may have any name, even one with line breaks.
 _RUN = re.compile(
     rf"(?:.*/)?{_ROOT}experiment=(?P<experiment>[^/]+)/run=(?P<run>[^/]+)/", re.DOTALL
