@@ -14,6 +14,7 @@ from typing import Any, Final
 from asynctrack._capture.redact import Redactor
 from asynctrack._capture.values import LARGE, Content, Items, List, Values, swapped
 from asynctrack._common import payload
+from asynctrack._common.convert import MESSAGE_TYPES
 from asynctrack._format import number_line
 
 AWAY: Final = 64 * 1024
@@ -51,10 +52,25 @@ class Packing(payload.Encoding):
         self.found.append(value)
         return value.stand_in
 
-    def item(self, item: Any, option: int) -> bytes:
+    def convert(self, value: Any) -> Any:
+        """Return something closer to JSON for a value that orjson does not know."""
+        if type(value) not in MESSAGE_TYPES:
+            return super().convert(value)
+        line = self._values.messages.line(value)
+        if line is None:
+            before = len(self.found)
+            plain = super().convert(value)
+            line = None if len(self.found) > before else self._values.messages.note(value, plain)
+            if line is None:
+                return plain
+        return payload.Fragment(line)
+
+    def item(self, item: Any) -> bytes:
         """Encode an object of a long list, and note the texts in it."""
+        line = self._values.messages.line(item) if type(item) in MESSAGE_TYPES else None
         before = len(self.found)
-        line = super().item(item, option)
+        if line is None:
+            line = super().item(item)
         self._item_texts.append(tuple(self.found[before:]))
         return line
 

@@ -271,6 +271,7 @@ def _cut_binary(body: bytes) -> bytes:
 
 def _hides_secret(body: bytes, start: int, end: int) -> bool:
     """Tell whether base64 holds a secret: part by part, as it may be an image of megabytes."""
+    holds = probes()
     for at in range(start, end, _SPAN):
         text = body[max(start, at - _COMMON) : min(at + _SPAN, end)]
         if text.translate(None, _BASE64_SIGNS):
@@ -280,7 +281,7 @@ def _hides_secret(body: bytes, start: int, end: int) -> bool:
         except ValueError:
             return False
         part = payload.encode({"": plain.decode("latin-1")})
-        if _cut(part) != part:
+        if holds(part) and _cut(part) != part:
             return True
     return False
 

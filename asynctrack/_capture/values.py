@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from weakref import WeakSet
 
+from asynctrack._capture.messages import Messages
 from asynctrack._capture.redact import STAND_IN, Redactor
 from asynctrack._common import marker, payload
 
@@ -323,6 +324,8 @@ class Values:
         self._max_bytes = max_bytes
         self.limit = LARGE if max_bytes is None else min(LARGE, max_bytes)
         """Characters of a text above which it is asked for."""
+        self.messages = Messages()
+        """Messages as JSON."""
         self._contents: dict[int, Content] = {}
         self._names: dict[str, Content] = {}
         self._lists: dict[bytes, list[Items]] = {}

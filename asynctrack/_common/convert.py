@@ -33,6 +33,8 @@ _SKIPPED_WHEN_EMPTY = frozenset({type(None), dict, list, str})
 
 FIELD_TYPES: set[type] = set()
 """The types of LangChain's value objects seen so far."""
+MESSAGE_TYPES: set[type] = set()
+"""Those of them that are messages."""
 CONVERTERS: dict[type, Converter] = {}
 """The converters found so far."""
 
@@ -257,6 +259,8 @@ def _find(kind: type) -> Converter:
         module, name = base.__module__, base.__qualname__
         if module.startswith("langchain_core.") and name in _VALUE_OBJECTS:
             FIELD_TYPES.add(kind)
+            if name == "BaseMessage":
+                MESSAGE_TYPES.add(kind)
             return _VALUE_OBJECTS[name]
         if name == "Runnable" and module.startswith("langchain_core."):
             return _runnable

@@ -34,8 +34,13 @@ from asynctrack._common.search import question
 
 APART = frozenset({"inputs", "outputs", "error", "data", "metadata"})
 """Fields of a record in which something else may stand for what is large."""
+PIECE = 1 << 18
+"""Characters of a long text that are encoded at a time: a quarter of a millisecond."""
 MIN_ITEMS = 8
 """Least objects of a list that are encoded one by one: shorter ones cost less as a whole."""
+
+Fragment = orjson.Fragment
+"""Stands in a record for what is JSON already."""
 
 # Dataclasses go through the converters, so both paths store the same.
 _PLAIN = orjson.OPT_PASSTHROUGH_DATACLASS
@@ -55,9 +60,12 @@ def encode(record: dict[str, Any]) -> bytes:
 
 
 def encode_content(content: str | bytes) -> bytes:
-    """Encode a text, or bytes, as a record would hold them."""
+    """Encode a text, or bytes, as a record would hold them; others get their turn meanwhile."""
     try:
-        return orjson.dumps(content, convert)
+        if type(content) is not str or len(content) <= PIECE:
+            return orjson.dumps(content, convert)
+        pieces = (content[at : at + PIECE] for at in range(0, len(content), PIECE))
+        return b'"%b"' % b"".join([orjson.dumps(piece)[1:-1] for piece in pieces])
     except TypeError:  # what UTF-8 cannot hold
         return orjson.dumps(to_plain(content))
 
@@ -78,12 +86,9 @@ class Encoding:
 
     def line(self, record: dict[str, Any]) -> bytes:
         """Encode a record, as ``encode`` does."""
-        # With this option, orjson imports numpy at the first type that it does not know: seconds,
-        # in the user's event loop.
-        option = _WITH_NUMPY if "numpy" in sys.modules else _PLAIN
         try:
             lifted = self._lifted_fields(record)
-            line = orjson.dumps(lifted, self._convert, option)
+            line = self._dumped(lifted)
             # orjson writes NaN and infinity as null, which would pass for None.
             if not (question("null")(line) and _may_hold_nonfinite(lifted)):
                 return line
@@ -91,7 +96,22 @@ class Encoding:
             pass  # refused, too many values, or changed meanwhile by another thread
         self._left, self._within = sys.maxsize, False  # the careful path has its own bounds
         self.begin_again()
-        return orjson.dumps(self._lifted_fields(to_plain(record)), self._convert, option)
+        return self._dumped(self._lifted_fields(to_plain(record)))
+
+    def convert(self, value: Any) -> Any:
+        """Return something closer to JSON for a value that orjson does not know."""
+        # The same as in ``convert``, without the call: half the time of a small message.
+        converter = CONVERTERS.get(type(value)) or converter_of(value)
+        try:
+            plain = converter(value)
+        except Exception as error:
+            plain = marker(value, cut="error", error=type_name(error))
+        if type(plain) in BOXES:
+            plain = self._lifted(plain, 0)
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError("too many values")
+        return plain
 
     def begin_again(self) -> None:
         """Forget what was stored apart: the record is encoded in another way."""
@@ -112,35 +132,21 @@ class Encoding:
         """
         return None
 
-    def item(self, item: Any, option: int) -> bytes:
-        """Encode an object of a long list by itself.
-
-        Args:
-            item: The object.
-            option: Of orjson's.
-        """
+    def item(self, item: Any) -> bytes:
+        """Encode an object of a long list by itself."""
         lifted = self._lifted(item, 0) if type(item) is dict else item
-        line = orjson.dumps(lifted, self._convert, option)
+        line = self._dumped(lifted)
         if b"null" in line and _may_hold_nonfinite(lifted):
             raise ValueError("not finite")
         return line
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _convert(self, value: Any) -> Any:
-        """Return something closer to JSON for a value that orjson does not know."""
-        # The same as in ``convert``, without the call: half the time of a small message.
-        converter = CONVERTERS.get(type(value)) or converter_of(value)
-        try:
-            plain = converter(value)
-        except Exception as error:
-            plain = marker(value, cut="error", error=type_name(error))
-        if type(plain) in BOXES:
-            plain = self._lifted(plain, 0)
-        self._left -= 1
-        if self._left < 0:
-            raise ValueError("too many values")
-        return plain
+    def _dumped(self, value: Any) -> bytes:
+        # With this option, orjson imports numpy at the first type that it does not know: seconds,
+        # in the user's event loop.
+        option = _WITH_NUMPY if "numpy" in sys.modules else _PLAIN
+        return orjson.dumps(value, self.convert, option)
 
     def _lifted_fields(self, record: dict[str, Any]) -> dict[str, Any]:
         lifted = record
@@ -234,9 +240,8 @@ class Encoding:
 
     def _lifted_items(self, box: Any) -> Any:
         """Encode each item by itself: many events have the same ones, and some more."""
-        option = _WITH_NUMPY if "numpy" in sys.modules else _PLAIN
         self._within = True
-        items = [self.item(item, option) for item in box]
+        items = [self.item(item) for item in box]
         self._within = False
         new = self.stand_in_for_items(items)
         return list(map(orjson.Fragment, items)) if new is None else new
