@@ -208,6 +208,17 @@ class RecordedRun:
         events = self._events()
         return events if kinds is None else (one for one in events if one.event in kinds)
 
+    def stored_events(self) -> Iterator[Event]:
+        """Yield all events as they were stored: with references, and each with the lines of values
+        that stand before it (``StoredEvent.values``). Else as ``events``.
+
+        Raises:
+            ChecksumError: As ``events``.
+            ReadError: As ``events``.
+            BackendError: As ``events``.
+        """
+        return self._events(resolve=False)
+
     async def aevents(self, kind: str | Iterable[str] | None = None) -> AsyncIterator[Event]:
         """Yield the events as ``events`` does, from async code: all work is done in threads."""
         kinds = _kinds(kind)
@@ -292,7 +303,7 @@ class RecordedRun:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _events(self) -> Generator[Event, None, None]:
+    def _events(self, *, resolve: bool = True) -> Generator[Event, None, None]:
         waiting = self._look_into_spool()  # before the listing: see ``spool``
         self._listing = listing = self._list()
         artifacts = self._wanted(with_waiting(listing, waiting))
@@ -310,6 +321,7 @@ class RecordedRun:
                 fetcher=fetcher,
                 report=self._report,
                 set_aside=self._damaged == "set_aside",
+                resolve=resolve,
             )
         finally:
             fetcher.close()

@@ -260,7 +260,7 @@ def _runs_of_numbers(fetched: Fetched, damaged: list[Problem]) -> list[SeqRange]
     runs: list[SeqRange] = []
     objects = (fetched.artifact.uri,)
     first = last = 0
-    for event in open_artifact(fetched, damaged.append, set_aside=True):
+    for event in open_artifact(fetched, damaged.append, set_aside=True, resolve=False):
         seq = event.seq
         if seq != last + 1 or not first:
             if first:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from asynctrack._reading.decoding.events import Event
+from asynctrack._reading.decoding.values import Texts
 from asynctrack._reading.merging.fetch import AHEAD, Fetcher
 from asynctrack._reading.merging.merge import merged_events
 from asynctrack._reading.sources.dead_letters import dead_letter_problems, dead_letters_of
@@ -76,6 +77,7 @@ class News:
         self._spool = spool
         self._report = report
         self._clock = clock
+        self._texts = Texts()
         self._seen: frozenset[tuple[str, int]] = frozenset()
         self._listing = Listing((), {}, {}, ())
         self._read: set[str] = set()
@@ -166,7 +168,12 @@ class News:
         fetcher = Fetcher(AHEAD)
         try:
             events = merged_events(
-                self._ready, created, fetcher=fetcher, report=self._report, set_aside=True
+                self._ready,
+                created,
+                fetcher=fetcher,
+                report=self._report,
+                set_aside=True,
+                texts=self._texts,
             )
             for event in events:
                 seen = self._seen_seqs.setdefault(event.writer_id, SeqSet())

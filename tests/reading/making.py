@@ -34,7 +34,8 @@ def event(
 
 def lines(events: Iterable[Mapping[str, Any]]) -> bytes:
     """Events as NDJSON."""
-    return b"".join(json.dumps(one).encode() + b"\n" for one in events)
+    found = (json.dumps(one, ensure_ascii=False, separators=(",", ":")) for one in events)
+    return b"".join(line.encode() + b"\n" for line in found)
 
 
 def packed(raw: bytes, suffix: str) -> bytes:

@@ -88,7 +88,7 @@ def test_any_bytes_are_read_without_a_crash(suffix: str, content: bytes) -> None
 LINES: dict[str, Any] = {
     "not JSON": b"{nonsense\n",
     "not a JSON object": b"[1]\n",
-    "schema version": event(2, v=2),
+    "schema version": event(2, v=3),
     "another writer": event(2, writer="c" * 24),
     "not in the range": event(9),
     "time_unix_nano": event(2, time=2**63),

@@ -2,6 +2,8 @@
 
 What cannot be read is a ``Damage``: where in the artifact, and why; the lines around it are still
 read. Memory stays bounded whatever the bytes say: an artifact is unpacked piece by piece.
+
+Lines of values are no events: they are taken out, and events get them in the place of references.
 """
 
 from __future__ import annotations
@@ -9,22 +11,36 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
 import zstandard
 
 from asynctrack._common import payload
-from asynctrack._format import SCHEMA_VERSION, ArtifactName
+from asynctrack._format import ArtifactName
+from asynctrack._reading.decoding.values import (
+    MARK,
+    MAX_HELD,
+    TOO_MUCH,
+    Values,
+    is_value,
+    value_fault,
+    value_head,
+)
+
+VERSIONS: Final = (1, 2)
+"""Of lines: those that can be read. In 2 there are values."""
 
 MAX_LINE: Final = 256 * 1024 * 1024
 """Bytes of one event; a longer line ends the artifact, so that no bytes can fill the memory."""
 
+_SHORT: Final = 1024
 # A kilobyte of zstd unpacks to 32 MiB at the worst: its shortest block of 128 KiB takes 4 bytes.
 _ZSTD_PIECE: Final = 1024
 _PIECE: Final = 256 * 1024
 
+_OTHER_WRITER: Final = "an event of another writer than the object's key says"
 _TEXTS: Final = ("span_id", "parent_span_id", "trace_id", "name")
 _OBJECTS: Final = ("metadata", "attributes")
 _TEXT_OR_NONE: Final = (str, type(None))
@@ -39,7 +55,8 @@ class Event:
         raw: The whole JSON object, decoded. Required fields have been checked; the payload is
             whatever was logged.
         spooled: Whether it comes from this machine's spool: not known to be delivered yet.
-        size: Size of its line, in bytes; its memory grows with it.
+        size: Size of its line, in bytes, and of the values that it is the first to hold; its memory
+            grows with it.
     """
 
     raw: Mapping[str, Any]
@@ -123,6 +140,22 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredEvent(Event):
+    """An event as it was stored: with its references.
+
+    Attributes:
+        values: The lines of values that stand before it, decoded.
+    """
+
+    values: tuple[dict[str, Any], ...] = ()
+
+    def after(self, before: Event) -> StoredEvent:
+        """Return it with the values of the event before it, which is left out."""
+        assert isinstance(before, StoredEvent)  # an artifact is read in one way
+        return replace(self, values=before.values + self.values)
+
+
+@dataclass(frozen=True, slots=True)
 class Damage:
     """A part of an artifact that cannot be read.
 
@@ -144,7 +177,14 @@ class _Broken(Exception):
 
 
 def read_events(
-    content: bytes, name: str, place: ArtifactName, damaged: Callable[[Damage], None]
+    content: bytes,
+    name: str,
+    place: ArtifactName,
+    damaged: Callable[[Damage], None],
+    *,
+    spooled: bool = False,
+    values: Values | None = None,
+    resolve: bool = True,
 ) -> Iterator[Event]:
     """Decode an artifact, line by line.
 
@@ -153,13 +193,22 @@ def read_events(
         name: Its key, which tells how it is packed.
         place: What the key says about the events: a line that says otherwise is damaged.
         damaged: Called with everything that cannot be read.
+        spooled: Whether it comes from this machine's spool.
+        values: What is known of its values, where it is read bit by bit; gets those that are here.
+        resolve: Whether events get values in the place of references; else each is a
+            ``StoredEvent``, with its references and the lines of values before it.
 
     Yields:
         The events, each with a higher sequence number than the one before.
     """
+    values = Values() if values is None else values
     lines = _lines(content, name)
-    number = 0
-    before = 0
+    number = events = before = kept_bytes = 0
+    kept: list[dict[str, Any]] = []
+
+    def bad_value(number: int, reason: str) -> None:
+        damaged(Damage(number, reason))
+
     while True:
         try:
             line = next(lines, None)
@@ -167,22 +216,56 @@ def read_events(
             damaged(Damage(number + 1, str(error), rest=True))
             return
         if line is None:
-            missing = place.last_seq - place.first_seq + 1 - number
+            missing = place.last_seq - place.first_seq + 1 - events
             if missing > 0:  # cut off between two lines, which the bytes alone do not tell
                 damaged(Damage(number + 1, f"{missing} lines are missing at the end", rest=True))
             return
         number += 1
+        reason: str | None
+        # A short one is quicker decoded than looked at; the few values among them are told below.
+        head = value_head(line) if len(line) > _SHORT else None
+        if head is not None and resolve:
+            writer_id, value_id, start = head
+            reason = _OTHER_WRITER if writer_id != place.writer_id else None
+            reason = reason or values.take(value_id, number, line[start:-1], len(line))
+            if reason is not None:
+                damaged(Damage(number, reason))
+            continue
         try:
             raw = payload.decode(line)
             reason = _fault(raw, place, before)
         except ValueError as error:
+            events += head is None
             damaged(Damage(number, f"not JSON: {error}"))
             continue
-        if reason is not None:
-            damaged(Damage(number, reason))
-            continue
+        if reason is not None or raw["event"] == "value":
+            if not is_value(raw):
+                events += 1
+            elif raw.get("writer_id") == place.writer_id:  # its number is that of an event
+                reason = value_fault(raw)
+                if reason is None and resolve:  # it is written in another way
+                    reason = values.take(raw["name"], number, raw["data"], len(line))
+                elif reason is None:
+                    kept_bytes += len(line)
+                    if kept_bytes <= MAX_HELD:
+                        kept.append(raw)
+                    else:
+                        reason = TOO_MUCH
+            if reason is not None:
+                damaged(Damage(number, reason))
+            if reason is not None or is_value(raw):
+                continue
+        else:
+            events += 1
         before = raw["seq"]
-        yield Event(raw, False, len(line))
+        size = len(line)
+        if not resolve:
+            yield StoredEvent(raw, spooled, size + kept_bytes, tuple(kept))
+            kept, kept_bytes = [], 0
+            continue
+        if values.any and line.find(MARK) >= 0 and raw["v"] != 1:
+            size += values.resolve(raw, bad_value)
+        yield Event(raw, spooled, size)
 
 
 def json_text(value: Any) -> str | None:
@@ -203,10 +286,10 @@ def _fault(raw: Any, place: ArtifactName, before: int) -> str | None:
     if type(raw) is not dict:
         return "not a JSON object"
     version = raw.get("v")
-    if type(version) is not int or version != SCHEMA_VERSION:
-        return f"schema version {str(version)[:20]}, and this asynctrack reads {SCHEMA_VERSION}"
+    if type(version) is not int or version not in VERSIONS:
+        return f"schema version {str(version)[:20]}, and this asynctrack reads {VERSIONS[-1]}"
     if raw.get("writer_id") != place.writer_id:
-        return "an event of another writer than the object's key says"
+        return _OTHER_WRITER
     seq = raw.get("seq")
     if type(seq) is not int or not place.first_seq <= seq <= place.last_seq:
         return "a sequence number that is not in the range of the object's key"

@@ -14,6 +14,7 @@ from typing import Final
 from asynctrack._format import ArtifactName, parse_artifact_name, parse_line_start
 from asynctrack._reading.decoding.events import Damage, Event, read_events
 from asynctrack._reading.decoding.segment_reader import SegmentReader
+from asynctrack._reading.decoding.values import Texts, Values
 from asynctrack._reading.merging.fetch import Fetched, Fetcher
 from asynctrack._reading.merging.merge import open_artifact
 from asynctrack._reading.sources.dead_letters import dead_letter_problems, dead_letter_ranges
@@ -49,6 +50,9 @@ class Follower:
         self._spool = spool
         self._seen: dict[str, SeqSet] = {}
         self._segments: dict[Path, SegmentReader] = {}
+        self._texts = Texts()
+        # What is known of each segment's values: later events refer to them, too.
+        self._values: dict[SegmentReader, Values] = {}
         self._drained: set[Path] = set()
         self._known: set[tuple[str, str]] = set()
         self._dead: set[str] = set()
@@ -59,6 +63,7 @@ class Follower:
         for segment in self._segments.values():
             segment.close()
         self._segments.clear()
+        self._values.clear()
 
     @property
     def local(self) -> bool:
@@ -119,9 +124,7 @@ class Follower:
     ) -> list[Event]:
         """Return the last events of these objects and of what waits in the spool."""
         events = {
-            (one.writer_id, one.seq): one
-            for some in fetched
-            for one in open_artifact(some, self._problems.append, set_aside=True)
+            (one.writer_id, one.seq): one for some in fetched for one in self._events_in(some)
         }
         events.update(((one.writer_id, one.seq), one) for one in waiting)
         ordered = sorted(events.values(), key=_order)
@@ -163,6 +166,7 @@ class Follower:
             if complete:
                 segment.close()
                 del self._segments[stem]
+                self._values.pop(segment, None)
                 self._drained.add(stem)
         self._drained.intersection_update(waiting)
 
@@ -215,7 +219,7 @@ class Follower:
     def events_of(self, fetched: Iterable[Fetched]) -> Iterator[Event]:
         """Yield the new events of objects, and count the objects as seen."""
         for one in fetched:
-            for event in open_artifact(one, self._problems.append, set_aside=True):
+            for event in self._events_in(one):
                 if not self.seen(event):
                     yield event
             self._known.add((one.artifact.store.uri(""), one.artifact.key))
@@ -283,9 +287,14 @@ class Follower:
             if not damage.rest:  # missing numbers are reported already
                 self._problems.append(Problem(str(segment.path), damage.reason))
 
-        for event in read_events(b"".join(line for _, line in lines), "", place, damaged):
+        content = b"".join(line for _, line in lines)
+        values = self._values.setdefault(segment, Values(self._texts))
+        for event in read_events(content, "", place, damaged, spooled=True, values=values):
             if not self.seen(event):
-                yield Event(event.raw, True, event.size)
+                yield event
+
+    def _events_in(self, fetched: Fetched) -> Iterator[Event]:
+        return open_artifact(fetched, self._problems.append, set_aside=True, texts=self._texts)
 
     def _new_in(self, location: Location, folder: str) -> list[StoredArtifact]:
         fresh = []

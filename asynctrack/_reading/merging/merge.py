@@ -8,12 +8,13 @@ break the order of its own events.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Final
 
 from asynctrack._errors import ChecksumError
-from asynctrack._reading.decoding.events import Damage, Event, read_events
+from asynctrack._reading.decoding.events import Damage, Event, StoredEvent, read_events
+from asynctrack._reading.decoding.values import Texts, Values
 from asynctrack._reading.merging.fetch import Fetched, Fetcher
 from asynctrack._reading.sources.listing import StoredArtifact
 from asynctrack._reading.sources.manifests import Problem, Report
@@ -29,6 +30,8 @@ def merged_events(
     fetcher: Fetcher,
     report: Report,
     set_aside: bool,
+    texts: Texts | None = None,
+    resolve: bool = True,
 ) -> Iterator[Event]:
     """Yield the events of all writers, each once, in order.
 
@@ -39,10 +42,17 @@ def merged_events(
         fetcher: Fetches the artifacts.
         report: Called with what is set aside.
         set_aside: Set artifacts aside whose checksum differs, instead of raising.
+        texts: Those that events share; None shares among the events of this call.
+        resolve: As for ``read_events``.
 
     Raises:
         ChecksumError: An artifact is not what its manifest lists.
     """
+    texts = Texts() if texts is None else texts
+
+    def opened(fetched: Fetched) -> Iterator[Event]:
+        return open_artifact(fetched, report, set_aside, texts=texts, resolve=resolve)
+
     closed = sorted(
         (_lower_bound(artifacts, created.get(writer_id, 0)), writer_id)
         for writer_id, artifacts in writers.items()
@@ -53,7 +63,7 @@ def merged_events(
     while closed or heads:
         while closed and (not heads or closed[-1][0] <= heads[0][0]):
             _, writer_id = closed.pop()
-            events = _writer_events(writers[writer_id], fetcher, report, set_aside)
+            events = _writer_events(fetcher.fetch(writers[writer_id]), writers[writer_id], opened)
             first = next(events, None)
             if first is not None:
                 heapq.heappush(heads, (first.time_unix_nano, writer_id, first, events))
@@ -107,13 +117,14 @@ def _lower_bound(artifacts: Sequence[StoredArtifact], created: int) -> int:
 
 
 def _writer_events(
-    artifacts: Sequence[StoredArtifact], fetcher: Fetcher, report: Report, set_aside: bool
+    fetched: Iterator[Fetched],
+    artifacts: Sequence[StoredArtifact],
+    open_it: Callable[[Fetched], Iterator[Event]],
 ) -> Iterator[Event]:
     """Yield a writer's events by sequence number, each once.
 
     Artifacts usually follow each other. Where they overlap, they are read side by side.
     """
-    fetched = fetcher.fetch(artifacts)
     opened = 0
     last = 0
     # Of two copies of an event the delivered one counts, else that of the first artifact.
@@ -122,7 +133,7 @@ def _writer_events(
         while opened < len(artifacts) and (
             not heads or artifacts[opened].place.first_seq <= heads[0][0]
         ):
-            events = open_artifact(next(fetched), report, set_aside)
+            events = open_it(next(fetched))
             opened += 1
             first = next(events, None)
             if first is not None:
@@ -134,21 +145,38 @@ def _writer_events(
         if opened < len(artifacts):
             limit = min(limit, artifacts[opened].place.first_seq)
         while True:
-            if seq > last:
+            twice = seq <= last
+            if not twice:
                 last = seq
                 yield event
             following = next(events, None)
             if following is None:
                 heapq.heappop(heads)
                 break
+            if twice and isinstance(following, StoredEvent):
+                following = following.after(event)
             event, seq = following, following.seq
             if seq >= limit:
                 heapq.heapreplace(heads, (seq, spooled, number, event, events))
                 break
 
 
-def open_artifact(fetched: Fetched, report: Report, set_aside: bool) -> Iterator[Event]:
+def open_artifact(
+    fetched: Fetched,
+    report: Report,
+    set_aside: bool,
+    *,
+    texts: Texts | None = None,
+    resolve: bool = True,
+) -> Iterator[Event]:
     """Yield the events of one artifact; report everything that cannot be read.
+
+    Args:
+        fetched: The artifact.
+        report: Called with what cannot be read.
+        set_aside: As for ``merged_events``.
+        texts: As for ``merged_events``.
+        resolve: As for ``read_events``.
 
     Raises:
         ChecksumError: It is not what its manifest lists, and ``set_aside`` is False.
@@ -173,18 +201,22 @@ def open_artifact(fetched: Fetched, report: Report, set_aside: bool) -> Iterator
         if damage.rest or not bad:
             bad.append(damage)
 
-    events = read_events(fetched.content, artifact.key, artifact.place, damaged)
-    if artifact.spooled:
-        sound = 0
-        for event in events:
-            sound += 1
-            yield Event(event.raw, True, event.size)
-        if bad:  # the spool leaves such lines out
-            lost = artifact.place.last_seq - artifact.place.first_seq + 1 - sound
-            report(Problem(uri, f"{lost} of its events are damaged", lines=lost))
-        return
-    yield from events
-    if bad:
+    sound = 0
+    for event in read_events(
+        fetched.content,
+        artifact.key,
+        artifact.place,
+        damaged,
+        spooled=artifact.spooled,
+        values=Values(texts),
+        resolve=resolve,
+    ):
+        sound += 1
+        yield event
+    lost = artifact.place.last_seq - artifact.place.first_seq + 1 - sound
+    if bad and artifact.spooled and lost:  # the spool leaves such lines out
+        report(Problem(uri, f"{lost} of its events are damaged", lines=lost))
+    elif bad:
         reason = bad[0].reason
         if len(bad) > 1:
             reason += f"; from line {bad[1].line} on: {bad[1].reason}"

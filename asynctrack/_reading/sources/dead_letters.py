@@ -13,6 +13,7 @@ from typing import Final
 
 from asynctrack._format import ArtifactName
 from asynctrack._reading.decoding.events import Damage, Event, read_events
+from asynctrack._reading.decoding.values import Texts, Values
 from asynctrack._reading.sources.manifests import Problem, WriterManifest
 from asynctrack._reading.sources.ranges import SeqRange, SeqSet, subtract, union
 from asynctrack._reading.sources.spool import Spool, SpoolWriter, is_same_s3, writers_of
@@ -71,13 +72,14 @@ def read_dead_letters(
         report: Called with what cannot be read.
     """
     seen: dict[str, SeqSet] = {}
+    texts = Texts()
     for one in dead_letters:
         for path in map(Path, one.objects):
             known = seen.setdefault(path.parent.name, SeqSet())
-            for event in _events(path, one, report):
+            for event in _events(path, one, texts, report):
                 if event.seq not in known:
                     known.add(event.seq, event.seq)
-                    yield DeadLetter(Event(event.raw, True, event.size), _reason(path), str(path))
+                    yield DeadLetter(event, _reason(path), str(path))
 
 
 def refused_events(writers: Iterable[WriterManifest], dead_letters: Iterable[SeqRange]) -> int:
@@ -121,7 +123,9 @@ def dead_letter_problems(dead_letters: Iterable[SeqRange]) -> list[Problem]:
     return problems
 
 
-def _events(path: Path, numbers: SeqRange, report: Callable[[Problem], None]) -> Iterator[Event]:
+def _events(
+    path: Path, numbers: SeqRange, texts: Texts, report: Callable[[Problem], None]
+) -> Iterator[Event]:
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -135,7 +139,7 @@ def _events(path: Path, numbers: SeqRange, report: Callable[[Problem], None]) ->
 
     # A writer's folder bears its name.
     place = ArtifactName(path.parent.name, numbers.first_seq, numbers.last_seq, "")
-    yield from read_events(content, "", place, damaged)
+    yield from read_events(content, "", place, damaged, spooled=True, values=Values(texts))
     if bad:
         report(Problem(str(path), bad[0].reason, bad[0].line))
 

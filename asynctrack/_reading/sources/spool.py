@@ -17,10 +17,10 @@ from typing import Any, Final, Union
 from asynctrack._backends.protocol import GoneError, StoredObject
 from asynctrack._backends.s3_read import S3Store
 from asynctrack._backends.way import store_of
-from asynctrack._common import payload
 from asynctrack._errors import OptionError
 from asynctrack._format import ArtifactName
 from asynctrack._options import whole_path
+from asynctrack._reading.decoding.events import read_events
 from asynctrack._reading.decoding.segment_reader import SegmentReader
 from asynctrack._reading.sources.listing import Listing, StoredArtifact
 from asynctrack._reading.sources.manifests import Problem, as_in_the_run
@@ -178,14 +178,20 @@ def spooled_parameters(writer: SpoolWriter) -> dict[str, Any]:
     for path in waiting_segments(writer.path):
         try:
             with SegmentReader(path) as segment:
-                lines = [line for _, line in segment.more() if _PARAMETERS in line[:_HEAD]]
-            events = [payload.decode(line) for line in lines]
-        except (SegmentError, OSError, ValueError):
+                parts = [
+                    (seq, line if _PARAMETERS in line[start : start + _HEAD] else line[:start])
+                    for seq, line in segment.more()
+                    for start in (_event_start(line),)
+                ]
+        except (SegmentError, OSError):
             continue  # reading the events says so
-        for event in events:
-            data = event.get("data") if isinstance(event, dict) else None
-            if isinstance(data, dict) and event.get("event") == "parameters":
-                found.update(as_in_the_run(data))
+        if not parts:
+            continue
+        place = ArtifactName(writer.writer_id, parts[0][0], parts[-1][0], "")
+        content = b"".join(line for _, line in parts)
+        for event in read_events(content, "", place, lambda _: None):
+            if event.event == "parameters" and isinstance(event.data, dict):
+                found.update(as_in_the_run(event.data))
     return found
 
 
@@ -231,7 +237,7 @@ class SpoolStore:
         return iter(())
 
     def read(self, key: str) -> bytes:
-        """Return the sound lines of a segment's range.
+        """Return the sound lines of a segment's range, and all values that are before it.
 
         Raises:
             GoneError: It is not there any more: delivered.
@@ -241,7 +247,10 @@ class SpoolStore:
         try:
             with SegmentReader(Path(path)) as segment:
                 return b"".join(
-                    line for seq, line in segment.more() if int(first) <= seq <= int(last)
+                    # Of earlier events their values: later ones may refer to them.
+                    line if seq >= int(first) else line[: _event_start(line)]
+                    for seq, line in segment.more()
+                    if seq <= int(last)
                 )
         except (SegmentError, OSError) as error:
             raise GoneError(f"{path} cannot be read: {error}") from error
@@ -249,6 +258,11 @@ class SpoolStore:
     def uri(self, key: str) -> str:
         """Return the path of a segment."""
         return key.rpartition(":")[0]
+
+
+def _event_start(lines: bytes) -> int:
+    """Return where the event begins in its lines: behind its values."""
+    return lines.rfind(b"\n", 0, -1) + 1
 
 
 def _writer(path: Path) -> SpoolWriter:
