@@ -10,6 +10,7 @@ from collections.abc import Container, Iterable, Iterator
 import zstandard
 
 from asynctrack._common.artifact import Artifact, Batch
+from asynctrack._common.lines import Entry, entries_of, parts
 from asynctrack._format import artifact_name, line_time
 
 ZSTD_LEVEL = 3
@@ -59,34 +60,21 @@ def encode_batch(batch: Batch, compression: str) -> Artifact:
 
 def split_batch(batch: Batch) -> tuple[Batch, Batch]:
     """Return the two halves of a batch of more than one event; the same each time."""
-    lines = batch.raw.splitlines(keepends=True)
-    middle = len(lines) // 2
-    cut = batch.first_seq + middle
-    return (
-        Batch(batch.writer_id, batch.first_seq, cut - 1, b"".join(lines[:middle])),
-        Batch(batch.writer_id, cut, batch.last_seq, b"".join(lines[middle:])),
-    )
+    entries = entries_of(batch.raw, batch.first_seq)
+    first, second = runs(batch.writer_id, entries, {entries[len(entries) // 2][0]})
+    return first, second
 
 
-def runs(
-    writer_id: str, lines: Iterable[tuple[int, bytes]], cuts: Container[int] = ()
-) -> Iterator[Batch]:
+def runs(writer_id: str, entries: Iterable[Entry], cuts: Container[int] = ()) -> Iterator[Batch]:
     """Yield a batch for each unbroken run of numbers, so that none takes the key of a whole one.
+
+    Each is complete in itself: it has the values that its events refer to.
 
     Args:
         writer_id: Who accepted the events.
-        lines: Lines in order, each with its sequence number.
+        entries: The entries in order.
         cuts: Numbers that begin another batch in any case.
     """
-    run: list[bytes] = []
-    first = last = 0
-    for seq, line in lines:
-        if run and (seq != last + 1 or seq in cuts):
-            yield Batch(writer_id, first, last, b"".join(run))
-            run = []
-        if not run:
-            first = seq
-        run.append(line)
-        last = seq
-    if run:
-        yield Batch(writer_id, first, last, b"".join(run))
+    for part in parts(entries, cuts):
+        raw = b"".join([entry for _, entry in part])
+        yield Batch(writer_id, part[0][0], part[-1][0], raw)

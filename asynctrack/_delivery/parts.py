@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from asynctrack._buffer.store import MemoryPiece, SegmentPiece
 from asynctrack._common.artifact import Batch
+from asynctrack._common.lines import entries_of
+from asynctrack._delivery.encode import runs
 from asynctrack._errors import PermanentError
 
 
@@ -30,7 +32,7 @@ class Part:
 
 
 class Content:
-    """The lines of a piece, as they were read just now.
+    """The entries of a piece, as they were read just now.
 
     Args:
         writer_id: Who accepted the events.
@@ -55,20 +57,21 @@ class Content:
 
     @property
     def whole(self) -> bool:
-        """Whether all lines are there."""
+        """Whether all of them are there."""
         return self._left is None
 
     def batch(self, part: Part) -> Batch:
-        """Return the events of a part."""
-        start, end = part.first_seq, part.last_seq + 1
-        if self._left is not None:
-            raw = b"".join([self._left[seq] for seq in range(start, end)])
-        elif part.events == self._events:
-            raw = self._raw
+        """Return the events of a part, with the values that they refer to."""
+        if self._left is None and part.events == self._events:
+            return Batch(self._writer_id, part.first_seq, part.last_seq, self._raw)
+        if self._left is None:
+            entries = entries_of(self._raw, self._first_seq)
         else:
-            lines = self._raw.splitlines(keepends=True)
-            raw = b"".join(lines[start - self._first_seq : end - self._first_seq])
-        return Batch(self._writer_id, part.first_seq, part.last_seq, raw)
+            entries = sorted(self._left.items())
+        # All of it up to there: what its events refer to may stand before them.
+        cuts = {part.first_seq, part.last_seq + 1}
+        batches = runs(self._writer_id, entries, cuts)
+        return next(batch for batch in batches if batch.first_seq == part.first_seq)
 
 
 @dataclass(slots=True)

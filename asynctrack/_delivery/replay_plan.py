@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asynctrack._common.artifact import Batch
+from asynctrack._common.lines import Entry, entries_of, is_value, lines_of
 from asynctrack._delivery.encode import runs
 from asynctrack._format import parse_line_start
 from asynctrack._spool.layout import division
@@ -54,13 +55,26 @@ def plan_dead_letter(path: Path) -> SegmentPlan:
         raw = path.read_bytes()
     except OSError as error:
         return SegmentPlan(path, problem=str(error))
-    places = [parse_line_start(line) for line in raw.splitlines()]
-    writers = {place[0] for place in places if place is not None}
     wanted = range(int(first), int(last) + 1) if (first + last).isdecimal() else range(0)
-    if len(writers) != 1 or [place and place[1] for place in places] != [*wanted]:
+    entries = entries_of(raw, wanted.start)
+    writer_id = _writer_of(entries) if len(entries) == len(wanted) else None
+    if writer_id is None:
         return SegmentPlan(path, problem=f"{path}: not the events that its name says")
-    lines = zip(wanted, raw.splitlines(keepends=True), strict=True)
-    return SegmentPlan(path, tuple(runs(writers.pop(), lines, division(path))), len(places))
+    return SegmentPlan(path, tuple(runs(writer_id, entries, division(path))), len(entries))
+
+
+def _writer_of(entries: list[Entry]) -> str | None:
+    """Return whose events these are; None where one of their lines says something else."""
+    writers = set()
+    for seq, entry in entries:
+        lines = lines_of(entry)
+        for place in map(parse_line_start, lines):
+            if place is None or place[1] != seq:
+                return None
+            writers.add(place[0])
+        if is_value(lines[-1]):  # the event is cut off
+            return None
+    return writers.pop() if len(writers) == 1 else None
 
 
 def numbers(seqs: tuple[int, ...]) -> str:

@@ -15,8 +15,9 @@ class SegmentContent:
 
     Attributes:
         writer_id: Whose it is; empty for one that was made ready and never used.
-        first_seq: Sequence number that its first line has.
-        lines: The good lines, each with its sequence number, in order.
+        first_seq: Sequence number that its first event has.
+        lines: The good entries, each with its sequence number, in order: an event's line, with
+            those of the values before it.
         damaged: Sequence numbers whose record is damaged or gone, as far as that can be told.
     """
 
@@ -43,12 +44,12 @@ def read_segment(path: Path) -> SegmentContent:
     content = path.read_bytes()
     if index is None:
         return segment_content(content, path)
-    header, lines = segment_format_1.parse(index, content, path)
-    return _content(header, lines, content, path.with_suffix(".idx"))
+    header, entries = segment_format_1.parse(index, content, path)
+    return _content(header, entries, content, path.with_suffix(".idx"))
 
 
 def segment_content(content: bytes, path: Path) -> SegmentContent:
-    """Return what is in a segment of today's format.
+    """Return what is in a segment of today's format, or of format 2.
 
     Raises:
         SegmentError: As ``read_segment``.
@@ -57,13 +58,13 @@ def segment_content(content: bytes, path: Path) -> SegmentContent:
 
 
 def _content(
-    header: Header | None, lines: list[bytes], content: bytes, vouching: Path
+    header: Header | None, entries: list[bytes], content: bytes, vouching: Path
 ) -> SegmentContent:
     if header is None:
-        if not lines and not any(content):
+        if not entries and not any(content):
             return SegmentContent("", 0, (), ())
-        header = header_of_lines(lines, vouching)
+        header = header_of_lines(entries, vouching)
     first_seq = header.first_seq
-    good = [(first_seq + number, line) for number, line in enumerate(lines) if line]
-    damaged = [first_seq + number for number, line in enumerate(lines) if not line]
+    good = [(first_seq + number, entry) for number, entry in enumerate(entries) if entry]
+    damaged = [first_seq + number for number, entry in enumerate(entries) if not entry]
     return SegmentContent(header.writer_id, first_seq, tuple(good), tuple(damaged))

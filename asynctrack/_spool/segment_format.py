@@ -1,11 +1,12 @@
 """The format of a segment of the spool, and how it is read: shared by the write and the read path.
 
-One file of text, ``<n>.open``: a header, then one record for each line. A record is the line as it
-will be uploaded, plain JSON that any tool finds, and behind it 16 hexadecimal digits on a line of
-their own: its number in the segment, and a checksum over both. So a line and what vouches for it
-are one write, a torn or damaged one is told from a good one, and each record stands for itself:
-damage costs the records it hits and no others. Room that is not used yet is zeros. ``segment``
-writes it, ``segment_content`` reads it, and what versions before wrote.
+One file of text, ``<n>.open``: a header, then one record for each event. A record is the event's
+entry as it will be uploaded, lines of plain JSON that any tool finds: the values before the event,
+and the event. Behind it are 16 hexadecimal digits on a line of their own: its number in the
+segment, and a checksum over both. So an entry and what vouches for it are one write, a torn or
+damaged one is told from a good one, and each record stands for itself: damage costs the records it
+hits and no others. Room that is not used yet is zeros. ``segment`` writes it, ``segment_content``
+reads it, and what versions before wrote: in format 2 an entry was always one line.
 """
 
 from __future__ import annotations
@@ -21,20 +22,22 @@ from zlib import crc32
 
 from asynctrack._format import parse_line_start
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 """Version of the spool's files. Older ones are read, newer ones are refused and kept."""
 
 HEADER_BYTES: Final = 96
 CHECK_BYTES: Final = 17
-"""Bytes that a record is longer than its line."""
+"""Bytes that a record is longer than its entry."""
+_START: Final = 100
+"""Bytes in which a line has named its writer and its number."""
 _CHECKED: Final = HEADER_BYTES - 9
 _HEADER: Final = re.compile(rb"ATSPOOL (\d{1,5}) ([0-9a-f]{1,32}) (\d{1,20}) (\d{1,10}) *")
 _VERSION: Final = re.compile(rb"ATSPOOL (\d{1,5}) ")
 _CHECK: Final = re.compile(rb"\n([0-9a-f]{16})\n")
 _PAIR: Final = Struct(">II")
 # The end of a record, one byte of whose check is damaged. One that a killed writer left half done
-# ends anywhere.
-_DAMAGED_END: Final = re.compile(rb"\n[^\n]{17}\Z|\n\Z")
+# ends anywhere: also behind one of its lines, or a little further.
+_DAMAGED_END: Final = re.compile(rb"\n[^\n{][^\n]{16}\Z|[^}]\n\Z")
 
 
 class SegmentError(Exception):
@@ -47,8 +50,8 @@ class Header:
 
     Attributes:
         writer_id: Whose it is.
-        first_seq: Sequence number of its first line.
-        events: How many lines it has; 0 as long as it is being written.
+        first_seq: Sequence number of its first event.
+        events: How many events it has; 0 as long as it is being written.
     """
 
     writer_id: str
@@ -62,12 +65,12 @@ class Record:
 
     Attributes:
         number: Its number in the segment, from 0.
-        line: The line.
+        entry: The event's line, with those of values before it.
         end: Where it ends.
     """
 
     number: int
-    line: bytes
+    entry: bytes
     end: int
 
 
@@ -78,30 +81,32 @@ def make_header(header: Header) -> bytes:
     return b"%b%08x\n" % (checked, crc32(checked))
 
 
-def make_record(number: int, line: bytes) -> bytes:
-    """Return the record of a line, which ends with a line end and has no other."""
-    return line + hexlify(_PAIR.pack(number, crc32(line, number))) + b"\n"
+def make_record(number: int, entry: bytes) -> bytes:
+    """Return the record of an entry: lines that are JSON objects, each with a line end."""
+    return entry + hexlify(_PAIR.pack(number, crc32(entry, number))) + b"\n"
 
 
 def lines_of(records: bytes) -> tuple[bytes, int]:
-    """Return the lines of records, one after the other, and how many there are.
+    """Return the lines of records, one after the other, and how many records there are.
 
     Checks nothing: for what this very process has written. Where it is not whole, or something
     else, number or size differ. A loop and no regular expression: for 8 MiB that would keep the
     interpreter from the application for 10 ms.
     """
     view = memoryview(records)
-    find = records.find
-    lines = []
+    find, goes_on = records.find, records.startswith
+    entries = []
     at = 0
     while (end := find(b"\n", at) + 1) > 0:
-        lines.append(view[at:end])
+        while goes_on(b"{", end):  # no check begins with it
+            end = find(b"\n", end) + 1 or len(records)
+        entries.append(view[at:end])
         at = end + CHECK_BYTES
-    return b"".join(lines), len(lines)
+    return b"".join(entries), len(entries)
 
 
 def parse(content: bytes, path: Path) -> tuple[Header | None, list[bytes]]:
-    """Return header and lines of a segment: None, and empty ones, where they are damaged.
+    """Return header and entries of a segment: None, and empty ones, where they are damaged.
 
     Raises:
         SegmentError: It is of a newer version.
@@ -110,7 +115,7 @@ def parse(content: bytes, path: Path) -> tuple[Header | None, list[bytes]]:
     found = {}
     last = HEADER_BYTES
     for record in sound_records(content[HEADER_BYTES:], HEADER_BYTES):
-        found[record.number] = record.line
+        found[record.number] = record.entry
         last = record.end
     total = max(found, default=-1) + 1 + _damaged_end(content[last:])
     if header is not None:
@@ -156,26 +161,40 @@ def sound_records(content: bytes, at: int) -> Iterator[Record]:
     start = 0
     for check in _CHECK.finditer(content):
         number, checksum = _PAIR.unpack(unhexlify(check[1]))
-        line = content[start : check.start() + 1]
+        entry = content[start : check.start() + 1]
         start = check.end()
         # Each one before it took some room, too: no list is made for a number that is made up.
         if number * CHECK_BYTES > at + start:
             continue
-        if crc32(line, number) == checksum:
-            yield Record(number, line, at + start)
+        if crc32(entry, number) == checksum:
+            yield Record(number, entry, at + start)
             continue
-        for begin in _begins(line):
-            if crc32(line[begin:], number) == checksum:
-                yield Record(number, line[begin:], at + start)
+        for begin in _begins(entry):
+            if crc32(entry[begin:], number) == checksum:
+                yield Record(number, entry[begin:], at + start)
                 break
 
 
-def _begins(line: bytes) -> Iterator[int]:
-    """Yield where a line may begin, behind a damaged record."""
-    after = line.rfind(b"\n", 0, -1) + 1
-    yield after  # its check is damaged
+def _begins(content: bytes) -> Iterator[int]:
+    """Yield where the entry at the end may begin, behind a damaged record."""
+    after = content.rfind(b"\n", 0, -1) + 1
+    seq = _seq_at(content, after)
+    # Back over the values before the event: they have its number.
+    while seq is not None and after:
+        before = content.rfind(b"\n", 0, after - 1) + 1
+        if _seq_at(content, before) != seq:
+            if _seq_at(content, before + CHECK_BYTES) == seq:
+                after = before
+            break
+        after = before
+    yield after  # the check before it is damaged
     yield after + CHECK_BYTES  # the end of that check is
-    yield line.rfind(b"\0") + 1  # others have cut the file, and it was written on
+    yield content.rfind(b"\0") + 1  # others have cut the file, and it was written on
+
+
+def _seq_at(content: bytes, at: int) -> int | None:
+    place = parse_line_start(content[at : at + _START])
+    return None if place is None else place[1]
 
 
 def _damaged_end(rest: bytes) -> int:
@@ -185,15 +204,15 @@ def _damaged_end(rest: bytes) -> int:
     return len(checks) + bool(_DAMAGED_END.search(rest, checks[-1] if checks else 0))
 
 
-def header_of_lines(lines: list[bytes], path: Path) -> Header:
+def header_of_lines(entries: list[bytes], path: Path) -> Header:
     """Return what the header would say, of lines that agree on it.
 
     Raises:
         SegmentError: They do not, or there is none.
     """
     said = set()
-    for number, line in enumerate(lines):
-        place = parse_line_start(line) if line else None
+    for number, entry in enumerate(entries):
+        place = parse_line_start(entry) if entry else None
         if place is not None:
             said.add((place[0], place[1] - number))
     if len(said) != 1:

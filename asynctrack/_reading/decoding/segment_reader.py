@@ -44,10 +44,10 @@ class Extent:
 
     Attributes:
         writer_id: Whose it is.
-        first_seq: Sequence number of its first sound line.
-        last_seq: Sequence number of its last sound line.
-        size: Bytes of the lines up to there.
-        time_unix_nano: Wall clock of the first line.
+        first_seq: Sequence number of its first sound entry.
+        last_seq: Sequence number of its last sound entry.
+        size: Bytes of the entries up to there.
+        time_unix_nano: Wall clock of the first event.
     """
 
     writer_id: str
@@ -100,7 +100,7 @@ class SegmentReader:
             self._index.close()
 
     def extent(self) -> Extent | None:
-        """Return what is in it; None while it has no sound line."""
+        """Return what is in it; None while it has no sound entry."""
         if self._index is not None:
             records = self._indexed(self._index, 0)
             first, last = (records[0], records[-1]) if records else (None, None)
@@ -115,7 +115,7 @@ class SegmentReader:
             return None
         header = self._whose(first)
         try:
-            time = line_time(first.line)
+            time = line_time(first.entry)
         except ValueError as error:
             raise SegmentError(f"{self.path}: its lines are no events of asynctrack's") from error
         return Extent(
@@ -127,9 +127,10 @@ class SegmentReader:
         )
 
     def more(self) -> Iterator[tuple[int, bytes]]:
-        """Yield the lines that have come since the last call, each with its sequence number.
+        """Yield the entries that have come since the last call, each with its sequence number.
 
-        The line is empty where it is damaged: it cannot be read, and sound ones follow.
+        An entry is an event's line, with those of the values before it. It is empty where it is
+        damaged: it cannot be read, and sound ones follow.
         """
         if self._index is not None:
             found: Iterator[Record] = iter(self._indexed(self._index, self._seen))
@@ -143,7 +144,7 @@ class SegmentReader:
                 self._seen += 1
                 yield first_seq + self._seen - 1, b""
             self._seen, self._at = record.number + 1, record.end
-            yield first_seq + record.number, record.line
+            yield first_seq + record.number, record.entry
 
     def _content(self, at: int) -> bytes:
         # Unused room is all zeros, and most of a segment is unused.
@@ -165,12 +166,12 @@ class SegmentReader:
         return sound
 
     def _whose(self, record: Record) -> Header:
-        """Return what the header says, or a sound line if it is damaged."""
+        """Return what the header says, or a sound entry if it is damaged."""
         if self._header is None and self._index is None:
             self._header = read_header(_read(self._file, 0, HEADER_BYTES), self.path)
         if self._header is None:
-            lines = [b""] * record.number + [record.line]
-            self._header = header_of_lines(lines, self.path)
+            entries = [b""] * record.number + [record.entry]
+            self._header = header_of_lines(entries, self.path)
         return self._header
 
 
