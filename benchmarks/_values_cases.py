@@ -95,9 +95,9 @@ class Conversation:
     def __init__(self, *, block: bool = False, turns: int = TURNS, size: int = IMAGE) -> None:
         from langchain_core.prompts import ChatPromptTemplate
 
-        self._chain: Any = ChatPromptTemplate.from_messages(
-            [("placeholder", "{history}")]
-        ) | cases.local_model()
+        self._chain: Any = (
+            ChatPromptTemplate.from_messages([("placeholder", "{history}")]) | cases.local_model()
+        )
         self._block, self._turns, self._size = block, turns, size
 
     def make(self, seed: int) -> tuple[Run, bytes]:

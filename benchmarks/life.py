@@ -33,7 +33,7 @@ _MORE_ROUNDS: Final = {1: 4, 12: 2}
 
 
 def run(
-    servers: Servers, *, processes: int = 2, rounds: int = 4, cold: int = 4, peers: bool = True
+    servers: Servers, *, processes: int = 2, rounds: int = 3, cold: int = 3, peers: bool = True
 ) -> dict[str, Any]:
     """Measure every tracer that is installed.
 

@@ -339,12 +339,14 @@ def _text_figures(answers: list[dict[str, Any]]) -> dict[str, Any]:
             name: {
                 "us": _measure.median(us[name]).as_dict(),
                 "whole_ratio": _measure.ratio(us[name], bare).as_dict(),
-                "added_ratio": _measure.ratio(_measure.differences(us[name], short), bare).as_dict(),
+                "added_ratio": _measure.ratio(
+                    _measure.differences(us[name], short), bare
+                ).as_dict(),
                 "stop_ms": _measure.median(stops[name]).as_dict(),
             }
             for name in KINDS
         },
-    }  # fmt: skip
+    }
 
 
 def text_of(result: dict[str, Any]) -> str:
