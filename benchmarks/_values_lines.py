@@ -30,10 +30,13 @@ def with_repeats(run: Run) -> list[bytes]:
     def method(name: str) -> Any:
         async def call(self: Any, *arguments: Any, **options: Any) -> None:
             record = {
-                **{"v": 1, "writer_id": _WRITER, "seq": len(lines) + 1},
-                **{"time_unix_nano": time.time_ns(), "event": name.removeprefix("on_")},
-                **{"span_id": str(options["run_id"])},
-                **{"parent_span_id": str(options.get("parent_run_id"))},
+                "v": 1,
+                "writer_id": _WRITER,
+                "seq": len(lines) + 1,
+                "time_unix_nano": time.time_ns(),
+                "event": name.removeprefix("on_"),
+                "span_id": str(options["run_id"]),
+                "parent_span_id": str(options.get("parent_run_id")),
                 **{key: options[key] for key in ("name", "tags", "metadata") if options.get(key)},
                 "inputs" if name.endswith("_start") else "outputs": arguments[-1],
             }

@@ -176,18 +176,17 @@ def run(*, processes: int = 2, rounds: int = 7) -> dict[str, Any]:
 
 def text_of(result: dict[str, Any]) -> str:
     """Return the result as a table for a terminal."""
-    lines = []
-    for row in result["rows"]:
-        lines.append(
-            f"{row['batch']:34}{row['setting']:34}{row['ms_per_mb']['value']:>8.3g} ms/MB"
-            f"{row['size']:>10,}{row['size_ratio']:>8.3g}"
-        )
-    for row in result["short"]:
-        lines.append(
-            f"{row['events']} events, {row['bytes']:,} bytes: {row['plain']['size']:,};"
-            f" with a dictionary {row['dictionary']['size']:,}"
-        )
-    return "\n".join(lines)
+    rows = (
+        f"{row['batch']:34}{row['setting']:34}{row['ms_per_mb']['value']:>8.3g} ms/MB"
+        f"{row['size']:>10,}{row['size_ratio']:>8.3g}"
+        for row in result["rows"]
+    )
+    short = (
+        f"{row['events']} events, {row['bytes']:,} bytes: {row['plain']['size']:,};"
+        f" with a dictionary {row['dictionary']['size']:,}"
+        for row in result["short"]
+    )
+    return "\n".join([*rows, *short])
 
 
 def main() -> None:
