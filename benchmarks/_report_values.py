@@ -191,8 +191,8 @@ def life_section(results: Results) -> Iterator[str]:
     )
     yield table(
         ("tracer", "imports, CPU ms", "first life, CPU ms", "fixed, CPU ms",
-         "each callback, CPU µs", "fixed, application's thread, ms", "each callback, application's thread, µs",
-         "fixed, wall ms", "delivered"),
+         "each callback, CPU µs", "fixed, application's thread, ms",
+         "each callback, application's thread, µs", "fixed, wall ms", "delivered"),
         [
             (f"{row['tracer']}{when}", shown(row.get("imports_process_ms")),
              shown(row.get("first_process_ms")), shown(row["process_fixed_ms"]),
