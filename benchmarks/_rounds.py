@@ -65,7 +65,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
         cases.run_round(loop, invoke, warm, tracer.config())
         tracer.flush()
         tracer.off()
-        if isinstance(tracer, tracers._Stubbed):
+        if isinstance(tracer, tracers.Stubbed):
             tracer.received()
     gc.collect()
     objects = len(gc.get_objects())
@@ -105,13 +105,13 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
                 row["gc"] = collections.seconds
                 row["gc_counts"] = list(collections.counts)
             rows[name].append(row)
-            if isinstance(tracer, tracers._Stubbed):
+            if isinstance(tracer, tracers.Stubbed):
                 total = received.setdefault(name, {"requests": 0, "bytes": 0, "spans": 0})
                 for key, value in tracer.received().items():
                     total[key] += value
     told = {name: tracer.stop() for name, tracer in running.items()}
     for name, tracer in running.items():
-        if isinstance(tracer, tracers._Stubbed) and name in received:
+        if isinstance(tracer, tracers.Stubbed) and name in received:
             for key, value in tracer.received().items():
                 received[name][key] += value
     loop.close()
