@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asynctrack.demo._overhead import Figure, Overhead
+    from asynctrack.demo._overhead import Clocks, Figure, Overhead
     from asynctrack.demo._run import LoggedCall, Outcome
 
     from ._screen import Screen
@@ -21,7 +21,7 @@ _COLUMNS = {
     "answer_characters - Last": "answer_characters",
 }
 _STATISTICS = ("accepted", "delivered", "pending", "dead_lettered", "artifacts", "bytes_delivered")
-_THREADS = ("your thread", "all threads, until delivered")
+_CLOCKS = ("your thread", "all threads, until delivered")
 
 
 @dataclass(frozen=True)
@@ -99,54 +99,45 @@ def _show_overhead(report: Report, screen: Screen) -> None:
     overhead = report.overhead
     if overhead is None:
         return
-    empty, ours = overhead.empty, overhead.asynctrack
-    screen.heading("What it costs: CPU added to each callback, measured here just now")
-    screen.table(
-        ["", *_THREADS],
-        [
-            ["empty async handler", _added(empty.thread), _added(empty.process)],
-            ["asynctrack", _added(ours.thread), _added(ours.process)],
-            ["asynctrack ÷ empty", _ratio(overhead.thread_ratio), _ratio(overhead.process_ratio)],
-        ],
-        right=_THREADS,
-    )
+    screen.heading("What it costs: CPU added to each callback, measured just now")
+    rows = [
+        [name, *(f"{one.value:+.1f} µs ({one.low:.1f} to {one.high:.1f})" for one in _each(clocks))]
+        for name, clocks in (
+            ("empty async handler", overhead.empty),
+            ("asynctrack", overhead.asynctrack),
+        )
+    ]
+    if overhead.ratio:
+        times = (f"{n.value:.2f} × ({n.low:.2f} to {n.high:.2f})" for n in _each(overhead.ratio))
+        rows.append(["asynctrack ÷ empty", *times])
+    screen.table(["", *_CLOCKS], rows, right=_CLOCKS)
     screen.line(
-        f"Once for each tracker, opening and closing: {overhead.life_cpu_ms:.0f} ms of CPU, "
-        f"{overhead.life_ms:.0f} ms in all."
+        f"Besides, for each tracker, opening and closing: {overhead.life_cpu / 1e3:.0f} ms of CPU, "
+        f"{overhead.life / 1e3:.0f} ms in all."
     )
-    if overhead.scattered:
+    if not overhead.ratio:
         screen.line(
             "The rounds scatter too much to compare the two: this machine has other work. Try "
             "again when it is idle."
         )
-    else:
-        screen.line(
-            f"An ainvoke makes {overhead.callbacks} callbacks, so asynctrack adds "
-            f"{ours.thread.value * overhead.callbacks / 1e3:.2f} ms to the "
-            f"{overhead.chain_us * overhead.callbacks / 1e3:.2f} ms that it takes without a "
-            "handler and without a model."
-        )
     screen.line(
-        "An empty async handler costs that much because langchain-core makes a task for each of "
-        "its callbacks. asynctrack goes without tasks: what it costs is to capture, redact, encode "
-        "and store each event, and in other threads to compress and send it."
+        "The empty handler costs that much because langchain-core makes a task for each callback "
+        "of an async handler. asynctrack goes without tasks: its figure is capturing, redacting, "
+        "encoding and storing each event, and in other threads compressing and sending it."
     )
     screen.line(
         f"Medians of {overhead.rounds} rounds in turns, in parentheses all but the lowest and the "
-        f"highest: {overhead.invocations} ainvoke of prompt | chat model | parser a round, "
-        f"{overhead.concurrency} at a time, the model answers at once, into {overhead.target}. "
-        "The machine's load makes them scatter, and full garbage collections would more: they are "
-        "kept out by gc.freeze(). With them, and beside other tracers: "
+        f"highest: {overhead.invocations} ainvoke of prompt | chat model | parser, "
+        f"{overhead.concurrency} at a time, {overhead.callbacks} callbacks each, of which the "
+        f"chain itself takes {overhead.chain:.0f} µs; the model answers at once; into "
+        f"{overhead.target}. The machine's load makes them scatter; so would full garbage "
+        "collections, which gc.freeze() keeps out here. With them, and beside other tracers: "
         "benchmarks/results/report.md."
     )
 
 
-def _added(added: Figure) -> str:
-    return f"{added.value:+.1f} µs ({added.low:.1f} to {added.high:.1f})"
-
-
-def _ratio(ratio: Figure | None) -> str:
-    return "?" if ratio is None else f"{ratio.value:.2f} × ({ratio.low:.2f} to {ratio.high:.2f})"
+def _each(clocks: Clocks) -> tuple[Figure, Figure]:
+    return clocks.thread, clocks.process
 
 
 def _show_next(report: Report, screen: Screen) -> None:

@@ -18,16 +18,15 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from asynctrack import tracker
 
 from ._sagemaker import sagemaker_sdk
 from ._workload import CONCURRENCY, INVOCATIONS, EmptyAsync, LocalModel, Round, drive, jokes, timed
 
-_INVOKE = jokes(LocalModel())
-_LIVES = 5
-_THREAD, _PROCESS = Round._fields.index("thread"), Round._fields.index("process")
+_INVOKE: Final = jokes(LocalModel())
+_LIVES: Final = 5
 
 
 @dataclass(frozen=True)
@@ -45,19 +44,14 @@ class Figure:
     low: float
     high: float
 
-    @property
-    def clear(self) -> bool:
-        """Whether it says more about the handler than about what else the machine did."""
-        return self.low > 0 and self.high - self.low <= self.value
-
 
 @dataclass(frozen=True)
-class Added:
-    """CPU that a handler adds to each callback, in microseconds.
+class Clocks:
+    """A figure by each of two clocks.
 
     Attributes:
-        thread: On the application's thread.
-        process: On all threads, until everything was delivered.
+        thread: CPU of the application's thread, until the last answer.
+        process: CPU of all threads, until everything was delivered.
     """
 
     thread: Figure
@@ -66,7 +60,7 @@ class Added:
 
 @dataclass(frozen=True)
 class Overhead:
-    """One measurement.
+    """One measurement; all times in microseconds, those of the rounds for each callback.
 
     Attributes:
         rounds: How often each variant ran.
@@ -74,14 +68,12 @@ class Overhead:
         concurrency: How many of them run at the same time.
         callbacks: How many callbacks one `ainvoke` makes.
         target: Where the tracker delivered to.
-        chain_us: CPU of the chain without a handler, divided by its callbacks.
+        chain: CPU of the application's thread without a handler.
         empty: What an empty ``async def`` handler adds.
         asynctrack: What the tracker adds.
-        thread_ratio: The tracker's CPU on the application's thread, of the empty handler's; None
-            where they scatter too much to say.
-        process_ratio: The same for the whole process.
-        life_cpu_ms: CPU of a whole tracker with one `ainvoke`, opening and closing included.
-        life_ms: How long that takes.
+        ratio: The second to the first; None where they scatter too much to say.
+        life_cpu: CPU of a whole tracker with one `ainvoke`, opening and closing included.
+        life: How long that takes.
     """
 
     rounds: int
@@ -89,22 +81,16 @@ class Overhead:
     concurrency: int
     callbacks: int
     target: str
-    chain_us: float
-    empty: Added
-    asynctrack: Added
-    thread_ratio: Figure | None
-    process_ratio: Figure | None
-    life_cpu_ms: float
-    life_ms: float
-
-    @property
-    def scattered(self) -> bool:
-        """Whether the machine was too busy to compare the tracker with the empty handler."""
-        return self.thread_ratio is None or self.process_ratio is None
+    chain: float
+    empty: Clocks
+    asynctrack: Clocks
+    ratio: Clocks | None
+    life_cpu: float
+    life: float
 
 
 def measure_into_run(experiment: str, session: Any) -> Overhead:
-    """Measure the overhead of tracking into a Run of an embedded AWS.
+    """Measure the overhead of tracking into Runs of an embedded AWS.
 
     Args:
         experiment: The name of an experiment for this measurement alone.
@@ -124,45 +110,61 @@ def measure(
     """Measure the overhead.
 
     Args:
-        make: Makes what a tracker tracks into, a Run or a folder, by its name: another one each
-            time, since a Run is written to once a second.
+        make: Makes what a tracker tracks into, a Run or a folder, by its name: another one for
+            each tracker, since a Run is written to once a second.
         target: What to call them in the result.
-        rounds: How often each variant runs, three times or more; one more is thrown away, to warm
-            up.
+        rounds: How often each variant runs, three times or more; one more warms up.
         invocations: `ainvoke` calls in a round.
     """
     loop = asyncio.new_event_loop()
     gc.collect()
     gc.freeze()
     try:
-        callbacks, times = _in_turns(loop, make("measured"), rounds, invocations)
+        callbacks, (chain, empty, ours) = _in_turns(loop, make("measured"), rounds, invocations)
         runs = [make(f"life-{number}") for number in range(_LIVES)]
         lives = [timed(partial(_live, loop, run), _nothing) for run in runs]
     finally:
         gc.unfreeze()
         loop.close()
     per = 1e6 / (invocations * callbacks)
-    chain, *others = times
-    (empty_thread, empty_process), (thread, process) = (
-        [
-            [(one[clock] - base[clock]) * per for one, base in zip(other, chain, strict=True)]
-            for clock in (_THREAD, _PROCESS)
-        ]
-        for other in others
-    )
+    adds, adds_ours = _added(empty, chain, per), _added(ours, chain, per)
+    ratios = [ratio(one, other) for one, other in zip(adds_ours, adds, strict=True)]
     return Overhead(
         rounds=rounds,
         invocations=invocations,
         concurrency=CONCURRENCY,
         callbacks=callbacks,
         target=target,
-        chain_us=statistics.median(one.thread for one in chain) * per,
-        empty=Added(figure(empty_thread), figure(empty_process)),
-        asynctrack=Added(figure(thread), figure(process)),
-        thread_ratio=ratio(thread, empty_thread),
-        process_ratio=ratio(process, empty_process),
-        life_cpu_ms=statistics.median(one.process for one in lives) * 1e3,
-        life_ms=statistics.median(one.wall for one in lives) * 1e3,
+        chain=statistics.median(one.thread for one in chain) * per,
+        empty=Clocks(*map(figure, adds)),
+        asynctrack=Clocks(*map(figure, adds_ours)),
+        ratio=Clocks(*(one for one in ratios if one)) if all(ratios) else None,
+        life_cpu=statistics.median(one.process for one in lives) * 1e6,
+        life=statistics.median(one.wall for one in lives) * 1e6,
+    )
+
+
+def figure(rounds: Sequence[float]) -> Figure:
+    """The figure of three rounds or more."""
+    ordered = sorted(rounds)
+    return Figure(statistics.median(ordered), ordered[1], ordered[-2])
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> Figure | None:
+    """The ratio of two within each round; None where one of them scatters too much to say."""
+    for one in map(figure, (above, below)):
+        if one.low <= 0 or one.high - one.low > one.value:
+            return None
+    pairs = zip(above, below, strict=True)
+    return figure([one / other if other > 0 else math.inf for one, other in pairs])
+
+
+def _added(mine: Sequence[Round], base: Sequence[Round], per: float) -> tuple[list[float], ...]:
+    """What each round took longer than the base in it, by thread and by process."""
+    pairs = list(zip(mine, base, strict=True))
+    return (
+        [(one.thread - other.thread) * per for one, other in pairs],
+        [(one.process - other.process) * per for one, other in pairs],
     )
 
 
@@ -207,17 +209,3 @@ def _play(loop: asyncio.AbstractEventLoop, handler: Any, invocations: int) -> No
 
 def _nothing() -> None:
     pass
-
-
-def figure(rounds: Sequence[float]) -> Figure:
-    """The figure of three rounds or more."""
-    ordered = sorted(rounds)
-    return Figure(statistics.median(ordered), ordered[1], ordered[-2])
-
-
-def ratio(above: Sequence[float], below: Sequence[float]) -> Figure | None:
-    """The ratio of two within each round; None where one of them scatters too much to say."""
-    if not (figure(above).clear and figure(below).clear):
-        return None
-    pairs = zip(above, below, strict=True)
-    return figure([one / other if other > 0 else math.inf for one, other in pairs])
