@@ -151,7 +151,7 @@ def test_every_byte_changed(tmp_path: Path, byte: int) -> None:
 
 @pytest.mark.parametrize("held", [True, False])
 def test_a_file_cut_by_others_loses_only_what_was_cut(tmp_path: Path, held: bool) -> None:
-    """The writer goes on behind the hole; every whole entry is still there, the others are known."""
+    """The writer goes on behind the hole; every whole entry is there, the others are known."""
     for cut in range(0, ENDS[3], 5):
         segment = Segment(tmp_path, cut + 1, Shape(4096, 40))
         segment.begin(WRITER, FIRST)
