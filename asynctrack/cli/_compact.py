@@ -36,6 +36,14 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--delete", action="store_true", help="delete the segments that are compacted and verified"
     )
+    parser.add_argument(
+        "--values",
+        choices=("keep", "resolve"),
+        default="keep",
+        help="large texts and lists that stand once in a segment: keep them as rows of their own"
+        " (event = 'value'), or resolve them: a copy in each event that refers to them; default:"
+        " keep",
+    )
     add_json_option(parser)
     add_source_options(parser)
     parser.set_defaults(set_aside=False)
@@ -51,7 +59,11 @@ def _compact(options: argparse.Namespace) -> int:
         for run in named_runs(options.place, options):
             for location in run._found.locations:
                 report = compact_run(
-                    location, now=time.time(), delete=options.delete, progress=advance
+                    location,
+                    now=time.time(),
+                    delete=options.delete,
+                    values=options.values,
+                    progress=advance,
                 )
                 reports.append(report)
     if options.json:

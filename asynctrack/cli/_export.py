@@ -28,7 +28,7 @@ TRACES = 1_000
 """Traces in an HTML file, unless told otherwise: a browser must open it."""
 
 _DESCRIPTION = (
-    "parquet and csv hold a row for each span, jsonl the events as they were stored; --table gives"
+    "parquet and csv hold a row for each span, jsonl the events; --table gives"
     " the other. otlp is OpenTelemetry's JSON with GenAI attributes, a request on each line, as the"
     " Collector and /v1/traces take it. html is one file without scripts that opens anywhere. What"
     " was logged is escaped in each: no formula in a spreadsheet, no markup in a browser. Spans"
@@ -57,6 +57,14 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help=f"at most N rows, or traces of html; 0 is all; default: {TRACES:,} for html, else all",
     )
+    parser.add_argument(
+        "--values",
+        choices=("resolve", "keep"),
+        default="resolve",
+        help="large texts and lists that are stored once: resolve them, a copy in each event that"
+        " refers to them, or keep them as rows of their own (event = 'value'; for --table events);"
+        " default: resolve",
+    )
     add_json_option(parser, "print what was written as one JSON document")
     add_damaged_option(parser)
     add_prices_option(parser)
@@ -79,7 +87,12 @@ def _export(options: argparse.Namespace) -> int:
     damaged = "set_aside" if options.set_aside else "raise"
     run = open_named_run(options.run_name, options, damaged=damaged)
     with progress("exporting") as advance:
-        arguments = {"table": options.table, "limit": limit, "progress": advance}
+        arguments = {
+            "table": options.table,
+            "limit": limit,
+            "values": options.values,
+            "progress": advance,
+        }
         if to_stdout:
             sys.stdout.flush()
             export_run(run, options.format, sys.stdout.buffer, **arguments)

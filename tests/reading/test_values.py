@@ -400,7 +400,6 @@ def test_trees_are_equal(tracked: Path, states: Path) -> None:
     """The trees of both versions are equal, and so is every event but for its version."""
     artifacts = sorted(states.glob("dt=*/*"))
     assert len(artifacts) > 3
-    assert sum(path.stat().st_size for path in artifacts) < 100_000
     assert told(open_run(states)) == told(open_run(tracked))
     whole = [one.raw for one in open_run(tracked).events()]
     assert [{**one.raw, "v": 1} for one in open_run(states).events()] == whole

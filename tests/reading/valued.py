@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -101,6 +102,12 @@ class Valued:
         return list_reference(name, len(value), len(encoded(value)))
 
 
+def entries(events: Iterable[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The lines of each event of an artifact: values, and then the event."""
+    valued = Valued()
+    return [valued.lines([one]) for one in events]
+
+
 def stored(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The lines of an artifact of whole events."""
     return Valued().lines(events)
@@ -172,13 +179,21 @@ def track_states(root: Path, *, states: int = 60, size: int = 200_000) -> Path:
     graph.add_node("step", step)
     graph.add_edge(START, "step")
     graph.add_conditional_edges("step", lambda state: END if state["step"] >= states else "step")
-    document = "".join(f"{n} is a line of the document\n" for n in range(size))[:size]
+    document = prose(size)
     with asynctrack.tracker(root, experiment_name="jokes", run_name="one") as handler:
         given: Any = {"step": 0, "document": document, "messages": []}
         config: Any = {"callbacks": [handler], "recursion_limit": states + 10}
         graph.compile().invoke(given, config)
     (run,) = root.glob("asynctrack/v1/experiment=jokes/run=one")
     return run
+
+
+def prose(size: int) -> str:
+    """A text that compresses as texts do: no line of it is there twice."""
+    chosen = random.Random(7)
+    letters = "abcdefghilmnoprstu"
+    words = ["".join(chosen.choices(letters, k=chosen.randint(2, 9))) for _ in range(3000)]
+    return " ".join(chosen.choices(words, k=size // 3))[:size]
 
 
 class State(TypedDict):

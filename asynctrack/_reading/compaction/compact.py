@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from asynctrack._backends.protocol import GoneError
-from asynctrack._errors import ReadError
+from asynctrack._errors import OptionError, ReadError
 from asynctrack._format import compact_manifest_name, compact_prefix
 from asynctrack._reading.compaction.parquet_file import (
     FileWriter,
     Segment,
+    events_after,
     events_of,
     rows_of,
     verify_file,
@@ -35,6 +36,7 @@ from asynctrack._reading.sources.compacted import (
 from asynctrack._reading.sources.listing import Listing, list_run
 from asynctrack._reading.sources.stores import Location, WritableStore
 
+VALUES: Final = ("keep", "resolve")
 FILE_BYTES: Final = 1024 * 1024 * 1024
 """Lines of one Parquet file at most, in bytes."""
 IDLE: Final = 3600.0
@@ -92,6 +94,7 @@ def compact_run(
     *,
     now: float,
     delete: bool = False,
+    values: str = "keep",
     progress: Progress = lambda _: None,
 ) -> CompactReport:
     """Compact a Run. Blocks.
@@ -100,13 +103,18 @@ def compact_run(
         location: The Run's folder.
         now: The wall clock, in seconds.
         delete: Delete the segments that are compacted and verified.
+        values: ``keep`` gives each value a row, and leaves references in the events; ``resolve``
+            gives every event all it refers to. What is compacted already stays as it is.
         progress: Called for each segment.
 
     Raises:
+        OptionError: ``values`` is neither.
         MissingExtraError: pyarrow is not installed.
         ReadError: A folder cannot be read or written, or a Parquet file is not what was written.
         BackendError: S3 said no.
     """
+    if values not in VALUES:
+        raise OptionError("values", values, " or ".join(map(repr, VALUES)))
     pyarrow = load("asynctrack compact", "pyarrow")
     listing = list_run([location])
     problems: list[Any] = []
@@ -122,7 +130,7 @@ def compact_run(
     new: list[CompactFile] = []
     try:
         for group in _groups(todo):
-            file = _write(pyarrow, location, store, group, fetcher, report, progress)
+            file = _write(pyarrow, location, store, group, values, fetcher, report, progress)
             if file is not None:
                 new.append(file)
                 if delete:  # what was read and checked just now
@@ -193,6 +201,7 @@ def _write(
     location: Location,
     store: WritableStore,
     segments: Sequence[Segment],
+    values: str,
     fetcher: Fetcher,
     report: CompactReport,
     progress: Progress,
@@ -204,17 +213,20 @@ def _write(
         writer = FileWriter(pyarrow, path)
         try:
             last: tuple[str, int] = ("", 0)
+            count = 0
             fetched = fetcher.fetch(segment.artifact for segment in segments)
             for segment, one in zip(segments, fetched, strict=True):
-                events, reason = events_of(one)
-                lines = None if reason else rows_of(events)
-                if lines is None:
-                    reason = reason or "it holds something that a table cannot hold"
+                place = segment.artifact.place
+                after = last[1] if last[0] == place.writer_id else 0
+                events, reason = events_of(one, resolve=values == "resolve")
+                wanted = events_after(events, after)
+                if not reason:
+                    rows, reason = rows_of(wanted)
+                if reason:
                     report.kept.append(Kept(segment.artifact.uri, reason))
                 else:
-                    place = segment.artifact.place
-                    after = last[1] if last[0] == place.writer_id else 0
-                    writer.add(segment, events, lines, after)
+                    writer.add(segment, rows, after)
+                    count += len(wanted)
                     last = (place.writer_id, max(after, place.last_seq))
                 progress(1)
         finally:
@@ -222,7 +234,7 @@ def _write(
         if not writer.pieces:
             return None
         day = segments[0].artifact.place.day
-        file = writer.file(day)
+        file = writer.file(day, values)
         store.write(prefix + file.name, path)
     verify_file(prefix, store, file)
     manifest = compact_manifest_name(file.name.rpartition("/")[2].removesuffix(".parquet"))
@@ -233,7 +245,7 @@ def _write(
     names = {piece.name for piece in file.pieces}
     report.files.append(store.uri(prefix + file.name))
     report.segments += len(file.pieces)
-    report.events += sum(piece.rows for piece in file.pieces)
+    report.events += count
     report.segment_bytes += sum(one.artifact.size for one in segments if one.name in names)
     report.file_bytes += file.size
     return file

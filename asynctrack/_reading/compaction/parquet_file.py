@@ -11,7 +11,13 @@ from typing import Any, Final
 from asynctrack._common import payload
 from asynctrack._errors import ReadError
 from asynctrack._format import compact_name
-from asynctrack._reading.decoding.events import Damage, Event, json_text, read_events
+from asynctrack._reading.decoding.events import (
+    Damage,
+    Event,
+    StoredEvent,
+    json_text,
+    read_events,
+)
 from asynctrack._reading.decoding.parquet_rows import NAMES, line_of, row_of, schema_of
 from asynctrack._reading.extras import load
 from asynctrack._reading.merging.fetch import Fetched
@@ -22,6 +28,9 @@ from asynctrack._reading.sources.stores import WritableStore
 GROUP_BYTES: Final = 8 * 1024 * 1024
 GROUP_ROWS: Final = 20_000
 """Lines of one row group at most, in bytes, and how many; a segment is never split."""
+SEGMENT_BYTES: Final = 512 * 1024 * 1024
+"""Lines of one segment at most, in bytes: with values resolved, they may be many times what is
+stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,30 +48,55 @@ class Segment:
     raw_bytes: int
 
 
-def events_of(fetched: Fetched) -> tuple[list[Event], str]:
-    """Return a segment's events, or why it stays as it is."""
+Rows = list[tuple[tuple[Any, ...], bytes]]
+"""Rows of a file, each with its line."""
+
+
+def events_of(fetched: Fetched, *, resolve: bool) -> tuple[list[Event], str]:
+    """Return a segment's events, whole or as they were stored, or why it stays as it is."""
     if fetched.content is None:
         return [], "it is not there any more"
     if not fetched.intact:
         return [], "it is not what its manifest lists"
     damage: list[Damage] = []
     artifact = fetched.artifact
-    events = list(read_events(fetched.content, artifact.key, artifact.place, damage.append))
+    events = list(
+        read_events(fetched.content, artifact.key, artifact.place, damage.append, resolve=resolve)
+    )
     if damage:
         return [], f"line {damage[0].line} is damaged: {damage[0].reason}"
     return events, ""
 
 
-def rows_of(events: Iterable[Event]) -> list[tuple[tuple[Any, ...], bytes]] | None:
-    """Return the row and the line of each event; None if one is not the same afterwards."""
-    found = []
+def events_after(events: Sequence[Event], seq: int) -> list[Event]:
+    """Return the events after a number; the first one gets the values of those before it."""
+    found: list[Event] = []
+    before: Event | None = None
     for event in events:
-        row = row_of(event.raw)
-        line = line_of(dict(zip(NAMES, row, strict=True)))
-        if not _same(payload.decode(line), event.raw):
-            return None
-        found.append((row, line))
+        if not found and isinstance(event, StoredEvent) and before is not None:
+            event = event.after(before)
+        before = event
+        if event.seq > seq:
+            found.append(event)
     return found
+
+
+def rows_of(events: Iterable[Event]) -> tuple[Rows, str]:
+    """Return the rows of events and of their values, or why they stay as they are: a row that is
+    not the same afterwards, or too much of it."""
+    found: Rows = []
+    size = 0
+    for event in events:
+        for raw in (*event.values, event.raw) if isinstance(event, StoredEvent) else (event.raw,):
+            row = row_of(raw)
+            line = line_of(dict(zip(NAMES, row, strict=True)))
+            if not _same(payload.decode(line), raw):
+                return [], "it holds something that a table cannot hold"
+            size += len(line)
+            if size > SEGMENT_BYTES:
+                return [], f"its events take more than {SEGMENT_BYTES} bytes: keep its values"
+            found.append((row, line))
+    return found, ""
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -96,15 +130,8 @@ class FileWriter:
         self._group = 0
         self.pieces: list[Piece] = []
 
-    def add(
-        self,
-        segment: Segment,
-        events: Sequence[Event],
-        lines: Sequence[tuple[tuple[Any, ...], bytes]],
-        after: int,
-    ) -> None:
-        """Write a segment's events after a number: those before are in the file already."""
-        wanted = [pair for event, pair in zip(events, lines, strict=True) if event.seq > after]
+    def add(self, segment: Segment, wanted: Rows, after: int) -> None:
+        """Write a segment's rows after a number: those before are in the file already."""
         size = sum(len(line) for _, line in wanted)
         if self._rows and (
             self._bytes + size > GROUP_BYTES or len(self._rows) + len(wanted) > GROUP_ROWS
@@ -132,11 +159,13 @@ class FileWriter:
         finally:
             self._file.close()
 
-    def file(self, day: str) -> CompactFile:
-        """Return what is in the file."""
+    def file(self, day: str, values: str) -> CompactFile:
+        """Return what is in the file, which was made with values kept or resolved."""
         parquet = load("asynctrack compact", "pyarrow.parquet")
         # The same segments make the same file: run again, it replaces the first one.
         identity = hashlib.sha256(f"pyarrow {self._pyarrow.__version__}\n".encode())
+        if values == "resolve":
+            identity.update(b"values resolved\n")
         for piece in self.pieces:
             identity.update(f"{piece.name} {piece.sha256}\n".encode())
         size = self._path.stat().st_size

@@ -152,7 +152,8 @@ class StoredEvent(Event):
     def after(self, before: Event) -> StoredEvent:
         """Return it with the values of the event before it, which is left out."""
         assert isinstance(before, StoredEvent)  # an artifact is read in one way
-        return replace(self, values=before.values + self.values)
+        here = {"seq": self.seq, "time_unix_nano": self.time_unix_nano}
+        return replace(self, values=(*({**one, **here} for one in before.values), *self.values))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,23 @@
 """Events to rows of Parquet and back, without a difference; and a file read in ranges.
 
 A field is a column, a payload is JSON text. A field without a column, or with a value that its
-column cannot hold, is in ``rest``. ``line_of`` gives the line that an event and its row share.
+column cannot hold, is in ``rest``; so is the version, but for 1: the columns are the same whenever
+a file was written. ``line_of`` gives the line that an event and its row share. A value that is kept
+has a row as well: ``event`` is ``value``, ``name`` its id, ``data`` what it holds.
 """
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from asynctrack._format import SCHEMA_VERSION
 from asynctrack._reading.decoding.events import json_text
 
 _TEXTS: Final = ("event", "span_id", "parent_span_id", "trace_id", "name")
 _PAYLOADS: Final = ("metadata", "inputs", "outputs", "error", "data", "attributes")
+_VERSION: Final = re.compile(r'\{"v":(\d+),?')
 _FIELDS: Final = frozenset({"v", "writer_id", "seq", "time_unix_nano", *_TEXTS, "tags", *_PAYLOADS})
 
 NAMES: Final = (
@@ -40,7 +43,8 @@ def schema_of(pyarrow: Any) -> Any:
 
 def row_of(raw: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return an event's row: a value for each of ``NAMES``."""
-    rest = {key: value for key, value in raw.items() if key not in _FIELDS or value is None}
+    rest = {"v": raw["v"]} if raw["v"] != 1 else {}
+    rest.update((key, value) for key, value in raw.items() if key not in _FIELDS or value is None)
     attributes = raw.get("attributes") or {}
     model = attributes.get("gen_ai.request.model", attributes.get("gen_ai.response.model"))
     tokens = [attributes.get(f"gen_ai.usage.{name}_tokens") for name in ("input", "output")]
@@ -60,16 +64,20 @@ def row_of(raw: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def line_of(row: Mapping[str, Any]) -> bytes:
     """Return the line of a row: values by column."""
+    rest = row["rest"] or "{}"
+    version = _VERSION.match(rest)
     parts = [
-        f'{{"v":{SCHEMA_VERSION},"writer_id":{json_text(row["writer_id"])},"seq":{row["seq"]}'
+        f'{{"v":{version[1] if version else 1}'
+        f',"writer_id":{json_text(row["writer_id"])},"seq":{row["seq"]}'
         f',"time_unix_nano":{row["time_unix_nano"]}'
     ]
     parts += [f',"{name}":{json_text(row[name])}' for name in _TEXTS if row[name] is not None]
     if row["tags"] is not None:
         parts.append(f',"tags":{json_text(row["tags"])}')
     parts += [f',"{name}":{row[name]}' for name in _PAYLOADS if row[name] is not None]
-    if row["rest"] is not None:
-        parts.append(f",{row['rest'][1:-1]}")
+    rest = rest[version.end() if version else 1 : -1]
+    if rest:
+        parts.append(f",{rest}")
     parts.append("}\n")
     return "".join(parts).encode()
 

@@ -35,7 +35,7 @@ MARK: Final = b'"$ref"'
 
 TOO_MUCH: Final = f"more than {MAX_HELD} bytes of values"
 _HEAD: Final = re.compile(
-    rb'\{"v":2,"writer_id":"([0-9a-f]+)","seq":\d{1,19},"time_unix_nano":\d{1,19}'
+    rb'\{"v":2,"writer_id":"([0-9a-f]+)","seq":\d{1,19},"time_unix_nano":-?\d{1,19}'
     rb',"event":"value","name":"([0-9a-f]{32})","data":'
 )
 _PAYLOADS: Final = ("inputs", "outputs", "data", "error")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
 from asynctrack._errors import OptionError
-from asynctrack._reading.decoding.events import Event
+from asynctrack._reading.decoding.events import Event, StoredEvent
 from asynctrack._reading.export.html import html_pieces
 from asynctrack._reading.export.otlp import otlp_lines
 from asynctrack._reading.export.rows import write_csv, write_jsonl, write_parquet
@@ -32,6 +32,7 @@ TABLES: Final = {
     "html": ("spans",),
 }
 """What each format can hold; the first is the default."""
+VALUES: Final = ("resolve", "keep")
 EVERY: Final = 1_000
 """Events between two calls of ``progress``."""
 
@@ -68,6 +69,7 @@ def export_run(
     *,
     table: str | None = None,
     limit: int = 0,
+    values: str = "resolve",
     progress: Progress = lambda _: None,
 ) -> Exported:
     """Write a Run to an open file. Blocks.
@@ -78,10 +80,12 @@ def export_run(
         out: Where to; need not be seekable.
         table: ``spans`` or ``events``; None takes the first in ``TABLES``.
         limit: How many rows are written, for ``html`` how many traces; 0 writes all.
+        values: ``resolve`` gives every event all it refers to; ``keep``, for the table ``events``,
+            gives each value a row before the first event that refers to it.
         progress: Called with how many events were read.
 
     Raises:
-        OptionError: The format is none, or does not hold the table.
+        OptionError: The format is none, or does not hold the table or values.
         MissingExtraError: pyarrow is not installed, and the format is ``parquet``.
         ChecksumError: As ``RecordedRun.events``.
         ReadError: As ``RecordedRun.events``.
@@ -94,15 +98,18 @@ def export_run(
         raise OptionError("table", table, f"{' or '.join(TABLES[format])} for {format}")
     if limit < 0:
         raise OptionError("limit", limit, "0 or more")
+    if values not in VALUES or (values == "keep" and table != "events"):
+        raise OptionError("values", values, f"'resolve', or 'keep' with events, not {table}")
     counter = _Counter(out)
-    with closing(run.events()) as source:  # type: ignore[type-var]  # a generator
+    reading = run.stored_events() if values == "keep" else run.events()
+    with closing(reading) as source:  # type: ignore[type-var]  # a generator
         events = _watched(source, progress)
         if format == "html":
             rows = _html(run, events, counter, limit)
         elif format == "otlp":
             rows = _otlp(run, events, counter, limit)
         else:
-            items = _limited(events if table == "events" else _spans(events), limit)
+            items = _limited(_with_values(events) if table == "events" else _spans(events), limit)
             columns = EVENT_COLUMNS if table == "events" else span_table.columns_of(run.prices)
             write = {"parquet": write_parquet, "jsonl": write_jsonl, "csv": write_csv}[format]
             rows = write(run, columns, items, counter)
@@ -178,6 +185,13 @@ def _watched(events: Iterator[Event], progress: Progress) -> Iterator[Event]:
 
 def _spans(events: Iterable[Event]) -> Iterator[Span]:
     return (span for trace in build_traces(events) for span in trace.walk())
+
+
+def _with_values(events: Iterable[Event]) -> Iterator[Event]:
+    for event in events:
+        if isinstance(event, StoredEvent):
+            yield from map(Event, event.values)
+        yield event
 
 
 def _limited(items: Iterable[Any], limit: int) -> Iterator[Any]:
