@@ -21,7 +21,6 @@ from asynctrack._errors import OptionError
 from asynctrack._format import ArtifactName
 from asynctrack._options import whole_path
 from asynctrack._reading.decoding.events import read_events
-from asynctrack._reading.decoding.events import Damage, read_events
 from asynctrack._reading.decoding.segment_reader import SegmentReader
 from asynctrack._reading.sources.listing import Listing, StoredArtifact
 from asynctrack._reading.sources.manifests import Problem, as_in_the_run
@@ -179,24 +178,25 @@ def spooled_parameters(writer: SpoolWriter) -> dict[str, Any]:
     for path in waiting_segments(writer.path):
         try:
             with SegmentReader(path) as segment:
-                entries = [one for one in segment.more() if one[1]]
+                parts = [
+                    (seq, line if _PARAMETERS in line[start : start + _HEAD] else line[:start])
+                    for seq, line in segment.more()
+                    for start in (_event_start(line),)
+                ]
         except (SegmentError, OSError):
             continue  # reading the events says so
-        logged = {seq for seq, entry in entries if _PARAMETERS in lines_of(entry)[-1][:_HEAD]}
-        if not logged:
+        if not parts:
             continue
-        # A large one is a value, which may stand before another event.
-        for part in parts(entries, logged | {seq + 1 for seq in logged}):
-            seq, entry = part[0]
-            place = ArtifactName(writer.writer_id, seq, seq, "")
-            for event in read_events(entry, "", place, _unheeded) if seq in logged else ():
-                if event.event == "parameters" and isinstance(event.data, dict):
-                    found.update(as_in_the_run(event.data))
+        place = ArtifactName(writer.writer_id, parts[0][0], parts[-1][0], "")
+        content = b"".join(line for _, line in parts)
+        for event in read_events(content, "", place, lambda _: None):
+            if event.event == "parameters" and isinstance(event.data, dict):
+                found.update(as_in_the_run(event.data))
     return found
 
 
 def waiting_ranges(writer: SpoolWriter) -> list[SeqRange]:
-    """Return the sequence numbers of all sound entries that wait, with their files. Blocks."""
+    """Return the sequence numbers of all sound lines that wait, with their files. Blocks."""
     found: list[SeqRange] = []
     for path in waiting_segments(writer.path):
         try:
@@ -263,10 +263,6 @@ class SpoolStore:
 def _event_start(lines: bytes) -> int:
     """Return where the event begins in its lines: behind its values."""
     return lines.rfind(b"\n", 0, -1) + 1
-
-
-def _unheeded(damage: Damage) -> None:
-    """Reading the events says so."""
 
 
 def _writer(path: Path) -> SpoolWriter:
