@@ -488,3 +488,17 @@ def test_versions_may_be_mixed(folder: RunFolder) -> None:
     folder.artifact(stored(events[4:]), suffix=".gz")
     folder.manifest()
     assert [{**one.raw, "v": 1} for one in open_run(folder.path).events()] == events
+
+
+def test_verify_reads_values_too(folder: RunFolder) -> None:
+    """A value that is damaged is named by ``verify``, also where no event refers to it."""
+    bad = value_line(event(2), LIST, 7)
+    folder.artifact([event(1), bad, {**event(2), "v": 2}], last=2)
+    folder.manifest()
+    report = asynctrack.verify(folder.path)
+    assert not report.ok
+    (writer,) = report.writers
+    assert writer.events == 2
+    (problem,) = writer.damaged
+    assert (problem.line, problem.lines) == (2, 1)
+    assert [one.seq for one in open_run(folder.path).events()] == [1, 2]
