@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import gc
 import itertools
 import json
@@ -18,7 +19,7 @@ import statistics
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +42,11 @@ KINDS: Final = {
 """Of a large text, whether the segment has it already."""
 SIZES: Final = {"100 KB": (100_000, 10), "5 MB": (5_000_000, 1)}
 """Size of the text, and calls of each kind in a round."""
+CASES: Final[dict[str, Callable[..., Graph | Conversation]]] = {
+    "graph": Graph,
+    "image": Conversation,
+    "image block": functools.partial(Conversation, block=True),
+}
 IMAGES: Final = {"image": "as a data URL", "image block": "as a block of LangChain's"}
 
 
@@ -165,7 +171,7 @@ def _measure_texts(spec: dict[str, Any]) -> dict[str, Any]:
     """Time one callback with texts of a size, and how long the loop is stopped by each."""
     from asynctrack import tracker
 
-    size, calls = SIZES[spec["size"]]
+    size, calls = spec["size"], spec["calls"]
     settle = SETTLE * size * calls / 1e6
     bodies = [text(size - 13, spec["seed"] + number) for number in range(calls)]
     rows: dict[str, list[float]] = {name: [] for name in ("bare", SHORT, *KINDS)}
@@ -244,12 +250,12 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     """Measure one part in this process.
 
     Args:
-        spec: ``part``, ``rounds``, ``seed``; of texts ``size``, else ``ticking``.
+        spec: ``part``, ``rounds``, ``seed``; of texts ``size`` and ``calls``, else ``ticking`` and
+            ``options`` of the case.
     """
     if spec["part"] == "texts":
         return _measure_texts(spec)
-    case = Graph() if spec["part"] == "graph" else Conversation(block=spec["part"] != "image")
-    return _measure_runs(case, spec)
+    return _measure_runs(CASES[spec["part"]](**spec.get("options", {})), spec)
 
 
 # -- figures ----------------------------------------------------------------------------------
@@ -283,7 +289,8 @@ def run(*, processes: int = 2, rounds: int = 6) -> dict[str, Any]:
             for name in IMAGES
         },
         "texts": {
-            size: _text_figures(ask("texts", processes, 2 * rounds, size=size)) for size in SIZES
+            name: _text_figures(ask("texts", processes, 2 * rounds, size=size, calls=calls))
+            for name, (size, calls) in SIZES.items()
         },
     }
 
