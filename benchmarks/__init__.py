@@ -13,6 +13,9 @@
     lag       event-loop lag, start and close included; S3 well, hanging or failing
     scale     10^3 to 10^6 events: cost, memory, requests, bytes, dollars; sustained rate
     many      1 to 1,000 trackers at once and one after another; opening the first
+    values    large values: a graph's state, an image in a conversation, texts of 100 KB and 5 MB
+    life      the whole life of a tracker: fixed cost and cost for each callback
+    compression  zstd's settings by time and size
     import_time
     profile   the hot path under a profiler
     run       all of it, into results/ with report.md and plots

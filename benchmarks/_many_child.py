@@ -87,7 +87,7 @@ def _listening() -> Iterator[_Said]:
             said.lines += file.read().decode(errors="replace").splitlines()
 
 
-class _Targets:
+class Targets:
     """Where each tracker tracks to: folders, or Runs of one session.
 
     A Run of the SDK costs eight requests; one of them is enough here: the trial component that its
@@ -211,7 +211,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     ):
         folder = Path(name)
         spool = folder / "spool"
-        targets = _Targets(spec, folder)
+        targets = Targets(spec, folder)
         hanging = None
         healthy = [targets(number) for number in range(spec["trackers"] - spec["hanging"])]
         if spec["hanging"]:

@@ -14,8 +14,10 @@ import random
 import resource
 import sys
 import time
+from functools import partial
 from typing import Any
 
+from asynctrack.demo._workload import timed
 from benchmarks import cases, tracers
 
 
@@ -65,7 +67,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
         cases.run_round(loop, invoke, warm, tracer.config())
         tracer.flush()
         tracer.off()
-        if isinstance(tracer, tracers._Stubbed):
+        if isinstance(tracer, tracers.Stubbed):
             tracer.received()
     gc.collect()
     objects = len(gc.get_objects())
@@ -86,32 +88,20 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
             gc.collect()
             collections.reset()
             tracer.on()
-            thread, process = time.thread_time(), time.process_time()
-            started = time.perf_counter()
-            cases.run_round(loop, invoke, workload, config)
-            answered = time.perf_counter()
-            thread = time.thread_time() - thread
-            tracer.flush()
-            flushed = time.perf_counter()
-            process = time.process_time() - process
+            play = partial(cases.run_round, loop, invoke, workload, config)
+            row: dict[str, Any] = timed(play, tracer.flush)._asdict()
             tracer.off()
-            row: dict[str, Any] = {
-                "wall": answered - started,
-                "thread": thread,
-                "process": process,
-                "flush": flushed - answered,
-            }
             if spec.get("collections"):
                 row["gc"] = collections.seconds
                 row["gc_counts"] = list(collections.counts)
             rows[name].append(row)
-            if isinstance(tracer, tracers._Stubbed):
+            if isinstance(tracer, tracers.Stubbed):
                 total = received.setdefault(name, {"requests": 0, "bytes": 0, "spans": 0})
                 for key, value in tracer.received().items():
                     total[key] += value
     told = {name: tracer.stop() for name, tracer in running.items()}
     for name, tracer in running.items():
-        if isinstance(tracer, tracers._Stubbed) and name in received:
+        if isinstance(tracer, tracers.Stubbed) and name in received:
             for key, value in tracer.received().items():
                 received[name][key] += value
     loop.close()

@@ -11,6 +11,13 @@ from benchmarks._report_format import Results, shown, table
 from benchmarks._report_goals import goals, in_the_way
 from benchmarks._report_many import many_section
 from benchmarks._report_plots import plots
+from benchmarks._report_values import (
+    EARLIER,
+    compression_section,
+    life_section,
+    value_goals,
+    values_section,
+)
 from benchmarks.stages import MAPPED
 
 
@@ -22,7 +29,7 @@ def write(folder: Path) -> Path:
     """
     names = (
         *("overhead", "stages", "callbacks", "anatomy", "tokens", "instructions", "garbage"),
-        *("lag", "scale", "import_time", "many"),
+        *("lag", "scale", "import_time", "many", "values", "life", "compression", *EARLIER),
     )
     results: Results = {
         name: found for name in names if (found := _measure.load(name, folder)) is not None
@@ -36,6 +43,7 @@ def write(folder: Path) -> Path:
         _conditions(results),
         "## Goals",
         table(("what", "goal", "measured", "reached"), goals(results)),
+        *_value_goals(results),
         in_the_way(results),
         *(f"![{title}]({name})" for title, name in drawn),
         *_overhead_sections(results.get("overhead")),
@@ -47,6 +55,9 @@ def write(folder: Path) -> Path:
         *_lag_section(results.get("lag")),
         *_scale_section(results.get("scale")),
         *many_section(results.get("many")),
+        *values_section(results),
+        *life_section(results),
+        *compression_section(results.get("compression")),
         *_import_section(results.get("import_time")),
     ]
     path = folder / "report.md"
@@ -55,6 +66,16 @@ def write(folder: Path) -> Path:
 
 
 # -- sections ---------------------------------------------------------------------------------
+
+
+def _value_goals(results: Results) -> Iterable[str]:
+    if not {"values", "life"} & results.keys():
+        return
+    yield (
+        "### Large values, and whole lives\n\n*Before*: the code before values were stored once,"
+        " measured by the same programs (`*-before.json`)."
+    )
+    yield table(("what", "goal", "before", "after", "reached"), [*value_goals(results)])
 
 
 def _conditions(results: Results) -> str:
@@ -79,7 +100,10 @@ def _overhead_sections(overhead: dict[str, Any] | None) -> Iterable[str]:
     yield (
         "Differences to no handler in the same round, in microseconds. *App CPU*: the thread of"
         " the event loop. *Process CPU*: all threads, the flush included. *Delivered*: what share"
-        " of the events, or of the spans, arrived."
+        " of the events, or of the spans, arrived. An empty async handler costs what the tasks do"
+        " that langchain-core makes for its callbacks, and the full garbage collections that these"
+        " bring about; *frozen* is without collections, by `gc.freeze()`, which is what"
+        " `asynctrack demo` measures."
     )
     for result in overhead["results"]:
         if "failed" in result:

@@ -1,9 +1,9 @@
 """All of it: ``python -m benchmarks.run [--quick] [--only NAME ...]``.
 
 Writes ``results/<name>.json`` with versions, machine and git revision, then ``report.md`` and the
-plots from what lies there. A full run measures every goal of issues 4 and 10 and takes 18 minutes
-for the former on two cores that have nothing else to do; a quick one takes two and leaves some of
-them out, as its report says. Its results go to a folder of their own, and are no figures to quote.
+plots from what lies there. A full run measures every goal of issues 4, 10 and 12 and takes 18
+minutes for the first on two cores that have nothing else to do; a quick one takes two and leaves
+some of them out, as its report says. Its results go to a folder of their own, and are no figures to quote.
 """
 
 from __future__ import annotations
@@ -19,16 +19,19 @@ from benchmarks import (
     _measure,
     anatomy,
     callbacks,
+    compression,
     garbage,
     import_time,
     instructions,
     lag,
+    life,
     many,
     overhead,
     report,
     scale,
     stages,
     tokens,
+    values,
 )
 from benchmarks._servers import Servers, all_servers
 
@@ -102,6 +105,27 @@ def _many(servers: Servers, quick: bool, folder: Path) -> dict[str, Any]:
     return result
 
 
+def _values(servers: Servers, quick: bool, folder: Path) -> dict[str, Any]:
+    result = values.run(processes=1, rounds=2) if quick else values.run()
+    print(values.text_of(result), flush=True)
+    return result
+
+
+def _life(servers: Servers, quick: bool, folder: Path) -> dict[str, Any]:
+    if quick:
+        result = life.run(servers, processes=1, rounds=1, cold=1, peers=False)
+    else:
+        result = life.run(servers)
+    print(life.text(result), flush=True)
+    return result
+
+
+def _compression(servers: Servers, quick: bool, folder: Path) -> dict[str, Any]:
+    result = compression.run(processes=1, rounds=2) if quick else compression.run()
+    print(compression.text_of(result), flush=True)
+    return result
+
+
 QUICK_LAG = ("no handler, warm", "asynctrack, warm", "asynctrack, warm, S3 hangs")
 BENCHMARKS: dict[str, Benchmark] = {
     "import_time": lambda servers, quick, folder: import_time.run(repetitions=2 if quick else 15),
@@ -115,8 +139,21 @@ BENCHMARKS: dict[str, Benchmark] = {
     "lag": _lag,
     "scale": _scale,
     "many": _many,
+    "values": _values,
+    "life": _life,
+    "compression": _compression,
 }
-QUICK = ("import_time", "stages", "callbacks", "tokens", "overhead", "lag", "scale", "many")
+QUICK = (
+    "import_time",
+    "stages",
+    "callbacks",
+    "tokens",
+    "overhead",
+    "lag",
+    "scale",
+    "many",
+    "values",
+)
 
 
 def main() -> int:

@@ -104,9 +104,9 @@ def new_capture() -> Any:
     return Capture(tokens="stream", redactor=Redactor(), observations=Observations())
 
 
-Recorded = tuple[dict[str, Any], Any, bytes]
-"""What the capture stage hands to the encode stage: a record, those of its values that may be
-large, and what is put in before the last two bytes of its line, made once for many events."""
+Recorded = tuple[dict[str, Any], bytes]
+"""What the capture stage hands to the encode stage: a record, and what is put in before the last
+two bytes of its line, made once for many events."""
 
 
 def _records(captured: list[Captured]) -> list[Recorded]:
@@ -116,17 +116,17 @@ def _records(captured: list[Captured]) -> list[Recorded]:
     capture = new_capture()
     encode = capture.events.encode
 
-    def keep(record: dict[str, Any], values: Any = None) -> bytes:
-        records.append((record, values, b""))
-        encoded.append(encode(record, values))
+    def keep(record: dict[str, Any]) -> bytes:
+        records.append((record, b""))
+        encoded.append(encode(record))
         return encoded[-1]
 
     capture.events.encode = keep
     for name, arguments, options in captured:
         whole = getattr(capture, name)(*arguments, **options)
-        record, values, _ = records[-1]
+        record, _ = records[-1]
         assert whole.startswith(encoded[-1][:-2])
-        records[-1] = (record, values, whole[len(encoded[-1]) - 2 : -2])
+        records[-1] = (record, whole[len(encoded[-1]) - 2 : -2])
     return records
 
 
@@ -134,7 +134,7 @@ def _encoded(recorded: Recorded) -> bytes:
     """Encode as the capture does, without looking for secrets."""
     from asynctrack._common import payload
 
-    record, values, shared = recorded
+    record, shared = recorded
     body = payload.encode(record)
     return body[:-2] + shared + body[-2:] if shared else body
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
+import itertools
 import json
 import os
 import tempfile
@@ -18,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
+from asynctrack.demo._workload import EmptyAsync
 from benchmarks._servers import Servers, make_run
 
 
@@ -27,8 +29,16 @@ class Tracer:
     def prepare(self) -> None:
         """Import what it needs. Called for all tracers before anything is measured."""
 
-    def start(self, servers: Servers, *, sync: bool, loop: asyncio.AbstractEventLoop) -> None:
+    def place(self, servers: Servers) -> None:
+        """Make what it tracks into; that is not part of its own cost."""
+
+    def open(self, *, sync: bool, loop: asyncio.AbstractEventLoop) -> None:
         """Connect it."""
+
+    def start(self, servers: Servers, *, sync: bool, loop: asyncio.AbstractEventLoop) -> None:
+        """Make what it tracks into, and connect it."""
+        self.place(servers)
+        self.open(sync=sync, loop=loop)
 
     def config(self) -> dict[str, Any]:
         """Return the config of an invocation."""
@@ -43,9 +53,17 @@ class Tracer:
     def flush(self) -> None:
         """Deliver everything."""
 
+    def close(self) -> None:
+        """Deliver everything, and end it."""
+
+    def told(self) -> dict[str, Any]:
+        """Return what it says of itself, once it is closed."""
+        return {}
+
     def stop(self) -> dict[str, Any]:
         """End it; return what it says of itself."""
-        return {}
+        self.close()
+        return self.told()
 
 
 class _WithHandler(Tracer):
@@ -62,22 +80,17 @@ class Empty(_WithHandler):
         self._kind = kind
 
     def prepare(self) -> None:
-        from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
+        from langchain_core.callbacks import BaseCallbackHandler
 
-        async def nothing_async(*arguments: Any, **options: Any) -> None:
-            pass
+        class EmptySync(BaseCallbackHandler):
+            def on_chat_model_start(self, *arguments: Any, **options: Any) -> None:
+                pass
 
-        def nothing(*arguments: Any, **options: Any) -> None:
-            pass
+        class EmptyInline(EmptyAsync):
+            run_inline = True
 
-        names = [name for name in dir(AsyncCallbackHandler) if name.startswith("on_")]
-        if self._kind == "sync":
-            handler = type("EmptySync", (BaseCallbackHandler,), dict.fromkeys(names, nothing))
-        else:
-            members: dict[str, Any] = dict.fromkeys(names, nothing_async)
-            members["run_inline"] = self._kind == "inline"
-            handler = type("EmptyAsync", (AsyncCallbackHandler,), members)
-        self.handler = handler()
+        kinds = {"async": EmptyAsync, "inline": EmptyInline, "sync": EmptySync}
+        self.handler = kinds[self._kind]()
 
 
 @dataclass
@@ -93,17 +106,19 @@ class Asynctrack(_WithHandler):
 
         import asynctrack._tracker  # noqa: F401  # for all variants alike
 
-    def start(self, servers: Servers, *, sync: bool, loop: asyncio.AbstractEventLoop) -> None:
+    def place(self, servers: Servers) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="asynctrack-bench-")
+        self.run = self._folder.name if self.into == "folder" else make_run(servers, "bench")
+
+    def open(self, *, sync: bool, loop: asyncio.AbstractEventLoop) -> None:
         from asynctrack import tracker
 
         self._loop, self._sync = loop, sync
-        self._folder = tempfile.TemporaryDirectory(prefix="asynctrack-bench-")
         options = dict(self.options)
         known = option_names()
         if "spool_dir" in known:  # nothing of the user's own machine, and nothing left behind
             options["spool_dir"] = os.path.join(self._folder.name, "spool")
-        run = self._folder.name if self.into == "folder" else make_run(servers, "bench")
-        self._tracker = tracker(run, **options)
+        self._tracker = tracker(self.run, **options)
         if sync:
             self.handler = self._tracker.__enter__()
         else:
@@ -115,11 +130,13 @@ class Asynctrack(_WithHandler):
         else:
             self._loop.run_until_complete(self.handler.flush())
 
-    def stop(self) -> dict[str, Any]:
+    def close(self) -> None:
         if self._sync:
             self._tracker.close()
         else:
             self._loop.run_until_complete(self._tracker.aclose())
+
+    def told(self) -> dict[str, Any]:
         told = self._tracker.statistics()
         self._folder.cleanup()
         return {
@@ -150,15 +167,17 @@ def option_choices(option: str) -> tuple[str, ...]:
 # -- peers ------------------------------------------------------------------------------------
 
 
-class _Stubbed(_WithHandler):
+class Stubbed(_WithHandler):
     """A peer whose server is the stub."""
 
     _stub = ""
 
-    def start(self, servers: Servers, *, sync: bool, loop: asyncio.AbstractEventLoop) -> None:
+    def place(self, servers: Servers) -> None:
         self._stub = servers["stub"]
-        self.connect()
         self.received()
+
+    def open(self, *, sync: bool, loop: asyncio.AbstractEventLoop) -> None:
+        self.connect()
 
     def connect(self) -> None:
         """Make the handler."""
@@ -170,7 +189,7 @@ class _Stubbed(_WithHandler):
         return counts
 
 
-class LangSmith(_Stubbed):
+class LangSmith(Stubbed):
     """LangSmith's tracer with its client's background thread."""
 
     def prepare(self) -> None:
@@ -187,32 +206,40 @@ class LangSmith(_Stubbed):
         self.handler.wait_for_futures()
         self._client.flush()
 
-    def stop(self) -> dict[str, Any]:
+    def close(self) -> None:
         self.flush()
         self._client.cleanup()
-        return {}
 
 
-class Langfuse(_Stubbed):
+class Langfuse(Stubbed):
     """Langfuse's handler."""
 
     def prepare(self) -> None:
         importlib.import_module("langfuse.langchain")
 
+    _keys = itertools.count(1)
+
     def connect(self) -> None:
         langfuse = importlib.import_module("langfuse")
-        self._client = langfuse.Langfuse(public_key="pk", secret_key="sk", base_url=self._stub)
-        self.handler = importlib.import_module("langfuse.langchain").CallbackHandler()
+        sdk = importlib.import_module("opentelemetry.sdk.trace")
+        # It keeps its client by key for the whole process, also one that was shut down.
+        key = f"pk-{next(self._keys)}"
+        self._client = langfuse.Langfuse(
+            public_key=key,
+            secret_key="sk",
+            base_url=self._stub,
+            tracer_provider=sdk.TracerProvider(),
+        )
+        self.handler = importlib.import_module("langfuse.langchain").CallbackHandler(public_key=key)
 
     def flush(self) -> None:
         self._client.flush()
 
-    def stop(self) -> dict[str, Any]:
+    def close(self) -> None:
         self._client.shutdown()
-        return {}
 
 
-class OpenInference(_Stubbed):
+class OpenInference(Stubbed):
     """OpenInference's instrumentation with OpenTelemetry's batch processor."""
 
     def prepare(self) -> None:
@@ -247,12 +274,11 @@ class OpenInference(_Stubbed):
     def flush(self) -> None:
         self._provider.force_flush(120_000)
 
-    def stop(self) -> dict[str, Any]:
+    def close(self) -> None:
         self._provider.shutdown()
-        return {}
 
 
-class MLflow(_Stubbed):
+class MLflow(Stubbed):
     """MLflow's autolog with its asynchronous export over HTTP."""
 
     def prepare(self) -> None:
@@ -275,6 +301,9 @@ class MLflow(_Stubbed):
     def flush(self) -> None:
         self._mlflow.flush_trace_async_logging()
 
+    def close(self) -> None:
+        self.flush()
+
 
 class SageMakerHandler(_WithHandler):
     """langchain-community's ``SageMakerCallbackHandler``, the one that asynctrack replaces.
@@ -286,16 +315,20 @@ class SageMakerHandler(_WithHandler):
         importlib.import_module("langchain_community.callbacks.sagemaker_callback")
         import sagemaker.experiments.run  # noqa: F401  # its Run
 
-    def start(self, servers: Servers, *, sync: bool, loop: asyncio.AbstractEventLoop) -> None:
-        module = importlib.import_module("langchain_community.callbacks.sagemaker_callback")
+    def place(self, servers: Servers) -> None:
         self._run = make_run(servers, "replaced")
+
+    def open(self, *, sync: bool, loop: asyncio.AbstractEventLoop) -> None:
+        module = importlib.import_module("langchain_community.callbacks.sagemaker_callback")
         self._run.__enter__()
         self.handler = module.SageMakerCallbackHandler(self._run)
 
-    def stop(self) -> dict[str, Any]:
-        stored = len(self._run._trial_component.output_artifacts)
+    def close(self) -> None:
+        self._stored = len(self._run._trial_component.output_artifacts)
         self._run.__exit__(None, None, None)
-        return {"delivered_events": stored}
+
+    def told(self) -> dict[str, Any]:
+        return {"delivered_events": self._stored}
 
 
 # -- the table --------------------------------------------------------------------------------

@@ -420,7 +420,8 @@ class Buffer:
         """Put an event into the store; tell whether the worker has to know."""
         before = self._store.full_pieces
         while True:
-            piece, lines = self._store.place(seq, body, self._prefix)
+            piece = self._store.place(seq, body)
+            lines = body.lines(self._prefix, seq, piece.held)
             taken = piece.append(lines)
             if self._store.placed(seq, body, taken):
                 self._ledger.waiting_bytes += len(lines)
@@ -471,12 +472,13 @@ class Buffer:
         body.prepare()
         while True:
             with self._section:
-                piece, lines = self._store.place(seq, body, self._prefix)
-                in_memory = isinstance(piece, MemoryPiece)
-                taken = piece.append(lines) if in_memory else 0
-            if not in_memory:
-                taken = piece.append(lines)
+                piece = self._store.place(seq, body)
+            # Without the lock: it may be megabytes.
+            lines = body.lines(self._prefix, seq, piece.held)
+            taken = 0 if isinstance(piece, MemoryPiece) else piece.append(lines)
             with self._section:
+                if isinstance(piece, MemoryPiece) and self._store.is_open(piece):
+                    taken = piece.append(lines)  # else it went to disk meanwhile
                 if self._store.placed(seq, body, taken):
                     self._finished(length, len(lines))
                     return True

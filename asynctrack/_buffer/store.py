@@ -191,21 +191,23 @@ class Store:
                 return missing
         return packed.missing({})
 
-    def place(
-        self, seq: int, packed: Packed, prefix: bytes
-    ) -> tuple[MemoryPiece | SegmentPiece, bytes]:
-        """Return the piece that takes an event next, and its lines there; it may be a new one.
+    def place(self, seq: int, packed: Packed) -> MemoryPiece | SegmentPiece:
+        """Return the piece that takes an event next; it may be a new one.
 
-        The caller appends them, and says with ``placed`` what came of it. Until then the piece is
-        not cut.
+        The caller appends its lines, and says with ``placed`` what came of it. Until then the piece
+        is not cut.
         """
         piece = self._open
-        lines = b"" if piece is None else packed.lines(prefix, seq, piece.held)
-        if piece is None or not piece.has_room(len(lines)):
-            lines = packed.lines(prefix, seq, {})
-            piece = self._begin(seq, len(lines), packed.missing({}))
+        length = len(packed.body) + LINE_OVERHEAD
+        if piece is None or not piece.has_room(length + packed.missing(piece.held)):
+            carried = packed.missing({})
+            piece = self._begin(seq, length + carried, carried)
         self._busy = piece
-        return piece, lines
+        return piece
+
+    def is_open(self, piece: MemoryPiece) -> bool:
+        """Tell whether a piece takes lines; one that went to disk does not."""
+        return piece is self._open
 
     def placed(self, seq: int, packed: Packed, taken: int) -> bool:
         """Note that an event was appended, or not: then it has to be placed anew.

@@ -62,21 +62,26 @@ class SpoolFolder:
     def dead_letters(self, events: Sequence[Mapping[str, Any]], reason: str) -> Path:
         """Leave events that were refused for good; returns their file."""
         path = self.path / f"{events[0]['seq']:012d}-{events[-1]['seq']:012d}.dead"
-        path.write_bytes(b"".join(json.dumps(one).encode() + b"\n" for one in events))
+        path.write_bytes(entry_of(events))
         path.with_suffix(".reason").write_text(reason)
         return path
 
-    def append(self, segment: Segment, one: Mapping[str, Any]) -> None:
-        """Add an event to a segment."""
+    def append(self, segment: Segment, *lines: Mapping[str, Any]) -> None:
+        """Add an event to a segment, with the values before it."""
         if segment.first_seq == 0:
-            segment.begin(self.writer, one["seq"])
-        segment.append(json.dumps(one, separators=(",", ":")).encode() + b"\n")
+            segment.begin(self.writer, lines[-1]["seq"])
+        segment.append(entry_of(lines))
 
     def die(self) -> None:
         """Let go of everything without cleaning up, as a killed process does."""
         self.folder.abandon()
         for segment in self.segments:
             segment.let_go()
+
+
+def entry_of(lines: Iterable[Mapping[str, Any]]) -> bytes:
+    """Lines as bytes."""
+    return b"".join(json.dumps(one, separators=(",", ":")).encode() + b"\n" for one in lines)
 
 
 @pytest.fixture(autouse=True)

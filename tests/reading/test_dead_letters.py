@@ -68,7 +68,7 @@ def test_those_of_other_runs_and_without_a_spool_are_left(
 def test_what_is_damaged_is_named(folder: RunFolder, spool: SpoolFolder) -> None:
     """A line that is no event, and a file that is gone, are problems; the rest is read."""
     path = spool.dead_letters([event(3), event(4), event(5)], "no")
-    path.write_bytes(path.read_bytes().replace(b'"seq": 4', b'"seq": 9'))
+    path.write_bytes(path.read_bytes().replace(b'"seq":4', b'"seq":9'))
     run = open_run(folder.path)
     assert [one.event.seq for one in run.dead_letter_events()] == [3, 5]
     (problem,) = run.problems

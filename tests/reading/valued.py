@@ -102,6 +102,12 @@ class Valued:
         return list_reference(name, len(value), len(encoded(value)))
 
 
+def entries(events: Iterable[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The lines of each event of an artifact: values, and then the event."""
+    valued = Valued()
+    return [valued.lines([one]) for one in events]
+
+
 def stored(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The lines of an artifact of whole events."""
     return Valued().lines(events)
