@@ -276,7 +276,7 @@ def test_frames_one_after_another(store: Store) -> None:
         (b"\n", "Expecting value"),
         (b'{"v": 1', "Expecting"),
         (b"[1]", "not an event of schema version 1"),
-        (b'{"v": 2}', "not an event of schema version 1"),
+        (b'{"v": 3}', "not an event of schema version 1 or 2"),
         (json.dumps(event(1, data=float("nan"))).encode(), "NaN is not JSON"),
         (b'{"v": 1, "event": "\xff"}', "utf-8"),
         (json.dumps(event(1) | {"seq": "1"}).encode(), "missing or of a wrong type: seq"),
