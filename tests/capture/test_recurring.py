@@ -22,6 +22,7 @@ from asynctrack._capture.capture import Capture
 from asynctrack._capture.observations import Observations
 from asynctrack._capture.redact import REDACTED, Redactor
 from asynctrack._common import payload
+from tests.capture.whole import whole
 from tests.property.strategies import json_like, quick
 
 KEY = "sk-Zq7Xw9Kv3Jp5Hd2Rt8abc"
@@ -51,16 +52,12 @@ def tracking(
 def chat_start(capture: Capture, serialized: Any, **more: Any) -> dict[str, Any]:
     """Capture the start of a chat model; return what is stored."""
     body = capture.on_chat_model_start(serialized, [["hi"]], run_id=uuid4(), **more)
-    stored: dict[str, Any] = json.loads(body)
-    return stored
+    return whole(body)
 
 
 def chain_start(capture: Capture, serialized: Any, **more: Any) -> dict[str, Any]:
     """Capture the start of a chain; return what is stored."""
-    stored: dict[str, Any] = json.loads(
-        capture.on_chain_start(serialized, {}, run_id=uuid4(), **more)
-    )
-    return stored
+    return whole(capture.on_chain_start(serialized, {}, run_id=uuid4(), **more))
 
 
 @pytest.mark.parametrize("serialized", [CHAT, PROMPT], ids=["model", "prompt"])
@@ -179,9 +176,9 @@ def test_trackers_share_what_they_remember(monkeypatch: pytest.MonkeyPatch) -> N
     """Trackers that cut by the default rules remember together, as long as there is one of them."""
     monkeypatch.setattr(recurring, "_shared", recurring._nothing)
     redactor = Redactor()
-    first = recurring.recurring_for(redactor)
-    assert recurring.recurring_for(Redactor()) is first
-    assert recurring.recurring_for(Redactor(str)) is not first
+    first = recurring.recurring_for(redactor, None)
+    assert recurring.recurring_for(Redactor(), None) is first
+    assert recurring.recurring_for(Redactor(str), None) is not first
     gone = weakref.ref(first)
     del first
     gc.collect()

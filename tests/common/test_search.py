@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asynctrack._common import search
-from asynctrack._common.search import OVERLAP, in_any_case
+from asynctrack._common.search import OVERLAP, in_any_case, spans
 from tests.property.strategies import thorough
 
 assert numpy is not None  # with it in sys.modules the quick way is taken
@@ -74,7 +74,7 @@ def test_pieces_hold_each_short_text_whole() -> None:
     """They begin and end between characters, and overlap by more than a text is long."""
     for text in ("漢" * 100, "a" + "😀" * 90, "é" * 101, "abcdef" * 50):
         line = text.encode()
-        pieces = [piece.decode() for piece in search._pieces(line)]
+        pieces = [line[start:end].decode() for start, end in spans(line, search.PIECE, OVERLAP)]
         assert len(pieces) > 3
         width = OVERLAP // 4
         for at in range(len(text)):

@@ -7,6 +7,7 @@ knows of asynctrack only what the public contract says: the event schema and the
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import re
@@ -20,12 +21,12 @@ from typing import Any
 
 import zstandard
 
-from tests.support.values import resolved
-
 _ARTIFACT = re.compile(
     r"(?:.*/)?asynctrack/v1/experiment=[^/]+/run=[^/]+/dt=(?P<day>\d{4}-\d\d-\d\d)/"
     r"(?P<writer>[^/]+)-(?P<first>\d+)-(?P<last>\d+)\.jsonl(?P<packing>\.zst|\.gz)?"
 )
+_VERSIONS = (1, 2)
+_ID = re.compile(r"[0-9a-f]{32}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SHOWN = 25
 
@@ -85,7 +86,7 @@ def audit_folder(folder: Path) -> Audit:
 
 
 def events_in_s3(client: Any, bucket: str, prefix: str = "") -> list[dict[str, Any]]:
-    """All events below a prefix, by writer and sequence number, with the values they refer to.
+    """All events below a prefix, by writer and sequence number.
 
     Raises:
         ValueError: An artifact cannot be read.
@@ -134,6 +135,75 @@ class _Span:
     ends: list[int] = field(default_factory=list)
 
 
+class Values:
+    """The values of one artifact: each reference resolves to what stands before it there."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, Any] = {}
+        self.lists: dict[str, list[Any]] = {}
+        self.stored: Counter[str] = Counter()
+        """How often each text stands there."""
+        self._problems: list[str] = []
+        self._before: set[int] = set()
+
+    def event(self, record: dict[str, Any], line: bytes) -> dict[str, Any] | None:
+        """An event with all that it refers to; None for the line of a value."""
+        if record["event"] == "value":
+            self._value(record, line)
+            return None
+        if self._before - {record["seq"]}:
+            self._problems.append(f"values of {sorted(self._before)} before {record['seq']}")
+        self._before = set()
+        return {key: self.whole(item) for key, item in record.items()}
+
+    def take_problems(self) -> list[str]:
+        """What was wrong since the last time."""
+        problems, self._problems = self._problems, []
+        return problems
+
+    def end(self) -> list[str]:
+        """What is wrong at the end."""
+        return [f"values of {sorted(self._before)} before no event"] if self._before else []
+
+    def whole(self, one: Any) -> Any:
+        """Something with all that it refers to in place."""
+        if isinstance(one, list):
+            return [self.whole(item) for item in one]
+        if not isinstance(one, dict):
+            return one
+        name, fields = one.get("$ref"), list(one)
+        if isinstance(name, str) and _ID.fullmatch(name):
+            if fields == ["$ref", "bytes", "head"]:
+                if name in self.texts:
+                    return self.texts[name]
+                self._problems.append(f"refers to the text {name}, which is not there")
+            elif fields == ["$ref", "items", "bytes"]:
+                items = self.lists.get(name, [])
+                if len(items) >= one["items"]:
+                    return items[: one["items"]]
+                self._problems.append(f"refers to {one['items']} items of {name}: {len(items)}")
+        return {key: self.whole(item) for key, item in one.items()}
+
+    def _value(self, record: dict[str, Any], line: bytes) -> None:
+        wanted = ["v", "writer_id", "seq", "time_unix_nano", "event", "name", "data"]
+        if list(record) != wanted:
+            self._problems.append(f"a value with the fields {list(record)}")
+            return
+        self._before.add(record["seq"])
+        name, data = record["name"], record["data"]
+        if isinstance(data, dict) and list(data) == ["from", "items"]:
+            items = self.lists.setdefault(name, [])
+            if data["from"] > len(items):
+                self._problems.append(f"items from {data['from']} of {name}: {len(items)} before")
+            items[data["from"] :] = map(self.whole, data["items"])
+            return
+        digest = hashlib.sha256(line[line.index(b'"data":') + 7 : -1]).hexdigest()[:32]
+        if name != digest:
+            self._problems.append(f"a value {name} whose hash is {digest}")
+        self.texts[name] = data
+        self.stored[name] += 1
+
+
 def _audit(objects: Iterable[tuple[str, bytes]]) -> Audit:
     audited: list[AuditedObject] = []
     others: list[str] = []
@@ -151,28 +221,25 @@ def _audit(objects: Iterable[tuple[str, bytes]]) -> Audit:
             continue
         here: list[int] = []
         first_time: int | None = None
-        before: tuple[str, int] | None = None  # of values, until their event comes
+        values = Values()
         try:
             for number, line in enumerate(_lines(content, match["packing"]), 1):
-                event = _parse(line, f"{key}:{number}")
+                event = values.event(_parse(line, f"{key}:{number}"), line)
+                problems += [f"{key}:{number}: {problem}" for problem in values.take_problems()]
+                if event is None:
+                    continue
                 writer, seq = event["writer_id"], event["seq"]
                 if writer != match["writer"]:
                     problems.append(f"{key}:{number}: an event of the writer {writer}")
                 if first_time is None:
                     first_time = event["time_unix_nano"]
-                if before not in (None, (writer, seq)):
-                    problems.append(f"{key}:{number}: not the event of the values before it")
-                before = (writer, seq) if event["event"] == "value" else None
-                if before is not None:
-                    continue
                 here.append(seq)
                 seqs[writer].append(seq)
                 kinds[event["event"]] += 1
                 _note_span(spans, event)
-            if before is not None:
-                problems.append(f"{key}: values without an event at its end")
         except ValueError as error:
             problems.append(str(error) if str(error).startswith(key) else f"{key}: {error}")
+        problems += [f"{key}: {problem}" for problem in values.end()]
         found = AuditedObject(
             key, match["writer"], int(match["first"]), int(match["last"]), len(content), tuple(here)
         )
@@ -279,8 +346,8 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
         event = json.loads(line.decode("utf-8"), parse_constant=_refuse)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
-    if not isinstance(event, dict) or event.get("v") not in (1, 2):
-        raise ValueError(f"{where}: not a line of schema version 1 or 2")
+    if not isinstance(event, dict) or event.get("v") not in _VERSIONS:
+        raise ValueError(f"{where}: not an event of schema version 1 or 2")
     kinds = {"writer_id": str, "seq": int, "time_unix_nano": int, "event": str}
     wrong = [name for name, kind in kinds.items() if type(event.get(name)) is not kind]
     wrong += [
@@ -330,12 +397,18 @@ def _events(objects: Iterable[tuple[str, bytes]]) -> list[dict[str, Any]]:
     for key, content in objects:
         match = _ARTIFACT.fullmatch(key) if _is_artifact(key) else None
         if match is not None:
-            lines = list(_lines(content, match["packing"]))
-            events = [_parse(line, f"{key}:{number}") for number, line in enumerate(lines, 1)]
-            if any(event["event"] == "value" for event in events):
-                events = [event for _, event in resolved(b"\n".join((*lines, b"")))]
-            found += events
+            found += _whole(key, _lines(content, match["packing"]))
     return sorted(found, key=lambda event: (event["writer_id"], event["seq"]))
+
+
+def _whole(key: str, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    values = Values()
+    for number, line in enumerate(lines, 1):
+        event = values.event(_parse(line, f"{key}:{number}"), line)
+        for problem in values.take_problems():
+            raise ValueError(f"{key}:{number}: {problem}")
+        if event is not None:
+            yield event
 
 
 def _s3_objects(client: Any, bucket: str, prefix: str) -> Iterator[tuple[str, bytes]]:
