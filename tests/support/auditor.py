@@ -20,6 +20,8 @@ from typing import Any
 
 import zstandard
 
+from tests.support.values import resolved
+
 _ARTIFACT = re.compile(
     r"(?:.*/)?asynctrack/v1/experiment=[^/]+/run=[^/]+/dt=(?P<day>\d{4}-\d\d-\d\d)/"
     r"(?P<writer>[^/]+)-(?P<first>\d+)-(?P<last>\d+)\.jsonl(?P<packing>\.zst|\.gz)?"
@@ -83,7 +85,7 @@ def audit_folder(folder: Path) -> Audit:
 
 
 def events_in_s3(client: Any, bucket: str, prefix: str = "") -> list[dict[str, Any]]:
-    """All events below a prefix, by writer and sequence number.
+    """All events below a prefix, by writer and sequence number, with the values they refer to.
 
     Raises:
         ValueError: An artifact cannot be read.
@@ -149,6 +151,7 @@ def _audit(objects: Iterable[tuple[str, bytes]]) -> Audit:
             continue
         here: list[int] = []
         first_time: int | None = None
+        before: tuple[str, int] | None = None  # of values, until their event comes
         try:
             for number, line in enumerate(_lines(content, match["packing"]), 1):
                 event = _parse(line, f"{key}:{number}")
@@ -157,10 +160,17 @@ def _audit(objects: Iterable[tuple[str, bytes]]) -> Audit:
                     problems.append(f"{key}:{number}: an event of the writer {writer}")
                 if first_time is None:
                     first_time = event["time_unix_nano"]
+                if before not in (None, (writer, seq)):
+                    problems.append(f"{key}:{number}: not the event of the values before it")
+                before = (writer, seq) if event["event"] == "value" else None
+                if before is not None:
+                    continue
                 here.append(seq)
                 seqs[writer].append(seq)
                 kinds[event["event"]] += 1
                 _note_span(spans, event)
+            if before is not None:
+                problems.append(f"{key}: values without an event at its end")
         except ValueError as error:
             problems.append(str(error) if str(error).startswith(key) else f"{key}: {error}")
         found = AuditedObject(
@@ -269,8 +279,8 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
         event = json.loads(line.decode("utf-8"), parse_constant=_refuse)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
-    if not isinstance(event, dict) or event.get("v") != 1:
-        raise ValueError(f"{where}: not an event of schema version 1")
+    if not isinstance(event, dict) or event.get("v") not in (1, 2):
+        raise ValueError(f"{where}: not a line of schema version 1 or 2")
     kinds = {"writer_id": str, "seq": int, "time_unix_nano": int, "event": str}
     wrong = [name for name, kind in kinds.items() if type(event.get(name)) is not kind]
     wrong += [
@@ -320,8 +330,11 @@ def _events(objects: Iterable[tuple[str, bytes]]) -> list[dict[str, Any]]:
     for key, content in objects:
         match = _ARTIFACT.fullmatch(key) if _is_artifact(key) else None
         if match is not None:
-            lines = _lines(content, match["packing"])
-            found += [_parse(line, f"{key}:{number}") for number, line in enumerate(lines, 1)]
+            lines = list(_lines(content, match["packing"]))
+            events = [_parse(line, f"{key}:{number}") for number, line in enumerate(lines, 1)]
+            if any(event["event"] == "value" for event in events):
+                events = [event for _, event in resolved(b"\n".join((*lines, b"")))]
+            found += events
     return sorted(found, key=lambda event: (event["writer_id"], event["seq"]))
 
 

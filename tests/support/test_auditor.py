@@ -19,6 +19,7 @@ from tests.support.auditor import (
     events_in_s3,
 )
 from tests.support.s3 import S3Server
+from tests.support.values import text_name, text_reference
 
 NOON = 1_767_225_600_000_000_000 + 12 * 3_600_000_000_000  # 2026-01-01T12:00Z
 RUN = "pre/fix/asynctrack/v1/experiment=e/run=r"
@@ -275,8 +276,8 @@ def test_frames_one_after_another(store: Store) -> None:
     [
         (b"\n", "Expecting value"),
         (b'{"v": 1', "Expecting"),
-        (b"[1]", "not an event of schema version 1"),
-        (b'{"v": 2}', "not an event of schema version 1"),
+        (b"[1]", "not a line of schema version 1 or 2"),
+        (b'{"v": 3}', "not a line of schema version 1 or 2"),
         (json.dumps(event(1, data=float("nan"))).encode(), "NaN is not JSON"),
         (b'{"v": 1, "event": "\xff"}', "utf-8"),
         (json.dumps(event(1) | {"seq": "1"}).encode(), "missing or of a wrong type: seq"),
@@ -307,3 +308,27 @@ def test_report_is_bounded(store: Store) -> None:
     with pytest.raises(AssertionError, match=r"and 97\d more") as caught:
         assert_exactly_once(audit_folder(store.folder))
     assert len(str(caught.value).splitlines()) < 40
+
+
+def value(seq: int, text: str) -> dict[str, Any]:
+    line = event(seq, "value", v=2, name=text_name(text), data=text)
+    del line["span_id"]
+    return line
+
+
+def test_values_are_no_events(store: Store) -> None:
+    """Lines of values are in no count; events come with what they refer to."""
+    referring = event(1, data=text_reference("x"), v=2)
+    store.artifact(value(1, "x"), value(1, "y"), referring, event(2, v=2))
+    assert store.problems() == ""
+    assert_exactly_once(audit_folder(store.folder), 2)
+    assert [one.get("data") for one in events_in_folder(store.folder)] == ["x", None]
+
+
+def test_values_without_their_event(store: Store) -> None:
+    """Values stand before an event and have its number: else it is noticed."""
+    one = store.artifact(event(1), value(3, "x"), event(2), value(2, "y"))
+    assert store.problems().splitlines() == [
+        f"{one}:3: not the event of the values before it",
+        f"{one}: values without an event at its end",
+    ]
