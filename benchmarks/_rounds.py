@@ -14,8 +14,10 @@ import random
 import resource
 import sys
 import time
+from functools import partial
 from typing import Any
 
+from asynctrack.demo._workload import timed
 from benchmarks import cases, tracers
 
 
@@ -86,21 +88,9 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
             gc.collect()
             collections.reset()
             tracer.on()
-            thread, process = time.thread_time(), time.process_time()
-            started = time.perf_counter()
-            cases.run_round(loop, invoke, workload, config)
-            answered = time.perf_counter()
-            thread = time.thread_time() - thread
-            tracer.flush()
-            flushed = time.perf_counter()
-            process = time.process_time() - process
+            play = partial(cases.run_round, loop, invoke, workload, config)
+            row: dict[str, Any] = timed(play, tracer.flush)._asdict()
             tracer.off()
-            row: dict[str, Any] = {
-                "wall": answered - started,
-                "thread": thread,
-                "process": process,
-                "flush": flushed - answered,
-            }
             if spec.get("collections"):
                 row["gc"] = collections.seconds
                 row["gc_counts"] = list(collections.counts)

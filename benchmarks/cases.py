@@ -11,10 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-Invoke = Callable[[int, dict[str, Any]], Any]
-"""Run one invocation: its number, and the config with the callbacks. Awaitable unless sync."""
-
-ANSWER = "Why did the fish cross the sea? To get to the other tide. "
+from asynctrack.demo import _workload
+from asynctrack.demo._workload import Invoke
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +43,6 @@ class Workload:
         )
 
 
-async def drive(invoke: Invoke, workload: Workload, config: dict[str, Any]) -> None:
-    """Run one round of an asynchronous workload."""
-    numbers = iter(range(workload.invocations))
-
-    async def work() -> None:
-        for number in numbers:
-            await invoke(number, config)
-
-    await asyncio.gather(*(work() for _ in range(workload.concurrency)))
-
-
 def drive_sync(invoke: Invoke, workload: Workload, config: dict[str, Any]) -> None:
     """Run one round of a synchronous workload."""
     for number in range(workload.invocations):
@@ -69,7 +56,9 @@ def run_round(
     if workload.sync:
         drive_sync(invoke, workload, config)
     else:
-        loop.run_until_complete(drive(invoke, workload, config))
+        loop.run_until_complete(
+            _workload.drive(invoke, workload.invocations, workload.concurrency, config)
+        )
 
 
 def count_callbacks(
@@ -101,51 +90,25 @@ def count_callbacks(
 
 
 def _model(
-    *, latency: float = 0.0, answer: str = ANSWER, tokens: int = 0, tool_calls: int = 0
+    *, latency: float = 0.0, answer: str = _workload.ANSWER, tokens: int = 0, tool_calls: int = 0
 ) -> Any:
-    from langchain_core.language_models.chat_models import BaseChatModel
     from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
-    from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+    from langchain_core.outputs import ChatGenerationChunk
 
-    class LocalModel(BaseChatModel):
-        """Answers from memory."""
-
-        model_name: str = "local-1"
-        temperature: float = 0.1
-
-        @property
-        def _llm_type(self) -> str:
-            return "local"
-
-        @property
-        def _identifying_params(self) -> dict[str, Any]:
-            return {"model_name": self.model_name, "temperature": self.temperature}
-
+    class LocalModel(_workload.LocalModel):
         def bind_tools(self, tools: Any, **options: Any) -> Any:
             return self
 
-        def _answer(self, messages: list[Any]) -> ChatResult:
+        def _message(self, messages: list[Any]) -> AIMessage:
             done = sum(isinstance(message, ToolMessage) for message in messages)
-            calls = []
-            if done < tool_calls:
-                arguments = {"expression": f"{done} + 1"}
-                calls = [{"name": "calculate", "args": arguments, "id": f"call-{done}"}]
-            message = AIMessage(
-                "" if calls else answer,
-                tool_calls=calls,
-                usage_metadata={"input_tokens": 17, "output_tokens": 15, "total_tokens": 32},
-                response_metadata={"model_name": "local-1", "finish_reason": "stop"},
-            )
-            return ChatResult(generations=[ChatGeneration(message=message)])
+            if done >= tool_calls:
+                return _workload.reply(answer)
+            arguments = {"expression": f"{done} + 1"}
+            call = {"name": "calculate", "args": arguments, "id": f"call-{done}"}
+            return _workload.reply("", [call])
 
-        def _generate(self, messages: list[Any], *arguments: Any, **options: Any) -> ChatResult:
-            return self._answer(messages)
-
-        async def _agenerate(
-            self, messages: list[Any], *arguments: Any, **options: Any
-        ) -> ChatResult:
+        async def _wait(self) -> None:
             await asyncio.sleep(latency)
-            return self._answer(messages)
 
     class StreamingModel(LocalModel):
         async def _astream(
@@ -163,25 +126,11 @@ def _model(
 
 
 def _lcel(latency: float = 0.0) -> Invoke:
-    chain = _joke_chain(_model(latency=latency))
-
-    async def invoke(number: int, config: dict[str, Any]) -> None:
-        await chain.ainvoke({"topic": f"fish {number}"}, config=config)
-
-    return invoke
-
-
-def _joke_chain(model: Any) -> Any:
-    from langchain_core.output_parsers import StrOutputParser
-    from langchain_core.prompts import ChatPromptTemplate
-
-    return ChatPromptTemplate.from_template("Tell me a joke about {topic}.") | (
-        model | StrOutputParser()
-    )
+    return _workload.jokes(_model(latency=latency))
 
 
 def _lcel_sync() -> Invoke:
-    chain = _joke_chain(_model())
+    chain = _workload.joke_chain(_model())
 
     def invoke(number: int, config: dict[str, Any]) -> None:
         chain.invoke({"topic": f"fish {number}"}, config=config)
@@ -190,7 +139,7 @@ def _lcel_sync() -> Invoke:
 
 
 def _streaming() -> Invoke:
-    chain = _joke_chain(_model(tokens=500))
+    chain = _workload.joke_chain(_model(tokens=500))
 
     async def invoke(number: int, config: dict[str, Any]) -> None:
         async for _ in chain.astream({"topic": f"fish {number}"}, config=config):
@@ -202,7 +151,7 @@ def _streaming() -> Invoke:
 def _payload(size: int) -> Invoke:
     # Words and not one letter: as hard to escape, hash and compress as text is.
     text = " ".join(f"word{number * 7919 % 10_007}" for number in range(size // 8))[:size]
-    chain = _joke_chain(_model(answer=text[: size // 5] or ANSWER))
+    chain = _workload.joke_chain(_model(answer=text[: size // 5] or _workload.ANSWER))
 
     async def invoke(number: int, config: dict[str, Any]) -> None:
         await chain.ainvoke({"topic": text}, config=config)
@@ -271,7 +220,13 @@ WORKLOADS: dict[str, Workload] = {
     workload.name: workload
     for workload in (
         Workload("lcel-1", "LCEL chain, one at a time", _lcel, 150, 1),
-        Workload("lcel-100", "LCEL chain, 100 at a time", _lcel, 200, 100),
+        Workload(
+            "lcel-100",
+            "LCEL chain, 100 at a time",
+            _lcel,
+            _workload.INVOCATIONS,
+            _workload.CONCURRENCY,
+        ),
         Workload("lcel-10000", "LCEL chain, 10,000 at a time", _lcel, 10_000, 10_000),
         Workload(
             "lcel-latency",

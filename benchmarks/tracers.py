@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
+from asynctrack.demo._workload import EmptyAsync
 from benchmarks._servers import Servers, make_run
 
 
@@ -62,22 +63,17 @@ class Empty(_WithHandler):
         self._kind = kind
 
     def prepare(self) -> None:
-        from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
+        from langchain_core.callbacks import BaseCallbackHandler
 
-        async def nothing_async(*arguments: Any, **options: Any) -> None:
-            pass
+        class EmptySync(BaseCallbackHandler):
+            def on_chat_model_start(self, *arguments: Any, **options: Any) -> None:
+                pass
 
-        def nothing(*arguments: Any, **options: Any) -> None:
-            pass
+        class EmptyInline(EmptyAsync):
+            run_inline = True
 
-        names = [name for name in dir(AsyncCallbackHandler) if name.startswith("on_")]
-        if self._kind == "sync":
-            handler = type("EmptySync", (BaseCallbackHandler,), dict.fromkeys(names, nothing))
-        else:
-            members: dict[str, Any] = dict.fromkeys(names, nothing_async)
-            members["run_inline"] = self._kind == "inline"
-            handler = type("EmptyAsync", (AsyncCallbackHandler,), members)
-        self.handler = handler()
+        kinds = {"async": EmptyAsync, "inline": EmptyInline, "sync": EmptySync}
+        self.handler = kinds[self._kind]()
 
 
 @dataclass

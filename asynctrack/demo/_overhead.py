@@ -1,54 +1,66 @@
-"""What tracking costs: measured here and now, in this process.
+"""What tracking costs: measured here and now, in this process, as the benchmarks do.
 
-The same LCEL chain with a local fake model runs without a handler, with an ``async def`` handler
-that does nothing (what everybody writes) and with the tracker. The variants take turns in every
-round, so that what else the machine does hits all of them; the medians of the rounds are compared.
+The chain runs without a handler, with an ``async def`` handler that does nothing (what everybody
+writes) and with one tracker that stays open. They take turns in every round, so that what else the
+machine does hits all of them; what is told are medians of the differences within a round.
 
-Two times are taken of each round: what the application waited until its last answer, and the CPU
-time of the whole process until everything was delivered, background work and flush included.
+`gc.freeze()` comes first: a full garbage collection walks all that an application has imported,
+takes longer than a round and comes with every few rounds only, so that a measurement of seconds
+would tell where it fell and nothing else. The benchmarks have the time to measure with them, too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import statistics
-import time
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, Final
+
+from asynctrack import tracker
 
 from ._sagemaker import sagemaker_sdk
+from ._workload import CONCURRENCY, INVOCATIONS, EmptyAsync, LocalModel, Round, drive, jokes, timed
 
-VARIANTS = ("no handler", "do-nothing async handler", "asynctrack")
+_INVOKE: Final = jokes(LocalModel())
+_LIVES: Final = 5
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one variant cost.
+class Figure:
+    """A median, and how far the rounds scatter.
 
     Attributes:
-        variant: One of `VARIANTS`.
-        seconds: The application's median time for a round.
-        added_us: What that adds to a callback, in microseconds, compared to no handler.
-        ratio: That time divided by the one without a handler.
-        added_cpu_us: The CPU time added to a callback, in microseconds, by all threads, flush
-            included.
-        flush_seconds: The median time of the flush after a round, which only the tracker has.
+        value: The median.
+        low: The lowest round but one. With nine rounds the true median lies between this and
+            `high` 96 times in 100.
+        high: The highest round but one.
     """
 
-    variant: str
-    seconds: float
-    added_us: float
-    ratio: float
-    added_cpu_us: float
-    flush_seconds: float
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """A figure by each of two clocks.
+
+    Attributes:
+        thread: CPU of the application's thread, until the last answer.
+        process: CPU of all threads, until everything was delivered.
+    """
+
+    thread: Figure
+    process: Figure
 
 
 @dataclass(frozen=True)
 class Overhead:
-    """One measurement.
+    """One measurement; all times in microseconds, those of the rounds for each callback.
 
     Attributes:
         rounds: How often each variant ran.
@@ -56,7 +68,12 @@ class Overhead:
         concurrency: How many of them run at the same time.
         callbacks: How many callbacks one `ainvoke` makes.
         target: Where the tracker delivered to.
-        measured: The variants, without a handler first.
+        chain: CPU of the application's thread without a handler.
+        empty: What an empty ``async def`` handler adds.
+        asynctrack: What the tracker adds.
+        ratio: The second to the first; None where they scatter too much to say.
+        life_cpu: CPU of a whole tracker with one `ainvoke`, opening and closing included.
+        life: How long that takes.
     """
 
     rounds: int
@@ -64,146 +81,131 @@ class Overhead:
     concurrency: int
     callbacks: int
     target: str
-    measured: tuple[Measured, ...]
+    chain: float
+    empty: Clocks
+    asynctrack: Clocks
+    ratio: Clocks | None
+    life_cpu: float
+    life: float
 
 
 def measure_into_run(experiment: str, session: Any) -> Overhead:
-    """Measure the overhead of tracking into a Run of an embedded AWS.
+    """Measure the overhead of tracking into Runs of an embedded AWS.
 
     Args:
         experiment: The name of an experiment for this measurement alone.
         session: A session of the SageMaker SDK.
     """
-    make_run = sagemaker_sdk().Run
-    with make_run(
-        experiment_name=experiment, run_name="measured", sagemaker_session=session
-    ) as run:
-        return asyncio.run(measure(run, target="the embedded S3 and SageMaker"))
+
+    def make(name: str) -> Any:
+        run = sagemaker_sdk().Run
+        return run(experiment_name=experiment, run_name=name, sagemaker_session=session)
+
+    return measure(make, target="the embedded S3 and SageMaker")
 
 
-async def measure(
-    run: Any, *, target: str, rounds: int = 5, invocations: int = 200, concurrency: int = 50
+def measure(
+    make: Callable[[str], Any], *, target: str, rounds: int = 9, invocations: int = INVOCATIONS
 ) -> Overhead:
     """Measure the overhead.
 
     Args:
-        run: What the tracker tracks into: a Run or a folder.
-        target: What to call that in the result.
-        rounds: How often each variant runs; one more is thrown away, to warm up.
+        make: Makes what a tracker tracks into, a Run or a folder, by its name: another one for
+            each tracker, since a Run is written to once a second.
+        target: What to call them in the result.
+        rounds: How often each variant runs, three times or more; one more warms up.
         invocations: `ainvoke` calls in a round.
-        concurrency: How many run at the same time.
     """
-    from langchain_core.callbacks import AsyncCallbackHandler
-
-    from asynctrack import tracker
-
-    class DoNothing(AsyncCallbackHandler):
-        async def _nothing(self, *arguments: Any, **options: Any) -> None:
-            pass
-
-        on_chain_start = on_chain_end = on_chat_model_start = on_llm_end = _nothing
-
-    chain = _chain()
-    callbacks = await _count_callbacks(chain)
-    times: dict[str, list[_Round]] = {variant: [] for variant in VARIANTS}
-    async with AsyncExitStack() as stack:
-        tracked = await stack.enter_async_context(tracker(run))
-        handlers: dict[str, Any] = dict(zip(VARIANTS, (None, DoNothing(), tracked), strict=True))
-        for number in range(rounds + 1):
-            # Another first one each time: whoever follows the tracker inherits its garbage.
-            shift = number % len(VARIANTS)
-            for variant in VARIANTS[shift:] + VARIANTS[:shift]:
-                gc.collect()
-                cpu, started = time.process_time(), time.perf_counter()
-                await _round(chain, handlers[variant], invocations, concurrency)
-                answered = time.perf_counter()
-                if handlers[variant] is tracked:
-                    await tracked.flush()
-                flushed = time.perf_counter()
-                if number:
-                    used = time.process_time() - cpu
-                    times[variant].append(_Round(answered - started, used, flushed - answered))
+    loop = asyncio.new_event_loop()
+    gc.collect()
+    gc.freeze()
+    try:
+        callbacks, (chain, empty, ours) = _in_turns(loop, make("measured"), rounds, invocations)
+        runs = [make(f"life-{number}") for number in range(_LIVES)]
+        lives = [timed(partial(_live, loop, run), _nothing) for run in runs]
+    finally:
+        gc.unfreeze()
+        loop.close()
+    per = 1e6 / (invocations * callbacks)
+    adds, adds_ours = _added(empty, chain, per), _added(ours, chain, per)
+    ratios = [ratio(one, other) for one, other in zip(adds_ours, adds, strict=True)]
     return Overhead(
         rounds=rounds,
         invocations=invocations,
-        concurrency=concurrency,
+        concurrency=CONCURRENCY,
         callbacks=callbacks,
         target=target,
-        measured=_compared(times, invocations * callbacks),
+        chain=statistics.median(one.thread for one in chain) * per,
+        empty=Clocks(*map(figure, adds)),
+        asynctrack=Clocks(*map(figure, adds_ours)),
+        ratio=Clocks(*(one for one in ratios if one)) if all(ratios) else None,
+        life_cpu=statistics.median(one.process for one in lives) * 1e6,
+        life=statistics.median(one.wall for one in lives) * 1e6,
     )
 
 
-class _Round(NamedTuple):
-    wall: float
-    cpu: float
-    flush: float
+def figure(rounds: Sequence[float]) -> Figure:
+    """The figure of three rounds or more."""
+    ordered = sorted(rounds)
+    return Figure(statistics.median(ordered), ordered[1], ordered[-2])
 
 
-def _compared(times: Mapping[str, Sequence[_Round]], callbacks: int) -> tuple[Measured, ...]:
-    medians = [_Round(*map(statistics.median, zip(*times[v], strict=True))) for v in VARIANTS]
-    base = medians[0]
-    return tuple(
-        Measured(
-            variant=variant,
-            seconds=median.wall,
-            added_us=(median.wall - base.wall) / callbacks * 1e6,
-            ratio=median.wall / base.wall,
-            added_cpu_us=(median.cpu - base.cpu) / callbacks * 1e6,
-            flush_seconds=median.flush,
-        )
-        for variant, median in zip(VARIANTS, medians, strict=True)
+def ratio(above: Sequence[float], below: Sequence[float]) -> Figure | None:
+    """The ratio of two within each round; None where one of them scatters too much to say."""
+    for one in map(figure, (above, below)):
+        if one.low <= 0 or one.high - one.low > one.value:
+            return None
+    pairs = zip(above, below, strict=True)
+    return figure([one / other if other > 0 else math.inf for one, other in pairs])
+
+
+def _added(mine: Sequence[Round], base: Sequence[Round], per: float) -> tuple[list[float], ...]:
+    """What each round took longer than the base in it, by thread and by process."""
+    pairs = list(zip(mine, base, strict=True))
+    return (
+        [(one.thread - other.thread) * per for one, other in pairs],
+        [(one.process - other.process) * per for one, other in pairs],
     )
 
 
-async def _round(chain: Any, handler: Any, invocations: int, concurrency: int) -> None:
-    config = {"callbacks": [handler]} if handler is not None else {}
-    left = iter(range(invocations))
+def _in_turns(
+    loop: asyncio.AbstractEventLoop, run: Any, rounds: int, invocations: int
+) -> tuple[int, list[list[Round]]]:
+    """Return how many callbacks an `ainvoke` makes, and the rounds of each variant."""
+    tracked = tracker(run)
+    handler = loop.run_until_complete(tracked.__aenter__())
 
-    async def work() -> None:
-        for number in left:
-            await chain.ainvoke({"topic": f"fish {number}"}, config=config)
+    def deliver() -> None:
+        loop.run_until_complete(handler.flush())
 
-    await asyncio.gather(*(work() for _ in range(concurrency)))
-
-
-def _chain() -> Any:
-    from langchain_core.language_models.chat_models import BaseChatModel
-    from langchain_core.messages import AIMessage
-    from langchain_core.output_parsers import StrOutputParser
-    from langchain_core.outputs import ChatGeneration, ChatResult
-    from langchain_core.prompts import ChatPromptTemplate
-
-    class FakeModel(BaseChatModel):
-        """Answers at once, asynchronously as real clients do: without a thread."""
-
-        @property
-        def _llm_type(self) -> str:
-            return "fake"
-
-        def _generate(self, *arguments: Any, **options: Any) -> ChatResult:
-            message = AIMessage("Why did the fish cross the sea? To get to the other tide.")
-            return ChatResult(generations=[ChatGeneration(message=message)])
-
-        async def _agenerate(self, *arguments: Any, **options: Any) -> ChatResult:
-            await asyncio.sleep(0)
-            return self._generate()
-
-    return ChatPromptTemplate.from_template("Tell me a joke about {topic}.") | (
-        FakeModel() | StrOutputParser()
-    )
+    try:
+        _play(loop, handler, 1)
+        callbacks = handler.statistics().accepted
+        variants = ((None, _nothing), (EmptyAsync(), _nothing), (handler, deliver))
+        times: list[list[Round]] = [[] for _ in variants]
+        for number in range(rounds + 1):
+            # Another first one each time: whoever follows the tracker inherits its garbage.
+            for which in (number % 3, (number + 1) % 3, (number + 2) % 3):
+                variant, flush = variants[which]
+                gc.collect()
+                took = timed(partial(_play, loop, variant, invocations), flush)
+                if number:
+                    times[which].append(took)
+    finally:
+        loop.run_until_complete(tracked.aclose())
+    return callbacks, times
 
 
-async def _count_callbacks(chain: Any) -> int:
-    from langchain_core.callbacks import AsyncCallbackHandler
+def _live(loop: asyncio.AbstractEventLoop, run: Any) -> None:
+    tracked = tracker(run)
+    _play(loop, loop.run_until_complete(tracked.__aenter__()), 1)
+    loop.run_until_complete(tracked.aclose())
 
-    class Counting(AsyncCallbackHandler):
-        count = 0
 
-        async def _count(self, *arguments: Any, **options: Any) -> None:
-            self.count += 1
+def _play(loop: asyncio.AbstractEventLoop, handler: Any, invocations: int) -> None:
+    config = {} if handler is None else {"callbacks": [handler]}
+    loop.run_until_complete(drive(_INVOKE, invocations, CONCURRENCY, config))
 
-        on_chain_start = on_chain_end = on_chat_model_start = on_llm_end = _count
 
-    counting = Counting()
-    await chain.ainvoke({"topic": "fish"}, config={"callbacks": [counting]})
-    return counting.count
+def _nothing() -> None:
+    pass
