@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asynctrack.demo._overhead import Clocks, Figure, Overhead
+    from asynctrack.demo._estimates import Estimate
+    from asynctrack.demo._overhead import Clocks, Overhead
     from asynctrack.demo._run import LoggedCall, Outcome
 
     from ._screen import Screen
@@ -136,7 +137,7 @@ def _show_overhead(report: Report, screen: Screen) -> None:
     )
 
 
-def _each(clocks: Clocks) -> tuple[Figure, Figure]:
+def _each(clocks: Clocks) -> tuple[Estimate, Estimate]:
     return clocks.thread, clocks.process
 
 

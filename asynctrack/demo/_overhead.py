@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 from asynctrack import tracker
 
+from ._estimates import Estimate, differences, median, ratio
 from ._sagemaker import sagemaker_sdk
 from ._workload import CONCURRENCY, INVOCATIONS, EmptyAsync, LocalModel, Round, drive, jokes, timed
 
@@ -30,32 +30,21 @@ _LIVES: Final = 5
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A median, and how far the rounds scatter.
-
-    Attributes:
-        value: The median.
-        low: The lowest round but one. With nine rounds the true median lies between this and
-            `high` 96 times in 100.
-        high: The highest round but one.
-    """
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Clocks:
-    """A figure by each of two clocks.
+    """A figure by each of two clocks, with its 95 % confidence interval.
 
     Attributes:
         thread: CPU of the application's thread, until the last answer.
         process: CPU of all threads, until everything was delivered.
     """
 
-    thread: Figure
-    process: Figure
+    thread: Estimate
+    process: Estimate
+
+    @property
+    def clear(self) -> bool:
+        """Whether they say more of the handlers than of what else the machine did meanwhile."""
+        return all(one.high - one.low <= one.value for one in (self.thread, self.process))
 
 
 @dataclass(frozen=True)
@@ -113,58 +102,40 @@ def measure(
         make: Makes what a tracker tracks into, a Run or a folder, by its name: another one for
             each tracker, since a Run is written to once a second.
         target: What to call them in the result.
-        rounds: How often each variant runs, three times or more; one more warms up.
+        rounds: How often each variant runs; one more warms up.
         invocations: `ainvoke` calls in a round.
     """
     loop = asyncio.new_event_loop()
     gc.collect()
     gc.freeze()
     try:
-        callbacks, (chain, empty, ours) = _in_turns(loop, make("measured"), rounds, invocations)
+        callbacks, times = _in_turns(loop, make("measured"), rounds, invocations)
         runs = [make(f"life-{number}") for number in range(_LIVES)]
         lives = [timed(partial(_live, loop, run), _nothing) for run in runs]
     finally:
         gc.unfreeze()
         loop.close()
     per = 1e6 / (invocations * callbacks)
-    adds, adds_ours = _added(empty, chain, per), _added(ours, chain, per)
-    ratios = [ratio(one, other) for one, other in zip(adds_ours, adds, strict=True)]
+
+    def told(clock: str) -> tuple[Estimate, Estimate, Estimate]:
+        base, *others = ([[getattr(one, clock) * per for one in variant]] for variant in times)
+        below, above = (differences(other, base) for other in others)
+        return median(below), median(above), ratio(above, below)
+
+    both = zip(told("thread"), told("process"), strict=True)
+    empty, ours, ours_over_empty = (Clocks(*figures) for figures in both)
     return Overhead(
         rounds=rounds,
         invocations=invocations,
         concurrency=CONCURRENCY,
         callbacks=callbacks,
         target=target,
-        chain=statistics.median(one.thread for one in chain) * per,
-        empty=Clocks(*map(figure, adds)),
-        asynctrack=Clocks(*map(figure, adds_ours)),
-        ratio=Clocks(*(one for one in ratios if one)) if all(ratios) else None,
+        chain=statistics.median(one.thread for one in times[0]) * per,
+        empty=empty,
+        asynctrack=ours,
+        ratio=ours_over_empty if ours_over_empty.clear else None,
         life_cpu=statistics.median(one.process for one in lives) * 1e6,
         life=statistics.median(one.wall for one in lives) * 1e6,
-    )
-
-
-def figure(rounds: Sequence[float]) -> Figure:
-    """The figure of three rounds or more."""
-    ordered = sorted(rounds)
-    return Figure(statistics.median(ordered), ordered[1], ordered[-2])
-
-
-def ratio(above: Sequence[float], below: Sequence[float]) -> Figure | None:
-    """The ratio of two within each round; None where one of them scatters too much to say."""
-    for one in map(figure, (above, below)):
-        if one.low <= 0 or one.high - one.low > one.value:
-            return None
-    pairs = zip(above, below, strict=True)
-    return figure([one / other if other > 0 else math.inf for one, other in pairs])
-
-
-def _added(mine: Sequence[Round], base: Sequence[Round], per: float) -> tuple[list[float], ...]:
-    """What each round took longer than the base in it, by thread and by process."""
-    pairs = list(zip(mine, base, strict=True))
-    return (
-        [(one.thread - other.thread) * per for one, other in pairs],
-        [(one.process - other.process) * per for one, other in pairs],
     )
 
 
