@@ -79,7 +79,10 @@ def _overhead_sections(overhead: dict[str, Any] | None) -> Iterable[str]:
     yield (
         "Differences to no handler in the same round, in microseconds. *App CPU*: the thread of"
         " the event loop. *Process CPU*: all threads, the flush included. *Delivered*: what share"
-        " of the events, or of the spans, arrived."
+        " of the events, or of the spans, arrived. An empty async handler costs what the tasks do"
+        " that langchain-core makes for its callbacks, and the full garbage collections that these"
+        " bring about; *frozen* is without collections, by `gc.freeze()`, which is what"
+        " `asynctrack demo` measures."
     )
     for result in overhead["results"]:
         if "failed" in result:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from langchain_core.callbacks import AsyncCallbackHandler
 
+from asynctrack.demo import _workload
 from benchmarks import cases
 
 CALLBACKS = {
@@ -42,23 +43,34 @@ def test_workload_makes_the_callbacks_it_is_measured_by(name: str) -> None:
         assert (callbacks, spans) == CALLBACKS[name]
 
 
-def test_round_runs_every_invocation_once_within_the_concurrency() -> None:
-    """A round is exactly its invocations, and never more of them at a time than it says."""
-    workload = replace(cases.WORKLOADS["lcel-100"], invocations=23, concurrency=5)
-    seen: list[int] = []
-    running = most = 0
+def test_the_demo_measures_the_headline_workload() -> None:
+    """The demo's chain and rounds are those of the README's line: the same calls and answers."""
 
-    async def invoke(number: int, config: dict[str, Any]) -> None:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        seen.append(number)
-        await asyncio.sleep(0)
-        running -= 1
+    class Told(AsyncCallbackHandler):
+        def __init__(self) -> None:
+            self.calls: list[Any] = []
 
-    asyncio.run(cases.drive(invoke, workload, {}))
-    assert sorted(seen) == list(range(23))
-    assert most == 5
+        async def on_chain_start(self, serialized: Any, inputs: Any, **options: Any) -> None:
+            self.calls.append(getattr(inputs, "content", inputs))  # ids of messages differ
+
+        async def on_chat_model_start(self, serialized: Any, inputs: Any, **options: Any) -> None:
+            self.calls.append((inputs, options["invocation_params"], options["name"]))
+
+        async def on_llm_end(self, response: Any, **options: Any) -> None:
+            [[one]] = response.generations
+            self.calls.append(one.message.model_dump(exclude={"id"}))
+
+        async def on_chain_end(self, outputs: Any, **options: Any) -> None:
+            self.calls.append(getattr(outputs, "content", outputs))
+
+    workload = cases.WORKLOADS["lcel-100"]
+    here, there = Told(), Told()
+    asyncio.run(workload.make()(7, {"callbacks": [here]}))
+    asyncio.run(_workload.jokes(_workload.LocalModel())(7, {"callbacks": [there]}))
+    assert len(here.calls) == 8
+    assert here.calls == there.calls
+    demo = (_workload.INVOCATIONS, _workload.CONCURRENCY)
+    assert (workload.invocations, workload.concurrency) == demo
 
 
 def test_shrinking_keeps_at_least_one_invocation() -> None:
