@@ -88,7 +88,7 @@ def count_callbacks(
 # -- models -----------------------------------------------------------------------------------
 
 
-def _model(
+def local_model(
     *, latency: float = 0.0, answer: str = ANSWER, tokens: int = 0, tool_calls: int = 0
 ) -> Any:
     from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
@@ -125,11 +125,11 @@ def _model(
 
 
 def _lcel(latency: float = 0.0) -> Invoke:
-    return _workload.jokes(_model(latency=latency))
+    return _workload.jokes(local_model(latency=latency))
 
 
 def _lcel_sync() -> Invoke:
-    chain = _workload.joke_chain(_model())
+    chain = _workload.joke_chain(local_model())
 
     def invoke(number: int, config: dict[str, Any]) -> None:
         chain.invoke({"topic": f"fish {number}"}, config=config)
@@ -138,7 +138,7 @@ def _lcel_sync() -> Invoke:
 
 
 def _streaming() -> Invoke:
-    chain = _workload.joke_chain(_model(tokens=500))
+    chain = _workload.joke_chain(local_model(tokens=500))
 
     async def invoke(number: int, config: dict[str, Any]) -> None:
         async for _ in chain.astream({"topic": f"fish {number}"}, config=config):
@@ -150,7 +150,7 @@ def _streaming() -> Invoke:
 def _payload(size: int) -> Invoke:
     # Words and not one letter: as hard to escape, hash and compress as text is.
     text = " ".join(f"word{number * 7919 % 10_007}" for number in range(size // 8))[:size]
-    chain = _workload.joke_chain(_model(answer=text[: size // 5] or ANSWER))
+    chain = _workload.joke_chain(local_model(answer=text[: size // 5] or ANSWER))
 
     async def invoke(number: int, config: dict[str, Any]) -> None:
         await chain.ainvoke({"topic": text}, config=config)
@@ -167,7 +167,7 @@ def _agent() -> Invoke:
         """Calculate an expression."""
         return f"{expression} is a sum"
 
-    agent: Any = create_agent(_model(tool_calls=3), [calculate])
+    agent: Any = create_agent(local_model(tool_calls=3), [calculate])
 
     async def invoke(number: int, config: dict[str, Any]) -> None:
         question = {"messages": [("user", f"What is {number} + 1 + 2 + 3?")]}
@@ -205,7 +205,7 @@ def _retrieval() -> Invoke:
     chain: Any = (
         {"context": Shelf(), "question": RunnablePassthrough()}
         | prompt
-        | _model()
+        | local_model()
         | StrOutputParser()
     )
 
