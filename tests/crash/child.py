@@ -51,13 +51,30 @@ def track(request: dict[str, Any], report: int) -> None:
         number = 0
         while number != request.get("chains") and time.monotonic() < deadline:
             number += 1
-            CHAIN.invoke("x" * (int(chances.paretovariate(0.5)) * 10 % 3000), config)
+            CHAIN.invoke(payload(number, chances), config)
             now = handler.statistics()
             os.write(report, b"%d %d\n" % (now.accepted, now.pending))
             if request.get("replayed") and handler.statistics().replayed >= request["replayed"]:
                 break
         end(request.get("end", ""))
     os.write(report, b"closed\n")
+
+
+DOCUMENT = "A document that stays in the state. " * 150
+"""A value: 5 KB that many events refer to."""
+
+
+def payload(number: int, chances: random.Random) -> Any:
+    """A text; or a state with the document, with a list that grows, with a text for the worker."""
+    text = "x" * (int(chances.paretovariate(0.5)) * 10 % 3000)
+    if number % 4 == 1:
+        return {"document": DOCUMENT, "step": number, "text": text}
+    if number % 4 == 2:
+        said = [{"content": f"Message {one}: {'word ' * 100}"} for one in range(5 + number % 40)]
+        return {"messages": said, "document": DOCUMENT}
+    if number % 20 == 3:
+        return {"document": DOCUMENT, "large": f"{number} of {'seventy kilobytes ' * 4000}"}
+    return text
 
 
 def warm_up() -> None:
