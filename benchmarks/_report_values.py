@@ -186,7 +186,8 @@ def life_section(results: Results) -> Iterator[str]:
         " 10,000 callbacks, of warm lives: all but the first of a process. *Imports* and *first"
         " life* (one invocation, its own CPU included) in processes of their own that have imported"
         " LangChain and, for S3, the SDK that makes the Run. `import asynctrack` itself is in"
-        " the table of imports; its parts are imported in its first life. A peer's life goes from making its client until it is shut"
+        " the table of imports; its parts are imported in its first life. A peer's life"
+        " goes from making its client until it is shut"
         " down; what MLflow starts once goes on."
     )
     yield table(
