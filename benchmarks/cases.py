@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from asynctrack.demo import _workload
-from asynctrack.demo._workload import Invoke
+from asynctrack.demo._workload import ANSWER, CONCURRENCY, INVOCATIONS, Invoke, drive
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,54 +43,53 @@ class Workload:
         )
 
 
-def drive_sync(invoke: Invoke, workload: Workload, config: dict[str, Any]) -> None:
-    """Run one round of a synchronous workload."""
-    for number in range(workload.invocations):
-        invoke(number, config)
-
-
 def run_round(
     loop: asyncio.AbstractEventLoop, invoke: Invoke, workload: Workload, config: dict[str, Any]
 ) -> None:
     """Run one round, in the loop or without it."""
     if workload.sync:
-        drive_sync(invoke, workload, config)
+        for number in range(workload.invocations):
+            invoke(number, config)
     else:
-        loop.run_until_complete(
-            _workload.drive(invoke, workload.invocations, workload.concurrency, config)
-        )
+        loop.run_until_complete(drive(invoke, workload.invocations, workload.concurrency, config))
+
+
+def recorder(
+    *, sync: bool = False
+) -> tuple[Any, list[tuple[str, tuple[Any, ...], dict[str, Any]]]]:
+    """Return a handler, and the list of its callbacks: name, arguments, options."""
+    from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
+
+    seen: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+
+    def recording(name: str) -> Any:
+        def record(self: Any, *arguments: Any, **options: Any) -> None:
+            seen.append((name, arguments, options))
+
+        async def record_async(self: Any, *arguments: Any, **options: Any) -> None:
+            seen.append((name, arguments, options))
+
+        return record if sync else record_async
+
+    base: type = BaseCallbackHandler if sync else AsyncCallbackHandler
+    names = [name for name in dir(AsyncCallbackHandler) if name.startswith("on_")]
+    return type("Recorder", (base,), {name: recording(name) for name in names})(), seen
 
 
 def count_callbacks(
     loop: asyncio.AbstractEventLoop, invoke: Invoke, workload: Workload
 ) -> tuple[int, int]:
     """Return how many callbacks one invocation makes, and how many of them start a span."""
-    from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
-
-    names = [name for name in dir(AsyncCallbackHandler) if name.startswith("on_")]
-    counted: list[str] = []
-
-    def counter(name: str) -> Any:
-        def count(*arguments: Any, **options: Any) -> None:
-            counted.append(name)
-
-        async def count_async(*arguments: Any, **options: Any) -> None:
-            counted.append(name)
-
-        return count if workload.sync else count_async
-
-    base: type = BaseCallbackHandler if workload.sync else AsyncCallbackHandler
-    counting = type("Counting", (base,), {name: counter(name) for name in names})()
-    one = replace(workload, invocations=1, concurrency=1)
-    run_round(loop, invoke, one, {"callbacks": [counting]})
-    return len(counted), sum(name.endswith("_start") for name in counted)
+    handler, seen = recorder(sync=workload.sync)
+    run_round(loop, invoke, workload.shrunk(0.0), {"callbacks": [handler]})
+    return len(seen), sum(name.endswith("_start") for name, _, _ in seen)
 
 
 # -- models -----------------------------------------------------------------------------------
 
 
 def local_model(
-    *, latency: float = 0.0, answer: str = _workload.ANSWER, tokens: int = 0, tool_calls: int = 0
+    *, latency: float = 0.0, answer: str = ANSWER, tokens: int = 0, tool_calls: int = 0
 ) -> Any:
     from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
     from langchain_core.outputs import ChatGenerationChunk
@@ -151,7 +150,7 @@ def _streaming() -> Invoke:
 def _payload(size: int) -> Invoke:
     # Words and not one letter: as hard to escape, hash and compress as text is.
     text = " ".join(f"word{number * 7919 % 10_007}" for number in range(size // 8))[:size]
-    chain = _workload.joke_chain(local_model(answer=text[: size // 5] or _workload.ANSWER))
+    chain = _workload.joke_chain(local_model(answer=text[: size // 5] or ANSWER))
 
     async def invoke(number: int, config: dict[str, Any]) -> None:
         await chain.ainvoke({"topic": text}, config=config)
@@ -220,13 +219,7 @@ WORKLOADS: dict[str, Workload] = {
     workload.name: workload
     for workload in (
         Workload("lcel-1", "LCEL chain, one at a time", _lcel, 150, 1),
-        Workload(
-            "lcel-100",
-            "LCEL chain, 100 at a time",
-            _lcel,
-            _workload.INVOCATIONS,
-            _workload.CONCURRENCY,
-        ),
+        Workload("lcel-100", "LCEL chain, 100 at a time", _lcel, INVOCATIONS, CONCURRENCY),
         Workload("lcel-10000", "LCEL chain, 10,000 at a time", _lcel, 10_000, 10_000),
         Workload(
             "lcel-latency",

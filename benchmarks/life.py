@@ -40,7 +40,7 @@ def run(
     Args:
         servers: What is tracked into.
         processes: Fresh processes for each tracker of ours; the peers get one.
-        rounds: Lives of the largest sizes in each process.
+        rounds: Lives of the largest sizes in each process; of the peers, one less.
         cold: Fresh processes for each tracer's first life.
         peers: Whether they are measured, too.
     """
@@ -74,6 +74,7 @@ def _ask(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     spec: dict[str, Any] = {"tracer": name, "servers": dict(servers), "seed": _measure.SEED}
     sizes = (*SIZES, WHOLE) if name in OURS else SIZES
+    rounds = rounds if name in OURS else max(1, rounds - 1)
     times = {str(size): rounds * _MORE_ROUNDS.get(size, 1) for size in sizes}
     first = [_measure.fresh_process("benchmarks.life", {**spec, "cold": True}) for _ in range(cold)]
     answers = [

@@ -87,8 +87,9 @@ def _conditions(results: Results) -> str:
             f" {about['cpus']} × {about['cpu']}, load {about['load_1_minute']}"
         )
     versions: dict[str, str] = {}
-    for result in results.values():
-        versions.update(result["environment"]["versions"])
+    for name, result in results.items():
+        if name not in EARLIER:
+            versions.update(result["environment"]["versions"])
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
     return "\n".join([*lines, f"- versions: {listed}"])
 

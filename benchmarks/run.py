@@ -3,7 +3,8 @@
 Writes ``results/<name>.json`` with versions, machine and git revision, then ``report.md`` and the
 plots from what lies there. A full run measures every goal of issues 4, 10 and 12 and takes 18
 minutes for the first on two cores that have nothing else to do; a quick one takes two and leaves
-some of them out, as its report says. Its results go to a folder of their own, and are no figures to quote.
+some of them out, as its report says. Its results go to a folder of their own, and are no figures to
+quote.
 """
 
 from __future__ import annotations

@@ -71,21 +71,9 @@ class Stage:
 
 def captured_callbacks(invocations: int = INVOCATIONS) -> list[Captured]:
     """Return the callbacks of some invocations of the LCEL chain, with what LangChain passed."""
-    from langchain_core.callbacks import AsyncCallbackHandler
-
-    seen: list[Captured] = []
-
-    def recorder(name: str) -> Any:
-        async def record(self: Any, *arguments: Any, **options: Any) -> None:
-            seen.append((name, arguments, options))
-
-        return record
-
-    names = [name for name in dir(AsyncCallbackHandler) if name.startswith("on_")]
-    members: dict[str, Any] = {name: recorder(name) for name in names}
-    handler = type("Recorder", (AsyncCallbackHandler,), {**members, "run_inline": True})()
-    workload = cases.WORKLOADS["lcel-100"]
-    invoke = workload.make()
+    handler, seen = cases.recorder()
+    handler.run_inline = True
+    invoke = cases.WORKLOADS["lcel-100"].make()
 
     async def run() -> None:
         for number in range(invocations):

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import gc
+import itertools
 import json
 import random
 import statistics
@@ -40,6 +42,11 @@ KINDS: Final = {
 """Of a large text, whether the segment has it already."""
 SIZES: Final = {"100 KB": (100_000, 10), "5 MB": (5_000_000, 1)}
 """Size of the text, and calls of each kind in a round."""
+CASES: Final[dict[str, Callable[..., Graph | Conversation]]] = {
+    "graph": Graph,
+    "image": Conversation,
+    "image block": functools.partial(Conversation, block=True),
+}
 IMAGES: Final = {"image": "as a data URL", "image block": "as a block of LangChain's"}
 
 
@@ -160,11 +167,27 @@ def _measure_runs(case: Graph | Conversation, spec: dict[str, Any]) -> dict[str,
 # -- texts ------------------------------------------------------------------------------------
 
 
+def _bare(texts: list[str]) -> float:
+    """Return the seconds orjson takes for one, at its best: text and memory are in the caches."""
+    spent = 0.0
+    for one in texts:
+        orjson.dumps({"text": one})
+        thread = time.thread_time()
+        for _ in range(_REPEATS):
+            orjson.dumps({"text": one})
+        spent += time.thread_time() - thread
+    return spent / len(texts) / _REPEATS
+
+
+_REPEATS: Final = 5
+
+
 def _measure_texts(spec: dict[str, Any]) -> dict[str, Any]:
     """Time one callback with texts of a size, and how long the loop is stopped by each."""
     from asynctrack import tracker
 
-    size, calls = SIZES[spec["size"]]
+    size, calls = spec["size"], spec["calls"]
+    settle = SETTLE * size * calls / 1e6
     bodies = [text(size - 13, spec["seed"] + number) for number in range(calls)]
     rows: dict[str, list[float]] = {name: [] for name in ("bare", SHORT, *KINDS)}
     stops: dict[str, list[float]] = {name: [] for name in (NONE, *KINDS)}
@@ -189,33 +212,26 @@ def _measure_texts(spec: dict[str, Any]) -> dict[str, Any]:
             new = [f"{number:012d} {body}" for body in bodies]
             seconds: dict[str, float] = {}
             lag: dict[str, float] = {}
-            kinds: dict[str, Callable[[], list[str]]] = {
-                "new": lambda: new,
-                "same": lambda: new,
-                "equal": lambda: [f"{one} "[:-1] for one in new],
-            }
+            equal = [f"{one} "[:-1] for one in new]
             order = ["same", "equal"]
             generator.shuffle(order)
             # In one segment: nothing is flushed between a text's first time and its second.
             for name in ("new", *order):
-                texts = kinds[name]()
+                texts = equal if name == "equal" else new
                 gc.collect()
                 gc.disable()
                 async with _Ticks() as ticks:
                     seconds[name] = await call(handler, texts)
                     # Until what the callback left to another thread is done, or soon after.
-                    await asyncio.sleep(SETTLE * size / 1e6)
+                    await asyncio.sleep(settle)
                 gc.enable()
                 lag[name] = ticks.longest
             gc.disable()
             seconds[SHORT] = await call(handler, ["Tell me a joke."] * calls)
-            thread = time.thread_time()
-            for one in new:
-                orjson.dumps({"text": one})
-            seconds["bare"] = (time.thread_time() - thread) / calls
+            seconds["bare"] = _bare(new)
             gc.enable()
             async with _Ticks() as ticks:
-                await asyncio.sleep(SETTLE * size / 1e6)
+                await asyncio.sleep(settle)
             lag[NONE] = ticks.longest
             async with _Ticks() as ticks:
                 await handler.flush(120.0)
@@ -246,18 +262,18 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     """Measure one part in this process.
 
     Args:
-        spec: ``part``, ``rounds``, ``seed``; of texts ``size``, else ``ticking``.
+        spec: ``part``, ``rounds``, ``seed``; of texts ``size`` and ``calls``, else ``ticking`` and
+            ``options`` of the case.
     """
     if spec["part"] == "texts":
         return _measure_texts(spec)
-    case = Graph() if spec["part"] == "graph" else Conversation(block=spec["part"] != "image")
-    return _measure_runs(case, spec)
+    return _measure_runs(CASES[spec["part"]](**spec.get("options", {})), spec)
 
 
 # -- figures ----------------------------------------------------------------------------------
 
 
-def run(*, processes: int = 3, rounds: int = 8) -> dict[str, Any]:
+def run(*, processes: int = 2, rounds: int = 6) -> dict[str, Any]:
     """Measure everything in fresh processes."""
 
     def ask(part: str, count: int, times: int, **more: Any) -> list[dict[str, Any]]:
@@ -285,7 +301,8 @@ def run(*, processes: int = 3, rounds: int = 8) -> dict[str, Any]:
             for name in IMAGES
         },
         "texts": {
-            size: _text_figures(ask("texts", processes, 2 * rounds, size=size)) for size in SIZES
+            name: _text_figures(ask("texts", processes, 2 * rounds, size=size, calls=calls))
+            for name, (size, calls) in SIZES.items()
         },
     }
 
@@ -308,9 +325,10 @@ def _ratios(answers: list[dict[str, Any]]) -> dict[str, Any]:
         ).as_dict()
     for figure, of in (("lines", "information"), ("stored", "compressed")):
         holds = [[hold[of] for hold in answer["holds"]] for answer in answers]
-        found[figure] = statistics.median(sum(_series(answers, OURS, figure), []))
-        found[of] = statistics.median(sum(holds, []))
-        found[f"{figure}_ratio"] = _measure.ratio(_series(answers, OURS, figure), holds).as_dict()
+        sizes = _series(answers, OURS, figure)
+        found[figure] = statistics.median(itertools.chain(*sizes))
+        found[of] = statistics.median(itertools.chain(*holds))
+        found[f"{figure}_ratio"] = _measure.ratio(sizes, holds).as_dict()
     return {**found, "events": answers[0]["rows"][OURS][0]["accepted"]}
 
 
@@ -330,18 +348,17 @@ def _stops(answers: list[dict[str, Any]]) -> dict[str, Any]:
 def _text_figures(answers: list[dict[str, Any]]) -> dict[str, Any]:
     us = {name: [one["us"][name] for one in answers] for name in answers[0]["us"]}
     stops = {name: [one["stops"][name] for one in answers] for name in answers[0]["stops"]}
-    bare, short = us["bare"], us[SHORT]
+    bare = us["bare"]
+    added = {name: _measure.differences(us[name], us[SHORT]) for name in KINDS}
     return {
         "bare_us": _measure.median(bare).as_dict(),
-        "short_us": _measure.median(short).as_dict(),
+        "short_us": _measure.median(us[SHORT]).as_dict(),
         "none_stop_ms": _measure.median(stops[NONE]).as_dict(),
         "kinds": {
             name: {
                 "us": _measure.median(us[name]).as_dict(),
                 "whole_ratio": _measure.ratio(us[name], bare).as_dict(),
-                "added_ratio": _measure.ratio(
-                    _measure.differences(us[name], short), bare
-                ).as_dict(),
+                "added_ratio": _measure.ratio(added[name], bare).as_dict(),
                 "stop_ms": _measure.median(stops[name]).as_dict(),
             }
             for name in KINDS

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asynctrack.demo._estimates import Estimate
-    from asynctrack.demo._overhead import Clocks, Overhead
+    from asynctrack.demo._overhead import Overhead
     from asynctrack.demo._run import LoggedCall, Outcome
 
     from ._screen import Screen
@@ -23,6 +22,8 @@ _COLUMNS = {
 }
 _STATISTICS = ("accepted", "delivered", "pending", "dead_lettered", "artifacts", "bytes_delivered")
 _CLOCKS = ("your thread", "all threads, until delivered")
+_ADDED = "{0.value:+.1f} µs ({0.low:.1f} to {0.high:.1f})"
+_RATIO = "{0.value:.2f} × ({0.low:.2f} to {0.high:.2f})"
 
 
 @dataclass(frozen=True)
@@ -102,43 +103,37 @@ def _show_overhead(report: Report, screen: Screen) -> None:
         return
     screen.heading("What it costs: CPU added to each callback, measured just now")
     rows = [
-        [name, *(f"{one.value:+.1f} µs ({one.low:.1f} to {one.high:.1f})" for one in _each(clocks))]
-        for name, clocks in (
-            ("empty async handler", overhead.empty),
-            ("asynctrack", overhead.asynctrack),
+        [name, form.format(figures.thread), form.format(figures.process)]
+        for name, form, figures in (
+            ("empty async handler", _ADDED, overhead.empty),
+            ("asynctrack", _ADDED, overhead.asynctrack),
+            ("asynctrack ÷ empty", _RATIO, overhead.ratio),
         )
+        if figures
     ]
-    if overhead.ratio:
-        times = (f"{n.value:.2f} × ({n.low:.2f} to {n.high:.2f})" for n in _each(overhead.ratio))
-        rows.append(["asynctrack ÷ empty", *times])
     screen.table(["", *_CLOCKS], rows, right=_CLOCKS)
-    screen.line(
-        f"Besides, for each tracker, opening and closing: {overhead.life_cpu / 1e3:.0f} ms of CPU, "
-        f"{overhead.life / 1e3:.0f} ms in all."
-    )
     if not overhead.ratio:
         screen.line(
-            "The rounds scatter too much to compare the two: this machine has other work. Try "
-            "again when it is idle."
+            "They scatter too much to compare: this machine has other work. Try again when it is "
+            "idle."
         )
     screen.line(
-        "The empty handler costs that much because langchain-core makes a task for each callback "
-        "of an async handler. asynctrack goes without tasks: its figure is capturing, redacting, "
-        "encoding and storing each event, and in other threads compressing and sending it."
+        f"Once for each tracker, opening and closing: {overhead.life_cpu / 1e3:.0f} ms of CPU, "
+        f"{overhead.life / 1e3:.0f} ms in all."
     )
     screen.line(
-        f"Medians of {overhead.rounds} rounds in turns, in parentheses all but the lowest and the "
-        f"highest: {overhead.invocations} ainvoke of prompt | chat model | parser, "
-        f"{overhead.concurrency} at a time, {overhead.callbacks} callbacks each, of which the "
-        f"chain itself takes {overhead.chain:.0f} µs; the model answers at once; into "
-        f"{overhead.target}. The machine's load makes them scatter; so would full garbage "
-        "collections, which gc.freeze() keeps out here. With them, and beside other tracers: "
-        "benchmarks/results/report.md."
+        "The empty one costs the tasks that langchain-core makes for an async handler's callbacks; "
+        "asynctrack goes without, and costs capturing, redacting, encoding and storing each event, "
+        "and in other threads compressing and sending it."
     )
-
-
-def _each(clocks: Clocks) -> tuple[Estimate, Estimate]:
-    return clocks.thread, clocks.process
+    screen.line(
+        f"Medians of {overhead.rounds} rounds in turns, with 95 % intervals: "
+        f"{overhead.invocations} ainvoke of prompt | chat model | parser, "
+        f"{overhead.concurrency} at a time, {overhead.callbacks} callbacks each, which take "
+        f"{overhead.chain:.0f} µs each without a handler. They scatter with the machine's load, "
+        "and would with full garbage collections, which gc.freeze() keeps out here; with those, "
+        "and beside other tracers: benchmarks/results/report.md"
+    )
 
 
 def _show_next(report: Report, screen: Screen) -> None:

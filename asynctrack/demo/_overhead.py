@@ -57,7 +57,6 @@ class Overhead:
         invocations: How many `ainvoke` a round has.
         concurrency: How many of them run at the same time.
         callbacks: How many callbacks one `ainvoke` makes.
-        target: Where the tracker delivered to.
         chain: CPU of the application's thread without a handler.
         empty: What an empty ``async def`` handler adds.
         asynctrack: What the tracker adds.
@@ -70,7 +69,6 @@ class Overhead:
     invocations: int
     concurrency: int
     callbacks: int
-    target: str
     chain: float
     empty: Clocks
     asynctrack: Clocks
@@ -91,18 +89,17 @@ def measure_into_run(experiment: str, session: Any) -> Overhead:
         run = sagemaker_sdk().Run
         return run(experiment_name=experiment, run_name=name, sagemaker_session=session)
 
-    return measure(make, target="the embedded S3 and SageMaker")
+    return measure(make)
 
 
 def measure(
-    make: Callable[[str], Any], *, target: str, rounds: int = 9, invocations: int = INVOCATIONS
+    make: Callable[[str], Any], *, rounds: int = 9, invocations: int = INVOCATIONS
 ) -> Overhead:
     """Measure the overhead.
 
     Args:
         make: Makes what a tracker tracks into, a Run or a folder, by its name: another one for
             each tracker, since a Run is written to once a second.
-        target: What to call them in the result.
         rounds: How often each variant runs; one more warms up.
         invocations: `ainvoke` calls in a round.
     """
@@ -130,7 +127,6 @@ def measure(
         invocations=invocations,
         concurrency=CONCURRENCY,
         callbacks=callbacks,
-        target=target,
         chain=statistics.median(one.thread for one in times[0]) * per,
         empty=empty,
         asynctrack=ours,

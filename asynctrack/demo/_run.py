@@ -207,7 +207,8 @@ def read_events(address: str, session: Any) -> Any:
         )
     if not frames:
         raise NothingLogged(f"There are no events below {address}.")
-    return pandas.concat(frames, ignore_index=True)
+    lines = pandas.concat(frames, ignore_index=True)
+    return lines[lines["event"] != "value"]
 
 
 def first_call(address: str, session: Any) -> LoggedCall:

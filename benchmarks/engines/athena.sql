@@ -94,3 +94,37 @@ SELECT model, date(from_unixtime(started / 1000000)) AS day, count(*) AS calls,
   sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens
 FROM calls WHERE started IS NOT NULL AND ended IS NOT NULL
 GROUP BY 1, 2 ORDER BY 1, 2;
+
+-- Large texts and lists are values, in rows of their own (event = 'value'): what stands in their place
+-- is joined with them. Here two places in inputs, a text and a list; in asynctrack_compact, where data
+-- is JSON, the text is json_extract_scalar(data, '$').
+WITH lines AS (
+  SELECT writer_id, seq, event, name, inputs, data
+  FROM asynctrack_events
+  WHERE experiment = 'jokes' AND run = 'scenario-1' AND dt >= '2026-01-01'
+), kept AS (
+  -- A value stands in each object that needs it, and a list comes in parts.
+  SELECT name AS id, arbitrary(data) AS text,
+    flatten(array_agg(
+      CAST(json_extract(data, '$.items') AS array(json))
+      ORDER BY CAST(json_extract_scalar(data, '$.from') AS bigint)
+    )) AS items
+  FROM (SELECT DISTINCT name, data FROM lines WHERE event = 'value')
+  GROUP BY name
+), events AS (
+  SELECT DISTINCT writer_id, seq, event,
+    json_extract(inputs, '$.document') AS document, json_extract(inputs, '$.messages') AS messages
+  FROM lines WHERE event <> 'value'
+)
+SELECT e.seq, e.event,
+  coalesce(d.text, json_extract_scalar(e.document, '$')) AS document,
+  coalesce(
+    json_format(CAST(
+      slice(m.items, 1, CAST(json_extract_scalar(e.messages, '$.items') AS bigint)) AS json
+    )),
+    json_format(e.messages)
+  ) AS messages
+FROM events e
+LEFT JOIN kept d ON d.id = json_extract_scalar(e.document, '$["$ref"]')
+LEFT JOIN kept m ON m.id = json_extract_scalar(e.messages, '$["$ref"]')
+ORDER BY e.seq;

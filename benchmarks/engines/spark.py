@@ -36,3 +36,39 @@ calls.groupBy("model", "day").agg(
     f.sum("input_tokens").alias("input_tokens"),
     f.sum("output_tokens").alias("output_tokens"),
 ).orderBy("model", "day").show(100, truncate=False)
+
+# Large texts and lists are values, in rows of their own (event = 'value'): what stands in their
+# place is joined with them. Here two places in inputs, a text and a list.
+events.createOrReplaceTempView("lines")
+spark.sql(r"""
+WITH kept AS (
+  -- A value stands once for each segment that needs it, and a list comes in parts.
+  SELECT name AS id, any_value(get_json_object(concat('[', data, ']'), '$[0]')) AS text,
+    flatten(transform(
+      array_sort(collect_set(struct(
+        CAST(get_json_object(data, '$.from') AS BIGINT) AS start,
+        from_json(get_json_object(data, '$.items'), 'array<string>') AS items
+      ))),
+      part -> part.items
+    )) AS items
+  FROM lines WHERE event = 'value' GROUP BY name
+), events AS (
+  SELECT DISTINCT writer_id, seq,
+    get_json_object(inputs, '$.document') AS document,
+    get_json_object(inputs, '$.messages') AS messages,
+    get_json_object(inputs, "$.document['$ref']") AS document_id,
+    get_json_object(inputs, "$.messages['$ref']") AS messages_id
+  FROM lines WHERE event <> 'value'
+)
+SELECT e.seq, coalesce(d.text, e.document) AS document,
+  coalesce(
+    concat('[', array_join(
+      slice(m.items, 1, CAST(get_json_object(e.messages, '$.items') AS INT)), ','
+    ), ']'),
+    e.messages
+  ) AS messages
+FROM events e
+LEFT JOIN kept d ON d.id = e.document_id
+LEFT JOIN kept m ON m.id = e.messages_id
+ORDER BY e.seq
+""").show(20)

@@ -135,3 +135,18 @@ def test_the_viewers_figures_are_the_committed_ones() -> None:
         f"the viewer {result['server_memory_bytes'] / 1e6:.0f} MB of memory",
     ):
         assert figure in said, figure
+
+
+def test_what_kept_values_save_is_the_committed_one() -> None:
+    """The README's sizes of Parquet with values kept and resolved are those that were measured."""
+    result = committed("compact_values")
+    keep, resolve = (result["values"][name] for name in ("keep", "resolve"))
+    said = prose()
+    for figure in (
+        f"{result['states']} LangGraph states with a document of"
+        f" {result['document_bytes'] // 1000} KB",
+        f"{result['events']} events, are {keep['file_bytes'] / 1e6:.2f} MB of Parquet kept and"
+        f" {resolve['file_bytes'] / 1e6:.2f} MB resolved",
+        f"take {keep['cpu_seconds']:.2f} s and {resolve['cpu_seconds']:.2f} s of CPU",
+    ):
+        assert figure in said, figure

@@ -1,4 +1,4 @@
-"""How zstd is used: repeats are found in all of a batch, and everything that reads zstd can read it."""
+"""How zstd is used: repeats are found in all of a batch, and all that reads zstd can read it."""
 
 from __future__ import annotations
 

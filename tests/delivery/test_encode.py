@@ -100,7 +100,7 @@ def test_halves(events: int) -> None:
     first, second = split_batch(whole)
     assert first.raw + second.raw == whole.raw
     assert (first.first_seq, second.last_seq) == (whole.first_seq, whole.last_seq)
-    assert second.first_seq == first.last_seq + 1
+    assert second.first_seq == first.last_seq + 1 == whole.first_seq + events // 2
     for half in (first, second):
         numbers = [json.loads(line)["seq"] for line in half.raw.splitlines()]
         assert numbers == list(range(half.first_seq, half.last_seq + 1))

@@ -28,7 +28,6 @@ MEASURED = Overhead(
     invocations=200,
     concurrency=100,
     callbacks=8,
-    target="a folder",
     chain=70.0,
     empty=Clocks(Estimate(17.0, 15.5, 19.0), Estimate(18.0, 16.0, 20.0)),
     asynctrack=Clocks(Estimate(34.0, 30.0, 40.0), Estimate(45.0, 41.0, 52.0)),
@@ -47,7 +46,7 @@ def told(overhead: Overhead) -> str:
 
 def test_a_measurement_tracks_its_own_rounds_and_whole_trackers(tmp_path: Path) -> None:
     """One tracker stays open for all rounds, each of the others has one ainvoke; all arrives."""
-    overhead = measure(lambda name: tmp_path / name, target="folders", rounds=2, invocations=5)
+    overhead = measure(lambda name: tmp_path / name, rounds=2, invocations=5)
     events = {
         run.relative_to(tmp_path).parts[0]: sum(1 for _ in open_run(run).events())
         for run in tmp_path.glob("*/asynctrack/v1/*/*")
@@ -67,7 +66,7 @@ def test_a_measurement_leaves_the_collector_as_it_was() -> None:
         raise ConnectionError(name)
 
     with pytest.raises(ConnectionError):
-        measure(make, target="nowhere")
+        measure(make)
     assert gc.get_freeze_count() == 0
 
 
@@ -101,7 +100,7 @@ def test_what_is_told_has_both_clocks_and_the_fixed_cost_on_a_line_of_its_own() 
     assert "2.50 × (2.20 to 2.80)" in rows["asynctrack ÷ empty"]
     [fixed] = [line for line in lines if "opening and closing" in line]
     assert "12 ms of CPU, 35 ms in all" in fixed
-    assert "makes a task for each callback" in told(MEASURED)
+    assert "tasks that langchain-core makes" in told(MEASURED)
     assert "scatter too much" not in told(MEASURED)
 
 

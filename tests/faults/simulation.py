@@ -403,6 +403,8 @@ class Simulation:
                 continue
             for line in content.splitlines():
                 event = json.loads(line)
+                if event["event"] == "value":
+                    continue
                 key = (event["writer_id"], event["seq"])
                 seen[key] += 1
                 span = (event["writer_id"], event["span_id"])

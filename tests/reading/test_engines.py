@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pandas
 import pytest
 import zstandard
 
@@ -23,8 +25,12 @@ from asynctrack._reading.compaction.compact import compact_run
 from asynctrack._reading.decoding.parquet_rows import NAMES
 from asynctrack._reading.sources.locate import locate_runs
 from benchmarks.generate import generate
+from tests.reading.making import lines as as_lines
+from tests.reading.making import packed
+from tests.reading.valued import raw_lines, rewrite, track_states
 from tests.support.s3 import S3Server
 from tests.support.tls import tls_proxy
+from tests.test_readme import block
 
 ENGINES = Path(__file__).parents[2] / "benchmarks/engines"
 ATHENA = (ENGINES / "athena.sql").read_text()
@@ -223,3 +229,111 @@ def test_what_is_not_run_names_what_there_is(name: str) -> None:
     named = set(re.findall(r'f\.col\("(\w+)"\)', source))
     assert named <= {*NAMES, *made}
     assert "asynctrack/v1-compact/" in source
+
+
+@pytest.fixture(scope="module")
+def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Run whose artifacts have values: a LangGraph run with a document and messages that grow."""
+    run = track_states(tmp_path_factory.mktemp("engines"), states=20, size=20_000)
+    rewrite(run, 2, batch=30)
+    return run
+
+
+def joined(run: Path) -> list[tuple[int, Any, Any]]:
+    """Document and messages of each event's inputs, as our own reader gives them."""
+    return [
+        (one.seq, one.inputs.get("document"), one.inputs.get("messages"))
+        if isinstance(one.inputs, dict)
+        else (one.seq, None, None)
+        for one in asynctrack.open_run(run).events()
+    ]
+
+
+def decoded(text: str | None) -> Any:
+    """What JSON says; None for none."""
+    return None if text is None else json.loads(text)
+
+
+def test_pandas_puts_values_back(states: Path) -> None:
+    """README's block gives every event whole, and no row is a value."""
+    lines = pandas.concat(
+        pandas.read_json(path, lines=True, dtype=False, compression="zstd")
+        for path in sorted(states.glob("dt=*/*.jsonl.zst"))
+    )
+    names: dict[str, Any] = {"lines": lines, "events": lines[lines["event"] != "value"]}
+    assert len(lines) > len(names["events"])
+    assert str(lines["seq"].dtype) == str(names["events"]["seq"].dtype) == "int64"
+    exec(block("pandas-values"), names)
+    whole = list(asynctrack.open_run(states).events())
+    found = names["events"].sort_values("seq").to_dict("records")
+    assert [row["seq"] for row in found] == [one.seq for one in whole]
+    for name in ("inputs", "outputs", "data", "metadata"):
+        for row, one in zip(found, whole, strict=True):
+            # A field that an event has not is NaN in its row.
+            assert row[name] == one.raw[name] if name in one.raw else row[name] != row[name]
+
+
+def test_duckdb_joins_values(states: Path) -> None:
+    """README's statement gives document and messages of each event whole, from several artifacts
+    in which they stand again; also where an object is stored twice, cut in another way."""
+    place = f"{states.parents[1].as_posix().removesuffix('/v1')}/v1/experiment=jokes/"
+    statement = block("duckdb-values")
+    there = "s3://bucket/prefix/asynctrack/v1/experiment=jokes/"
+    assert there in statement
+    rows = duckdb.execute(statement.replace(there, place)).fetchall()
+    assert {row[0] for row in rows} == {"one"}
+    expected = joined(states)
+    assert len({id(document) for _, document, _ in expected if document}) == 1
+    assert [(row[1], decoded(row[2]), decoded(row[3])) for row in rows] == expected
+    again = min(states.glob("dt=*/*.jsonl.zst"))
+    name = again.name.replace("-000000000030.", "-000000000029.")
+    assert name != again.name
+    copy = again.with_name(name)
+    lines = [line for line in raw_lines(again) if line["seq"] < 30]
+    copy.write_bytes(packed(as_lines(lines), ".zst"))
+    try:
+        rows = duckdb.execute(statement.replace(there, place)).fetchall()
+        assert [(row[1], decoded(row[2]), decoded(row[3])) for row in rows] == expected
+    finally:
+        copy.unlink()
+
+
+def test_duckdb_reads_columns_of_one_type(states: Path) -> None:
+    """README's statement without a join has no row for a value, and its columns keep their types,
+    whatever stands in the lines of values."""
+    statement = block("duckdb").replace(
+        "s3://bucket/prefix/asynctrack/v1/", f"{states.parents[1].as_posix()}/"
+    )
+    relation = duckdb.sql(statement)
+    assert [str(kind) for kind in relation.types] == ["VARCHAR", "VARCHAR", "VARCHAR", "JSON"]
+    assert len(relation.fetchall()) == len(joined(states))
+
+
+def test_compacted_values_are_joined_alike(states: Path, tmp_path: Path) -> None:
+    """README's statement over the Parquet of ``compact`` gives the same, with values kept."""
+    root = tmp_path / "again"
+    shutil.copytree(states.parents[3], root)
+    (found,) = locate_runs(root, None, Access())
+    compact_run(found.locations[0], now=4e9)
+    statement = re.sub(
+        r"SELECT \* FROM read_ndjson\(.*?\n    \)",
+        "SELECT writer_id, seq, event, name, inputs::JSON AS inputs, data::JSON AS data, run"
+        f" FROM read_parquet('{root}/**/*.parquet', hive_partitioning = true)",
+        block("duckdb-values"),
+        flags=re.DOTALL,
+    )
+    assert "read_parquet" in statement
+    rows = duckdb.execute(statement).fetchall()
+    assert [(row[1], decoded(row[2]), decoded(row[3])) for row in rows] == joined(states)
+
+
+def test_what_is_not_run_joins_what_there_is() -> None:
+    """Athena's and Spark's statements are not run by these tests; the keys and columns that they
+    name are those of values, references and tables."""
+    spark = (ENGINES / "spark.py").read_text()
+    for statement in (ATHENA[ATHENA.index("Large texts") :], spark[spark.index("Large texts") :]):
+        assert "event = 'value'" in statement and "event <> 'value'" in statement
+        keys = set(re.findall(r"""[$.](?:\.|\[['"]?)([\w$]+)|\['([\w$]+)'\]""", statement))
+        assert {"".join(one) for one in keys} == {
+            "from", "items", "document", "messages", "$ref", *(["0"] if statement in spark else ()),
+        }  # fmt: skip

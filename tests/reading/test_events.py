@@ -130,7 +130,7 @@ def test_a_checksum_that_is_cut_off_is_noticed(suffix: str) -> None:
 @pytest.mark.parametrize("suffix", (".zst", ".gz"))
 def test_a_bomb_is_unpacked_in_pieces(suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small artifact that unpacks to a huge line ends as damage within a bounded memory."""
-    monkeypatch.setattr("asynctrack._reading.decoding.events.MAX_LINE", 8 * 1024 * 1024)
+    monkeypatch.setattr("asynctrack._reading.decoding.unpacking.MAX_LINE", 8 * 1024 * 1024)
     size = 400 * 1024 * 1024
     if suffix == ".zst":
         packer = zstandard.ZstdCompressor().compressobj()

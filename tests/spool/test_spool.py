@@ -192,7 +192,7 @@ def test_a_description_is_read_back(tmp_path: Path) -> None:
         assert folder.description() == {}
         folder.describe({"run": "one"})
         folder.describe({"run": "two", "destination": {"kind": "folder"}}, sync=True)
-        wanted = {"format": 2, "run": "two", "destination": {"kind": "folder"}}
+        wanted = {"format": 3, "run": "two", "destination": {"kind": "folder"}}
         assert folder.description() == wanted
         assert not (folder.path / "writer.json.tmp").exists()
 

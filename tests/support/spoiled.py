@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 
@@ -14,6 +15,17 @@ def spoil_lines(path: Path, *numbers: int, at: int = 30) -> None:
     with path.open("r+b") as file:  # in place: its writer may have it open
         for number in numbers:
             place = starts[1 + 2 * number] + at  # behind the header, lines and checks in turn
+            file.seek(place)
+            file.write(bytes([content[place] ^ 0x10]))
+
+
+def spoil_records(path: Path, *numbers: int) -> None:
+    """Change one byte of these records of a segment; the same again makes them whole."""
+    content = path.read_bytes()
+    ends = [match.end() for match in re.finditer(rb"\n[0-9a-f]{16}\n", content)]
+    with path.open("r+b") as file:
+        for number in numbers:
+            place = ends[number] - 40  # in the line of the event
             file.seek(place)
             file.write(bytes([content[place] ^ 0x10]))
 

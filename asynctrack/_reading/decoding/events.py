@@ -9,16 +9,15 @@ Lines of values are no events: they are taken out, and events get them in the pl
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
-import zstandard
 
 from asynctrack._common import payload
 from asynctrack._format import ArtifactName
+from asynctrack._reading.decoding.unpacking import BrokenError, lines_in
 from asynctrack._reading.decoding.values import (
     MARK,
     MAX_HELD,
@@ -32,13 +31,7 @@ from asynctrack._reading.decoding.values import (
 VERSIONS: Final = (1, 2)
 """Of lines: those that can be read. In 2 there are values."""
 
-MAX_LINE: Final = 256 * 1024 * 1024
-"""Bytes of one event; a longer line ends the artifact, so that no bytes can fill the memory."""
-
 _SHORT: Final = 1024
-# A kilobyte of zstd unpacks to 32 MiB at the worst: its shortest block of 128 KiB takes 4 bytes.
-_ZSTD_PIECE: Final = 1024
-_PIECE: Final = 256 * 1024
 
 _OTHER_WRITER: Final = "an event of another writer than the object's key says"
 _TEXTS: Final = ("span_id", "parent_span_id", "trace_id", "name")
@@ -49,11 +42,11 @@ _OBJECT_OR_NONE: Final = (dict, type(None))
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One callback call, as it was stored.
+    """One callback call, as it was logged.
 
     Attributes:
-        raw: The whole JSON object, decoded. Required fields have been checked; the payload is
-            whatever was logged.
+        raw: The whole JSON object, decoded, with values in the place of references. Required fields
+            have been checked; the payload is whatever was logged.
         spooled: Whether it comes from this machine's spool: not known to be delivered yet.
         size: Size of its line, in bytes, and of the values that it is the first to hold; its memory
             grows with it.
@@ -173,10 +166,6 @@ class Damage:
     rest: bool = False
 
 
-class _Broken(Exception):
-    """The rest of the bytes cannot be unpacked."""
-
-
 def read_events(
     content: bytes,
     name: str,
@@ -203,17 +192,18 @@ def read_events(
         The events, each with a higher sequence number than the one before.
     """
     values = Values() if values is None else values
-    lines = _lines(content, name)
+    lines = lines_in(content, name)
     number = events = before = kept_bytes = 0
     kept: list[dict[str, Any]] = []
 
-    def bad_value(number: int, reason: str) -> None:
-        damaged(Damage(number, reason))
+    def bad(number: int, reason: str | None) -> None:
+        if reason is not None:
+            damaged(Damage(number, reason))
 
     while True:
         try:
             line = next(lines, None)
-        except _Broken as error:
+        except BrokenError as error:
             damaged(Damage(number + 1, str(error), rest=True))
             return
         if line is None:
@@ -222,50 +212,48 @@ def read_events(
                 damaged(Damage(number + 1, f"{missing} lines are missing at the end", rest=True))
             return
         number += 1
-        reason: str | None
+        size = len(line)
         # A short one is quicker decoded than looked at; the few values among them are told below.
-        head = value_head(line) if len(line) > _SHORT else None
+        head = value_head(line) if size > _SHORT else None
         if head is not None and resolve:
             writer_id, value_id, start = head
-            reason = _OTHER_WRITER if writer_id != place.writer_id else None
-            reason = reason or values.take(value_id, number, line[start:-1], len(line))
-            if reason is not None:
-                damaged(Damage(number, reason))
+            if writer_id == place.writer_id:
+                bad(number, values.take(value_id, number, line[start:-1], size))
+            else:
+                bad(number, _OTHER_WRITER)
             continue
         try:
             raw = payload.decode(line)
             reason = _fault(raw, place, before)
         except ValueError as error:
             events += head is None
-            damaged(Damage(number, f"not JSON: {error}"))
+            bad(number, f"not JSON: {error}")
             continue
-        if reason is not None or raw["event"] == "value":
-            if not is_value(raw):
-                events += 1
-            elif raw.get("writer_id") == place.writer_id:  # its number is that of an event
-                reason = value_fault(raw)
-                if reason is None and resolve:  # it is written in another way
-                    reason = values.take(raw["name"], number, raw["data"], len(line))
-                elif reason is None:
-                    kept_bytes += len(line)
-                    if kept_bytes <= MAX_HELD:
-                        kept.append(raw)
-                    else:
-                        reason = TOO_MUCH
-            if reason is not None:
-                damaged(Damage(number, reason))
-            if reason is not None or is_value(raw):
-                continue
-        else:
-            events += 1
+        if (reason is not None or raw["event"] == "value") and is_value(raw):
+            reason = value_fault(raw)
+            if raw.get("writer_id") != place.writer_id:
+                reason = _OTHER_WRITER
+            elif reason is None and resolve:
+                reason = values.take(raw["name"], number, raw["data"], size)
+            elif reason is None:
+                kept_bytes += size
+                if kept_bytes > MAX_HELD:
+                    reason = TOO_MUCH
+                else:
+                    kept.append(raw)
+            bad(number, reason)
+            continue
+        events += 1
+        if reason is not None:
+            bad(number, reason)
+            continue
         before = raw["seq"]
-        size = len(line)
         if not resolve:
             yield StoredEvent(raw, spooled, size + kept_bytes, tuple(kept))
             kept, kept_bytes = [], 0
             continue
         if values.any and line.find(MARK) >= 0 and raw["v"] != 1:
-            size += values.resolve(raw, bad_value)
+            size += values.resolve(raw, bad)
         yield Event(raw, spooled, size)
 
 
@@ -314,79 +302,3 @@ def _fault(raw: Any, place: ArtifactName, before: int) -> str | None:
     if type(tags) is not list or any(type(tag) is not str for tag in tags):
         return "tags is not a list of texts"
     return None
-
-
-def _lines(content: bytes, name: str) -> Iterator[bytes]:
-    carry: list[bytes] = []
-    carried = 0
-    for piece in _unpack(content, name):
-        *complete, rest = piece.split(b"\n")
-        if complete:
-            if carry:
-                complete[0] = b"".join((*carry, complete[0]))
-                carry, carried = [], 0
-            yield from complete
-        if rest:
-            carry.append(rest)
-            carried += len(rest)
-            if carried > MAX_LINE:
-                raise _Broken(f"a line of more than {MAX_LINE} bytes")
-    if carry:
-        raise _Broken(f"the last line does not end: {carried} bytes of it are there")
-
-
-def _unpack(content: bytes, name: str) -> Iterator[bytes]:
-    if name.endswith(".zst"):
-        return _unpack_frames(content)
-    if name.endswith(".gz"):
-        return _unpack_members(content)
-    return (content[at : at + _PIECE] for at in range(0, len(content), _PIECE))
-
-
-def _not_unpacked(why: object) -> _Broken:
-    return _Broken(f"cannot be unpacked: {why}; the lines before are not checked")
-
-
-def _unpack_frames(content: bytes) -> Iterator[bytes]:
-    # Frame by frame: zstandard's stream reader takes a frame that was cut off for the end.
-    frame: Any = None
-    for at in range(0, len(content), _ZSTD_PIECE):
-        rest = content[at : at + _ZSTD_PIECE]
-        while rest:
-            if frame is None:
-                frame = zstandard.ZstdDecompressor().decompressobj()
-            try:
-                piece = frame.decompress(rest)
-            except (zstandard.ZstdError, MemoryError) as error:
-                raise _not_unpacked(error) from error
-            if piece:
-                yield piece
-            rest = b""
-            if frame.eof:
-                rest, frame = frame.unused_data, None
-    if frame is not None or not content:
-        raise _not_unpacked("the bytes are cut off")
-
-
-def _unpack_members(content: bytes) -> Iterator[bytes]:
-    rest = content
-    finished = False
-    while rest:
-        member = zlib.decompressobj(wbits=31)
-        finished = False
-        while not finished:
-            try:
-                piece = member.decompress(rest, _PIECE)
-            except zlib.error as error:
-                raise _not_unpacked(error) from error
-            if piece:
-                yield piece
-            rest = member.unconsumed_tail
-            finished = member.eof
-            if not piece and not rest:
-                break
-        if not finished:
-            break
-        rest = member.unused_data
-    if not finished:
-        raise _not_unpacked("the bytes are cut off")
