@@ -35,6 +35,7 @@ ALLOWED: dict[str, list[Any]] = {
     "experiment_name": [None, "a", "A.b_c-1", "x" * 119],
     "run_name": [None, "a", "x" * 119],
     "max_spool_bytes": [16 * MIB, 1024 * GIB],
+    "max_value_bytes": [None, 64, 1024 * GIB],
 }
 
 REFUSED: dict[str, list[Any]] = {
@@ -75,6 +76,7 @@ REFUSED: dict[str, list[Any]] = {
     "experiment_name": ["", "-a", "a b", "a/b", "..", "x" * 120, "ä", 5],
     "run_name": ["", ".a", "a=b", "x" * 120, 5],
     "max_spool_bytes": [16 * MIB - 1, 1.0, None],
+    "max_value_bytes": [63, 1024 * GIB + 1, 64.0, "1MiB", True],
     "s3_options": [["ACL"], {"Key": "x"}, {"ChecksumCRC32": "x"}],
     "spool_dir": [5, b"x"],
 }

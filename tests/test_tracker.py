@@ -329,7 +329,7 @@ def test_the_bound_in_bytes_holds(wall: Wall) -> None:
     seen: list[int] = []
 
     async def log(handler: AsyncHandler, number: int) -> None:
-        await handler.on_chain_end("x" * 10_000, run_id=uuid.uuid4())
+        await handler.on_chain_end(f"{number:03}" + "x" * 10_000, run_id=uuid.uuid4())
         seen.append(handler.statistics().waiting_bytes)
 
     async def main() -> None:

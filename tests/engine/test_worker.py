@@ -71,10 +71,23 @@ def test_batches_by_size(durability: str, tmp_path: Path) -> None:
     with tracker(
         out, max_batch_bytes=50_000, max_delay=60, compression="none", durability=durability
     ) as handler:
-        log(handler, 1, 100, "x" * 5_000)
+        log(handler, 1, 125, "x" * 4_000)
     assert max(found.size for found in audit_folder(out).objects) <= 50_000
     assert 11 <= len(ranges(out)) <= 15
-    assert numbers(out) == list(range(1, 101))
+    assert numbers(out) == list(range(1, 126))
+
+
+@durabilities
+def test_batches_with_values_by_size(durability: str, tmp_path: Path) -> None:
+    """A value counts in each batch that has it, and there is room for the events beside it."""
+    out = tmp_path / "out"
+    with tracker(
+        out, max_batch_bytes=50_000, max_delay=60, compression="none", durability=durability
+    ) as handler:
+        log(handler, 1, 500, "x" * 20_000)
+    assert max(found.size for found in audit_folder(out).objects) <= 50_000
+    assert 5 <= len(ranges(out)) <= 10
+    assert numbers(out) == list(range(1, 501))
 
 
 @durabilities
@@ -83,7 +96,7 @@ def test_an_event_larger_than_a_batch(durability: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with tracker(out, max_batch_bytes=10_000, durability=durability) as handler:
         log(handler, 1, 3)
-        log(handler, 4, 4, "x" * 100_000)
+        handler.on_chain_end({"n": 4, "text": ["x" * 1_000] * 100}, run_id=uuid.uuid4())
         log(handler, 5, 6)
     assert numbers(out) == [1, 2, 3, 4, 5, 6]
     (large,) = [found for found in audit_folder(out).objects if 4 in found.seqs]

@@ -197,7 +197,8 @@ class Values:
                 self._problems.append(f"items from {data['from']} of {name}: {len(items)} before")
             items[data["from"] :] = map(self.whole, data["items"])
             return
-        digest = hashlib.sha256(line[line.index(b'"data":') + 7 : -1]).hexdigest()[:32]
+        stored = line.rstrip(b"\n")[line.index(b'"data":') + len('"data":') : -len("}")]
+        digest = hashlib.sha256(stored).hexdigest()[:32]
         if name != digest:
             self._problems.append(f"a value {name} whose hash is {digest}")
         self.texts[name] = data
