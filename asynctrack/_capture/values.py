@@ -36,6 +36,8 @@ MAX_ALIKE: Final = 4
 """Most lists that are remembered of those that begin alike: branches of one conversation."""
 
 _ID_DIGITS: Final = 32
+_FRAME: Final = 100
+"""Bytes around the items of a list, at the most."""
 _PROSE: Final = f"asynctrack value={STAND_IN}"
 _GENERATED: Final = f"Asynctrack$Value={STAND_IN}"  # no base64
 _BLANKS: Final = " ([{"
@@ -212,8 +214,10 @@ class Items:
                     self._clean.append(clean)
 
     def size(self, since: int, items: int) -> int:
-        """Return about the bytes that ``part`` returns."""
-        return sum(map(len, self._clean[since:items])) + 100 if since < items else 0
+        """Return the bytes that ``part`` returns, at the least."""
+        if since >= items:
+            return 0
+        return sum(map(len, self._clean[since:items])) + items - since + _FRAME
 
     def part(self, since: int, items: int) -> bytes:
         """Return the end of the line to be written, from ``"event"`` on."""
@@ -382,9 +386,17 @@ class Values:
             self._make_room()
             return new
 
+    def forget(self) -> None:
+        """Remember nothing: the program's objects are its own again."""
+        self.messages = Messages()
+        with self._lock:
+            self._contents, self._names, self._lists = {}, {}, {}
+            self._kept = 0
+
     def after_fork_in_child(self) -> None:
         """Begin anew: the thread that holds the lock may not be here."""
-        self.__init__(self._redactor, self._max_bytes)  # type: ignore[misc]  # all of it anew
+        self._lock = threading.RLock()
+        self.forget()
 
     # -- inside -------------------------------------------------------------------------------
 
