@@ -49,6 +49,8 @@ class Packing(payload.Encoding):
     def stand_in(self, content: str | bytes) -> Any:
         """Return what stands for a large text."""
         value = self._values.content(content)
+        if value is None:
+            return None
         self.found.append(value)
         return value.stand_in
 

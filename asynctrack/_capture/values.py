@@ -128,7 +128,7 @@ class Content:
             else:
                 cut = {"$cut": "size", "bytes": len(plain)}
                 digest = hashlib.sha256(plain).hexdigest()
-                self.ref = payload.encode({**cut, "sha256": digest, "head": head[:limit]})
+                self.ref = payload.encode({**cut, "sha256": digest, "head": _cut(head, limit)})
         self.ready = True
 
     def _store(self, data: bytes, head: str) -> None:
@@ -153,6 +153,10 @@ def _head(whole: Any) -> str:
     if isinstance(whole, dict):
         whole = whole.get("utf8", "")
     return marker.clean(str.__getitem__(whole, slice(HEAD))) if isinstance(whole, str) else ""
+
+
+def _cut(text: str, limit: int) -> str:
+    return text.encode()[:limit].decode(errors="ignore")
 
 
 def _bytes(whole: Any, data: bytes) -> bytes:
@@ -326,8 +330,8 @@ class Values:
     def __init__(self, redactor: Redactor, max_bytes: int | None = None) -> None:
         self._redactor = redactor
         self._max_bytes = max_bytes
-        self.limit = LARGE if max_bytes is None else min(LARGE, max_bytes)
-        """Characters of a text above which it is asked for."""
+        self.limit = LARGE if max_bytes is None else min(LARGE, max_bytes // 4)
+        """Characters of a text above which it is asked for; one takes up to four bytes."""
         self.messages = Messages()
         """Messages as JSON."""
         self._contents: dict[int, Content] = {}
@@ -337,8 +341,10 @@ class Values:
         self._lock = threading.RLock()  # a finalizer may come in again
         _all.add(self)
 
-    def content(self, content: str | bytes) -> Content:
-        """Return the value of a large text."""
+    def content(self, content: str | bytes) -> Content | None:
+        """Return the value of a large text; None where it is not large after all."""
+        if len(content) <= LARGE and self._fits(content):
+            return None
         known = self._contents.get(id(content))
         if known is not None and known.content is content:
             known.used = True
@@ -399,6 +405,11 @@ class Values:
         self.forget()
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _fits(self, content: str | bytes) -> bool:
+        if isinstance(content, str) and not str.isascii(content):
+            content = marker.clean(content).encode()
+        return self._max_bytes is None or len(content) <= self._max_bytes
 
     def _make_room(self) -> None:
         """Forget what was not used for the longest time. The lock is held."""
