@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from weakref import WeakSet
 
+from asynctrack._capture.lookalikes import looks_secret
 from asynctrack._capture.messages import Messages
 from asynctrack._capture.redact import STAND_IN, Redactor
 from asynctrack._common import marker, payload
@@ -38,9 +39,11 @@ MAX_ALIKE: Final = 4
 _ID_DIGITS: Final = 32
 _FRAME: Final = 100
 """Bytes around the items of a list, at the most."""
-_PROSE: Final = f"asynctrack value={STAND_IN}"
-_GENERATED: Final = f"Asynctrack$Value={STAND_IN}"  # no base64
-_BLANKS: Final = " ([{"
+# What stands for a text that looks like prose, like a cookie, generated (and is no base64).
+_PROSE: Final = f"asynctrack value {STAND_IN}"
+_COOKIE: Final = f"asynctrack value={STAND_IN}"
+_GENERATED: Final = f"Asynctrack$Value={STAND_IN}"
+_LONGEST_COOKIE: Final = 64 * 1024
 _STAND_IN: Final = STAND_IN.encode()
 _numbers: Final = itertools.count(1)
 
@@ -55,8 +58,8 @@ class Content:
     """
 
     __slots__ = (
-        "_max_bytes", "_redactor", "content", "line", "name", "number", "opening", "ready", "ref",
-        "stand_in", "used", "weight",
+        "_max_bytes", "_redactor", "claimed", "content", "estimate", "line", "name", "number",
+        "opening", "ready", "ref", "stand_in", "used", "weight",
     )  # fmt: skip
 
     def __init__(self, content: str | bytes, redactor: Redactor, max_bytes: int | None) -> None:
@@ -64,8 +67,12 @@ class Content:
         self._redactor = redactor
         self._max_bytes = max_bytes
         self.number = next(_numbers)
-        self.weight = 2 * sys.getsizeof(content)
+        self.estimate = _estimate(content)
+        """Bytes that it takes as JSON, about."""
+        self.weight = sys.getsizeof(content) + self.estimate
         """Bytes that it takes in memory: the program's object, and it as JSON."""
+        self.claimed = False
+        """Whether an event that waits for the worker was counted with it."""
         self.used = True
         self.ready = False
         self.name = ""
@@ -75,12 +82,13 @@ class Content:
         self.ref = b""
         """What stands for it in events once it is ready."""
         # Until then no reference can, as that has its hash. The rules for what is named a secret
-        # judge by what stands there: some cut any text, others what looks generated, as it has no
-        # blank.
-        prose = not isinstance(content, str) or any(
-            sign in str.__getitem__(content, slice(LARGE)) for sign in _BLANKS
-        )
-        text = _PROSE if prose else _GENERATED
+        # judge by what stands there.
+        text = _PROSE
+        if isinstance(content, str):
+            if looks_secret(payload.encode_content(content[:LARGE])[1:-1], 16):
+                text = _GENERATED
+            elif content.find("=", 0, _LONGEST_COOKIE) >= 0:
+                text = _COOKIE
         self.stand_in: Any = f"{text}{self.number}"
         """What an event is encoded with."""
         self.opening = b'"' + text.encode()
@@ -96,7 +104,7 @@ class Content:
     @property
     def left(self) -> int:
         """Bytes that are still to be prepared."""
-        return 0 if self.ready else len(self.content)
+        return 0 if self.ready else self.estimate
 
     @property
     def texts(self) -> tuple[Content, ...]:
@@ -144,6 +152,12 @@ class Content:
     def part(self, since: int, items: int) -> bytes:
         """Return the end of the line to be written, from ``"event"`` on."""
         return self.line
+
+
+def _estimate(content: str | bytes) -> int:
+    if isinstance(content, bytes):
+        return len(content) * 4 // 3
+    return len(content) * (1 if content.isascii() else 3)
 
 
 def _head(whole: Any) -> str:
