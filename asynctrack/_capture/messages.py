@@ -30,9 +30,10 @@ class Messages:
     def line(self, message: Any) -> bytes | None:
         """Return a message as JSON; None where it is not known, or has been changed."""
         known = self._known.get(id(message))
-        if known is None or known[0] is not message or message.__dict__ != known[1]:
+        if known is None or known[0] is not message:
             return None
-        return known[2]
+        held, extra = message.__dict__, message.__pydantic_extra__
+        return None if extra or held != known[1] else known[2]
 
     def note(self, message: Any, plain: Any) -> bytes | None:
         """Remember a message, and return it as JSON; None where it holds more than plain data.

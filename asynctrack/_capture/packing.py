@@ -15,6 +15,7 @@ from asynctrack._capture.redact import Redactor
 from asynctrack._capture.values import LARGE, Content, Items, List, Values, swapped
 from asynctrack._common import payload
 from asynctrack._common.convert import MESSAGE_TYPES
+from asynctrack._common.lines import without_references
 from asynctrack._format import number_line
 
 AWAY: Final = 64 * 1024
@@ -31,7 +32,7 @@ class Packing(payload.Encoding):
         values: The values that are remembered.
     """
 
-    __slots__ = ("_before", "_item_texts", "_values", "found", "lists")
+    __slots__ = ("_before", "_values", "found", "lists")
 
     def __init__(self, values: Values) -> None:
         super().__init__(values.limit)
@@ -40,11 +41,15 @@ class Packing(payload.Encoding):
         """The texts in it that are values."""
         self.lists: list[List] = []
         """The lists."""
-        self._item_texts: list[tuple[Content, ...]] = []
+        self._before = 0  # of what was found, where a long list begins
 
     def begin_again(self) -> None:
         """Forget what was found."""
-        self.found, self.lists, self._item_texts = [], [], []
+        self.found, self.lists = [], []
+
+    def dumped(self, value: Any) -> bytes:
+        """Return a part of the record as JSON, in which nothing passes for a reference."""
+        return without_references(super().dumped(value))
 
     def stand_in(self, content: str | bytes) -> Any:
         """Return what stands for a large text."""
@@ -67,21 +72,19 @@ class Packing(payload.Encoding):
                 return plain
         return payload.Fragment(line)
 
-    def item(self, item: Any) -> bytes:
-        """Encode an object of a long list, and note the texts in it."""
-        line = self._values.messages.line(item) if type(item) in MESSAGE_TYPES else None
-        before = len(self.found)
-        if line is None:
-            line = super().item(item)
-        self._item_texts.append(tuple(self.found[before:]))
-        return line
+    def lifted_items(self, box: Any) -> Any:
+        """Return what stands for a long list of objects, or it as JSON."""
+        self._before = len(self.found)
+        return super().lifted_items(box)
 
-    def stand_in_for_items(self, items: list[bytes]) -> Any:
+    def stand_in_for_items(self, line: bytes, items: Any) -> Any:
         """Return what stands for a long list; None where that is not large."""
-        texts, self._item_texts = self._item_texts, []
-        if sum(map(len, items)) <= LARGE:
+        if len(line) <= LARGE:
             return None
-        found = List(self._values.items(items, texts), len(items))
+        # Many conversations begin with the same message, few with the same two.
+        begins = self.dumped(list(items[:2]))
+        value = self._values.items(begins, line, len(items), self.found[self._before :])
+        found = List(value, len(items))
         self.lists.append(found)
         return found.stand_in
 

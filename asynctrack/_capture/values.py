@@ -16,7 +16,7 @@ import secrets
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from weakref import WeakSet
 
 from asynctrack._capture.lookalikes import looks_secret
@@ -37,6 +37,7 @@ MAX_ALIKE: Final = 4
 """Most lists that are remembered of those that begin alike: branches of one conversation."""
 
 _ID_DIGITS: Final = 32
+_COMMA: Final = ord(",")
 _FRAME: Final = 100
 """Bytes around the items of a list, at the most."""
 # What stands for a text that looks like prose, like a cookie, generated (and is no base64).
@@ -179,81 +180,113 @@ def _bytes(whole: Any, data: bytes) -> bytes:
 
 
 class Items:
-    """A list that grows at its end, as JSON, item by item.
+    """A list that grows at its end, as JSON, in the parts that it has grown by.
 
     Args:
         redactor: Cuts secrets out of the items.
+        lock: Of who remembers it.
     """
 
-    __slots__ = ("_clean", "_lock", "_redactor", "_texts", "name", "raw", "used", "weight")
+    __slots__ = (
+        "_bounds", "_found", "_lock", "_parts", "_redactor", "name", "raw", "used", "weight",
+    )  # fmt: skip
 
     def __init__(self, redactor: Redactor, lock: threading.RLock) -> None:
         self.name = secrets.token_hex(_ID_DIGITS // 2)
         """Its id: random, as it goes on growing."""
-        self.raw: list[bytes] = []
-        """The items as they were encoded, to be compared with."""
-        self._clean: list[bytes] = []  # without secrets
-        self._texts: list[tuple[Content, ...]] = []  # what each of them refers to
+        self.raw = b"["
+        """The list as it was encoded, without its end; to be compared with."""
+        self._bounds = {0: 1}  # how many items it has had, and where they ended
+        self._parts: list[_Part] = []  # what is searched for secrets
+        self._found: dict[int, Content] = {}  # what the items may refer to
         self._redactor = redactor
         self._lock = lock
         self.weight = 0
         self.used = True
 
-    def grow(self, items: Sequence[bytes], texts: Sequence[tuple[Content, ...]]) -> bool:
-        """Take what a list has more; False where it begins otherwise. The lock is held."""
-        known = len(self.raw)
-        if known >= len(items):
-            return self.raw[: len(items)] == items
-        if self.raw != items[:known]:
+    def grow(self, line: bytes, items: int, found: Sequence[Content]) -> bool:
+        """Take what a list has more; False where it begins otherwise. The lock is held.
+
+        Args:
+            line: The list as JSON.
+            items: How many items it has.
+            found: The texts that it refers to.
+        """
+        known = next(reversed(self._bounds))
+        if items <= known:
+            end = self._bounds.get(items)
+            return end is not None and len(line) == end + 1 and line.startswith(self.raw[:end])
+        if not line.startswith(self.raw) or (known and line[len(self.raw)] != _COMMA):
             return False
-        self.raw += items[known:]
-        self._texts += texts[known:]
-        self.weight += 2 * sum(map(sys.getsizeof, items[known:]))
-        self.weight += sum(text.weight for new in texts[known:] for text in new)
+        self.weight += 2 * (len(line) - len(self.raw))
+        self.weight += sum(text.weight for text in found if text.number not in self._found)
+        self._found.update((text.number, text) for text in found)
+        self.raw = line[:-1]
+        self._bounds[items] = len(line) - 1
         return True
 
     def texts(self, items: int) -> list[Content]:
-        """Return the texts that the first items refer to."""
-        return [text for texts in self._texts[:items] for text in texts]
+        """Return the texts that the first items refer to; they are prepared."""
+        return [text for part in self._upto(items) for text in part.texts]
 
     def left(self, items: int) -> int:
         """Return the bytes that are still to be searched."""
-        texts = sum(text.left for text in self.texts(items))
-        return texts + sum(map(len, self.raw[len(self._clean) : items]))
+        return self._bounds[items] - self._bounds[self._parts[-1].end if self._parts else 0]
 
     def prepare(self, items: int) -> None:
         """Search so many items for secrets."""
-        for text in self.texts(items):
-            text.prepare()
-        while (at := len(self._clean)) < items:
-            clean = self._cleaned(at)
+        while (begin := self._parts[-1].end if (at := len(self._parts)) else 0) < items:
+            end = list(self._bounds)[at + 1]
+            part = self._searched(begin, end)
             with self._lock:
-                if len(self._clean) == at:  # else another tracker's worker was faster
-                    self._clean.append(clean)
+                if len(self._parts) == at:  # else another tracker's worker was faster
+                    self._parts.append(part)
 
     def size(self, since: int, items: int) -> int:
-        """Return the bytes that ``part`` returns, at the least."""
-        if since >= items:
-            return 0
-        return sum(map(len, self._clean[since:items])) + items - since + _FRAME
+        """Return the bytes that ``part`` returns, at the most."""
+        parts = self._upto(items, since)
+        return sum(len(part.json) + 1 for part in parts) + _FRAME if parts else 0
 
     def part(self, since: int, items: int) -> bytes:
         """Return the end of the line to be written, from ``"event"`` on."""
+        parts = [part.json for part in self._upto(items, since)]
         return b'"event":"value","name":"%b","data":{"from":%d,"items":[%b]}}\n' % (
-            self.name.encode(), since, b",".join(self._clean[since:items]),
+            self.name.encode(), since, b",".join(parts),
         )  # fmt: skip
 
     def ref(self, items: int) -> bytes:
         """Return what stands for so many items in events."""
-        size = sum(map(len, self._clean[:items])) + items + 1
+        size = sum(len(part.json) + 1 for part in self._upto(items)) + 1
         return b'{"$ref":"%b","items":%d,"bytes":%d}' % (self.name.encode(), items, size)
 
-    def _cleaned(self, at: int) -> bytes:
+    def _upto(self, items: int, since: int = 0) -> list[_Part]:
+        return [part for part in self._parts if since < part.end <= items]
+
+    def _searched(self, begin: int, end: int) -> _Part:
+        # Behind the bracket, or the comma.
+        data = self.raw[self._bounds[begin] + (begin > 0) : self._bounds[end]]
+        seen: dict[int, Content | List] = {}
         try:
-            item = self._redactor.value(self.raw[at])
-        except Exception as error:
-            return payload.encode({"$cut": "redaction", "error": type(error).__name__})
-        return swapped(item, {text.number: text for text in self._texts[at]})
+            clean = swapped(self._redactor.value(b"[%b]" % data), self._found, seen)[1:-1]
+        except Exception as error:  # what could not be searched for secrets is not stored
+            seen = {}
+            cut = payload.encode({"$cut": "redaction", "error": type(error).__name__})
+            clean = b",".join([cut] * (end - begin))
+        return _Part(end, clean, tuple(one for one in seen.values() if isinstance(one, Content)))
+
+
+class _Part(NamedTuple):
+    """Items that a list has grown by.
+
+    Attributes:
+        end: How many items the list has with them.
+        json: The items, without secrets.
+        texts: What they refer to.
+    """
+
+    end: int
+    json: bytes
+    texts: tuple[Content, ...]
 
 
 class List:
@@ -380,26 +413,27 @@ class Values:
             elif first is not None and first is not value:
                 value.line = first.line
 
-    def items(self, items: list[bytes], texts: Sequence[tuple[Content, ...]]) -> Items:
+    def items(self, begins: bytes, line: bytes, items: int, found: Sequence[Content]) -> Items:
         """Return the value of a long list.
 
         Args:
-            items: Its objects as JSON.
-            texts: What each of them refers to.
+            begins: Its first items, as JSON.
+            line: It as JSON.
+            items: How many items it has.
+            found: The texts that it refers to.
         """
-        # Many conversations begin with the same message, few with the same two.
-        key = hashlib.blake2b(b",".join(items[:2]), digest_size=16).digest()
+        key = hashlib.blake2b(begins, digest_size=16).digest()
         with self._lock:
             alike = self._lists.setdefault(key, [])
             for one in alike:
                 before = one.weight
-                if one.grow(items, texts):
+                if one.grow(line, items, found):
                     one.used = True
                     self._kept += one.weight - before
                     self._make_room()
                     return one
             new = Items(self._redactor, self._lock)
-            new.grow(items, texts)
+            new.grow(line, items, found)
             alike.insert(0, new)
             self._kept += new.weight - sum(one.weight for one in alike[MAX_ALIKE:])
             del alike[MAX_ALIKE:]

@@ -33,9 +33,17 @@ _EVENT: Final = re.compile(
 )
 # In a text the quotes would be escaped, so that none is mistaken for one.
 _REFERENCE: Final = re.compile(
-    rb'\{"\$ref":"([0-9a-f]{32})",'
-    rb'(?:"bytes":\d{1,15},"head":"[^"\\]*(?:\\.[^"\\]*)*"|"items":(\d{1,15}),"bytes":\d{1,15})\}'
+    rb'\{"\$ref":"([0-9a-f]{32})",(?P<rest>'
+    rb'"bytes":\d{1,15},"head":"[^"\\]*(?:\\.[^"\\]*)*"|"items":(\d{1,15}),"bytes":\d{1,15})\}'
 )
+
+
+def without_references(body: bytes) -> bytes:
+    """Return JSON of the user's in which nothing passes for a reference: its fields in another
+    order, which is the same object."""
+    if _REFERENCE_MARK not in body:
+        return body
+    return _REFERENCE.sub(rb'{\g<rest>,"$ref":"\1"}', body)
 
 
 def is_value(line: bytes) -> bool:
@@ -79,7 +87,7 @@ def references(line: bytes) -> list[tuple[bytes, int | None]]:
     if _REFERENCE_MARK not in line:
         return []
     found = _REFERENCE.finditer(line)
-    return [(one[1], None if one[2] is None else int(one[2])) for one in found]
+    return [(one[1], None if one[3] is None else int(one[3])) for one in found]
 
 
 def parts(entries: Iterable[Entry], cuts: Container[int] = ()) -> Iterator[list[Entry]]:

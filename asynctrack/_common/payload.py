@@ -37,7 +37,7 @@ APART = frozenset({"inputs", "outputs", "error", "data", "metadata"})
 PIECE = 1 << 18
 """Characters of a long text that are encoded at a time: a quarter of a millisecond."""
 MIN_ITEMS = 8
-"""Least objects of a list that are encoded one by one: shorter ones cost less as a whole."""
+"""Least objects of a list for which something else may stand."""
 
 Fragment = orjson.Fragment
 """Stands in a record for what is JSON already."""
@@ -88,7 +88,7 @@ class Encoding:
         """Encode a record, as ``encode`` does."""
         try:
             lifted = self._lifted_fields(record)
-            line = self._dumped(lifted)
+            line = self.dumped(lifted)
             # orjson writes NaN and infinity as null, which would pass for None.
             if not (question("null")(line) and _may_hold_nonfinite(lifted)):
                 return line
@@ -97,7 +97,7 @@ class Encoding:
             pass
         self._left, self._within = sys.maxsize, False  # the careful path has its own bounds
         self.begin_again()
-        return self._dumped(self._lifted_fields(to_plain(record)))
+        return self.dumped(self._lifted_fields(to_plain(record)))
 
     def convert(self, value: Any) -> Any:
         """Return something closer to JSON for a value that orjson does not know."""
@@ -125,29 +125,34 @@ class Encoding:
         """
         return None
 
-    def stand_in_for_items(self, items: list[bytes]) -> Any:
+    def stand_in_for_items(self, line: bytes, items: Any) -> Any:
         """Return what stands for a long list of objects; None where that stays.
 
         Args:
-            items: The objects, each as JSON.
+            line: The list as JSON.
+            items: The objects.
         """
         return None
 
-    def item(self, item: Any) -> bytes:
-        """Encode an object of a long list by itself."""
-        lifted = self._lifted(item, 0) if type(item) is dict else item
-        line = self._dumped(lifted)
+    def lifted_items(self, box: Any) -> Any:
+        """Return what stands for a long list of objects, or it as JSON."""
+        self._within = True
+        lifted = self._lifted_each(box, enumerate(box), 0)
+        line = self.dumped(lifted)
         if b"null" in line and _may_hold_nonfinite(lifted):
             raise ValueError("not finite")
-        return line
+        self._within = False
+        new = self.stand_in_for_items(line, lifted)
+        return Fragment(line) if new is None else new
 
-    # -- inside -------------------------------------------------------------------------------
-
-    def _dumped(self, value: Any) -> bytes:
+    def dumped(self, value: Any) -> bytes:
+        """Return a part of the record as JSON."""
         # With this option, orjson imports numpy at the first type that it does not know: seconds,
         # in the user's event loop.
         option = _WITH_NUMPY if "numpy" in sys.modules else _PLAIN
         return orjson.dumps(value, self.convert, option)
+
+    # -- inside -------------------------------------------------------------------------------
 
     def _lifted_fields(self, record: dict[str, Any]) -> dict[str, Any]:
         lifted = record
@@ -209,12 +214,15 @@ class Encoding:
             if len(box) >= MIN_ITEMS:
                 kinds = set(map(type, box))
                 if not self._within and kinds <= FIELD_TYPES | {dict}:
-                    return self._lifted_items(box)
+                    return self.lifted_items(box)
                 if not any(map(_role, kinds)):
                     return box
                 if kinds == {str} and max(map(len, box)) <= self._limit:
                     return box
             pairs = enumerate(box)
+        return self._lifted_each(box, pairs, depth)
+
+    def _lifted_each(self, box: Any, pairs: Any, depth: int) -> Any:
         copy: Any = None
         limit, roles = self._limit, _ROLES
         for name, item in pairs:
@@ -232,14 +240,6 @@ class Encoding:
                     copy = dict(dict.items(box)) if isinstance(box, dict) else list(box)
                 copy[name] = new
         return box if copy is None else copy
-
-    def _lifted_items(self, box: Any) -> Any:
-        """Encode each item by itself: many events have the same ones, and some more."""
-        self._within = True
-        items = [self.item(item) for item in box]
-        self._within = False
-        new = self.stand_in_for_items(items)
-        return list(map(orjson.Fragment, items)) if new is None else new
 
 
 def is_small(value: Any) -> bool:

@@ -40,8 +40,9 @@ _HEAD: Final = re.compile(
 )
 _PAYLOADS: Final = ("inputs", "outputs", "data", "error")
 _ID: Final = re.compile(r"[0-9a-f]{32}")
-_TEXT: Final = frozenset({"$ref", "bytes", "head"})
-_LIST: Final = frozenset({"$ref", "items", "bytes"})
+# In this order: the user's own of the same fields are stored in another one.
+_TEXT: Final = ("$ref", "bytes", "head")
+_LIST: Final = ("$ref", "items", "bytes")
 _PART: Final = frozenset({"from", "items"})
 _NODE: Final = 64
 """Bytes that a value takes in memory at least."""
@@ -198,7 +199,7 @@ class Values:
     def _found(self, reference: dict[str, Any], level: int) -> tuple[Any, int, int] | None:
         """Return what an object refers to: a text, or a list that begins with the items; what it
         takes in memory; how deep it goes. None where it refers to nothing that is there."""
-        keys, name = reference.keys(), reference["$ref"]
+        keys, name = tuple(reference), reference["$ref"]
         if type(name) is not str or type(reference.get("bytes")) is not int:
             return None
         value = self._values.get(name)
