@@ -22,6 +22,7 @@ from tests.e2e.waiting import until_in_thread
 from tests.support.s3 import S3Server
 
 CHAIN = RunnableLambda(lambda value: value)
+DOCUMENT = "what all of them refer to, " * 800
 
 
 def make_tracker(request: dict[str, Any]) -> Tracker:
@@ -51,13 +52,25 @@ def track(request: dict[str, Any], report: int) -> None:
         number = 0
         while number != request.get("chains") and time.monotonic() < deadline:
             number += 1
-            CHAIN.invoke("x" * (int(chances.paretovariate(0.5)) * 10 % 3000), config)
+            CHAIN.invoke(_given(number, chances), config)
             now = handler.statistics()
             os.write(report, b"%d %d\n" % (now.accepted, now.pending))
             if request.get("replayed") and handler.statistics().replayed >= request["replayed"]:
                 break
         end(request.get("end", ""))
     os.write(report, b"closed\n")
+
+
+def _given(number: int, chances: random.Random) -> Any:
+    """A text; each other time with a document and a conversation that many events refer to."""
+    text = "x" * (int(chances.paretovariate(0.5)) * 10 % 3000)
+    if number % 2:
+        return text
+    messages = [{"role": "user", "content": f"{turn} {'.' * 300}"} for turn in range(number % 30)]
+    given = {"text": text, "document": DOCUMENT, "messages": messages}
+    if chances.random() < 0.1:  # new, and the worker's
+        given["large"] = f"{number} {DOCUMENT * 8}"
+    return given
 
 
 def warm_up() -> None:
