@@ -22,7 +22,7 @@ from tests.e2e.waiting import until_in_thread
 from tests.support.s3 import S3Server
 
 CHAIN = RunnableLambda(lambda value: value)
-DOCUMENT = "what all of them refer to, " * 800
+DOCUMENT = "what all of them refer to, " * 200
 
 
 def make_tracker(request: dict[str, Any]) -> Tracker:
@@ -68,8 +68,8 @@ def _given(number: int, chances: random.Random) -> Any:
         return text
     messages = [{"role": "user", "content": f"{turn} {'.' * 300}"} for turn in range(number % 30)]
     given = {"text": text, "document": DOCUMENT, "messages": messages}
-    if chances.random() < 0.1:  # new, and the worker's
-        given["large"] = f"{number} {DOCUMENT * 8}"
+    if chances.random() < 0.05:  # new, and the worker's
+        given["large"] = f"{number} {DOCUMENT * 20}"
     return given
 
 
