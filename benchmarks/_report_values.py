@@ -185,8 +185,9 @@ def life_section(results: Results) -> Iterator[str]:
         " handler. *Fixed* and *each callback*: the straight line through lives with 8 and with"
         " 10,000 callbacks, of warm lives: all but the first of a process. *Imports* and *first"
         " life* (one invocation, its own CPU included) in processes of their own that have imported"
-        " LangChain and, for S3, the SDK that makes the Run. asynctrack's parts are imported in its"
-        " first life, by its thread. A peer's life goes from making its client until it is shut"
+        " LangChain and, for S3, the SDK that makes the Run. `import asynctrack` itself is in"
+        " the table of imports; its parts are imported in its first life. A peer's life"
+        " goes from making its client until it is shut"
         " down; what MLflow starts once goes on."
     )
     yield table(

@@ -128,7 +128,7 @@ def summarize(
         row["delivered"] = round(statistics.fmean(shares), 4)
     for part in ("imports", "first"):
         for clock in ("process", "wall"):
-            if first:
+            if first and (part == "first" or name not in OURS):
                 values = [[answer[part][clock]] for answer in first]
                 row[f"{part}_{clock}_ms"] = _measure.median(values).as_dict()
     return row

@@ -406,7 +406,7 @@ class Buffer:
         ledger = self._ledger
         if not self._unfinished and not isinstance(body, bytes) and self._at_once(body):
             return self._store_packed(seq, body) or self.wake_always
-        length = len(body) + LINE_OVERHEAD
+        length = self._length(body) + LINE_OVERHEAD
         self._unfinished.append((seq, body, length))
         ledger.waiting_bytes += length
         ledger.unfinished_bytes += length
@@ -428,13 +428,14 @@ class Buffer:
                 return taken != 1 or self._store.full_pieces != before
 
     def _fits(self, body: bytes | Packed, sheddable: bool) -> bool:
-        if isinstance(body, bytes):
-            return self._room.fits(len(body), sheddable, not self._unfinished)
-        at_once = not self._unfinished and self._at_once(body)
-        length = len(body)
-        if body.ready:
-            length = len(body.body) + self._store.missing(body)
-        return self._room.fits(length, sheddable, at_once)
+        at_once = not self._unfinished and (isinstance(body, bytes) or self._at_once(body))
+        return self._room.fits(self._length(body), sheddable, at_once)
+
+    def _length(self, body: bytes | Packed) -> int:
+        """Return the bytes that an event takes, with the values that are written for it."""
+        if isinstance(body, bytes) or not body.ready:
+            return len(body)
+        return len(body.body) + self._store.missing(body)
 
     # -- what callbacks have left to the worker -----------------------------------------------
 

@@ -13,7 +13,7 @@ class Packed(Protocol):
     ready: bool
 
     def __len__(self) -> int:
-        """Return the bytes that it and all its values take, at the most."""
+        """Return the bytes that it takes, with the values that are new."""
 
     def prepare(self) -> None:
         """Do what is left until it can be written. Raises nothing."""

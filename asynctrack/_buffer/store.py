@@ -221,8 +221,11 @@ class Store:
         if taken and piece is not None:
             packed.hold(piece.held)
             return True
-        if piece is not None and not piece.events:
-            self._begin_in_memory(seq)
+        if piece is self._open and piece is not None:
+            if piece.events:
+                self._shut_open()
+            else:
+                self._begin_in_memory(seq)
         return False
 
     def cut(self) -> MemoryPiece | SegmentPiece | None:
@@ -405,10 +408,7 @@ class Store:
             carried: Bytes of the values among them. Where these are much, there is as much room
                 besides, or each further event would need a piece, and all of them, for itself.
         """
-        if isinstance(self._open, SegmentPiece) and self._open.segment.failed:
-            self._failed.append(self._open.segment)
-        if self._open is not None:
-            self._shut.add(self._open, 1)
+        self._shut_open()
         spare, much = self._spare, carried > self._max_bytes // 2
         if spare is None or length > spare.capacity or much:
             room = self._max_bytes + (carried if much else 0)
@@ -419,6 +419,15 @@ class Store:
             self._open = SegmentPiece(spare)
         self._pieces.append(self._open)
         return self._open
+
+    def _shut_open(self) -> None:
+        """Let the open piece take no more lines."""
+        piece, self._open = self._open, None
+        if piece is None:
+            return
+        if isinstance(piece, SegmentPiece) and piece.segment.failed:
+            self._failed.append(piece.segment)
+        self._shut.add(piece, 1)
 
     def _begin_in_memory(self, seq: int) -> MemoryPiece:
         """Begin the newest piece in memory instead: its segment has taken nothing."""

@@ -117,12 +117,17 @@ class Packed:
         self._redactor = redactor
         self._registry = values
         self._kept = kept
-        self._size = sum(one.weight for one in self._found.values()) // 2
+        self._size = 0
+        for one in self._found.values():
+            for text in one.texts:
+                if not (text.ready or text.claimed):  # the bytes of each are counted once
+                    text.claimed = True
+                    self._size += text.estimate
         if len(body) + sum(one.left for one in self._found.values()) <= AWAY:
             self.prepare()
 
     def __len__(self) -> int:
-        """Return the bytes that it and all its values take, at the most."""
+        """Return the bytes that it takes, with the values that are new."""
         return len(self.body) + self._size
 
     def prepare(self) -> None:

@@ -76,7 +76,8 @@ class Redactor:
         Raises:
             Exception: As ``body``.
         """
-        if data[1:_START].isalnum() and len(data) > _START:  # as it would be in a block of content
+        if len(data) > _START and not data[1:_START].translate(None, _BASE64_SIGNS):
+            # As it would be in a block of content.
             return self.body(b'{"base64":%b}' % data)[10:-1]
         return self.body(b'{"":%b}' % data)[4:-1]
 

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from weakref import WeakSet
 
+from asynctrack._capture.lookalikes import looks_secret
 from asynctrack._capture.messages import Messages
 from asynctrack._capture.redact import STAND_IN, Redactor
 from asynctrack._common import marker, payload
@@ -36,9 +37,13 @@ MAX_ALIKE: Final = 4
 """Most lists that are remembered of those that begin alike: branches of one conversation."""
 
 _ID_DIGITS: Final = 32
-_PROSE: Final = f"asynctrack value={STAND_IN}"
-_GENERATED: Final = f"Asynctrack$Value={STAND_IN}"  # no base64
-_BLANKS: Final = " ([{"
+_FRAME: Final = 100
+"""Bytes around the items of a list, at the most."""
+# What stands for a text that looks like prose, like a cookie, generated (and is no base64).
+_PROSE: Final = f"asynctrack value {STAND_IN}"
+_COOKIE: Final = f"asynctrack value={STAND_IN}"
+_GENERATED: Final = f"Asynctrack$Value={STAND_IN}"
+_LONGEST_COOKIE: Final = 64 * 1024
 _STAND_IN: Final = STAND_IN.encode()
 _numbers: Final = itertools.count(1)
 
@@ -53,8 +58,8 @@ class Content:
     """
 
     __slots__ = (
-        "_max_bytes", "_redactor", "content", "line", "name", "number", "opening", "ready", "ref",
-        "stand_in", "used", "weight",
+        "_max_bytes", "_redactor", "claimed", "content", "estimate", "line", "name", "number",
+        "opening", "ready", "ref", "stand_in", "used", "weight",
     )  # fmt: skip
 
     def __init__(self, content: str | bytes, redactor: Redactor, max_bytes: int | None) -> None:
@@ -62,8 +67,12 @@ class Content:
         self._redactor = redactor
         self._max_bytes = max_bytes
         self.number = next(_numbers)
-        self.weight = 2 * sys.getsizeof(content)
+        self.estimate = _estimate(content)
+        """Bytes that it takes as JSON, about."""
+        self.weight = sys.getsizeof(content) + self.estimate
         """Bytes that it takes in memory: the program's object, and it as JSON."""
+        self.claimed = False
+        """Whether an event that waits for the worker was counted with it."""
         self.used = True
         self.ready = False
         self.name = ""
@@ -73,12 +82,13 @@ class Content:
         self.ref = b""
         """What stands for it in events once it is ready."""
         # Until then no reference can, as that has its hash. The rules for what is named a secret
-        # judge by what stands there: some cut any text, others what looks generated, as it has no
-        # blank.
-        prose = not isinstance(content, str) or any(
-            sign in str.__getitem__(content, slice(LARGE)) for sign in _BLANKS
-        )
-        text = _PROSE if prose else _GENERATED
+        # judge by what stands there.
+        text = _PROSE
+        if isinstance(content, str):
+            if looks_secret(payload.encode_content(content[:LARGE])[1:-1], 16):
+                text = _GENERATED
+            elif content.find("=", 0, _LONGEST_COOKIE) >= 0:
+                text = _COOKIE
         self.stand_in: Any = f"{text}{self.number}"
         """What an event is encoded with."""
         self.opening = b'"' + text.encode()
@@ -94,7 +104,7 @@ class Content:
     @property
     def left(self) -> int:
         """Bytes that are still to be prepared."""
-        return 0 if self.ready else len(self.content)
+        return 0 if self.ready else self.estimate
 
     @property
     def texts(self) -> tuple[Content, ...]:
@@ -142,6 +152,12 @@ class Content:
     def part(self, since: int, items: int) -> bytes:
         """Return the end of the line to be written, from ``"event"`` on."""
         return self.line
+
+
+def _estimate(content: str | bytes) -> int:
+    if isinstance(content, bytes):
+        return len(content) * 4 // 3
+    return len(content) * (1 if content.isascii() else 3)
 
 
 def _head(whole: Any) -> str:
@@ -216,8 +232,10 @@ class Items:
                     self._clean.append(clean)
 
     def size(self, since: int, items: int) -> int:
-        """Return about the bytes that ``part`` returns."""
-        return sum(map(len, self._clean[since:items])) + 100 if since < items else 0
+        """Return the bytes that ``part`` returns, at the least."""
+        if since >= items:
+            return 0
+        return sum(map(len, self._clean[since:items])) + items - since + _FRAME
 
     def part(self, since: int, items: int) -> bytes:
         """Return the end of the line to be written, from ``"event"`` on."""
@@ -388,9 +406,17 @@ class Values:
             self._make_room()
             return new
 
+    def forget(self) -> None:
+        """Remember nothing: the program's objects are its own again."""
+        self.messages = Messages()
+        with self._lock:
+            self._contents, self._names, self._lists = {}, {}, {}
+            self._kept = 0
+
     def after_fork_in_child(self) -> None:
         """Begin anew: the thread that holds the lock may not be here."""
-        self.__init__(self._redactor, self._max_bytes)  # type: ignore[misc]  # all of it anew
+        self._lock = threading.RLock()
+        self.forget()
 
     # -- inside -------------------------------------------------------------------------------
 

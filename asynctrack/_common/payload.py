@@ -92,8 +92,9 @@ class Encoding:
             # orjson writes NaN and infinity as null, which would pass for None.
             if not (question("null")(line) and _may_hold_nonfinite(lifted)):
                 return line
-        except (TypeError, ValueError, RecursionError, RuntimeError):
-            pass  # refused, too many values, or changed meanwhile by another thread
+        except Exception:  # the careful path tells
+            # Refused, too many values, changed meanwhile by another thread, or it has raised.
+            pass
         self._left, self._within = sys.maxsize, False  # the careful path has its own bounds
         self.begin_again()
         return self._dumped(self._lifted_fields(to_plain(record)))
@@ -152,25 +153,37 @@ class Encoding:
         lifted = record
         for name, value in record.items():
             kind = type(value)
-            if kind in BOXES:
-                if not value:
-                    continue
-                new = self._lifted(value, 0) if name in APART else self._counted(value)
-            elif (kind is str or kind is bytes) and len(value) > self._limit and name in APART:
-                new = self.stand_in(value)
-            else:
+            if kind is str and len(value) <= self._limit:
                 continue
-            if new is not None and new is not value:
+            role = _role(kind)
+            if not role:
+                continue
+            if name not in APART:
+                if role >= _DICT:
+                    self._count(_size(value))
+                continue
+            new = self._lifted(value, 0) if role >= _DICT else self._lifted_text(value, role)
+            if new is not value:
                 if lifted is record:
                     lifted = record.copy()
                 lifted[name] = new
         return lifted
 
-    def _counted(self, box: Any) -> Any:
-        self._left -= _size(box)
+    def _count(self, values: int) -> None:
+        self._left -= values
         if self._left < 0:
             raise ValueError("too many values")
-        return box
+
+    def _lifted_text(self, text: Any, role: int) -> Any:
+        if role == _BYTES:
+            if len(text) <= self._limit:
+                return text
+        elif str.__len__(text) <= self._limit:
+            return text
+        elif type(text) is not str:
+            text = str.__str__(text)  # a subclass may override anything
+        new = self.stand_in(text)
+        return text if new is None else new
 
     def _lifted(self, box: Any, depth: int) -> Any:
         """Return a structure with something else for what is large; the same where nothing is.
@@ -180,62 +193,44 @@ class Encoding:
         Raises:
             ValueError: There are too many, or it is too deep; also where it holds itself.
         """
-        self._left -= len(box)
-        if self._left < 0 or depth > MAX_DEPTH:
-            raise ValueError("too many values")
-        limit = self._limit
+        if depth > MAX_DEPTH:
+            raise ValueError("too deep")
+        pairs: Any
         if type(box) is dict:
-            copy: Any = None
-            for name, item in box.items():
-                kind = type(item)
-                if kind is str or kind is bytes:
-                    if len(item) <= limit:
-                        continue
-                    new = self.stand_in(item)
-                elif kind in BOXES:
-                    if not item:
-                        continue
-                    new = self._lifted(item, depth + 1)
-                elif kind in _PLAIN_TYPES or not _is_text(kind) or str.__len__(item) <= limit:
-                    continue
-                else:
-                    new = self.stand_in(item)
-                if new is not None and new is not item:
-                    if copy is None:
-                        copy = box.copy()
-                    copy[name] = new
-            return box if copy is None else copy
-        if _LOOKED.isdisjoint(map(type, box)) and len(box) < MIN_ITEMS:
-            return box
-        return self._lifted_list(box, depth)
-
-    def _lifted_list(self, box: Any, depth: int) -> Any:
-        kinds = set(map(type, box))
-        if len(box) >= MIN_ITEMS and not self._within and kinds <= FIELD_TYPES | {dict}:
-            return self._lifted_items(box)
-        if _LOOKED.isdisjoint(kinds) and not any(map(_is_text, kinds)):
-            return box
-        limit = self._limit
-        if kinds == {str} and max(map(len, box)) <= limit:
-            return box
+            self._count(len(box))
+            pairs = box.items()
+        elif isinstance(box, dict):
+            self._count(dict.__len__(box))
+            pairs = dict.items(box)  # orjson asks no method of a subclass either
+        else:
+            if type(box) not in BOXES:
+                box = list.copy(box)
+            self._count(len(box))
+            if len(box) >= MIN_ITEMS:
+                kinds = set(map(type, box))
+                if not self._within and kinds <= FIELD_TYPES | {dict}:
+                    return self._lifted_items(box)
+                if not any(map(_role, kinds)):
+                    return box
+                if kinds == {str} and max(map(len, box)) <= self._limit:
+                    return box
+            pairs = enumerate(box)
         copy: Any = None
-        for at, item in enumerate(box):
+        limit, roles = self._limit, _ROLES
+        for name, item in pairs:
             kind = type(item)
-            if kind in BOXES:
-                if not item:
-                    continue
-                new = self._lifted(item, depth + 1)
-            else:
-                text = _is_text(kind)
-                if not text and kind is not bytes:
-                    continue
-                if (str.__len__(item) if text else len(item)) <= limit:
-                    continue
-                new = self.stand_in(item)
-            if new is not None and new is not item:
+            if kind is str and len(item) <= limit:
+                continue
+            role = roles.get(kind, -1)
+            if role < 0:
+                role = _role(kind)
+            if not role:
+                continue
+            new = self._lifted(item, depth + 1) if role >= _DICT else self._lifted_text(item, role)
+            if new is not item:
                 if copy is None:
-                    copy = list(box)
-                copy[at] = new
+                    copy = dict(dict.items(box)) if isinstance(box, dict) else list(box)
+                copy[name] = new
         return box if copy is None else copy
 
     def _lifted_items(self, box: Any) -> Any:
@@ -266,22 +261,25 @@ def decode(line: bytes) -> Any:
     return orjson.loads(line)
 
 
-def _is_text(kind: type) -> bool:
-    """Tell whether these are texts; LangChain's have a class of their own."""
-    if kind in _PLAIN_TYPES:
-        return False
-    if kind in _TEXT_TYPES:
-        return True
-    known = _TEXT_TYPES if issubclass(kind, str) else _PLAIN_TYPES
-    if len(known) < MAX_TYPES:
-        known.add(kind)
-    return known is _TEXT_TYPES
+_OTHER, _TEXT, _BYTES, _DICT, _LIST = range(5)
+_ROLES: dict[type, int] = {
+    str: _TEXT, bytes: _BYTES, dict: _DICT, list: _LIST, tuple: _LIST,
+    int: _OTHER, float: _OTHER, bool: _OTHER, type(None): _OTHER, UUID: _OTHER,
+}  # fmt: skip
+"""What a type is to orjson, which takes subclasses of texts, dictionaries and lists for the same:
+LangChain's own, too. All others are nothing large, or are converted."""
 
 
-_LOOKED = BOXES | {str, bytes}
-_TEXT_TYPES: set[type] = {str}
-_PLAIN_TYPES: set[type] = {int, float, bool, type(None), UUID}
-"""Types that are neither texts nor boxes; objects are converted."""
+def _role(kind: type) -> int:
+    role = _ROLES.get(kind)
+    if role is None:
+        role = _OTHER
+        if not issubclass(kind, Enum):
+            bases = ((str, _TEXT), (dict, _DICT), (list, _LIST))
+            role = next((one for base, one in bases if issubclass(kind, base)), _OTHER)
+        if len(_ROLES) < MAX_TYPES:
+            _ROLES[kind] = role
+    return role
 
 
 def _size(box: Any, depth: int = 0) -> int:

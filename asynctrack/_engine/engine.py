@@ -196,6 +196,7 @@ class Engine:
         """Be as new: the next tracker starts another thread."""
         self._loop = self._thread = self._idle = None
         self._gates, self._replayers = WeakValueDictionary(), {}
+        self.recurring.values.forget()
 
     def _begin_waiting(self) -> None:
         with self._lock:

@@ -226,6 +226,11 @@ class RecordedRun:
             if kinds is None or event.event in kinds:
                 yield event
 
+    async def astored_events(self) -> AsyncIterator[Event]:
+        """Yield what ``stored_events`` does, from async code: all work is done in threads."""
+        async for event in from_thread(self._events(resolve=False), CHUNK):
+            yield event
+
     def traces(self) -> Iterator[Trace]:
         """Yield the traces: complete ones as they end, the others at the end of the Run.
 

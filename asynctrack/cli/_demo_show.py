@@ -129,8 +129,8 @@ def _show_overhead(report: Report, screen: Screen) -> None:
     screen.line(
         f"Medians of {overhead.rounds} rounds in turns, with 95 % intervals: "
         f"{overhead.invocations} ainvoke of prompt | chat model | parser, "
-        f"{overhead.concurrency} at a time, {overhead.callbacks} callbacks each, which take "
-        f"{overhead.chain:.0f} µs each without a handler. They scatter with the machine's load, "
+        f"{overhead.concurrency} at a time, {overhead.callbacks} callbacks each (the chain itself "
+        f"takes {overhead.chain:.0f} µs for each). They scatter with the machine's load, "
         "and would with full garbage collections, which gc.freeze() keeps out here; with those, "
         "and beside other tracers: benchmarks/results/report.md"
     )

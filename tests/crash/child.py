@@ -22,7 +22,6 @@ from tests.e2e.waiting import until_in_thread
 from tests.support.s3 import S3Server
 
 CHAIN = RunnableLambda(lambda value: value)
-DOCUMENT = "what all of them refer to, " * 200
 
 
 def make_tracker(request: dict[str, Any]) -> Tracker:
@@ -52,7 +51,7 @@ def track(request: dict[str, Any], report: int) -> None:
         number = 0
         while number != request.get("chains") and time.monotonic() < deadline:
             number += 1
-            CHAIN.invoke(_given(number, chances), config)
+            CHAIN.invoke(payload(number, chances), config)
             now = handler.statistics()
             os.write(report, b"%d %d\n" % (now.accepted, now.pending))
             if request.get("replayed") and handler.statistics().replayed >= request["replayed"]:
@@ -61,16 +60,21 @@ def track(request: dict[str, Any], report: int) -> None:
     os.write(report, b"closed\n")
 
 
-def _given(number: int, chances: random.Random) -> Any:
-    """A text; each other time with a document and a conversation that many events refer to."""
+DOCUMENT = "A document that stays in the state. " * 150
+"""A value: 5 KB that many events refer to."""
+
+
+def payload(number: int, chances: random.Random) -> Any:
+    """A text; or a state with the document, with a list that grows, with a text for the worker."""
     text = "x" * (int(chances.paretovariate(0.5)) * 10 % 3000)
-    if number % 2:
-        return text
-    messages = [{"role": "user", "content": f"{turn} {'.' * 300}"} for turn in range(number % 30)]
-    given = {"text": text, "document": DOCUMENT, "messages": messages}
-    if chances.random() < 0.05:  # new, and the worker's
-        given["large"] = f"{number} {DOCUMENT * 20}"
-    return given
+    if number % 4 == 1:
+        return {"document": DOCUMENT, "step": number, "text": text}
+    if number % 4 == 2:
+        said = [{"content": f"Message {one}: {'word ' * 100}"} for one in range(5 + number % 40)]
+        return {"messages": said, "document": DOCUMENT}
+    if number % 20 == 3:
+        return {"document": DOCUMENT, "large": f"{number} of {'seventy kilobytes ' * 4000}"}
+    return text
 
 
 def warm_up() -> None:

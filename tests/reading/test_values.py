@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import shutil
@@ -512,3 +513,18 @@ def test_verify_reads_values_too(folder: RunFolder) -> None:
     (problem,) = writer.damaged
     assert (problem.line, problem.lines) == (2, 1)
     assert [one.seq for one in open_run(folder.path).events()] == [1, 2]
+
+
+def test_stored_events_from_async_code(folder: RunFolder) -> None:
+    """The same as from code that blocks: references, and the values before them."""
+    folder.artifact(stored([event(1, inputs=TEXT), event(2, inputs=TEXT)]))
+    folder.manifest()
+    run = open_run(folder.path)
+
+    async def read_all() -> list[Any]:
+        return [one async for one in run.astored_events()]
+
+    expected: list[Any] = list(run.stored_events())
+    found = asyncio.run(read_all())
+    assert [(one.raw, one.values) for one in found] == [(one.raw, one.values) for one in expected]
+    assert [len(one.values) for one in found] == [1, 0]
