@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -17,22 +18,28 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from asynctrack._buffer.buffer import Buffer
 from asynctrack._buffer.store import MemoryPiece, SegmentPiece, Store
+from asynctrack._capture.event import Events
+from asynctrack._capture.observations import Observations
+from asynctrack._capture.recurring import Recurring
+from asynctrack._capture.redact import Redactor
 from asynctrack._common.artifact import Batch
 from asynctrack._delivery.encode import encode_batch
 from asynctrack._delivery.replay_plan import plan_segment
-from asynctrack._format import parse_artifact_name, parse_line_start
+from asynctrack._format import parse_artifact_name
 from asynctrack._spool.layout import waiting_segments
 from asynctrack._spool.segment import Segment, Shape
 from tests.spool.test_segment import WRITER
+from tests.support.auditor import Values
 
 PIECE_BYTES, PIECE_EVENTS = 600, 5
+VALUES = ["a" * 5_000, "b" * 7_000, [{"x": "c" * 600}] * 9, "d " * 50_000]
 DAY = 86_400 * 10**9
 Piece = MemoryPiece | SegmentPiece
 
 
 def body(text: str, day: int = 0) -> bytes:
     """An event as capture encodes it."""
-    return b'{"time_unix_nano":%d,"x":"%s"}' % (1_700_000_000 * 10**9 + day * DAY, text.encode())
+    return b'{"time_unix_nano":%d,"event":"text","x":"%s"}' % (1_700_000_000 * 10**9 + day * DAY, text.encode())
 
 
 def store(*, spooled: bool = True) -> Store:
@@ -40,9 +47,15 @@ def store(*, spooled: bool = True) -> Store:
 
 
 def numbered(content: bytes) -> list[int]:
-    """The sequence numbers of lines."""
-    found = [parse_line_start(one) for one in content.splitlines(keepends=True)]
-    return [place[1] for place in found if place]
+    """The sequence numbers of events; each has the values that it refers to before it."""
+    values, found = Values(), []
+    for line in content.splitlines(keepends=True):
+        event = values.event(json.loads(line), line)
+        assert not values.take_problems()
+        if event is not None:
+            found.append(event["seq"])
+    assert not values.end()
+    return found
 
 
 class Crashes(RuleBasedStateMachine):
@@ -52,15 +65,19 @@ class Crashes(RuleBasedStateMachine):
     and must make a whole of what was uploaded before.
     """
 
+    max_bytes = 2500
+
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="asynctrack-store-"))
+        redactor = Redactor()
+        self.events = Events(redactor, Observations(), lambda: 1, lambda: 1, Recurring(redactor))
         self.buffer = Buffer(
             writer_id=WRITER,
             store=store(),
-            max_bytes=2500,
+            max_bytes=self.max_bytes,
             max_events=25,
-            spool_bytes=6000,
+            spool_bytes=self.max_bytes * 12 // 5,
             wake=lambda: None,
         )
         self.ordinal = 0
@@ -96,6 +113,30 @@ class Crashes(RuleBasedStateMachine):
         else:
             self.buffer.drop("buffer_full")
             self.dropped += 1
+
+    @rule(which=st.lists(st.integers(0, 3), min_size=1, max_size=3), day=st.integers(0, 2))
+    def put_values(self, which: list[int], day: int) -> None:
+        """An event that refers to values, small or larger than what a callback writes itself."""
+        record = {"time_unix_nano": 1_700_000_000 * 10**9 + day * DAY, "event": "text"}
+        packed = self.events.encode({**record, "data": [VALUES[number] for number in which]})
+        spooled = self.buffer.counts().spooled
+        if self.buffer.put_nowait(packed):
+            self.accepted += 1
+            if self.buffer.counts().spooled == spooled + 1:
+                self.durable.add(self.accepted)
+        else:
+            self.buffer.drop("buffer_full")
+            self.dropped += 1
+
+    @rule()
+    def finish(self) -> None:
+        """The worker does what callbacks have left to it."""
+        waiting = [seq for seq, _, _ in self.buffer._unfinished]
+        spooled = self.buffer.counts().spooled
+        self.buffer.finish()
+        assert not self.buffer.unfinished
+        if self.buffer.counts().spooled == spooled + len(waiting):
+            self.durable.update(waiting)
 
     # -- the keeper -------------------------------------------------------------------------------
 
@@ -223,7 +264,19 @@ TestCrashes.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
-TestCrashes.__doc__ = "Whatever was accepted while durable survives a crash after any step, once."
+
+
+class RoomyCrashes(Crashes):
+    """The same with room for values."""
+
+    max_bytes = 600_000
+
+
+TestRoomyCrashes = RoomyCrashes.TestCase
+TestRoomyCrashes.settings = TestCrashes.settings
+TestCrashes.__doc__ = TestRoomyCrashes.__doc__ = (
+    "Whatever was accepted while durable survives a crash after any step, once."
+)
 
 
 def supply(target: Store, segment: Segment) -> Segment | None:

@@ -15,7 +15,9 @@ from typing import Any
 
 from asynctrack._backends.aws import AwsStore
 from asynctrack._backends.local import LocalBackend
+from asynctrack._buffer.buffer import Buffer
 from asynctrack._buffer.store import Store
+from asynctrack._capture.packing import Packed
 from asynctrack._delivery import replay, takeover
 from asynctrack._record.recorder import Recorder
 from asynctrack._spool import descriptor, folder, segment
@@ -118,6 +120,10 @@ _POINTS: dict[str, Callable[[Death], None]] = {
     "segment-supplied": lambda die: _wrap(Store, "supply", after=die),
     "line-half-written": _half_a_line,
     "line-appended": lambda die: _wrap(Segment, "append", after=die),
+    "value-left": lambda die: _wrap(Buffer, "finish", before=die),
+    "value-prepared": lambda die: _wrap(Packed, "prepare", after=die),
+    "value-placed": lambda die: _wrap(Store, "place", after=die),
+    "value-held": lambda die: _wrap(Store, "placed", after=die),
     "piece-cut": lambda die: _wrap(Store, "cut", after=die),
     "sealed": lambda die: _wrap(Segment, "seal", after=die),
     "before-put": lambda die: _put(die, stored=False, manifest=False),

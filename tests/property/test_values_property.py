@@ -24,7 +24,7 @@ from tests.support.auditor import Values
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 KEY = "sk-Zq7Xw9Kv3Jp5Hd2Rt8abc"
 FIELDS = ("inputs", "outputs", "data", "error", "metadata")
-NAMES = ("content", "text", "api_key", "password", "token", "secrets", "x", "base64", "$ref")
+NAMES = ("content", "text", "api_key", "password", "secrets", "x", "base64", "$ref")
 
 large = st.builds(
     lambda seed, kind, size: (seed + kind) * (size // len(seed + kind) + 1),
