@@ -26,8 +26,13 @@ REDACTED: Final = "[REDACTED]"
 _START: Final = 65
 """Bytes that tell whether a long text may be base64."""
 STAND_IN: Final = f"{secrets.token_hex(8)}x"
-"""In what stands for a value until that has its reference. Nobody else knows it, and the user's
-function does not see it."""
+"""In what stands for a value until that has its reference. Nobody else knows it."""
+PROSE: Final = f"asynctrack value {STAND_IN}"
+COOKIE: Final = f"asynctrack value={STAND_IN}"
+GENERATED: Final = f"Asynctrack$Value={STAND_IN}"
+"""How it begins: for a text that is prose, that may be a cookie, that looks generated. So the rules
+for what is named a secret find what they would find."""
+_STANDS_IN = re.compile(rf"(?:{PROSE}|{COOKIE}|{re.escape(GENERATED)})\d+")
 
 
 def prepare() -> None:
@@ -93,7 +98,8 @@ class Redactor:
     def _walk(self, value: Any) -> Any:
         assert self.custom is not None
         if isinstance(value, str):
-            return value if STAND_IN in value else str(self.custom(value))
+            # What stands for a value is not the user's; the value is.
+            return value if _STANDS_IN.fullmatch(value) else str(self.custom(value))
         if isinstance(value, list):
             return [self._walk(item) for item in value]
         if isinstance(value, dict):

@@ -21,7 +21,7 @@ from weakref import WeakSet
 
 from asynctrack._capture.lookalikes import looks_secret
 from asynctrack._capture.messages import Messages
-from asynctrack._capture.redact import STAND_IN, Redactor
+from asynctrack._capture.redact import COOKIE, GENERATED, PROSE, STAND_IN, Redactor
 from asynctrack._common import marker, payload
 
 LARGE: Final = 4096
@@ -40,10 +40,6 @@ _ID_DIGITS: Final = 32
 _COMMA: Final = ord(",")
 _FRAME: Final = 100
 """Bytes around the items of a list, at the most."""
-# What stands for a text that looks like prose, like a cookie, generated (and is no base64).
-_PROSE: Final = f"asynctrack value {STAND_IN}"
-_COOKIE: Final = f"asynctrack value={STAND_IN}"
-_GENERATED: Final = f"Asynctrack$Value={STAND_IN}"
 _LONGEST_COOKIE: Final = 64 * 1024
 _STAND_IN: Final = STAND_IN.encode()
 _numbers: Final = itertools.count(1)
@@ -84,23 +80,23 @@ class Content:
         """What stands for it in events once it is ready."""
         # Until then no reference can, as that has its hash. The rules for what is named a secret
         # judge by what stands there.
-        text = _PROSE
+        text = PROSE
         if isinstance(content, str):
             if looks_secret(payload.encode_content(content[:LARGE])[1:-1], 16):
-                text = _GENERATED
+                text = GENERATED
             elif content.find("=", 0, _LONGEST_COOKIE) >= 0:
-                text = _COOKIE
+                text = COOKIE
         self.stand_in: Any = f"{text}{self.number}"
         """What an event is encoded with."""
         self.opening = b'"' + text.encode()
-        if not isinstance(content, str):
-            self.stand_in = {"$type": "bytes", "base64": self.stand_in}
-            self.opening = b'{"$type":"bytes","base64":' + self.opening
+        if not isinstance(content, str):  # an object, to the rules
+            self.stand_in = [self.stand_in]
+            self.opening = b"[" + self.opening
 
     @property
     def closing(self) -> bytes:
         """The end of what stands for it."""
-        return b'"' if isinstance(self.content, str) else b'"}'
+        return b'"' if isinstance(self.content, str) else b'"]'
 
     @property
     def left(self) -> int:
@@ -299,7 +295,7 @@ class List:
     """
 
     __slots__ = ("items", "number", "value")
-    opening = b'["' + _PROSE.encode()
+    opening = b'["' + PROSE.encode()
     closing = b'"]'
 
     def __init__(self, value: Items, items: int) -> None:
@@ -310,7 +306,7 @@ class List:
     @property
     def stand_in(self) -> list[str]:
         """What the event is encoded with: a list, so that the rules for lists find it."""
-        return [f"{_PROSE}{self.number}"]
+        return [f"{PROSE}{self.number}"]
 
     @property
     def ref(self) -> bytes:
@@ -397,8 +393,11 @@ class Values:
             known.used = True
             return known
         value = Content(content, self._redactor, self._max_bytes)
-        if value.weight <= MAX_KEPT // 2:
+        if value.weight <= MAX_KEPT:
             with self._lock:
+                before = self._contents.get(id(content))
+                if before is not None and before.content is content:
+                    return before  # another thread was faster
                 self._contents[id(content)] = value
                 self._kept += value.weight
                 self._make_room()
