@@ -39,7 +39,10 @@ Piece = MemoryPiece | SegmentPiece
 
 def body(text: str, day: int = 0) -> bytes:
     """An event as capture encodes it."""
-    return b'{"time_unix_nano":%d,"event":"text","x":"%s"}' % (1_700_000_000 * 10**9 + day * DAY, text.encode())
+    return b'{"time_unix_nano":%d,"event":"text","x":"%s"}' % (
+        1_700_000_000 * 10**9 + day * DAY,
+        text.encode(),
+    )
 
 
 def store(*, spooled: bool = True) -> Store:
