@@ -83,7 +83,8 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 def put(handler: Any, count: int = 1, size: int = 10) -> None:
     for _ in range(count):
-        handler.on_chain_end("x" * size, run_id=uuid.uuid4())
+        one = uuid.uuid4()
+        handler.on_chain_end(f"{one}"[:size].ljust(size, "x"), run_id=one)  # none shares another's
         assert handler.statistics().balanced
 
 
