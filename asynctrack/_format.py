@@ -142,7 +142,7 @@ def line_prefix(writer_id: str) -> bytes:
 
 def number_line(prefix: bytes, seq: int, body: bytes) -> bytes:
     """Return an event's line: the result of ``line_prefix``, its number, its body, a line end."""
-    return b"%b%d,%b\n" % (prefix, seq, body[1:])
+    return b"".join((prefix, b"%d," % seq, body[1:], b"\n"))  # half the time of formatting
 
 
 def parse_line_start(line: bytes) -> tuple[str, int] | None:

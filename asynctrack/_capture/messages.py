@@ -71,7 +71,9 @@ def _copied(box: Any, depth: int) -> Any:
         kind = type(item)
         if kind in _ATOMS:
             continue
-        inner = _copied(item, depth - 1) if kind is dict or kind is list else None
+        if kind is not dict and kind is not list:
+            return None
+        inner = _copied(item, depth - 1) if item else kind()  # nearly always there is nothing in it
         if inner is None:
             return None
         copy[name] = inner

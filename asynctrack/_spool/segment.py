@@ -173,21 +173,21 @@ class Segment:
             0 where it has no room, or the disk does not take it: it takes no more then. 2 where it
             was taken, and it is time to ``grow``; else 1.
         """
-        number = self.events
-        used = self.used + len(line)
-        if used > self._room or number >= self.max_events or self._end + len(line) >= self._top:
+        number, at, length = self.events, self._end, len(line)
+        used = self.used + length
+        if used > self._room or number >= self.max_events or at + length >= self._top:
             return 0
         record = make_record(number, line)
         if not number:
             record = self._header(0) + record
         try:
-            self._file.write_at(record, self._end)
+            self._file.write_at(record, at)
         except OSError as error:
             self.failed = error
             self._room = -1
             return 0
         # Only now: what did not get there is not counted.
-        self._end = end = self._end + len(record)
+        self._end = end = at + len(record)
         self.used = used
         self.events = number + 1
         if end <= self._wake_at and number != self._last_half:

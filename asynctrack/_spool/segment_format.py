@@ -35,6 +35,7 @@ _HEADER: Final = re.compile(rb"ATSPOOL (\d{1,5}) ([0-9a-f]{1,32}) (\d{1,20}) (\d
 _VERSION: Final = re.compile(rb"ATSPOOL (\d{1,5}) ")
 _CHECK: Final = re.compile(rb"\n([0-9a-f]{16})\n")
 _PAIR: Final = Struct(">II")
+_pack: Final = _PAIR.pack
 # The end of a record, one byte of whose check is damaged. One that a killed writer left half done
 # ends anywhere: also behind one of its lines, or a little further.
 _DAMAGED_END: Final = re.compile(rb"\n[^\n{][^\n]{16}\Z|[^}]\n\Z")
@@ -83,7 +84,7 @@ def make_header(header: Header) -> bytes:
 
 def make_record(number: int, entry: bytes) -> bytes:
     """Return the record of an entry: lines that are JSON objects, each with a line end."""
-    return entry + hexlify(_PAIR.pack(number, crc32(entry, number))) + b"\n"
+    return b"".join((entry, hexlify(_pack(number, crc32(entry, number))), b"\n"))
 
 
 def lines_of(records: bytes) -> tuple[bytes, int]:
