@@ -10,14 +10,14 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
 from asynctrack._buffer.buffer import Buffer
-from asynctrack._buffer.ledger import LINE_OVERHEAD, BufferCounts
-from asynctrack._buffer.store import Store
+from asynctrack._buffer.ledger import BufferCounts
+from asynctrack._buffer.store import LINE_OVERHEAD, Store
 from asynctrack._buffer.waiters import AsyncWaiter, ThreadWaiter
 from asynctrack._format import line_prefix, number_line, parse_line_start
 
@@ -549,3 +549,64 @@ def test_a_waiter_whose_loop_is_closed() -> None:
     drain(buffer)
     assert behind.outcomes == [True]
     assert balanced(buffer.counts())
+
+
+class Misjudged:
+    """An event with a value that is larger than it says."""
+
+    def __init__(self, ready: bool) -> None:
+        self.body = BODY
+        self.ready = ready
+
+    def __len__(self) -> int:
+        return len(BODY)
+
+    def prepare(self) -> None:
+        self.ready = True
+
+    def missing(self, held: Mapping[str, int]) -> int:
+        return 1
+
+    def lines(self, prefix: bytes, seq: int, held: Mapping[str, int]) -> bytes:
+        value = b"%b%d,%b\n" % (prefix, seq, b'"event":"value","data":"%b"}' % (b"x" * 600))
+        return value + number_line(prefix, seq, BODY)
+
+    def hold(self, held: dict[str, int]) -> None:
+        pass
+
+
+@pytest.mark.parametrize("ready", [True, False], ids=["in the callback", "in the worker"])
+@pytest.mark.timeout(20)
+def test_an_event_that_is_larger_than_was_said_goes_to_the_next_piece(ready: bool) -> None:
+    """Nobody goes round in circles: the piece that does not take it is done."""
+    buffer = make()
+    for _ in range(3):
+        assert buffer.put_nowait(Misjudged(ready))
+    buffer.finish()
+    pieces = []
+    while (piece := buffer.take()) is not None:
+        pieces.append(piece.events)
+        buffer.settle(piece)
+    counts = buffer.counts()
+    assert pieces == [1, 1, 1] and balanced(counts)
+    assert (counts.delivered, counts.waiting_bytes) == (3, 0)
+
+
+def test_what_waits_for_the_worker_is_counted_and_keeps_its_order() -> None:
+    """Numbers are given at once; what comes behind an unfinished event waits with it."""
+    buffer = make(max_bytes=400)
+    later = Misjudged(ready=False)
+    assert buffer.put_nowait(later) and buffer.put_nowait(BODY) and buffer.unfinished
+    counts = buffer.counts()
+    assert balanced(counts) and counts.pending == 2
+    assert counts.waiting_bytes == 2 * (len(BODY) + LINE_OVERHEAD)
+    assert buffer.take() is None, "nothing is there to be cut"
+    assert not buffer.put_nowait(b"x" * 200), "memory is counted before"
+    buffer.finish()
+    assert not buffer.unfinished and buffer.put_nowait(BODY) is False
+    piece = buffer.take()
+    assert piece is not None
+    starts = [parse_line_start(line) for line in piece.raw().splitlines()]
+    assert starts == [(WRITER, 1), (WRITER, 1), (WRITER, 2)]
+    buffer.settle(piece)
+    assert buffer.counts().waiting_bytes == 0

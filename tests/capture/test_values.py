@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
+import uuid
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.messages import HumanMessage
 
+from asynctrack import tracker
 from asynctrack._capture.event import Body, Events
 from asynctrack._capture.observations import Observations
 from asynctrack._capture.recurring import Recurring
 from asynctrack._capture.redact import REDACTED, STAND_IN, Redactor
 from asynctrack._common import payload
+from asynctrack.testing import end_engine
 from tests.capture.test_redact import KEYS, LIKELY, NAMES, SECRETS, SOFT_NAMES
 from tests.capture.whole import events, lines, whole
 from tests.property.test_values_property import same
@@ -221,3 +229,109 @@ def test_cut_texts_are_redacted() -> None:
     key = "sk-proj-Ab1_Cd2-Ef3Gh4Ij5Kl6"
     found = whole(make(limit=64).encode(record(f"{key} {PROSE}")))
     assert found["inputs"]["head"].startswith(REDACTED)
+
+
+@pytest.mark.parametrize("start", ["/9j/4AAQSkZJRg", "iVBORw0KGgo+AB", "AAAA"])
+def test_base64_that_hides_a_key_is_cut(start: str) -> None:
+    """Whatever signs it begins with: as a block of content, or as it stands by itself."""
+    hidden = base64.b64encode(
+        b"\xff\xd8" + b"noise " * 900 + KEYS[0].encode() + b" more" * 9
+    ).decode()
+    text = start + "A" * (-len(start) % 4) + hidden
+    for one in ({"type": "image", "base64": text}, {"type": "image", "data": text}):
+        stored = b"".join(lines([make().encode(record([one]))]))
+        assert hidden.encode() not in stored
+
+
+class Fields(dict[str, Any]):
+    """As LangChain's ``AddableDict``."""
+
+
+class Rows(list[Any]):
+    """A list with a class of its own."""
+
+
+class Text(str):
+    """A text with a class of its own, which says of itself what it likes."""
+
+    def __len__(self) -> int:
+        raise RuntimeError("no length")
+
+    def __sizeof__(self) -> int:
+        raise RuntimeError("no size")
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        Fields(document=PROSE),
+        OrderedDict(document=PROSE),
+        Rows([PROSE]),
+        [Text(PROSE)],
+        {"rows": Rows([Fields(a=Text(PROSE))])},
+    ],
+    ids=lambda box: type(box).__name__,
+)
+def test_what_is_derived_from_plain_types_holds_values(box: Any) -> None:
+    """Dictionaries, lists and texts of other classes; and none of their methods is asked."""
+    first, second = make().encode(record(box)), make(limit=100).encode(record(box))
+    assert b"".join(lines([first])).count(PROSE.encode()) == 1
+    assert PROSE[:200].encode() not in b"".join(lines([second]))
+    assert events([first])[0]["inputs"] == before(box)["inputs"]
+
+
+class Quarrelsome:
+    """Compares with nothing."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ZeroDivisionError
+
+    __hash__ = None  # type: ignore[assignment]  # as of arrays
+
+
+def test_a_message_that_cannot_be_compared_is_stored() -> None:
+    """A field that was added since, of a class that raises, does no harm."""
+    maker, message = make(), HumanMessage("hi")
+    maker.encode(record(message))
+    message.additional_kwargs["x"] = Quarrelsome()
+    (found,) = events([maker.encode(record([message]))])
+    assert found["inputs"][0]["additional_kwargs"]["x"]["$type"].endswith("Quarrelsome")
+
+
+def test_a_message_says_what_it_held_at_that_moment() -> None:
+    """Changed, or given a field that its class does not know, it is encoded anew."""
+    maker, message = make(), HumanMessage("hi", name="a")
+    bodies = [maker.encode(record(message)), maker.encode(record(message))]
+    message.name = "b"
+    bodies.append(maker.encode(record(message)))
+    message.mood = "new"  # type: ignore[attr-defined]  # messages allow more fields
+    bodies.append(maker.encode(record(message)))
+    found = [one["inputs"] for one in events(bodies)]
+    assert [one["name"] for one in found] == ["a", "a", "b", "b"]
+    assert [one.get("mood") for one in found] == [None, None, None, "new"]
+
+
+def test_an_object_of_the_users_is_no_reference() -> None:
+    """One that looks like a reference to a value of the same artifact is read back as it was."""
+    maker = make()
+    body = maker.encode(record({"document": PROSE}))
+    reference = json.loads(lines([body])[-1])["inputs"]["document"]
+    theirs = {"a": reference, "b": [dict(reference)], "schema": {"$ref": "#/x"}}
+    items = {"$ref": "0" * 32, "items": 3, "bytes": 9}
+    rows = [{"n": n, "of": reference, "text": "x" * 600} for n in range(9)]
+    found = events([body, maker.encode(record([theirs, items])), maker.encode(record(rows))])
+    assert found[1]["inputs"] == [theirs, items] and found[2]["inputs"] == rows
+
+
+def test_nothing_is_remembered_after_the_last_tracker(tmp_path: Path, engine: None) -> None:
+    """The program's objects are its own again once the engine has ended."""
+    message = HumanMessage("hi")
+    gone = weakref.ref(message)
+    with tracker(tmp_path, spool_dir=str(tmp_path / "spool")) as handler:
+        handler.on_chain_start({}, [message], run_id=uuid.uuid4())
+        del message
+        gc.collect()
+        assert gone() is not None
+    end_engine()
+    gc.collect()
+    assert gone() is None
