@@ -75,6 +75,7 @@ def read(raw: bytes) -> list[tuple[int, Any]]:
         if event is not None:
             found.append((event["seq"], event["data"]))
     assert not values.end()
+    assert set(values.stored.values()) <= {1}, "once in a piece"
     return found
 
 
@@ -121,7 +122,8 @@ def test_a_piece_that_goes_to_disk_meanwhile(tmp_path: Path) -> None:
     wanted = buffer.segment_wanted()
     assert wanted is not None
     segment = Slow(tmp_path, wanted)
-    assert buffer.put_nowait(encoded("first"))
+    assert buffer.put_nowait(encoded(TEXTS[0]))
+    buffer.finish()
     supplying = threading.Thread(target=buffer.supply, args=(segment,))
     supplying.start()
     assert segment.begun.wait(60)
@@ -130,11 +132,11 @@ def test_a_piece_that_goes_to_disk_meanwhile(tmp_path: Path) -> None:
         segment.go.set()
         supplying.join()
 
-    assert buffer.put_nowait(Meanwhile(encoded(TEXTS[0]), let_it))
+    assert buffer.put_nowait(Meanwhile(encoded([TEXTS[0], TEXTS[1]]), let_it))
     assert buffer.put_nowait(encoded("third"))
     buffer.finish()
     assert buffer.counts().spooled == 3
-    assert take_all(buffer) == [(1, "first"), (2, TEXTS[0]), (3, "third")]
+    assert take_all(buffer) == [(1, TEXTS[0]), (2, [TEXTS[0], TEXTS[1]]), (3, "third")]
 
 
 @pytest.mark.parametrize("spooled", [False, True])
