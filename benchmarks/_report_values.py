@@ -168,6 +168,14 @@ def values_section(results: Results) -> Iterator[str]:
             for kind, row in one["kinds"].items()
         ],
     )  # fmt: skip
+    if result := results.get("values"):
+        waits = ", ".join(
+            f"{size} {shown(one['in_memory_ms'])} ms" for size, one in result["texts"].items()
+        )
+        yield (
+            "From the end of the callback that brings a new text until the worker has encoded it,"
+            f" searched it for secrets and written it to the spool, it is in memory only: {waits}."
+        )
 
 
 _CLOCKS: Final = ("wall", "thread", "process")

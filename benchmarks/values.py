@@ -191,6 +191,7 @@ def _measure_texts(spec: dict[str, Any]) -> dict[str, Any]:
     bodies = [text(size - 13, spec["seed"] + number) for number in range(calls)]
     rows: dict[str, list[float]] = {name: [] for name in ("bare", SHORT, *KINDS)}
     stops: dict[str, list[float]] = {name: [] for name in (NONE, *KINDS)}
+    in_memory: list[float] = []
     generator = random.Random(spec["seed"])
 
     async def call(handler: Any, texts: list[str]) -> float:
@@ -236,7 +237,14 @@ def _measure_texts(spec: dict[str, Any]) -> dict[str, Any]:
             async with _Ticks() as ticks:
                 await handler.flush(120.0)
             lag["new"] = max(lag["new"], ticks.longest)  # to compress it is part of it
+            await call(handler, [f"{number:012d}~{bodies[0]}"])
+            returned = time.perf_counter()
+            while handler.statistics().pending:
+                await asyncio.sleep(0)
+            waited = time.perf_counter() - returned
+            await handler.flush(120.0)
             if number >= 2:  # the first ones warm up
+                in_memory.append(waited * 1e3)
                 for name, value in seconds.items():
                     rows[name].append(value * 1e6)
                 for name, value in lag.items():
@@ -251,7 +259,7 @@ def _measure_texts(spec: dict[str, Any]) -> dict[str, Any]:
                 await rounds(handler)
 
     asyncio.run(main())
-    return {"us": rows, "stops": stops}
+    return {"us": rows, "stops": stops, "in_memory": in_memory}
 
 
 SETTLE: Final = 0.05
@@ -354,6 +362,7 @@ def _text_figures(answers: list[dict[str, Any]]) -> dict[str, Any]:
         "bare_us": _measure.median(bare).as_dict(),
         "short_us": _measure.median(us[SHORT]).as_dict(),
         "none_stop_ms": _measure.median(stops[NONE]).as_dict(),
+        "in_memory_ms": _measure.median([one["in_memory"] for one in answers]).as_dict(),
         "kinds": {
             name: {
                 "us": _measure.median(us[name]).as_dict(),
@@ -378,7 +387,10 @@ def text_of(result: dict[str, Any]) -> str:
         lines.append(f"{name}: {ratios}")
         lines.append(f"  stop {show(one['stop_ms'])} ms, callback {show(one['callback_ms'])} ms")
     for size, one in result["texts"].items():
-        lines.append(f"{size}: bare {show(one['bare_us'])} µs, short {show(one['short_us'])} µs")
+        lines.append(
+            f"{size}: bare {show(one['bare_us'])} µs, short {show(one['short_us'])} µs, in memory"
+            f" only for {show(one['in_memory_ms'])} ms"
+        )
         for kind, row in one["kinds"].items():
             lines.append(
                 f"  {kind}: {show(row['us'])} µs, {show(row['whole_ratio'])} × bare, adds"

@@ -150,3 +150,12 @@ def test_what_kept_values_save_is_the_committed_one() -> None:
         f"take {keep['cpu_seconds']:.2f} s and {resolve['cpu_seconds']:.2f} s of CPU",
     ):
         assert figure in said, figure
+
+
+def test_how_long_a_new_text_is_in_memory_only_is_the_committed_one() -> None:
+    """The README's boundary of what a killed process loses has what was measured."""
+    texts = committed("values")["texts"]
+    said = " and ".join(
+        f"{texts[size]['in_memory_ms']['value']:.3g} ms for {size}" for size in ("100 KB", "5 MB")
+    )
+    assert f"({said}, on an idle machine)" in prose()
