@@ -92,8 +92,7 @@ def test_a_server_that_never_answers(ground: Ground, events: int, times: int) ->
     spooled, accepted = map(int, line_of(child).split())
     _, errors = finish(child)
     assert (spooled, accepted) == (events, events + 1)
-    print(f"{grown / MIB:.1f} MiB more")
-    assert grown <= 80 * MIB, f"{grown / MIB:.1f} MiB"
+    assert grown <= 90 * MIB, f"{grown / MIB:.1f} MiB"
     # That none waits for the server, for which an attempt takes 15 seconds; how quick they are is
     # measured in benchmarks.
     assert (median <= 0.1, p99 <= 5.0) == (True, True), (median, p99)
