@@ -300,7 +300,7 @@ class Events:
         packing = Packing(self._values)
         body = packing.line(record)
         if packing.found or packing.lists or len(body) > AWAY:
-            return Packed(body, packing, self._redactor, self._values, _ours(record))
+            return Packed(body, packing, self._redactor, _ours(record))
         try:
             return self._redactor.body(body)
         except Exception as error:

@@ -96,18 +96,16 @@ class Packed:
         body: The event as JSON, with a sign for each value.
         packing: What encoded it.
         redactor: Cuts secrets out.
-        values: The values that are remembered.
         kept: Its fields that hold nothing that was logged.
     """
 
-    __slots__ = ("_found", "_kept", "_redactor", "_registry", "_size", "_values", "body", "ready")
+    __slots__ = ("_found", "_kept", "_redactor", "_size", "_values", "body", "ready")
 
     def __init__(
         self,
         body: bytes,
         packing: Packing,
         redactor: Redactor,
-        values: Values,
         kept: Mapping[str, Any],
     ) -> None:
         self.body = body
@@ -118,7 +116,6 @@ class Packed:
         self._found: dict[int, Content | List] = {one.number: one for one in packing.found}
         self._found.update((one.number, one) for one in packing.lists)
         self._redactor = redactor
-        self._registry = values
         self._kept = kept
         self._size = 0
         for one in self._found.values():
@@ -137,23 +134,19 @@ class Packed:
         """Do what is left. Raises nothing; takes a millisecond or two for each new megabyte."""
         if self.ready:
             return
-        seen: dict[int, Content | List] = {}
+        values: dict[str, tuple[Content | Items, int]] = {}
         try:
-            body = self._redactor.body(self.body)
+            seen: dict[int, Content | List] = {}
+            body = swapped(self._redactor.body(self.body), self._found, seen)
+            for one in seen.values():
+                values.update((text.name, (text, 1)) for text in one.texts if text.name)
+            for one in seen.values():
+                if isinstance(one, List):
+                    values[one.value.name] = (one.value, one.items)
         except Exception as error:  # what could not be searched for secrets is not stored
+            values = {}
             cut = {"$cut": "redaction", "error": type(error).__name__}
             body = payload.encode({**self._kept, "data": cut})
-        else:
-            body = swapped(body, self._found, seen)
-        values: dict[str, tuple[Content | Items, int]] = {}
-        for one in seen.values():
-            for text in one.texts:
-                self._registry.unify(text)
-                if text.name:
-                    values[text.name] = (text, 1)
-        for one in seen.values():
-            if isinstance(one, List):
-                values[one.value.name] = (one.value, one.items)
         self.body, self._values, self._found = body, tuple(values.values()), {}
         self._size = sum(value.size(0, items) + _OVERHEAD for value, items in self._values)
         self.ready = True

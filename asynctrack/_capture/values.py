@@ -30,7 +30,7 @@ some 200 bytes."""
 HEAD: Final = 80
 """Characters of a text that stand in its references."""
 MAX_KEPT: Final = 32 * 1024 * 1024
-"""Bytes of all values that are remembered, the program's objects included."""
+"""Bytes of all values that are remembered: texts of the program's, and lists as JSON."""
 MAX_VALUES: Final = 2_000
 """Most texts, and most lists, that are remembered."""
 MAX_ALIKE: Final = 4
@@ -39,7 +39,7 @@ MAX_ALIKE: Final = 4
 _ID_DIGITS: Final = 32
 _COMMA: Final = ord(",")
 _FRAME: Final = 100
-"""Bytes around the items of a list, at the most."""
+"""Bytes around what is in a line, at the most."""
 _LONGEST_COOKIE: Final = 64 * 1024
 _STAND_IN: Final = STAND_IN.encode()
 _numbers: Final = itertools.count(1)
@@ -55,8 +55,8 @@ class Content:
     """
 
     __slots__ = (
-        "_max_bytes", "_redactor", "claimed", "content", "estimate", "line", "name", "number",
-        "opening", "ready", "ref", "stand_in", "used", "weight",
+        "_clean", "_json", "_max_bytes", "_redactor", "_size", "claimed", "content", "estimate",
+        "name", "number", "opening", "ready", "ref", "stand_in", "used", "weight",
     )  # fmt: skip
 
     def __init__(self, content: str | bytes, redactor: Redactor, max_bytes: int | None) -> None:
@@ -66,16 +66,17 @@ class Content:
         self.number = next(_numbers)
         self.estimate = _estimate(content)
         """Bytes that it takes as JSON, about."""
-        self.weight = sys.getsizeof(content) + self.estimate
-        """Bytes that it takes in memory: the program's object, and it as JSON."""
+        self.weight = sys.getsizeof(content)
+        """Bytes that are kept in memory for it: the program's object."""
         self.claimed = False
         """Whether an event that waits for the worker was counted with it."""
         self.used = True
         self.ready = False
         self.name = ""
         """Its id, for who refers to it; empty for one that is not stored."""
-        self.line = b""
-        """The end of its line, from ``"event"`` on."""
+        self._clean = False  # there is no secret in it
+        self._json: bytes | None = None  # until it is written; always where it is not as it was
+        self._size = 0
         self.ref = b""
         """What stands for it in events once it is ready."""
         # Until then no reference can, as that has its hash. The rules for what is named a secret
@@ -121,12 +122,13 @@ class Content:
             clean = self._redactor.value(data)
         except Exception as error:  # what could not be searched for secrets is not stored
             data, clean = b"", payload.encode({"$cut": "redaction", "error": type(error).__name__})
-        head = _head(content if clean == data else payload.decode(clean))
+        self._clean = clean == data
+        head = _head(content if self._clean else payload.decode(clean))
         limit = self._max_bytes
         if limit is None or not data:
             self._store(clean, head)
         else:
-            whole = content if clean == data else payload.decode(clean)
+            whole = content if self._clean else payload.decode(clean)
             plain = marker.clean(whole).encode() if isinstance(whole, str) else _bytes(whole, clean)
             if len(plain) <= limit:
                 self._store(clean, head)
@@ -139,16 +141,21 @@ class Content:
     def _store(self, data: bytes, head: str) -> None:
         name = hashlib.sha256(data).hexdigest()[:_ID_DIGITS]
         self.ref = payload.encode({"$ref": name, "bytes": len(data), "head": head})
-        self.line = b'"event":"value","name":"%b","data":%b}\n' % (name.encode(), data)
+        self._json, self._size = data, len(data) + _FRAME
         self.name = name
 
     def size(self, since: int, items: int) -> int:
-        """Return the bytes that ``part`` returns."""
-        return len(self.line) if since < items else 0
+        """Return the bytes that ``part`` returns, at the most."""
+        return self._size if since < items else 0
 
     def part(self, since: int, items: int) -> bytes:
         """Return the end of the line to be written, from ``"event"`` on."""
-        return self.line
+        data = self._json
+        if data is None:  # in a later artifact; to keep it would take the memory twice
+            data = payload.encode_content(self.content)
+        elif self._clean:
+            self._json = None
+        return b'"event":"value","name":"%b","data":%b}\n' % (self.name.encode(), data)
 
 
 def _estimate(content: str | bytes) -> int:
@@ -378,7 +385,6 @@ class Values:
         self.messages = Messages()
         """Messages as JSON."""
         self._contents: dict[int, Content] = {}
-        self._names: dict[str, Content] = {}
         self._lists: dict[bytes, list[Items]] = {}
         self._kept = 0
         self._lock = threading.RLock()  # a finalizer may come in again
@@ -402,15 +408,6 @@ class Values:
                 self._kept += value.weight
                 self._make_room()
         return value
-
-    def unify(self, value: Content) -> None:
-        """Let values of equal content share what they are as JSON; once one is ready."""
-        with self._lock:
-            first = self._names.get(value.name)
-            if first is None and self._contents.get(id(value.content)) is value:
-                self._names[value.name] = value
-            elif first is not None and first is not value:
-                value.line = first.line
 
     def items(self, begins: bytes, line: bytes, items: int, found: Sequence[Content]) -> Items:
         """Return the value of a long list.
@@ -443,7 +440,7 @@ class Values:
         """Remember nothing: the program's objects are its own again."""
         self.messages = Messages()
         with self._lock:
-            self._contents, self._names, self._lists = {}, {}, {}
+            self._contents, self._lists = {}, {}
             self._kept = 0
 
     def after_fork_in_child(self) -> None:
@@ -470,8 +467,6 @@ class Values:
                 self._contents[number] = value
                 continue
             self._kept -= value.weight
-            if self._names.get(value.name) is value:
-                del self._names[value.name]
         while self._lists and (self._kept > MAX_KEPT or len(self._lists) > MAX_VALUES):
             key = next(iter(self._lists))
             alike = self._lists.pop(key)

@@ -80,13 +80,18 @@ class _Threads:
         self._spent = 0.0
         self._watched = False
 
-    def submit(self, call: _Call) -> None:
+    def submit(self, call: _Call, at_once: bool) -> None:
         """Run a call in a thread.
+
+        Args:
+            call: The call.
+            at_once: Whether it gets one more thread where others are under way.
 
         Raises:
             RuntimeError: There is no thread, and none is to be had; it does not run.
         """
-        if self._threads < THREADS and self._under_way >= self._threads:
+        most = SLOW_THREADS if at_once else THREADS
+        if self._threads < most and self._under_way >= self._threads:
             self._start()
         self._under_way += 1
         self._calls.put(call)
@@ -209,13 +214,16 @@ def _passable(error: BaseException) -> BaseException:
 _threads: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Threads]] = WeakKeyDictionary()
 
 
-async def offload(call: Callable[..., _T], *args: Any, abandon_on_cancel: bool = False) -> _T:
+async def offload(
+    call: Callable[..., _T], *args: Any, abandon_on_cancel: bool = False, at_once: bool = False
+) -> _T:
     """Run what blocks in a thread; in this one where the interpreter starts none any more.
 
     Args:
         call: The function.
         *args: Its arguments.
         abandon_on_cancel: Whether a cancellation leaves it to itself instead of waiting for it.
+        at_once: Whether it does not wait behind others, which may import for seconds.
 
     Returns:
         What it returns, also where a scope of anyio is cancelled meanwhile; it raises what it
@@ -223,17 +231,17 @@ async def offload(call: Callable[..., _T], *args: Any, abandon_on_cancel: bool =
     """
     if anyio.current_effective_deadline() == _CANCELLED:
         await checkpoint_if_cancelled()
-    return await _in_thread(lambda: call(*args), abandon_on_cancel)
+    return await _in_thread(lambda: call(*args), abandon_on_cancel, at_once)
 
 
-async def _in_thread(do: Callable[[], _T], abandon: bool) -> _T:
+async def _in_thread(do: Callable[[], _T], abandon: bool, at_once: bool) -> _T:
     loop = asyncio.get_running_loop()
     threads = _threads.get(loop)
     if threads is None:
         threads = _threads[loop] = _Threads(loop)
     call = _Call(do)
     try:
-        threads.submit(call)
+        threads.submit(call, at_once)
     except RuntimeError:
         return do()
     try:

@@ -302,7 +302,7 @@ class Stages:
     async def _finish(self) -> None:
         try:
             while self._buffer.unfinished:
-                await offload(self._buffer.finish)
+                await offload(self._buffer.finish, at_once=True)
         finally:
             self._finishing = False
 

@@ -51,7 +51,7 @@ def track(request: dict[str, Any], report: int) -> None:
         number = 0
         while number != request.get("chains") and time.monotonic() < deadline:
             number += 1
-            CHAIN.invoke(payload(number, chances), config)
+            CHAIN.invoke(payload(number, chances, request.get("values", False)), config)
             now = handler.statistics()
             os.write(report, b"%d %d\n" % (now.accepted, now.pending))
             if request.get("replayed") and handler.statistics().replayed >= request["replayed"]:
@@ -64,9 +64,11 @@ DOCUMENT = "A document that stays in the state. " * 150
 """A value: 5 KB that many events refer to."""
 
 
-def payload(number: int, chances: random.Random) -> Any:
+def payload(number: int, chances: random.Random, values: bool) -> Any:
     """A text; or a state with the document, with a list that grows, with a text for the worker."""
     text = "x" * (int(chances.paretovariate(0.5)) * 10 % 3000)
+    if not values:
+        return text
     if number % 4 == 1:
         return {"document": DOCUMENT, "step": number, "text": text}
     if number % 4 == 2:

@@ -121,7 +121,14 @@ def kill_one(
     # A fail point that does not come while it tracks comes when it closes, or never.
     limits = {"chains": chains} if point else {}
     child = nursery.birth(
-        {**request, **limits, "point": point, "seed": chances.randrange(1 << 30), "quiet": 1}
+        {
+            **request,
+            **limits,
+            "point": point,
+            "seed": chances.randrange(1 << 30),
+            "quiet": 1,
+            "values": True,
+        }
     )
     if point:
         child.end()

@@ -60,7 +60,9 @@ def test_nothing_is_lost_at_any_moment(nest: Nursery, tmp_path: Path, point: str
     request: dict[str, Any] = {"out": str(out), "spool": str(spool), "options": options}
     children: list[Child] = []
     for at in ("", point, point, ""):
-        child = nest.birth({**request, "point": at, "chains": 150 if at else None, "seed": 1})
+        child = nest.birth(
+            {**request, "point": at, "chains": 150 if at else None, "seed": 1, "values": True}
+        )
         if not at:
             child.listen(1 + chances.randrange(1, 40))
             child.kill()

@@ -398,7 +398,7 @@ def test_a_disk_that_fills_up_midway(land: Land, disk: Disk) -> None:
             for number in range(first, last):
                 while handler.statistics().pending:  # on disk, before the next one comes
                     pass
-                end(handler, [number, "x" * 100_000])
+                end(handler, [number, f"{number} " + "x" * 100_000])  # nothing is shared
         say(handler)
     """
     options = {"max_batch_bytes": MIB, "max_delay": 3600.0}
