@@ -40,8 +40,8 @@ def kept(values: Values) -> int:
     size = 0
     for alike in values._lists.values():
         for one in alike:
-            size += sum(map(len, one.raw)) + sum(map(len, one._clean))
-            contents.update((inner.number, inner) for inner in one.texts(len(one.raw)))
+            size += len(one.raw) + sum(len(part.json) for part in one._parts)
+            contents.update(one._found)
     return size + sum(len(one.content) + len(one.line) for one in contents.values())
 
 
