@@ -60,7 +60,7 @@ HANGING = """
             began = time.perf_counter()
             handler.on_chain_end({"number": number, "text": text}, run_id=run_id)
             took.append(time.perf_counter() - began)
-            if number % 100 == 0:
+            if number % int(sys.argv[4]) == 0:
                 time.sleep(0.02)
         took.sort()
         print(took[len(took) // 2], took[int(len(took) * 0.99)], flush=True)
@@ -73,14 +73,19 @@ HANGING = """
 """
 
 
-@pytest.mark.parametrize(("events", "times"), [(5_000, 600), (960, 3_125)], ids=["20 KB", "100 KB"])
-def test_a_server_that_never_answers(ground: Ground, events: int, times: int) -> None:
+@pytest.mark.parametrize(
+    ("events", "times", "rests"), [(5_000, 600, 100), (960, 3_125, 1)], ids=["20 KB", "100 KB"]
+)
+def test_a_server_that_never_answers(ground: Ground, events: int, times: int, rests: int) -> None:
     """96 MB against a hanging S3: memory bounded, callbacks quick, exit in time, all delivered.
+
+    Texts of 100 KB come at 5 MB a second at the most; faster than the worker encodes them, they
+    fill ``max_buffer_bytes``.
 
     The program ends by its close_timeout and leaves everything on disk; the next tracker delivers
     it after the server has healed.
     """
-    child = start_child(HANGING, ground.place.to_json(), str(events), str(times))
+    child = start_child(HANGING, ground.place.to_json(), str(events), str(times), str(rests))
     assert line_of(child) == "ready", finish(child)
     ground.proxy.add(Hang(), method="PUT")
     before = resident_bytes(child.pid)
@@ -92,7 +97,7 @@ def test_a_server_that_never_answers(ground: Ground, events: int, times: int) ->
     spooled, accepted = map(int, line_of(child).split())
     _, errors = finish(child)
     assert (spooled, accepted) == (events, events + 1)
-    assert grown <= 90 * MIB, f"{grown / MIB:.1f} MiB"
+    assert grown <= 80 * MIB, f"{grown / MIB:.1f} MiB"
     # That none waits for the server, for which an attempt takes 15 seconds; how quick they are is
     # measured in benchmarks.
     assert (median <= 0.1, p99 <= 5.0) == (True, True), (median, p99)
