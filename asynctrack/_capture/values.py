@@ -30,7 +30,8 @@ some 200 bytes."""
 HEAD: Final = 80
 """Characters of a text that stand in its references."""
 MAX_KEPT: Final = 32 * 1024 * 1024
-"""Bytes of all values that are remembered: texts of the program's, and lists as JSON."""
+"""Bytes of all values that are remembered: texts of the program's, and lists as JSON. Of a text in
+which a secret was cut out, and of one that is not written yet, there is the JSON besides."""
 MAX_VALUES: Final = 2_000
 """Most texts, and most lists, that are remembered."""
 MAX_ALIKE: Final = 4
