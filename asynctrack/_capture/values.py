@@ -38,6 +38,8 @@ MAX_ALIKE: Final = 4
 """Most lists that are remembered of those that begin alike: branches of one conversation."""
 
 _ID_DIGITS: Final = 32
+_REFERENCE: Final = 256
+"""Bytes of a reference to a text, at the most, unless its head is not ASCII."""
 _COMMA: Final = ord(",")
 _FRAME: Final = 100
 """Bytes around what is in a line, at the most."""
@@ -223,7 +225,8 @@ class Items:
         if not line.startswith(self.raw) or (known and line[len(self.raw)] != _COMMA):
             return False
         self.weight += 2 * (len(line) - len(self.raw))
-        self.weight += sum(text.weight for text in found if text.number not in self._found)
+        new = [text for text in found if text.number not in self._found]
+        self.weight += sum(text.weight + _REFERENCE for text in new)
         self._found.update((text.number, text) for text in found)
         self.raw = line[:-1]
         self._bounds[items] = len(line) - 1
