@@ -23,7 +23,11 @@ from asynctrack._capture.spans import OpenSpan, OpenSpans
 from asynctrack._capture.streams import Streams
 from asynctrack._capture.tracebacks import describe_error, said_value, verdict_on
 from asynctrack._common import payload
+from asynctrack._common.lines import without_references
 from asynctrack._common.outcome import Verdict
+
+_OF_MODELS: Final = frozenset({"chat_model_start", "llm_end"})
+"""Events with messages, nearly always."""
 
 Body = bytes | Packed
 """An event as the buffer takes it."""
@@ -297,10 +301,15 @@ class Events:
 
     def encode(self, record: dict[str, Any]) -> Body:
         """Encode a record and cut secrets out of it; what is new and large of it, later."""
-        packing = Packing(self._values)
-        body = packing.line(record)
-        if packing.found or packing.lists or len(body) > AWAY:
-            return Packed(body, packing, self._redactor, _ours(record))
+        plain = record["event"] not in _OF_MODELS
+        body = payload.plain_line(record, self._values.limit) if plain else None
+        if body is not None:
+            body = without_references(body)
+        if body is None or len(body) > AWAY:
+            packing = Packing(self._values)
+            body = packing.line(record)
+            if packing.found or packing.lists or len(body) > AWAY:
+                return Packed(body, packing, self._redactor, _ours(record))
         try:
             return self._redactor.body(body)
         except Exception as error:

@@ -24,10 +24,10 @@ class Messages:
     """Messages as JSON; thread-safe, as each access is atomic."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[Any, dict[str, Any], bytes]] = {}
+        self._known: dict[int, tuple[Any, dict[str, Any], payload.Fragment]] = {}
         self._bytes = 0  # about: threads may come in between
 
-    def line(self, message: Any) -> bytes | None:
+    def json(self, message: Any) -> payload.Fragment | None:
         """Return a message as JSON; None where it is not known, or has been changed."""
         known = self._known.get(id(message))
         if known is None or known[0] is not message:
@@ -35,7 +35,7 @@ class Messages:
         held, extra = message.__dict__, message.__pydantic_extra__
         return None if extra or held != known[1] else known[2]
 
-    def note(self, message: Any, plain: Any) -> bytes | None:
+    def note(self, message: Any, plain: Any) -> payload.Fragment | None:
         """Remember a message, and return it as JSON; None where it holds more than plain data.
 
         Args:
@@ -54,8 +54,9 @@ class Messages:
         if self._bytes > MAX_BYTES:
             self._known.clear()
             self._bytes = 0
-        self._known[id(message)] = message, held, line
-        return line
+        json = payload.Fragment(line)
+        self._known[id(message)] = message, held, json
+        return json
 
 
 def _copied(box: Any, depth: int) -> Any:

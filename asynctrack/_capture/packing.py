@@ -63,14 +63,13 @@ class Packing(payload.Encoding):
         """Return something closer to JSON for a value that orjson does not know."""
         if type(value) not in MESSAGE_TYPES:
             return super().convert(value)
-        line = self._values.messages.line(value)
-        if line is None:
-            before = len(self.found)
-            plain = super().convert(value)
-            line = None if len(self.found) > before else self._values.messages.note(value, plain)
-            if line is None:
-                return plain
-        return payload.Fragment(line)
+        json = self._values.messages.json(value)
+        if json is not None:
+            return json
+        before = len(self.found)
+        plain = super().convert(value)
+        json = None if len(self.found) > before else self._values.messages.note(value, plain)
+        return plain if json is None else json
 
     def lifted_items(self, box: Any) -> Any:
         """Return what stands for a long list of objects, or it as JSON."""

@@ -158,7 +158,9 @@ class Content:
             data = payload.encode_content(self.content)
         elif self._clean:
             self._json = None
-        return b'"event":"value","name":"%b","data":%b}\n' % (self.name.encode(), data)
+        return b"".join(
+            (b'"event":"value","name":"', self.name.encode(), b'","data":', data, b"}\n")
+        )
 
 
 def _estimate(content: str | bytes) -> int:

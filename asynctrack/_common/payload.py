@@ -59,6 +59,21 @@ def encode(record: dict[str, Any]) -> bytes:
     return Encoding().line(record)
 
 
+def plain_line(record: dict[str, Any], limit: int) -> bytes | None:
+    """Encode a record of plain values, few and small; None for any other: see ``Encoding``.
+
+    That makes the same line of them, in twice the time.
+
+    Args:
+        record: The record.
+        limit: Characters of a text above which something else may stand for it.
+    """
+    try:
+        return orjson.dumps(record) if _is_plain(record, limit, 0) else None
+    except (TypeError, ValueError, RuntimeError):
+        return None  # refused, or changed meanwhile by another thread
+
+
 def encode_content(content: str | bytes) -> bytes:
     """Encode a text, or bytes, as a record would hold them; others get their turn meanwhile."""
     try:
@@ -137,7 +152,7 @@ class Encoding:
     def lifted_items(self, box: Any) -> Any:
         """Return what stands for a long list of objects, or it as JSON."""
         self._within = True
-        lifted = self._lifted_each(box, enumerate(box), 0)
+        lifted = self._lifted_each(box, enumerate(box), 0) if dict in map(type, box) else box
         line = self.dumped(lifted)
         if b"null" in line and _may_hold_nonfinite(lifted):
             raise ValueError("not finite")
@@ -240,6 +255,37 @@ class Encoding:
                     copy = dict(dict.items(box)) if isinstance(box, dict) else list(box)
                 copy[name] = new
         return box if copy is None else copy
+
+
+def _is_plain(box: Any, limit: int, depth: int) -> bool:
+    """Tell whether a structure holds nothing that orjson does not know or writes as null."""
+    # The payload first, which comes last: what is not plain is nearly always there.
+    for item in reversed(box.values() if type(box) is dict else box):
+        kind = type(item)
+        if kind is str:
+            if len(item) > limit:
+                return False
+        elif kind in BOXES:
+            if item and (
+                depth == _PLAIN_DEPTH
+                or len(item) > (_PLAIN_FIELDS if kind is dict else _PLAIN_ITEMS)
+                or not _is_plain(item, limit, depth + 1)
+            ):
+                return False
+        elif kind is float:
+            if not math.isfinite(item):
+                return False
+        elif kind not in _ATOMS:
+            return False
+    return True
+
+
+# A few objects make many values if each holds the next one several times: so deep, these are less
+# than MAX_NODES.
+_PLAIN_DEPTH = 3
+_PLAIN_FIELDS = 32
+_PLAIN_ITEMS = MIN_ITEMS - 1
+_ATOMS = frozenset({int, bool, type(None), UUID})
 
 
 def is_small(value: Any) -> bool:

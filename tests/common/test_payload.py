@@ -848,3 +848,55 @@ def test_a_dataclass_with_none_is_looked_into_for_nan() -> None:
     for bad in (math.nan, [math.inf], Command(math.nan), {"a": [Command({"b": -math.inf})]}):
         found = payload.encode({"outputs": Command(bad, None)})
         assert b'"$type":"float"' in found
+
+
+class TextOfLangChain(str):
+    """As ``TextAccessor``: a text with a class of its own."""
+
+
+def levels(depth: int) -> Any:
+    """Make dictionaries in each other."""
+    return {"in": levels(depth - 1)} if depth else "leaf"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * 10,
+        {"text": "x", "count": 2**63, "ratio": 0.5, "no": None, "yes": True, "empty": []},
+        ["a", ("b", uuid.UUID(int=1))],
+        levels(3),
+        dict.fromkeys(map(str, range(32)), 1),
+        [1] * 7,
+    ],
+)
+def test_plain_values_go_the_short_way(value: Any) -> None:
+    """Plain values, few and small, are encoded without a look for more."""
+    record = {"time_unix_nano": 1, "inputs": value}
+    assert payload.plain_line(record, 10) == payload.Encoding().line(record)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * 11,
+        {"in": ["x" * 11]},
+        TextOfLangChain("x"),
+        b"x",
+        math.nan,
+        [-math.inf],
+        object(),
+        HumanMessage("hi"),
+        {"messages": [HumanMessage("hi")]},
+        levels(4),
+        dict.fromkeys(map(str, range(33)), 1),
+        [1] * 8,
+        2**64,
+        "\ud800",
+        {1: "a key that is no text"},
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_all_else_goes_the_long_way(value: Any) -> None:
+    """What is long, deep, much, not finite or an object is left to the long way."""
+    assert payload.plain_line({"time_unix_nano": 1, "inputs": value}, 10) is None

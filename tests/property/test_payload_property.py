@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from typing import Any
 
 from hypothesis import given
@@ -27,6 +28,15 @@ def test_both_paths_agree(value: Any) -> None:
     record = {"x": value}
     assert payload.encode(record) == payload.encode(careful.to_plain(record))
     assert careful.to_plain(record) == record
+
+
+@thorough
+@given(json_like | weird)
+def test_the_short_way_makes_the_same_line(value: Any) -> None:
+    """A record of plain values has the line that the long way makes of it, or takes that."""
+    record = {"x": value, "neighbour": [value]}
+    line = payload.plain_line(record, sys.maxsize)
+    assert line is None or line == payload.Encoding().line(record)
 
 
 @thorough
