@@ -6,9 +6,10 @@ from typing import Any
 
 from benchmarks._report_format import Results, judged, overhead_of, shown
 from benchmarks._report_many import many_goals, many_in_the_way
+from benchmarks._report_values import values_in_the_way
 from benchmarks.callbacks import CHAIN, SMALL
 from benchmarks.lag import BESIDE, SITUATIONS
-from benchmarks.stages import LEAST, PASSES
+from benchmarks.stages import LEAST
 from benchmarks.tracers import EMPTY, EMPTY_SYNC, INLINE, OURS
 
 _APP = "CPU on the application's path,"
@@ -42,8 +43,8 @@ def goals(results: Results) -> list[tuple[str, str, str, str]]:
     judge("the same in the streaming workload, between everything else", 1.5,
           stream["tracers"][OURS].get("thread_over_inline") if stream else None)  # fmt: skip
     rows_by_stage = {row["stage"]: row for row in results.get("stages", {}).get("rows", ())}
-    for stage, limit in (("encode + compress", 1.5), ("capture 100 KB", 1.3)):
-        judge(f"{stage}, of its floor", limit, rows_by_stage.get(stage, {}).get("ratio"))
+    encoding = "encode + compress"
+    judge(f"{encoding}, of its floor", 1.5, rows_by_stage.get(encoding, {}).get("ratio"))
     lags = {row["situation"]: row for row in results.get("lag", {}).get("rows", ())}
     for situation in (one.name for one in SITUATIONS if one.tracked):
         for figure in ("p99", "max"):
@@ -111,7 +112,7 @@ def in_the_way(results: Results) -> str:
         _callbacks_in_the_way(results),
         _sync_in_the_way(results),
         _encoding_in_the_way(results),
-        _large_in_the_way(results),
+        values_in_the_way(results.get("values")),
         _lag_in_the_way(results),
         many_in_the_way(results.get("many")),
     )
@@ -174,21 +175,6 @@ def _encoding_in_the_way(results: Results) -> str:
         f" {shown(rows['encode']['ratio'])} ×: it leaves out empty fields, bounds how much one"
         " event may hold before orjson walks it, tells NaN from null, and never raises."
         " The sustained rate rests on the same."
-    )
-
-
-def _large_in_the_way(results: Results) -> str:
-    rows = {row["stage"]: row for row in results.get("stages", {}).get("rows", ())}
-    if not all(name in rows for name in PASSES):
-        return ""
-    passes = ", ".join(
-        f"{name.removesuffix(' 100 KB')} {rows[name]['us']['value']:.3g} µs" for name in PASSES
-    )
-    return (
-        "**100 KB.** Bare orjson copies a text and looks for quotes, many bytes at a time:"
-        f" {rows['capture 100 KB']['floor_us']['value']:.3g} µs. Whatever else is done goes through"
-        f" all of it once more, and costs more than the 0.3 × that the goal leaves: {passes}"
-        " (with the checksum, without which a damaged spool would not be noticed)."
     )
 
 

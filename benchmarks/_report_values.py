@@ -118,6 +118,33 @@ def _overhead_figures(results: Results) -> Iterator[Figure]:
     yield agent["tracers"][OURS].get("thread_over_empty") if agent else None
 
 
+def values_in_the_way(values: dict[str, Any] | None) -> str:
+    """Say what stands in the way of the goals of large values that are not reached."""
+    if values is None:
+        return ""
+    graph, kinds = values["graph"], values["texts"]["100 KB"]["kinds"]
+    added = {
+        name: kinds[name]["us"]["value"] - values["texts"]["100 KB"]["short_us"]["value"]
+        for name in ("same", "new")
+    }
+    return (
+        "**Large values.** A step of the graph calls back four times, and three of these hand over"
+        " the state: the document, and a conversation that grows to 60 messages. The document costs"
+        " what a reference costs. Each message is compared with what it held when it was encoded,"
+        " since it may have been changed: a microsecond for each, of the"
+        f" {shown(graph['thread_us'])} µs that an event takes of the loop's thread (LangChain's"
+        f" part included), while the graph itself takes {graph['thread_ms']['value']:.3g} ms for"
+        f" {graph['events']} events. Of the lines the most is LangGraph's own metadata, some 400"
+        " bytes an event, and references. A text of 100 KB adds"
+        f" {added['same']:.3g} µs where it was seen before and {added['new']:.3g} µs where it is"
+        " new, whatever its size: it is looked up, a sign stands for it while the event is searched"
+        " for secrets, and a reference for the sign. Bare orjson takes"
+        f" {values['texts']['100 KB']['bare_us']['value']:.3g} µs for it, so ratios as small as"
+        " these are for larger texts: see the 5 MB. The longest stop there is one step over all of"
+        " the text that does not let go of the interpreter."
+    )
+
+
 # -- sections ---------------------------------------------------------------------------------
 
 
