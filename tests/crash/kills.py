@@ -68,9 +68,9 @@ class Tally:
             seqs = set(found.seqs) if found else set()
             self.accepted += child.accepted
             self.in_memory += child.pending
-            missing = [
-                seq for seq in range(1, max(child.accepted, *seqs, 0) + 1) if seq not in seqs
-            ]
+            # Of what was in memory, and so of what came behind its last report, nothing is known.
+            last = child.accepted if child.pending else max(child.accepted, *seqs, 0)
+            missing = [seq for seq in range(1, last + 1) if seq not in seqs]
             if child.pending:
                 excused.add(child.writer_id)
             lost = max(0, len(missing) - child.pending)

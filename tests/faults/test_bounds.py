@@ -42,7 +42,7 @@ LIMITED = """
         resource.setrlimit(resource.RLIMIT_AS, (used + (192 << 20), used + (192 << 20)))
         text = "x" * 20_000
         for number in range(20_000):
-            handler.on_chain_end(text, run_id=uuid.uuid4())
+            handler.on_chain_end(f"{number} {text}", run_id=uuid.uuid4())  # nothing is shared
     statistics = handler.statistics()
     assert statistics.balanced
     assert statistics.accepted + sum(statistics.dropped.values()) == 20_001, statistics
@@ -107,8 +107,8 @@ def test_a_burst_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("asynctrack._engine.sink.SPOOL_WAIT", 120.0)
     wall = Wall(tmp_path)
     with tracker(wall.folder, max_buffer_bytes=64 << 10, close_patience=0.2) as handler:
-        for _ in range(400):
-            end(handler, "x" * 5_000)
+        for number in range(400):
+            end(handler, f"{number} {'x' * 5_000}")  # nothing is shared
         statistics = handler.statistics()
         assert (statistics.accepted, statistics.dropped) == (400, {})
         assert statistics.pending * 5_000 <= 64 << 10
@@ -146,8 +146,8 @@ def test_a_burst_into_a_disk_that_refuses_does_not_wait(
     monkeypatch.setattr("asynctrack._engine.sink.SPOOL_WAIT", 3600.0)
     wall = Wall(tmp_path)
     with tracker(wall.folder, max_buffer_bytes=64 << 10, close_timeout=0.2) as handler:
-        for _ in range(100):
-            end(handler, "x" * 5_000)
+        for number in range(100):
+            end(handler, f"{number} {'x' * 5_000}")  # nothing is shared
         statistics = handler.statistics()
     assert statistics.balanced and 5 <= statistics.accepted <= 13
     assert statistics.dropped == {"buffer_full": 100 - statistics.accepted}
@@ -161,8 +161,8 @@ def test_a_full_spool_does_not_make_callbacks_wait(
     wall = Wall(tmp_path)
     options: dict[str, Any] = {"max_buffer_bytes": 64 << 10, "max_spool_bytes": 16 << 20}
     with tracker(wall.folder, close_timeout=0.2, **options) as handler:
-        for _ in range(2_000):
-            end(handler, "x" * 20_000)
+        for number in range(2_000):
+            end(handler, f"{number} {'x' * 20_000}")  # nothing is shared
         statistics = handler.statistics()
     assert statistics.balanced and statistics.accepted + statistics.dropped["buffer_full"] == 2_000
     assert 400 <= statistics.accepted <= 850
@@ -193,8 +193,8 @@ def test_a_disk_that_hangs_holds_callbacks_up_once(
         monkeypatch.setattr(Homes, "make", hang)
         monkeypatch.setattr(Buffer, "enqueue", counted)
         monkeypatch.setattr("asynctrack._engine.sink.SPOOL_WAIT", 0.05)
-        for _ in range(300):
-            end(handler, "x" * 5_000)
+        for number in range(300):
+            end(handler, f"{number} {'x' * 5_000}")  # nothing is shared
         dropped = handler.statistics().dropped
         hanging.set()
     assert len(waits) == 1 and dropped["buffer_full"] > 100
