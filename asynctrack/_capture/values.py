@@ -29,9 +29,8 @@ LARGE: Final = 4096
 some 200 bytes."""
 HEAD: Final = 80
 """Characters of a text that stand in its references."""
-MAX_KEPT: Final = 32 * 1024 * 1024
-"""Bytes of all values that are remembered: texts of the program's, and lists as JSON. Of a text in
-which a secret was cut out, and of one that is not written yet, there is the JSON besides."""
+MAX_KEPT: Final = 16 * 1024 * 1024
+"""Bytes of all values that are remembered, the program's objects included."""
 MAX_VALUES: Final = 2_000
 """Most texts, and most lists, that are remembered."""
 MAX_ALIKE: Final = 4
@@ -69,8 +68,9 @@ class Content:
         self.number = next(_numbers)
         self.estimate = _estimate(content)
         """Bytes that it takes as JSON, about."""
-        self.weight = sys.getsizeof(content)
-        """Bytes that are kept in memory for it: the program's object."""
+        self.weight = sys.getsizeof(content) + self.estimate
+        """Bytes that are kept in memory for it: the program's object, and it as JSON until that is
+        written, or always where a secret was cut out."""
         self.claimed = False
         """Whether an event that waits for the worker was counted with it."""
         self.used = True
