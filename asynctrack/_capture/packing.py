@@ -61,7 +61,9 @@ class Packing(payload.Encoding):
 
     def convert(self, value: Any) -> Any:
         """Return something closer to JSON for a value that orjson does not know."""
-        if type(value) not in MESSAGE_TYPES:
+        # Only those of a long list come again and again. To remember the others costs more than it
+        # saves: the garbage collector walks what is kept.
+        if not self._within or type(value) not in MESSAGE_TYPES:
             return super().convert(value)
         json = self._values.messages.json(value)
         if json is not None:
