@@ -170,7 +170,7 @@ def _capture_stages(captured: list[Captured]) -> list[Stage]:
 
     def least(_: Any) -> None:
         dumps, options = orjson.dumps, orjson.OPT_PASSTHROUGH_DATACLASS
-        for record, _, _ in records:
+        for record, _ in records:
             dumps(record, _fields_as_they_are, options)
 
     def run_redact(_: Any) -> None:
