@@ -55,8 +55,8 @@ def test_the_encode_stage_does_the_work_of_a_tracker(monkeypatch: Any) -> None:
     encoded: list[bytes] = []
     encode = payload.encode
 
-    def counted(record: dict[str, Any], values: Any = None) -> bytes:
-        encoded.append(encode(record, values))
+    def counted(record: dict[str, Any]) -> bytes:
+        encoded.append(encode(record))
         return encoded[-1]
 
     with stages.all_stages() as made:

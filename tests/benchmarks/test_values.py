@@ -160,9 +160,11 @@ def values_result(factor: float = 1.0) -> dict[str, Any]:
         **figures(wall_ratio=1.1 * factor, thread_ratio=1.1, process_ratio=1.2, wall_ms=30.0),
         **figures(lines_ratio=1.5 * factor, stored_ratio=1.05 * factor),
         **figures(stop_ms=4.0 * factor, callback_ms=1.0, none_stop_ms=0.5),
+        **figures(thread_ms=30.0, thread_us=9.0),
+        "events": 242,
     }
     kind = figures(us=100.0 * factor, whole_ratio=3.0, added_ratio=0.4 * factor, stop_ms=3 * factor)
-    size = {**figures(bare_us=3.0, short_us=9.0, none_stop_ms=0.5)}
+    size = {**figures(bare_us=3.0, short_us=9.0, none_stop_ms=0.5, in_memory_ms=4.0)}
     texts = {
         name: {**size, "kinds": dict.fromkeys(values.KINDS, kind)} for name in values.SIZES
     }  # fmt: skip
