@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import gc
 import os
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from asynctrack import tracker
+from asynctrack import open_run, tracker
 from tests.e2e.waiting import Wall, until, until_in_thread
 from tests.support.auditor import audit_folder, events_in_folder
 
@@ -259,3 +260,40 @@ def test_a_fork_while_a_value_is_finished(gate: Gate, tmp_path: Path) -> None:
     audit = audit_folder(tmp_path / "out")
     assert sorted(len(one.seqs) for one in audit.writers.values()) == [1, 2]
     assert sorted(outputs(tmp_path / "out")) == sorted([text(1), text(2), "after"])
+
+
+def test_every_form_of_a_value_is_read_back(tmp_path: Path) -> None:
+    """Texts, bytes that are one and that are none, lists, and what a redact function refuses."""
+
+    def refuse(given: str) -> str:
+        if given.startswith("refuse "):
+            raise ValueError(given)
+        return given
+
+    words = "some words " * 900
+    rows = [{"number": number, "text": "x" * 600} for number in range(9)]
+    cut = {"$cut": "redaction", "error": "ValueError"}
+    given = {
+        "text": words,
+        "bytes": b"\x00\xff" * 4_000,
+        "utf8": words.encode(),
+        "rows": rows,
+        "refused": f"refuse {words}",
+        "refused rows": [{"text": f"refuse {words[:600]}"}, *rows],
+    }
+    with tracker(tmp_path / "out", redact=refuse, run_name="r") as handler:
+        end(handler, given)
+    run = open_run(tmp_path / "out")
+    found = [event.outputs for event in run.events(kind="chain_end")]
+    binary = {"$type": "bytes", "base64": base64.b64encode(given["bytes"]).decode()}
+    assert found == [
+        {
+            "text": words,
+            "bytes": binary,
+            "utf8": {"$type": "bytes", "utf8": words},
+            "rows": rows,
+            "refused": cut,
+            "refused rows": [cut] * 10,
+        }
+    ]
+    assert run.problems == ()

@@ -34,7 +34,7 @@ from asynctrack._buffer.waiters import Waiter
 from asynctrack._format import line_prefix, number_line
 
 INLINE: Final = 64 * 1024
-"""Bytes of values that a callback writes itself, in 0.1 ms. More is the worker's."""
+"""Bytes of values that a callback writes itself. More is the worker's."""
 SEGMENT_WAIT: Final = 1.0
 """Seconds that lines in memory wait for their segment at the most before they are uploaded from
 there: it takes a millisecond, unless the disk is held up."""

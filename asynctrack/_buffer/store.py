@@ -331,10 +331,10 @@ class Store:
         return piece.segment if isinstance(piece, SegmentPiece) and piece.segment.low else None
 
     def supply(self, segment: Segment) -> MemoryPiece | None:
-        """Take a segment: for the oldest piece that is in memory, else as a spare.
+        """Begin a segment for the oldest piece that is in memory and that it has room for.
 
         Returns:
-            The piece, to be written there and then to be ``moved``.
+            The piece, to be written there and then to be ``moved``; None where there is none.
         """
         for piece in self._pieces:
             if (

@@ -18,7 +18,7 @@ from asynctrack._capture.doubles import Doubles
 from asynctrack._capture.observations import Observations
 from asynctrack._capture.packing import AWAY, Packed, Packing
 from asynctrack._capture.recurring import Recurring
-from asynctrack._capture.redact import Redactor
+from asynctrack._capture.redact import Redactor, unsearched
 from asynctrack._capture.spans import OpenSpan, OpenSpans
 from asynctrack._capture.streams import Streams
 from asynctrack._capture.tracebacks import describe_error, said_value, verdict_on
@@ -310,22 +310,19 @@ class Events:
             body = packing.line(record)
             if packing.found or packing.lists or len(body) > AWAY:
                 return Packed(body, packing, self._redactor, _ours(record))
-        try:
-            return self._redactor.body(body)
-        except Exception as error:
-            # Fail closed: what could not be searched for secrets is not stored.
-            cut = {"$cut": "redaction", "error": type(error).__name__}
-            return payload.encode({**_ours(record), "data": cut})
+        return self._searched(body, record)
 
     def encode_whole(self, record: dict[str, Any]) -> bytes:
         """Do the same without values, and at once."""
-        try:
-            return self._redactor.body(payload.encode(record))
-        except Exception as error:
-            cut = {"$cut": "redaction", "error": type(error).__name__}
-            return payload.encode({**_ours(record), "data": cut})
+        return self._searched(payload.encode(record), record)
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _searched(self, body: bytes, record: Mapping[str, Any]) -> bytes:
+        try:
+            return self._redactor.body(body)
+        except Exception as error:  # what could not be searched for secrets is not stored
+            return payload.encode({**_ours(record), "data": unsearched(error)})
 
     def _observe_end(
         self,

@@ -1,7 +1,7 @@
 """Messages that were encoded: a conversation hands the same ones to one callback after the other.
 
-A message may be changed. So the same object is compared with a copy of what it held: that takes a
-tenth of the time of encoding it. (1, 1.0 and True are alike to that.)
+A message may be changed. So the same object is compared with a copy of what it held, which takes
+less time than to encode it. (1, 1.0 and True are alike to that.)
 """
 
 from __future__ import annotations

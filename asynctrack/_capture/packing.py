@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from asynctrack._capture.redact import Redactor
+from asynctrack._capture.redact import Redactor, unsearched
 from asynctrack._capture.values import LARGE, Content, Items, List, Values, swapped
 from asynctrack._common import payload
 from asynctrack._common.convert import MESSAGE_TYPES
@@ -19,7 +19,7 @@ from asynctrack._common.lines import without_references
 from asynctrack._format import number_line
 
 AWAY: Final = 64 * 1024
-"""Bytes that a callback prepares itself: 0.1 ms. More is the worker's."""
+"""Bytes that a callback prepares itself. More is the worker's."""
 
 _OVERHEAD: Final = 128
 """Bytes that a line of a value is longer than its end, at the most."""
@@ -118,12 +118,7 @@ class Packed:
         self._found.update((one.number, one) for one in packing.lists)
         self._redactor = redactor
         self._kept = kept
-        self._size = 0
-        for one in self._found.values():
-            for text in one.texts:
-                if not (text.ready or text.claimed):  # the bytes of each are counted once
-                    text.claimed = True
-                    self._size += text.estimate
+        self._size = sum(one.claim() for one in self._found.values())
         if len(body) + sum(one.left for one in self._found.values()) <= AWAY:
             self.prepare()
 
@@ -132,7 +127,7 @@ class Packed:
         return len(self.body) + self._size
 
     def prepare(self) -> None:
-        """Do what is left. Raises nothing; takes a millisecond or two for each new megabyte."""
+        """Do what is left. Raises nothing; takes milliseconds for each megabyte that is new."""
         if self.ready:
             return
         values: dict[str, tuple[Content | Items, int]] = {}
@@ -146,8 +141,7 @@ class Packed:
                     values[one.value.name] = (one.value, one.items)
         except Exception as error:  # what could not be searched for secrets is not stored
             values = {}
-            cut = {"$cut": "redaction", "error": type(error).__name__}
-            body = payload.encode({**self._kept, "data": cut})
+            body = payload.encode({**self._kept, "data": unsearched(error)})
         self.body, self._values, self._found = body, tuple(values.values()), {}
         self._size = sum(value.size(0, items) + _OVERHEAD for value, items in self._values)
         self.ready = True

@@ -35,6 +35,11 @@ for what is named a secret find what they would find."""
 _STANDS_IN = re.compile(rf"(?:{PROSE}|{COOKIE}|{re.escape(GENERATED)})\d+")
 
 
+def unsearched(error: Exception) -> dict[str, Any]:
+    """Return what is stored in place of what could not be searched for secrets."""
+    return {"$cut": "redaction", "error": type(error).__name__}
+
+
 def prepare() -> None:
     """Build what all redactors search with, so the first event does not pay for it."""
     probes()

@@ -21,7 +21,14 @@ from weakref import WeakSet
 
 from asynctrack._capture.lookalikes import looks_secret
 from asynctrack._capture.messages import Messages
-from asynctrack._capture.redact import COOKIE, GENERATED, PROSE, STAND_IN, Redactor
+from asynctrack._capture.redact import (
+    COOKIE,
+    GENERATED,
+    PROSE,
+    STAND_IN,
+    Redactor,
+    unsearched,
+)
 from asynctrack._common import marker, payload
 
 LARGE: Final = 4096
@@ -112,10 +119,16 @@ class Content:
         """The texts that who refers to it needs."""
         return (self,)
 
-    def prepare(self) -> None:
-        """Encode it, cut secrets out and find its id; once. Takes a millisecond for a megabyte.
+    def claim(self) -> int:
+        """Return the bytes that come into memory with it; of each text once."""
+        new = not (self.ready or self.claimed)
+        self.claimed = True
+        return self.estimate if new else 0
 
-        It holds the interpreter for some of that only: the rest is done in pieces, or without it.
+    def prepare(self) -> None:
+        """Encode it, cut secrets out and find its id; once.
+
+        That takes milliseconds for each megabyte, in pieces, or without the interpreter.
         """
         if self.ready:
             return
@@ -124,7 +137,7 @@ class Content:
             data = payload.encode_content(content)
             clean = self._redactor.value(data)
         except Exception as error:  # what could not be searched for secrets is not stored
-            data, clean = b"", payload.encode({"$cut": "redaction", "error": type(error).__name__})
+            data, clean = b"", payload.encode(unsearched(error))
         self._clean = clean == data
         head = _head(content if self._clean else payload.decode(clean))
         limit = self._max_bytes
@@ -196,7 +209,8 @@ class Items:
     """
 
     __slots__ = (
-        "_bounds", "_found", "_lock", "_parts", "_redactor", "name", "raw", "used", "weight",
+        "_bounds", "_found", "_lock", "_parts", "_ready", "_redactor", "_texts", "name", "raw",
+        "used", "weight",
     )  # fmt: skip
 
     def __init__(self, redactor: Redactor, lock: threading.RLock) -> None:
@@ -205,7 +219,9 @@ class Items:
         self.raw = b"["
         """The list as it was encoded, without its end; to be compared with."""
         self._bounds = {0: 1}  # how many items it has had, and where they ended
-        self._parts: list[_Part] = []  # what is searched for secrets
+        self._ready = 0  # how many are searched for secrets
+        self._parts = {0: _Part(b"", 1, 0)}  # these, by how many the list has with them
+        self._texts: list[Content] = []  # what these refer to
         self._found: dict[int, Content] = {}  # what the items may refer to
         self._redactor = redactor
         self._lock = lock
@@ -235,67 +251,66 @@ class Items:
         return True
 
     def texts(self, items: int) -> list[Content]:
-        """Return the texts that the first items refer to; they are prepared."""
-        return [text for part in self._upto(items) for text in part.texts]
+        """Return the texts that so many items refer to; they are prepared, and so are the items."""
+        return self._texts[: self._parts[items].texts]
 
     def left(self, items: int) -> int:
         """Return the bytes that are still to be searched."""
-        return self._bounds[items] - self._bounds[self._parts[-1].end if self._parts else 0]
+        return max(0, self._bounds[items] - self._bounds[self._ready])
 
     def prepare(self, items: int) -> None:
         """Search so many items for secrets."""
-        while (begin := self._parts[-1].end if (at := len(self._parts)) else 0) < items:
-            end = list(self._bounds)[at + 1]
-            part = self._searched(begin, end)
+        # Copies, as another thread may add to them.
+        while (begin := self._ready) < items:
+            end = next(end for end in list(self._bounds) if end > begin)
+            json, texts = self._searched(begin, end)
             with self._lock:
-                if len(self._parts) == at:  # else another tracker's worker was faster
-                    self._parts.append(part)
+                if end not in self._parts:  # else another tracker's worker was faster
+                    self._texts += texts
+                    size = self._parts[begin].size + len(json) + 1
+                    self._parts[end] = _Part(json, size, len(self._texts))
+                    self._ready = end
 
     def size(self, since: int, items: int) -> int:
         """Return the bytes that ``part`` returns, at the most."""
-        parts = self._upto(items, since)
-        return sum(len(part.json) + 1 for part in parts) + _FRAME if parts else 0
+        return self._parts[items].size - self._parts[since].size + _FRAME if since < items else 0
 
     def part(self, since: int, items: int) -> bytes:
         """Return the end of the line to be written, from ``"event"`` on."""
-        parts = [part.json for part in self._upto(items, since)]
+        parts = [part.json for end, part in list(self._parts.items()) if since < end <= items]
         return b'"event":"value","name":"%b","data":{"from":%d,"items":[%b]}}\n' % (
             self.name.encode(), since, b",".join(parts),
         )  # fmt: skip
 
     def ref(self, items: int) -> bytes:
         """Return what stands for so many items in events."""
-        size = sum(len(part.json) + 1 for part in self._upto(items)) + 1
-        return b'{"$ref":"%b","items":%d,"bytes":%d}' % (self.name.encode(), items, size)
+        return b'{"$ref":"%b","items":%d,"bytes":%d}' % (
+            self.name.encode(), items, self._parts[items].size,
+        )  # fmt: skip
 
-    def _upto(self, items: int, since: int = 0) -> list[_Part]:
-        return [part for part in self._parts if since < part.end <= items]
-
-    def _searched(self, begin: int, end: int) -> _Part:
+    def _searched(self, begin: int, end: int) -> tuple[bytes, list[Content]]:
         # Behind the bracket, or the comma.
         data = self.raw[self._bounds[begin] + (begin > 0) : self._bounds[end]]
         seen: dict[int, Content | List] = {}
         try:
             clean = swapped(self._redactor.value(b"[%b]" % data), self._found, seen)[1:-1]
         except Exception as error:  # what could not be searched for secrets is not stored
-            seen = {}
-            cut = payload.encode({"$cut": "redaction", "error": type(error).__name__})
-            clean = b",".join([cut] * (end - begin))
-        return _Part(end, clean, tuple(one for one in seen.values() if isinstance(one, Content)))
+            return b",".join([payload.encode(unsearched(error))] * (end - begin)), []
+        return clean, [one for one in seen.values() if isinstance(one, Content)]
 
 
 class _Part(NamedTuple):
     """Items that a list has grown by.
 
     Attributes:
-        end: How many items the list has with them.
         json: The items, without secrets.
-        texts: What they refer to.
+        size: Bytes of the list up to their end, as JSON.
+        texts: How many texts the list refers to up to there.
     """
 
-    end: int
     json: bytes
-    texts: tuple[Content, ...]
+    size: int
+    texts: int
 
 
 class List:
@@ -331,10 +346,9 @@ class List:
         """Bytes that are still to be prepared."""
         return self.value.left(self.items)
 
-    @property
-    def weight(self) -> int:
-        """Bytes that the list takes in memory."""
-        return self.value.weight
+    def claim(self) -> int:
+        """Return the bytes that come into memory with it, besides its texts."""
+        return self.left
 
     @property
     def texts(self) -> list[Content]:

@@ -62,7 +62,7 @@ def encode(record: dict[str, Any]) -> bytes:
 def plain_line(record: dict[str, Any], limit: int) -> bytes | None:
     """Encode a record of plain values, few and small; None for any other: see ``Encoding``.
 
-    That makes the same line of them, in twice the time.
+    That makes the same line of them, and takes longer.
 
     Args:
         record: The record.
@@ -97,7 +97,7 @@ class Encoding:
     def __init__(self, limit: int = sys.maxsize) -> None:
         self._left = MAX_NODES
         self._limit = limit
-        self._within = False  # an item of a list that is encoded by itself
+        self._within = False  # a long list of objects, for which something may stand
 
     def line(self, record: dict[str, Any]) -> bytes:
         """Encode a record, as ``encode`` does."""

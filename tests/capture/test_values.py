@@ -18,6 +18,7 @@ from langchain_core.messages import HumanMessage
 from asynctrack import tracker
 from asynctrack._capture.event import Body, Events
 from asynctrack._capture.observations import Observations
+from asynctrack._capture.packing import Packed
 from asynctrack._capture.recurring import Recurring
 from asynctrack._capture.redact import REDACTED, STAND_IN, Redactor
 from asynctrack._common import payload
@@ -289,25 +290,48 @@ class Quarrelsome:
     __hash__ = None  # type: ignore[assignment]  # as of arrays
 
 
+def conversation(message: HumanMessage) -> list[HumanMessage]:
+    """A list so long that its messages are remembered."""
+    return [message, *(HumanMessage(f"{number}") for number in range(8))]
+
+
 def test_a_message_that_cannot_be_compared_is_stored() -> None:
     """A field that was added since, of a class that raises, does no harm."""
     maker, message = make(), HumanMessage("hi")
-    maker.encode(record(message))
+    maker.encode(record(conversation(message)))
     message.additional_kwargs["x"] = Quarrelsome()
-    (found,) = events([maker.encode(record([message]))])
+    (found,) = events([maker.encode(record(conversation(message)))])
     assert found["inputs"][0]["additional_kwargs"]["x"]["$type"].endswith("Quarrelsome")
+
+
+def test_a_message_of_a_conversation_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as nothing of it changes; in a short list it is encoded each time."""
+    encoded: list[Any] = []
+    convert = payload.Encoding.convert
+
+    def counted(self: payload.Encoding, value: Any) -> Any:
+        encoded.append(value)
+        return convert(self, value)
+
+    monkeypatch.setattr(payload.Encoding, "convert", counted)
+    maker, messages = make(), conversation(HumanMessage("hi"))
+    for _ in range(3):
+        maker.encode(record(list(messages)))
+    assert encoded == messages
+    maker.encode(record(messages[:2]))
+    assert encoded == [*messages, *messages[:2]]
 
 
 def test_a_message_says_what_it_held_at_that_moment() -> None:
     """Changed, or given a field that its class does not know, it is encoded anew."""
     maker, message = make(), HumanMessage("hi", name="a")
-    bodies = [maker.encode(record(message)), maker.encode(record(message))]
-    message.name = "b"
-    bodies.append(maker.encode(record(message)))
-    message.mood = "new"  # type: ignore[attr-defined]  # messages allow more fields
-    bodies.append(maker.encode(record(message)))
-    found = [one["inputs"] for one in events(bodies)]
-    assert [one["name"] for one in found] == ["a", "a", "b", "b"]
+    bodies = []
+    for change in (None, None, "name", "mood"):
+        if change:
+            setattr(message, change, "new")  # messages allow fields that they do not know
+        bodies.append(maker.encode(record(conversation(message))))
+    found = [one["inputs"][0] for one in events(bodies)]
+    assert [one["name"] for one in found] == ["a", "a", "new", "new"]
     assert [one.get("mood") for one in found] == [None, None, None, "new"]
 
 
@@ -323,15 +347,41 @@ def test_an_object_of_the_users_is_no_reference() -> None:
     assert found[1]["inputs"] == [theirs, items] and found[2]["inputs"] == rows
 
 
-def test_nothing_is_remembered_after_the_last_tracker(tmp_path: Path, engine: None) -> None:
+def test_nothing_is_remembered_after_the_last_tracker(tmp_path: Path) -> None:
     """The program's objects are its own again once the engine has ended."""
     message = HumanMessage("hi")
     gone = weakref.ref(message)
     with tracker(tmp_path, spool_dir=str(tmp_path / "spool")) as handler:
-        handler.on_chain_start({}, [message], run_id=uuid.uuid4())
+        handler.on_chain_end(conversation(message), run_id=uuid.uuid4())
         del message
         gc.collect()
         assert gone() is not None
     end_engine()
     gc.collect()
     assert gone() is None
+
+
+def rows(count: int, size: int) -> list[dict[str, Any]]:
+    """A list that is a value."""
+    return [{"number": number, "text": "x" * size} for number in range(count)]
+
+
+def test_a_new_list_is_counted_while_it_waits() -> None:
+    """With its bytes, before the worker has searched it; what was searched counts no more."""
+    maker, many = make(), rows(200, 1_000)
+    first = maker.encode(record(many))
+    assert isinstance(first, Packed) and not first.ready and len(first) > 200_000
+    first.prepare()
+    again = maker.encode(record([*many, {"number": 200}]))
+    assert isinstance(again, Packed) and again.ready
+
+
+def test_a_shorter_list_leaves_no_room_for_a_new_text() -> None:
+    """What a callback prepares is what is new, however much of a list is known besides."""
+    maker, many = make(), rows(200, 1_000)
+    for one in (many[:100], many):
+        body = maker.encode(record(one))
+        assert isinstance(body, Packed)
+        body.prepare()
+    late = maker.encode(record({"few": many[:100], "text": PROSE * 20}))
+    assert isinstance(late, Packed) and not late.ready

@@ -40,7 +40,7 @@ def kept(values: Values) -> int:
     size = 0
     for alike in values._lists.values():
         for one in alike:
-            size += len(one.raw) + sum(len(part.json) for part in one._parts)
+            size += len(one.raw) + sum(len(part.json) for part in one._parts.values())
             contents.update(one._found)
     return size + sum(len(one.content) for one in contents.values())
 

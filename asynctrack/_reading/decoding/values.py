@@ -44,6 +44,9 @@ _ID: Final = re.compile(r"[0-9a-f]{32}")
 _TEXT: Final = ("$ref", "bytes", "head")
 _LIST: Final = ("$ref", "items", "bytes")
 _PART: Final = frozenset({"from", "items"})
+_MARKERS: Final = ({"$type", "base64"}, {"$type", "utf8"}, {"$cut", "error"})
+"""Fields of what stands for bytes, which may be a text, and for what could not be searched for
+secrets."""
 _NODE: Final = 64
 """Bytes that a value takes in memory at least."""
 
@@ -87,7 +90,7 @@ class _Value:
     Attributes:
         pending: Its lines that nobody has asked for: the number, and ``data`` as JSON or decoded.
         known: Whether it is known what it is.
-        text: A text, or the marker of bytes.
+        text: A text, or a marker.
         items: The items of a list.
         sizes: What so many of them take in memory, in bytes.
         depths: How deep so many of them go.
@@ -225,7 +228,7 @@ class Values:
         try:
             if type(data) is bytes:
                 self._added += len(data)
-                if data.startswith((b'"', b'{"$type":')):
+                if data.startswith((b'"', b'{"$')):
                     data = self._texts.decoded(value.name, data)
                 else:
                     data = payload.decode(data)
@@ -239,8 +242,8 @@ class Values:
             self._extend(value, data["items"][len(value.items) - data["from"] :], level)
         elif reason is None and not is_part and not value.known:
             value.text = data
-            # With what it is as text: a marker holds one.
-            value.sizes[0] = _NODE + len(data if type(data) is str else data["base64"])
+            texts = [data] if type(data) is str else [*data, *data.values()]
+            value.sizes[0] = _NODE * len(texts) + sum(map(len, texts))
             value.depths[0] = int(type(data) is dict)
             value.pending.clear()  # once more the same
         elif reason is None:
@@ -290,6 +293,6 @@ def data_fault(data: Any) -> str | None:
             start = data["from"]
             if type(start) is int and start >= 0 and type(data["items"]) is list:
                 return None
-        elif type(data.get("$type")) is str and type(data.get("base64")) is str:
+        elif data.keys() in _MARKERS and all(type(one) is str for one in data.values()):
             return None
     return "a value that is neither a text, nor bytes, nor a part of a list"
