@@ -5,6 +5,7 @@ The statistics are those of the demo.
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import os
@@ -12,7 +13,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,6 +101,35 @@ def asked() -> dict[str, Any] | None:
         return None
     spec: dict[str, Any] = json.load(sys.stdin)
     return spec
+
+
+def main(
+    about: str | None,
+    measure: Callable[[dict[str, Any]], Any],
+    run: Callable[..., dict[str, Any]],
+    text: Callable[[dict[str, Any]], str],
+    *,
+    rounds: int,
+    processes: int = 1,
+) -> None:
+    """Run a benchmark from the command line, or as the measuring process.
+
+    Args:
+        about: What it is, for ``--help``.
+        measure: Measures one part in this process.
+        run: Measures everything in fresh processes, so many and so many rounds in each.
+        text: Returns the result as lines for a terminal.
+        rounds: How many, unless told otherwise.
+        processes: The same.
+    """
+    if (spec := asked()) is not None:
+        print(json.dumps(measure(spec)))
+        return
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--processes", type=int, default=processes)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    arguments = parser.parse_args()
+    print(text(run(processes=arguments.processes, rounds=arguments.rounds)))
 
 
 def clean_environment() -> dict[str, str]:

@@ -7,10 +7,8 @@ next one adds is what its part costs where LangChain's code runs in between, as 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
-import json
 import random
 import tempfile
 import time
@@ -145,17 +143,5 @@ def text(result: dict[str, Any]) -> str:
     return "\n".join([*lines, f"{'together':20}{result['total_us']['value']:>8.2f} µs"])
 
 
-def main() -> None:
-    """Run from the command line, or as the measuring process."""
-    if (spec := _measure.asked()) is not None:
-        print(json.dumps(measure(spec)))
-        return
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--processes", type=int, default=3)
-    arguments = parser.parse_args()
-    print(text(run(processes=arguments.processes, rounds=arguments.rounds)))
-
-
 if __name__ == "__main__":
-    main()
+    _measure.main(__doc__, measure, run, text, rounds=12, processes=3)

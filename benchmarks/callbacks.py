@@ -8,10 +8,8 @@ encodes. *350 bytes* is a start and an end as ``scale`` feeds them, of about tha
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
-import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -172,17 +170,5 @@ def text(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Run from the command line, or as the measuring process."""
-    if (spec := _measure.asked()) is not None:
-        print(json.dumps(measure(spec)))
-        return
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=30)
-    arguments = parser.parse_args()
-    print(text(run(processes=arguments.processes, rounds=arguments.rounds)))
-
-
 if __name__ == "__main__":
-    main()
+    _measure.main(__doc__, measure, run, text, rounds=30)

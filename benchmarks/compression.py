@@ -8,9 +8,7 @@ What is stored has to be read by anything that reads zstd: a window of at most 8
 
 from __future__ import annotations
 
-import argparse
 import base64
-import json
 import random
 import time
 from collections.abc import Mapping
@@ -189,17 +187,5 @@ def text_of(result: dict[str, Any]) -> str:
     return "\n".join([*rows, *short])
 
 
-def main() -> None:
-    """Run from the command line, or as the measuring process."""
-    if (spec := _measure.asked()) is not None:
-        print(json.dumps(measure(spec)))
-        return
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
-    print(text_of(run(processes=arguments.processes, rounds=arguments.rounds)))
-
-
 if __name__ == "__main__":
-    main()
+    _measure.main(__doc__, measure, run, text_of, rounds=3)

@@ -7,10 +7,8 @@ between much other work, here by itself. CPU of the calling thread, differences 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
-import json
 import random
 import time
 import uuid
@@ -101,17 +99,5 @@ def text(result: dict[str, Any]) -> str:
     )
 
 
-def main() -> None:
-    """Run from the command line, or as the measuring process."""
-    if (spec := _measure.asked()) is not None:
-        print(json.dumps(measure(spec)))
-        return
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=40)
-    arguments = parser.parse_args()
-    print(text(run(processes=arguments.processes, rounds=arguments.rounds)))
-
-
 if __name__ == "__main__":
-    main()
+    _measure.main(__doc__, measure, run, text, rounds=40)

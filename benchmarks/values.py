@@ -8,12 +8,10 @@ once, as JSON. Everything is tracked into a folder; what is large is made anew f
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import functools
 import gc
 import itertools
-import json
 import random
 import statistics
 import tempfile
@@ -402,17 +400,5 @@ def text_of(result: dict[str, Any]) -> str:
 _RATIOS: Final = ("wall", "thread", "process", "lines", "stored")
 
 
-def main() -> None:
-    """Run from the command line, or as the measuring process."""
-    if (spec := _measure.asked()) is not None:
-        print(json.dumps(measure(spec)))
-        return
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=4)
-    arguments = parser.parse_args()
-    print(text_of(run(processes=arguments.processes, rounds=arguments.rounds)))
-
-
 if __name__ == "__main__":
-    main()
+    _measure.main(__doc__, measure, run, text_of, rounds=4)
