@@ -22,18 +22,8 @@ from asynctrack._reading.decoding import values as values_module
 from asynctrack._reading.decoding.events import Damage, Event, json_text, read_events
 from asynctrack._reading.run import open_run
 from tests.reading.making import DAY, WRITER, RunFolder, event, lines
-from tests.reading.valued import (
-    encoded,
-    list_reference,
-    raw_lines,
-    rewrite,
-    stored,
-    text_id,
-    text_reference,
-    told,
-    track_states,
-    value_line,
-)
+from tests.reading.valued import raw_lines, rewrite, stored, told, track_states, value_line
+from tests.support.values import list_reference, packed, text_name, text_reference
 
 TEXT = "é\u2028 large \x00" * 1000
 BYTES = {"$type": "bytes", "base64": "QUJD" * 2000}
@@ -124,18 +114,18 @@ def test_a_value_is_decoded_when_it_is_referred_to(monkeypatch: pytest.MonkeyPat
     )
     first, second = event(1), event(2, inputs=text_reference(TEXT))
     never = "never" * 1000
-    written = [value_line(first, text_id(TEXT), TEXT), value_line(first, text_id(never), never)]
+    written = [value_line(first, text_name(TEXT), TEXT), value_line(first, text_name(never), never)]
     written += [first, second, event(3, inputs=text_reference(TEXT))]
     damage: list[Damage] = []
     written = [{**one, "v": 2} for one in written]
     place = ArtifactName(WRITER, 1, 3, DAY)
     events = read_events(lines(written), "x.jsonl", place, damage.append)
     next(events)
-    assert encoded(TEXT) not in decoded
+    assert packed(TEXT) not in decoded
     assert next(events).inputs == TEXT
     assert next(events).inputs == TEXT
     assert list(events) == []
-    assert decoded.count(encoded(TEXT)) == 1
+    assert decoded.count(packed(TEXT)) == 1
     assert not any(b"never" in one for one in decoded)
     assert damage == []
 
@@ -143,9 +133,9 @@ def test_a_value_is_decoded_when_it_is_referred_to(monkeypatch: pytest.MonkeyPat
 def test_sizes_are_what_events_take_in_memory() -> None:
     """An event's size is its line's, and that of what it is the first to refer to."""
     written = stored([event(1, inputs=TEXT), event(2, inputs=TEXT), event(3)])
-    sizes = [len(encoded(one)) for one in written]
+    sizes = [len(packed(one)) for one in written]
     (one, two, three), _ = read(written)
-    assert one.size == sizes[1] + len(encoded(TEXT))
+    assert one.size == sizes[1] + len(packed(TEXT))
     assert (two.size, three.size) == (sizes[2], sizes[3])
 
 
@@ -194,7 +184,7 @@ def test_a_damaged_value_is_named_and_events_stay(reason: str, resolve: bool, si
 def test_what_only_looks_like_a_reference_stays() -> None:
     """An object of any other shape is the user's, a reference to what is not there stays; so does
     one to a text in the place of a list, or to more items than there are."""
-    name = text_id(TEXT)
+    name = text_name(TEXT)
     users: list[Any] = [
         {"$ref": "#/definitions/x"}, {"$ref": name}, {"$ref": name, "bytes": 1},
         {"$ref": name, "bytes": 1, "head": "h", "more": 1},
@@ -291,10 +281,10 @@ def test_lists_that_multiply_have_a_bound() -> None:
 def test_a_million_references_have_a_bound() -> None:
     """An event of a million references to a large text gets as many as the bound allows."""
     count = 1_000_000
-    reference = encoded({**text_reference(TEXT), "head": ""}).decode()
+    reference = packed({**text_reference(TEXT), "head": ""}).decode()
     one = event(1)
-    raw = lines([value_line(one, text_id(TEXT), TEXT)])
-    raw += encoded({**one, "v": 2, "inputs": []})[:-2] + (f"{reference}," * count)[:-1].encode()
+    raw = lines([value_line(one, text_name(TEXT), TEXT)])
+    raw += packed({**one, "v": 2, "inputs": []})[:-2] + (f"{reference}," * count)[:-1].encode()
     raw += b"]}\n"
     ((found,), damage) = read(raw)
     assert damage == []
@@ -311,7 +301,7 @@ def test_huge_nesting_is_read() -> None:
         deep = [deep]
     one, two = event(1, inputs=deep), event(2, inputs=list_reference(f"{0:032x}", 1))
     two["outputs"] = list_reference("f" * 32, 1)
-    written = [value_line(one, text_id(TEXT), TEXT), {**one, "v": 2}]
+    written = [value_line(one, text_name(TEXT), TEXT), {**one, "v": 2}]
     written += [
         part(two, [list_reference(f"{n + 1:032x}", 1)], name=f"{n:032x}") for n in range(5000)
     ]
@@ -340,7 +330,7 @@ def test_values_that_would_fill_the_memory_are_damage(monkeypatch: pytest.Monkey
     monkeypatch.setattr("asynctrack._reading.decoding.events.MAX_HELD", 100_000)
     texts = [f"{n}{'x' * 30_000}" for n in range(5)]
     one = event(1, inputs=[text_reference(text) for text in texts])
-    written = [value_line(one, text_id(text), text) for text in texts]
+    written = [value_line(one, text_name(text), text) for text in texts]
     for resolve, inputs in (
         (True, [*texts[:3], *one["inputs"][3:]]),
         (False, one["inputs"]),

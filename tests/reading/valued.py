@@ -15,38 +15,19 @@ import zstandard
 
 from asynctrack._format import parse_artifact_name
 from asynctrack._reading.decoding.events import read_events
-from tests.reading.making import lines, packed
+from tests.reading.making import lines
+from tests.reading.making import packed as compressed
+from tests.support.values import list_reference, packed, text_name, text_reference
 
 LARGE = 4096
 MANY = 8
 PAYLOADS = ("inputs", "outputs", "data", "error", "metadata")
 
 
-def encoded(data: Any) -> bytes:
-    """JSON as it stands in a line."""
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def text_id(data: Any) -> str:
-    """The id of a text or of bytes."""
-    return hashlib.sha256(encoded(data)).hexdigest()[:32]
-
-
 def value_line(one: Mapping[str, Any], name: str, data: Any) -> dict[str, Any]:
     """The line of a value that stands before an event."""
     head = {key: one[key] for key in ("writer_id", "seq", "time_unix_nano")}
     return {"v": 2, **head, "event": "value", "name": name, "data": data}
-
-
-def text_reference(text: Any) -> dict[str, Any]:
-    """What stands in place of a text, or of bytes."""
-    head = text if isinstance(text, str) else text["base64"]
-    return {"$ref": text_id(text), "bytes": len(encoded(text)), "head": head[:80]}
-
-
-def list_reference(name: str, count: int, size: int = 0) -> dict[str, Any]:
-    """What stands in place of a list."""
-    return {"$ref": name, "items": count, "bytes": size}
 
 
 class Valued:
@@ -71,22 +52,22 @@ class Valued:
     def _stored(self, value: Any, one: Mapping[str, Any], values: list[dict[str, Any]]) -> Any:
         is_bytes = isinstance(value, dict) and value.keys() == {"$type", "base64"}
         if isinstance(value, str) or is_bytes:
-            if len(encoded(value)) <= LARGE:
+            if len(packed(value)) <= LARGE:
                 return value
-            if text_id(value) not in self._texts:
-                self._texts.add(text_id(value))
-                values.append(value_line(one, text_id(value), value))
+            if text_name(value) not in self._texts:
+                self._texts.add(text_name(value))
+                values.append(value_line(one, text_name(value), value))
             return text_reference(value)
         if isinstance(value, dict):
             return {key: self._stored(item, one, values) for key, item in value.items()}
         if not isinstance(value, list):
             return value
         items = [self._stored(item, one, values) for item in value]
-        if len(value) < MANY or len(encoded(value)) <= LARGE:
+        if len(value) < MANY or len(packed(value)) <= LARGE:
             return items
         if not all(isinstance(item, (dict, list)) for item in value):
             return items
-        given = [encoded(item) for item in value]
+        given = [packed(item) for item in value]
         known = next(
             (pair for pair in self._lists if pair[1] == given[: len(pair[1])]),
             None,
@@ -99,7 +80,7 @@ class Valued:
             data = {"from": len(before), "items": items[len(before) :]}
             values.append(value_line(one, name, data))
             before += given[len(before) :]
-        return list_reference(name, len(value), len(encoded(value)))
+        return list_reference(name, len(value))
 
 
 def entries(events: Iterable[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -136,7 +117,7 @@ def rewrite(run: Path, version: int, batch: int = 0) -> None:
         for at in range(0, len(events), batch or len(events)):
             some = events[at : at + (batch or len(events))]
             raw = lines(some if version == 1 else stored(some))
-            content = packed(raw, ".zst")
+            content = compressed(raw, ".zst")
             name = f"{place.writer_id}-{some[0]['seq']:012d}-{some[-1]['seq']:012d}.jsonl.zst"
             path.with_name(name).write_bytes(content)
             receipts.append(

@@ -195,7 +195,8 @@ class Values:
             items = self.lists.setdefault(name, [])
             if data["from"] > len(items):
                 self._problems.append(f"items from {data['from']} of {name}: {len(items)} before")
-            items[data["from"] :] = map(self.whole, data["items"])
+            end = data["from"] + len(data["items"])  # a part may come again
+            items[data["from"] : end] = map(self.whole, data["items"])
             return
         stored = line.rstrip(b"\n")[line.index(b'"data":') + len('"data":') : -len("}")]
         digest = hashlib.sha256(stored).hexdigest()[:32]
