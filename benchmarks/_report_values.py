@@ -128,14 +128,14 @@ def values_in_the_way(values: dict[str, Any] | None) -> str:
         for name in ("same", "new")
     }
     return (
-        "**Large values.** A step of the graph calls back four times, and three of these hand over"
+        "**Large values.** A step of the graph calls back four times, and two of these hand over"
         " the state: the document, and a conversation that grows to 60 messages. The document costs"
         " what a reference costs. Each message is compared with what it held when it was encoded,"
-        " since it may have been changed: a microsecond for each, of the"
+        " since it may have been changed; that is in the"
         f" {shown(graph['thread_us'])} µs that an event takes of the loop's thread (LangChain's"
         f" part included), while the graph itself takes {graph['thread_ms']['value']:.3g} ms for"
-        f" {graph['events']} events. Of the lines the most is LangGraph's own metadata, some 400"
-        " bytes an event, and references. A text of 100 KB adds"
+        f" {graph['events']} events. What the lines have besides the information are ids,"
+        " LangGraph's metadata in each event, and references. A text of 100 KB adds"
         f" {added['same']:.3g} µs where it was seen before and {added['new']:.3g} µs where it is"
         " new, whatever its size: it is looked up, a sign stands for it while the event is searched"
         " for secrets, and a reference for the sign. Bare orjson takes"

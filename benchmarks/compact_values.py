@@ -15,7 +15,7 @@ from asynctrack._backends.s3_read import Access
 from asynctrack._reading.compaction.compact import VALUES, compact_run
 from asynctrack._reading.sources.locate import locate_runs
 from benchmarks import _measure
-from tests.reading.valued import rewrite, track_states
+from tests.reading.valued import track_states
 
 STATES: Final = 60
 DOCUMENT: Final = 200_000
@@ -31,8 +31,9 @@ def measure() -> dict[str, Any]:
         took = []
         for _ in range(ROUNDS):
             with tempfile.TemporaryDirectory() as folder:
-                run = track_states(Path(folder), states=STATES, size=DOCUMENT)
-                rewrite(run, 2, BATCH)
+                run = track_states(
+                    Path(folder), states=STATES, size=DOCUMENT, max_batch_events=BATCH
+                )
                 (found,) = locate_runs(run, None, Access())
                 began = time.process_time()
                 report = compact_run(found.locations[0], now=4e9, values=values)

@@ -22,12 +22,13 @@ Entry = tuple[int, bytes]
 
 _VALUE_MARK: Final = b'"event":"value","name":"'
 _REFERENCE_MARK: Final = b'{"$ref":"'
-# In front of the number, up to the time, the rest; name; of a list also where its items begin.
-_VALUE: Final = re.compile(
-    rb'(\{"v":%d,"writer_id":"[0-9a-f]+","seq":)\d{1,19}(,"time_unix_nano":)-?\d{1,19}'
-    rb'(,"event":"value","name":"([0-9a-f]{32})","data":(?:\{"from":(\d{1,15}),"items":\[)?)'
-    % SCHEMA_VERSION
+VALUE_HEAD: Final = re.compile(
+    rb'(?P<before>\{"v":%d,"writer_id":"(?P<writer>[0-9a-f]+)","seq":)\d{1,19}'
+    rb'(?P<between>,"time_unix_nano":)-?\d{1,19}'
+    rb'(?P<rest>,"event":"value","name":"(?P<name>[0-9a-f]{32})","data":)' % SCHEMA_VERSION
 )
+"""How the line of a value begins, up to what it holds."""
+_ITEMS: Final = re.compile(rb'\{"from":(\d{1,15}),"items":\[')
 _EVENT: Final = re.compile(
     rb'\{"v":\d,"writer_id":"[0-9a-f]+","seq":(\d{1,19}),"time_unix_nano":(-?\d{1,19})[,}]'
 )
@@ -48,7 +49,7 @@ def without_references(body: bytes) -> bytes:
 
 def is_value(line: bytes) -> bool:
     """Return whether a line is that of a value, and no event."""
-    return _VALUE_MARK in line[:200] and _VALUE.match(line) is not None
+    return _VALUE_MARK in line[:200] and VALUE_HEAD.match(line) is not None
 
 
 def lines_of(entry: bytes) -> list[bytes]:
@@ -163,10 +164,10 @@ class _Values:
         return b"".join((*sorted(stamped + own, key=_key), event))
 
     def _note(self, line: bytes) -> None:
-        match = _VALUE.match(line)
+        match = VALUE_HEAD.match(line)
         if match is None:
             return
-        name, place = match[4], _place(match)
+        name, place = match["name"], _place(match)
         if place is None:
             self._texts[name] = line
         else:
@@ -204,20 +205,21 @@ class _Values:
 
 def _place(match: re.Match[bytes]) -> tuple[int, int] | None:
     """Return of a list's part the number of its first item, and its size; of others None."""
-    return None if match[5] is None else (int(match[5]), len(match.string) - match.start(3))
+    items = _ITEMS.match(match.string, match.end())
+    return None if items is None else (int(items[1]), len(match.string) - match.start("rest"))
 
 
 def _stamped(line: bytes, seq: bytes, time: bytes) -> bytes:
     """Return a value's line with another number and time."""
-    match = _VALUE.match(line)
+    match = VALUE_HEAD.match(line)
     assert match is not None, "only such lines are noted"
-    return b"".join((match[1], seq, match[2], time, line[match.start(3) :]))
+    return b"".join((match["before"], seq, match["between"], time, line[match.start("rest") :]))
 
 
 def _key(line: bytes) -> tuple[bool, bytes, tuple[int, int]]:
     """Return what lines of values are sorted by: texts, then lists, whose items refer to texts."""
-    match = _VALUE.match(line)
+    match = VALUE_HEAD.match(line)
     if match is None:
         return True, b"", (0, 0)
     place = _place(match)
-    return place is not None, match[4], place or (0, 0)
+    return place is not None, match["name"], place or (0, 0)

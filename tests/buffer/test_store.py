@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from asynctrack._buffer.buffer import Buffer
 from asynctrack._buffer.store import MemoryPiece, SegmentPiece, Store
-from asynctrack._capture.event import Events
+from asynctrack._capture.event import Body, Events
 from asynctrack._capture.observations import Observations
 from asynctrack._capture.recurring import Recurring
 from asynctrack._capture.redact import Redactor
@@ -108,22 +108,18 @@ class Crashes(RuleBasedStateMachine):
 
     @rule(size=st.sampled_from([0, 10, 100, 400, 900]), day=st.integers(0, 2), shed=st.booleans())
     def put(self, size: int, day: int, shed: bool) -> None:
-        spooled = self.buffer.counts().spooled
-        if self.buffer.put_nowait(body("x" * size, day), sheddable=shed):
-            self.accepted += 1
-            if self.buffer.counts().spooled == spooled + 1:
-                self.durable.add(self.accepted)
-        else:
-            self.buffer.drop("buffer_full")
-            self.dropped += 1
+        self.put_one(body("x" * size, day), shed)
 
     @rule(which=st.lists(st.integers(0, 3), min_size=1, max_size=3), day=st.integers(0, 2))
     def put_values(self, which: list[int], day: int) -> None:
         """An event that refers to values, small or larger than what a callback writes itself."""
         record = {"time_unix_nano": 1_700_000_000 * 10**9 + day * DAY, "event": "text"}
-        packed = self.events.encode({**record, "data": [VALUES[number] for number in which]})
+        self.put_one(self.events.encode({**record, "data": [VALUES[number] for number in which]}))
+
+    def put_one(self, event: Body, shed: bool = False) -> None:
+        """Put an event, and note what becomes of it."""
         spooled = self.buffer.counts().spooled
-        if self.buffer.put_nowait(packed):
+        if self.buffer.put_nowait(event, sheddable=shed):
             self.accepted += 1
             if self.buffer.counts().spooled == spooled + 1:
                 self.durable.add(self.accepted)

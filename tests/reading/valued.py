@@ -145,7 +145,7 @@ def raw_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in content.splitlines()]
 
 
-def track_states(root: Path, *, states: int = 60, size: int = 200_000) -> Path:
+def track_states(root: Path, *, states: int = 60, size: int = 200_000, **options: Any) -> Path:
     """Track a LangGraph graph of so many steps, with a document in its state and messages that
     grow; return the Run's folder."""
     from langgraph.graph import END, START, StateGraph
@@ -161,7 +161,8 @@ def track_states(root: Path, *, states: int = 60, size: int = 200_000) -> Path:
     graph.add_edge(START, "step")
     graph.add_conditional_edges("step", lambda state: END if state["step"] >= states else "step")
     document = prose(size)
-    with asynctrack.tracker(root, experiment_name="jokes", run_name="one") as handler:
+    names = {"experiment_name": "jokes", "run_name": "one"}
+    with asynctrack.tracker(root, **names, **options) as handler:
         given: Any = {"step": 0, "document": document, "messages": []}
         config: Any = {"callbacks": [handler], "recursion_limit": states + 10}
         graph.compile().invoke(given, config)

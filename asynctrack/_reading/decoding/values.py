@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from asynctrack._common import payload
+from asynctrack._common.lines import VALUE_HEAD
 
 MAX_RESOLVED: Final = 256 * 1024 * 1024
 """What the references in one event may become, in bytes of memory, as far as that can be told.
@@ -34,10 +35,6 @@ MARK: Final = b'"$ref"'
 """A line without it has no reference."""
 
 TOO_MUCH: Final = f"more than {MAX_HELD} bytes of values"
-_HEAD: Final = re.compile(
-    rb'\{"v":2,"writer_id":"([0-9a-f]+)","seq":\d{1,19},"time_unix_nano":-?\d{1,19}'
-    rb',"event":"value","name":"([0-9a-f]{32})","data":'
-)
 _PAYLOADS: Final = ("inputs", "outputs", "data", "error")
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 # In this order: the user's own of the same fields are stored in another one.
@@ -267,8 +264,10 @@ class Values:
 def value_head(line: bytes) -> tuple[str, str, int] | None:
     """Return the writer and the id in a value's line, and where its data begins; None if it is the
     line of something else. Nothing is decoded."""
-    found = _HEAD.match(line)
-    return None if found is None else (found[1].decode(), found[2].decode(), found.end())
+    found = VALUE_HEAD.match(line)
+    if found is None:
+        return None
+    return found["writer"].decode(), found["name"].decode(), found.end()
 
 
 def is_value(raw: Any) -> bool:

@@ -32,7 +32,6 @@ TABLES: Final = {
     "html": ("spans",),
 }
 """What each format can hold; the first is the default."""
-VALUES: Final = ("resolve", "keep")
 EVERY: Final = 1_000
 """Events between two calls of ``progress``."""
 
@@ -98,7 +97,7 @@ def export_run(
         raise OptionError("table", table, f"{' or '.join(TABLES[format])} for {format}")
     if limit < 0:
         raise OptionError("limit", limit, "0 or more")
-    if values not in VALUES or (values == "keep" and table != "events"):
+    if values != "resolve" and not (values == "keep" and table == "events"):
         raise OptionError("values", values, f"'resolve', or 'keep' with events, not {table}")
     counter = _Counter(out)
     reading = run.stored_events() if values == "keep" else run.events()
