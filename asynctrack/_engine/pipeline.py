@@ -188,7 +188,12 @@ class Pipeline:
         keeper = self.keeper
         if self.driver.ended.done() or keeper is None or not self.buffer.counts().pending:
             return None
-        thread = threading.Thread(target=keeper.supply_now, name="asynctrack-rescue", daemon=True)
+
+        def bring_to_disk() -> None:
+            self.buffer.finish()
+            keeper.supply_now()
+
+        thread = threading.Thread(target=bring_to_disk, name="asynctrack-rescue", daemon=True)
         try:
             thread.start()
         except RuntimeError:

@@ -99,7 +99,6 @@ class Keeper:
         Returns:
             What the disk says where it refuses, for who calls this to ``tell``; else None.
         """
-        self._buffer.finish()
         while self.wanted:
             error = self._supply_one()
             if error is not None:
