@@ -26,9 +26,6 @@ from asynctrack._common import payload
 from asynctrack._common.lines import without_references
 from asynctrack._common.outcome import Verdict
 
-_OF_MODELS: Final = frozenset({"chat_model_start", "llm_end"})
-"""Events with messages, nearly always."""
-
 Body = bytes | Packed
 """An event as the buffer takes it."""
 
@@ -301,8 +298,7 @@ class Events:
 
     def encode(self, record: dict[str, Any]) -> Body:
         """Encode a record and cut secrets out of it; what is new and large of it, later."""
-        plain = record["event"] not in _OF_MODELS
-        body = payload.plain_line(record, self._values.limit) if plain else None
+        body = payload.plain_line(record, self._values.limit)
         if body is not None:
             body = without_references(body)
         if body is None or len(body) > AWAY:

@@ -60,18 +60,19 @@ def encode(record: dict[str, Any]) -> bytes:
 
 
 def plain_line(record: dict[str, Any], limit: int) -> bytes | None:
-    """Encode a record of plain values, few and small; None for any other: see ``Encoding``.
+    """Encode a record of plain values and LangChain's own, few and small; None for any other.
 
-    That makes the same line of them, and takes longer.
+    ``Encoding`` makes the same line of them, and takes longer.
 
     Args:
         record: The record.
         limit: Characters of a text above which something else may stand for it.
     """
     try:
-        return orjson.dumps(record) if _is_plain(record, limit, 0) else None
-    except (TypeError, ValueError, RuntimeError):
-        return None  # refused, or changed meanwhile by another thread
+        return orjson.dumps(record, convert, _PLAIN) if _is_plain(record, limit) else None
+    except Exception:
+        # Refused, changed meanwhile by another thread, or it has raised: the long way tells.
+        return None
 
 
 def encode_content(content: str | bytes) -> bytes:
@@ -257,34 +258,44 @@ class Encoding:
         return box if copy is None else copy
 
 
-def _is_plain(box: Any, limit: int, depth: int) -> bool:
-    """Tell whether a structure holds nothing that orjson does not know or writes as null."""
-    # The payload first, which comes last: what is not plain is nearly always there.
-    for item in reversed(box.values() if type(box) is dict else box):
-        kind = type(item)
-        if kind is str:
-            if len(item) > limit:
+def _is_plain(record: dict[str, Any], limit: int) -> bool:
+    """Tell whether nothing in a record is large, written as null, or of a kind to be looked up."""
+    # One loop over all boxes, and no recursion: calls are what would take the time.
+    boxes: list[Any] = [record.values()]
+    for box in boxes:
+        if len(box) > _PLAIN_FIELDS:
+            return False
+        for item in box:
+            kind = type(item)
+            if kind is str:
+                if len(item) > limit:
+                    return False
+            elif kind in _ATOMS:
+                continue
+            elif kind is dict:
+                if item:
+                    boxes.append(item.values())
+            elif kind is list or kind is tuple:
+                if len(item) >= MIN_ITEMS:
+                    return False
+                boxes.append(item)
+            elif kind in FIELD_TYPES:
+                boxes.append(item.__dict__.values())
+                extra = getattr(item, "__pydantic_extra__", None)
+                if extra:
+                    boxes.append(extra.values())
+            elif kind is float:
+                if not math.isfinite(item):
+                    return False
+            elif _ROLES.get(kind) != _TEXT or str.__len__(item) > limit:
                 return False
-        elif kind in BOXES:
-            if item and (
-                depth == _PLAIN_DEPTH
-                or len(item) > (_PLAIN_FIELDS if kind is dict else _PLAIN_ITEMS)
-                or not _is_plain(item, limit, depth + 1)
-            ):
-                return False
-        elif kind is float:
-            if not math.isfinite(item):
-                return False
-        elif kind not in _ATOMS:
+        if len(boxes) > _PLAIN_BOXES:  # also where one is in there many times, or holds itself
             return False
     return True
 
 
-# A few objects make many values if each holds the next one several times: so deep, these are less
-# than MAX_NODES.
-_PLAIN_DEPTH = 3
+_PLAIN_BOXES = 64
 _PLAIN_FIELDS = 32
-_PLAIN_ITEMS = MIN_ITEMS - 1
 _ATOMS = frozenset({int, bool, type(None), UUID})
 
 

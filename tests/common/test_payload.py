@@ -820,8 +820,9 @@ def test_repr_is_cut() -> None:
 
 
 def test_run_time_classes_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Classes made at run time do not fill the table of converters."""
+    """Classes made at run time do not fill the tables of types."""
     found: dict[type, Any] = {}
+    monkeypatch.setattr(payload, "_ROLES", payload._ROLES.copy())
     for module in (payload, convert):
         monkeypatch.setattr(module, "CONVERTERS", found)
     for number in range(convert.MAX_TYPES + 50):
@@ -830,7 +831,7 @@ def test_run_time_classes_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(payload, "_FINITE", set())
     for number in range(convert.MAX_TYPES + 50):
         payload.encode({"x": [type(f"C{number}", (str,), {})("a"), None]})
-    assert len(payload._FINITE) == convert.MAX_TYPES
+    assert len(payload._FINITE) == len(payload._ROLES) == convert.MAX_TYPES
     assert stored(Model(name="n"))["name"] == "n"
 
 
@@ -862,33 +863,45 @@ def levels(depth: int) -> Any:
 @pytest.mark.parametrize(
     "value",
     [
-        "x" * 10,
+        "x" * 20,
         {"text": "x", "count": 2**63, "ratio": 0.5, "no": None, "yes": True, "empty": []},
         ["a", ("b", uuid.UUID(int=1))],
-        levels(3),
+        levels(62),
         dict.fromkeys(map(str, range(32)), 1),
         [1] * 7,
+        TextOfLangChain("x"),
+        HumanMessage("hi"),
+        {"messages": [AIMessage([{"type": "text", "text": "hi"}], response_metadata={"n": 0.5})]},
+        HumanMessage("hi", seen=[True]),
+        HumanMessage.__new__(HumanMessage),
+        ChatPromptValue(messages=[HumanMessage("hi")]),
+        LLMResult(generations=[[ChatGeneration(message=AIMessage("hi"))]]),
     ],
+    ids=lambda value: type(value).__name__,
 )
 def test_plain_values_go_the_short_way(value: Any) -> None:
-    """Plain values, few and small, are encoded without a look for more."""
+    """Values of JSON and LangChain's own, few and small, are encoded without a look for more."""
     record = {"time_unix_nano": 1, "inputs": value}
-    assert payload.plain_line(record, 10) == payload.Encoding().line(record)
+    long_way = payload.Encoding().line(record)  # and whose types are known from now on
+    assert payload.plain_line(record, 20) == long_way
 
 
 @pytest.mark.parametrize(
     "value",
     [
-        "x" * 11,
-        {"in": ["x" * 11]},
-        TextOfLangChain("x"),
+        "x" * 21,
+        {"in": ["x" * 21]},
+        TextOfLangChain("x" * 21),
+        HumanMessage("x" * 21),
+        HumanMessage("hi", more="x" * 21),
+        HumanMessage("hi", response_metadata={"score": math.nan}),
+        HumanMessage([{"type": "image", "data": b"x"}]),
         b"x",
         math.nan,
         [-math.inf],
         object(),
-        HumanMessage("hi"),
-        {"messages": [HumanMessage("hi")]},
-        levels(4),
+        functools.reduce(lambda inner, _: [inner] * 5, range(4), "much of it"),
+        levels(64),
         dict.fromkeys(map(str, range(33)), 1),
         [1] * 8,
         2**64,
@@ -898,5 +911,7 @@ def test_plain_values_go_the_short_way(value: Any) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_all_else_goes_the_long_way(value: Any) -> None:
-    """What is long, deep, much, not finite or an object is left to the long way."""
-    assert payload.plain_line({"time_unix_nano": 1, "inputs": value}, 10) is None
+    """What is long, deep, much, not finite or of another kind is left to the long way."""
+    record = {"time_unix_nano": 1, "inputs": value}
+    payload.Encoding().line(record)  # knows the types from now on
+    assert payload.plain_line(record, 20) is None

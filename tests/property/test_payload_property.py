@@ -9,6 +9,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.messages import AIMessage
 
 from asynctrack._common import careful, payload
 from tests.property.strategies import json_like, thorough, valid_text, weird
@@ -31,10 +32,12 @@ def test_both_paths_agree(value: Any) -> None:
 
 
 @thorough
-@given(json_like | weird)
-def test_the_short_way_makes_the_same_line(value: Any) -> None:
+@given(json_like | weird, st.booleans())
+def test_the_short_way_makes_the_same_line(value: Any, said: bool) -> None:
     """A record of plain values has the line that the long way makes of it, or takes that."""
     record = {"x": value, "neighbour": [value]}
+    if said:
+        record["message"] = AIMessage("hi", response_metadata={"more": value}, also=value)
     line = payload.plain_line(record, sys.maxsize)
     assert line is None or line == payload.Encoding().line(record)
 
