@@ -134,6 +134,15 @@ def _callbacks_in_the_way(results: Results) -> str:
         " rest is that LangChain's code in between leaves neither code nor data in the"
         " processor's caches."
     )
+    write = {row["part"]: row["us"] for row in results.get("anatomy", {}).get("rows", ())}.get(
+        "write"
+    )
+    if write:
+        said += (
+            " Before a callback returns, its event is with the operating system, so that a kill"
+            f" does not lose it: {shown(write)} µs of a running chain, in a run of its own"
+            " (`anatomy`)."
+        )
     for workload in results.get("instructions", {}).get("workloads", ()):
         counted = {row["tracer"]: row for row in workload["rows"]}
         if workload["workload"] == "lcel-100" and INLINE in counted and OURS in counted:

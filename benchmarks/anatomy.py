@@ -24,7 +24,8 @@ PARTS: Final = (
     ("record", "what the callback was given, its trace and its attributes, in a dictionary"),
     ("encode", "that as a line of JSON"),
     ("redact", "the search for secrets in it"),
-    ("enqueue", "its number, its place in the buffer and in the spool"),
+    ("enqueue", "its number and its place in the buffer"),
+    ("write", "its place in the spool: two calls to the system, in which other threads may run"),
 )
 """Name of each part, and what it is. Each handler does the parts up to its own."""
 
@@ -43,7 +44,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     with tempfile.TemporaryDirectory(prefix="asynctrack-anatomy-") as folder:
-        tracked = [_tracked(Path(folder) / name) for name, _ in PARTS[1:]]
+        tracked = [_tracked(Path(folder) / name, name) for name, _ in PARTS[1:]]
         handlers = [loop.run_until_complete(one.__aenter__()) for one in tracked]
         for handler, shorten in zip(handlers, _SHORTEN, strict=True):
             shorten(handler)
@@ -71,10 +72,12 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     return {"seconds": seconds, "invocations": workload.invocations}
 
 
-def _tracked(folder: Path) -> Any:
+def _tracked(folder: Path, part: str) -> Any:
     from asynctrack import tracker
 
     # A batch is cut at the end only: the worker's turns are the whole process's figure, not this.
+    if part == "enqueue":
+        return tracker(folder, durability="memory", max_delay=3600.0)
     return tracker(folder, spool_dir=folder / "spool", max_delay=3600.0)
 
 
@@ -102,6 +105,7 @@ _SHORTEN: Final[tuple[Callable[[Any], None], ...]] = (
     _without_encode,
     _without_redact,
     _without_enqueue,
+    lambda handler: None,
     lambda handler: None,
 )
 
