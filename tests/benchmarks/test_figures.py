@@ -75,7 +75,9 @@ def test_what_it_costs_is_the_committed_one() -> None:
     results: Results = {"overhead": committed("overhead")}
     core = overhead_of(results, "lcel-100", "core")
     frozen = overhead_of(results, "lcel-100", "frozen")
-    assert core and frozen
+    peers = overhead_of(results, "lcel-100", "peers")
+    assert core and frozen and peers
+    langsmith = peers["tracers"]["LangSmith"]["process_over_ours"]["value"]
     ours = core["tracers"][OURS]
     over, without_collections = (
         plan["tracers"][OURS]["thread_over_empty"]["value"] for plan in (core, frozen)
@@ -85,7 +87,8 @@ def test_what_it_costs_is_the_committed_one() -> None:
         f" {core['callbacks']} callbacks each, {core['concurrency']} at a time: asynctrack adds"
         f" {ours['thread_us']['value']:.1f} µs of CPU a callback to your thread, **{over:.2f} ×**"
         f" what an empty `AsyncCallbackHandler` adds (**{without_collections:.2f} ×** after"
-        " `gc.freeze()`, as `asynctrack demo` measures it on your machine): [all figures, and the"
+        " `gc.freeze()`, as `asynctrack demo` measures it on your machine). LangSmith adds"
+        f" {langsmith:.1f} × as much to the whole process: [all figures, and the"
         " goals](benchmarks/results/report.md)."
     )
     assert line in prose(), f"the README is to say: {line}"
