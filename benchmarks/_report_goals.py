@@ -134,14 +134,13 @@ def _callbacks_in_the_way(results: Results) -> str:
         " rest is that LangChain's code in between leaves neither code nor data in the"
         " processor's caches."
     )
-    write = {row["part"]: row["us"] for row in results.get("anatomy", {}).get("rows", ())}.get(
-        "write"
-    )
-    if write:
+    parts = {row["part"]: row["us"] for row in results.get("anatomy", {}).get("rows", ())}
+    if {"let go", "write"} <= parts.keys():
         said += (
             " Before a callback returns, its event is with the operating system, so that a kill"
-            f" does not lose it: {shown(write)} µs of a running chain, in a run of its own"
-            " (`anatomy`)."
+            " does not lose it. That takes a call that lets go of the interpreter, and one that"
+            f" does nothing else adds {shown(parts['let go'])} µs in a running chain, whose other"
+            f" threads wait for it; the write itself {shown(parts['write'])} µs (`anatomy`)."
         )
     for workload in results.get("instructions", {}).get("workloads", ()):
         counted = {row["tracer"]: row for row in workload["rows"]}

@@ -54,7 +54,7 @@ class Messages:
         if self._bytes > MAX_BYTES:
             self._known.clear()
             self._bytes = 0
-        json = payload.Fragment(line)
+        json = payload.Fragment(payload.trimmed(line))
         self._known[id(message)] = message, held, json
         return json
 

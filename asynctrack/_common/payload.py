@@ -79,11 +79,21 @@ def encode_content(content: str | bytes) -> bytes:
     """Encode a text, or bytes, as a record would hold them; others get their turn meanwhile."""
     try:
         if type(content) is not str or len(content) <= PIECE:
-            return orjson.dumps(content, convert)
+            return trimmed(orjson.dumps(content, convert))
         pieces = (content[at : at + PIECE] for at in range(0, len(content), PIECE))
         return b'"%b"' % b"".join([orjson.dumps(piece)[1:-1] for piece in pieces])
     except TypeError:  # what UTF-8 cannot hold
         return orjson.dumps(to_plain(content))
+
+
+def trimmed(encoded: bytes) -> bytes:
+    """Return a copy of what orjson has made, for who keeps it.
+
+    orjson claims eight bytes for each of a text and gives the rest back where it lies: between bytes
+    that are kept, few others fit in there. A program with little memory would run out of it, and
+    orjson ends the process then.
+    """
+    return b"".join((memoryview(encoded),))
 
 
 class Encoding:

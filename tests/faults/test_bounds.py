@@ -34,15 +34,22 @@ LIMITED = """
     import resource, sys, uuid
     from asynctrack import open_run, tracker
     folder, overflow, durability = sys.argv[1:]
+
+    def data():
+        lines = open("/proc/self/status").read().splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmData:"))
+
     with tracker(folder, overflow=overflow, durability=durability, close_timeout=0.2,
                  max_buffer_bytes=16 << 20, max_spool_bytes=32 << 20) as handler:
         handler.on_chain_end("first", run_id=uuid.uuid4())
         used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
         # On top of what Python has already: address space, so that nothing can be hidden in it.
         resource.setrlimit(resource.RLIMIT_AS, (used + (192 << 20), used + (192 << 20)))
-        text = "x" * 20_000
+        text, before = "x" * 20_000, data()
         for number in range(20_000):
             handler.on_chain_end(f"{number} {text}", run_id=uuid.uuid4())  # nothing is shared
+        # What waits, what is remembered and not written, and half as much between them.
+        assert data() - before < 64 << 20, data() - before
     statistics = handler.statistics()
     assert statistics.balanced
     assert statistics.accepted + sum(statistics.dropped.values()) == 20_001, statistics

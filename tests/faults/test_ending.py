@@ -87,10 +87,12 @@ def test_threads_that_go_on_after_the_main_thread(flags: tuple[str, ...], tmp_pa
 
 # Of each program: how it uses the tracker, and what happens in its body.
 ENDS = """
-    import asyncio, atexit, json, logging, os, signal, socket, sys, threading, time, uuid
+    import asyncio, atexit, json, logging, os, signal, socket, sys, threading, time, traceback, uuid
     from langchain_core.callbacks import manager  # as a program with chains has it
     from asynctrack import tracker
 
+    # In one piece: what others say at the same time comes before it or after it.
+    sys.excepthook = lambda *error: sys.stderr.write("".join(traceback.format_exception(*error)))
     use, body, sink, folder = sys.argv[1:5]
     options = {"run_name": "r"}
     if sink != "fine":
