@@ -89,9 +89,9 @@ def encode_content(content: str | bytes) -> bytes:
 def trimmed(encoded: bytes) -> bytes:
     """Return a copy of what orjson has made, for who keeps it.
 
-    orjson claims eight bytes for each of a text and gives the rest back where it lies: between bytes
-    that are kept, few others fit in there. A program with little memory would run out of it, and
-    orjson ends the process then.
+    orjson claims eight bytes for each of a text and gives the rest back where it lies: between
+    bytes that are kept, few others fit in there. A program with little memory would run out of it,
+    and orjson ends the process then.
     """
     return b"".join((memoryview(encoded),))
 
