@@ -83,7 +83,7 @@ def encode_content(content: str | bytes) -> bytes:
         pieces = (content[at : at + PIECE] for at in range(0, len(content), PIECE))
         return b'"%b"' % b"".join([orjson.dumps(piece)[1:-1] for piece in pieces])
     except TypeError:  # what UTF-8 cannot hold
-        return orjson.dumps(to_plain(content))
+        return trimmed(orjson.dumps(to_plain(content)))
 
 
 def trimmed(encoded: bytes) -> bytes:
@@ -304,6 +304,7 @@ def _is_plain(record: dict[str, Any], limit: int) -> bool:
     return True
 
 
+# So many boxes go less deep than MAX_DEPTH, and hold less than MAX_NODES.
 _PLAIN_BOXES = 64
 _PLAIN_FIELDS = 32
 _ATOMS = frozenset({int, bool, type(None), UUID})

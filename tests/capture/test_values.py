@@ -305,7 +305,7 @@ def test_a_message_that_cannot_be_compared_is_stored() -> None:
 
 
 def test_a_message_of_a_conversation_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as nothing of it changes."""
+    """As long as nothing of it changes; in a short list it is encoded each time."""
     encoded: list[Any] = []
     convert = payload.Encoding.convert
 
@@ -318,6 +318,8 @@ def test_a_message_of_a_conversation_is_encoded_once(monkeypatch: pytest.MonkeyP
     for _ in range(3):
         maker.encode(record(list(messages)))
     assert encoded == messages
+    maker.encode(record([*messages[:2], PROSE * 20]))  # a text for which it goes the long way
+    assert encoded == [*messages, *messages[:2]]
 
 
 def test_a_message_says_what_it_held_at_that_moment() -> None:

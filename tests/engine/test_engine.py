@@ -348,7 +348,9 @@ def test_what_is_in_memory_goes_to_disk_where_the_engine_is_held_up(
             assert holds.wait(60)
             with tracker(tmp_path / "out", run_name="second", close_timeout=0.1) as second:
                 log(second, 5)
-            assert second.statistics().spooled == 5
+                # So large that the worker is to finish it.
+                second.on_chain_end("words " * 50_000, run_id=uuid.uuid4())
+            assert second.statistics().spooled == 6
     finally:
         logging.getLogger("asynctrack").removeHandler(handler)
         goes_on.set()
