@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Final
 
+from asynctrack._reading.index.news import FRESH, News
 from asynctrack._reading.trees.build import LINGER, TraceBuilder
 from asynctrack._reading.trees.trace import Trace
 
 from ._index import Index
-from ._news import FRESH, News
 from ._progress import RunState
 from ._rows import Cost, Row, rows_of
 

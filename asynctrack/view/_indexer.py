@@ -14,12 +14,12 @@ from collections.abc import Callable
 from typing import Final
 
 from asynctrack._errors import AsynctrackError
+from asynctrack._reading.index.news import News
 from asynctrack._reading.sources.locate import Found
 from asynctrack._reading.sources.spool import Spool
 
 from ._feed import Feed
 from ._index import Index
-from ._news import News
 from ._progress import RunState, run_id
 from ._rows import Cost
 

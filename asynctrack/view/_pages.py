@@ -10,6 +10,7 @@ from typing import Any, Final
 from asynctrack._common.outcome import said_outcome
 from asynctrack._common.payload import decode
 from asynctrack._errors import NotFoundError, OptionError
+from asynctrack._reading.index.said import MAX_NAME, answer_of
 
 from . import _queries
 from ._blocks import Side
@@ -19,7 +20,6 @@ from ._index import Index
 from ._indexer import Indexer
 from ._progress import RunState
 from ._pytest_case import pytest_case
-from ._said import MAX_NAME, answer_of
 from ._shapes import (
     PARAMETERS,
     Asked,

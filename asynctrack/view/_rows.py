@@ -7,10 +7,17 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from asynctrack._reading.decoding.events import json_text
+from asynctrack._reading.index.said import (
+    Words,
+    answer_of,
+    cut,
+    error_line,
+    exception_of,
+    handed_on,
+    preview,
+)
 from asynctrack._reading.trees.span import Span, seconds
 from asynctrack._reading.trees.trace import Trace
-
-from ._said import Words, answer_of, cut, error_line, exception_of, handed_on, preview
 
 _PLUMBING: Final = ("seq:step:", "graph:step:", "map:key:", "branch:", "condition:")
 

@@ -16,7 +16,7 @@ from asynctrack._reading.decoding.media import Media, media_of
 from asynctrack.view._blocks import MAX_IMAGES, Side
 from asynctrack.view._images import MAX_BYTES, MAX_PIXELS, to_show
 from asynctrack.view._rows import rows_of
-from asynctrack.view._said import preview
+from asynctrack._reading.index.said import preview
 from tests.e2e.waiting import until_in_thread
 from tests.reading import pictures
 from tests.reading.making import RunFolder, event

@@ -25,7 +25,7 @@ from asynctrack.view import _indexer, _pages, _queries
 from asynctrack.view._filters import Filters
 from asynctrack.view._index import Index
 from asynctrack.view._indexer import Indexer
-from asynctrack.view._news import PATIENCE, News
+from asynctrack._reading.index.news import PATIENCE, News
 from asynctrack.view._pages import Pages
 from asynctrack.view._progress import RunState
 from asynctrack.view._question import GivenUpError, Question
