@@ -49,6 +49,9 @@ class Filler:
         report: Told of what cannot be read.
         set_aside: Set artifacts aside whose checksum differs, instead of raising.
         clock: Monotonic, in seconds.
+
+    Attributes:
+        expected: How many events there will be, once ``fill`` is done.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Filler:
         first = found.locations[0]
         self._of = (first.experiment, first.run)
         self._problems: list[Problem] = []
+        self.expected = 0
         self._snapshot: Snapshot | None = None
         self._builder: TraceBuilder | None = None
         self._open(folder.state())
@@ -80,6 +84,11 @@ class Filler:
     def state(self) -> State:
         """What the index holds of the Run."""
         return self._state
+
+    @property
+    def events(self) -> int:
+        """How many events are in it."""
+        return self._layer.events
 
     @property
     def news(self) -> News:
@@ -94,9 +103,12 @@ class Filler:
             self._snapshot = None
         return self._builder
 
-    def fill(self) -> Generator[int, None, None]:
+    def fill(self, *, wait: bool = True) -> Generator[int, None, bool]:
         """Read what is new and delivered, and write it; yields how many events were read, as it
-        goes on. Waits while another process does the same.
+        goes on, and returns whether it is done: another process may do the same.
+
+        Args:
+            wait: Wait for the other process.
 
         Raises:
             ChecksumError: An artifact is not what its manifest lists, and ``set_aside`` is False.
@@ -105,9 +117,12 @@ class Filler:
         """
         self._news.scan()
         look = self._news.choose(math.inf, spooled=False)
+        self.expected = self._layer.events + look.events
         if not look.events and not self._is_stale():
-            return
-        with self._folder.changing():
+            return True
+        with self._folder.changing(wait=wait) as held:
+            if not held:
+                return False
             self._open(self._folder.state())
             self._news.scan()
             if self._is_stale():
@@ -115,6 +130,7 @@ class Filler:
                 self._news.scan()
             while self._news.choose(math.inf, spooled=False).events:
                 yield from self._fill()
+        return True
 
     def rest(self, emit: Emit) -> None:
         """Read what is left, and give it as rows: what goes on, and what is not delivered."""
