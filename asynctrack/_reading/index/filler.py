@@ -11,9 +11,17 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Final
 
+from asynctrack._errors import ReadError
 from asynctrack._reading.decoding.events import Event
 from asynctrack._reading.index.carry import read_snapshot, write_snapshot
-from asynctrack._reading.index.catalog import Layer, PieceFile, RunFolder, State, with_layer
+from asynctrack._reading.index.catalog import (
+    VARIABLE,
+    Layer,
+    PieceFile,
+    RunFolder,
+    State,
+    with_layer,
+)
 from asynctrack._reading.index.columns import Row, event_row, feedback_row, rows_of
 from asynctrack._reading.index.news import Covered, News
 from asynctrack._reading.index.pieces import Piece
@@ -129,7 +137,14 @@ class Filler:
                 self._open(State(self._state.uris, self._state.run))
                 self._news.scan()
             while self._news.choose(math.inf, spooled=False).events:
-                yield from self._fill()
+                try:
+                    yield from self._fill()
+                except OSError as error:
+                    raise ReadError(
+                        f"the index of what is stored cannot be written to {self._folder.path}:"
+                        f" {error.strerror or error}. Nothing that is stored is lost; make room, or"
+                        f" name another folder with {VARIABLE}"
+                    ) from error
         return True
 
     def rest(self, emit: Emit) -> None:
@@ -306,7 +321,7 @@ class _Pieces:
     def close(self) -> list[PieceFile]:
         try:
             return [
-                PieceFile(name, table, piece.rows)
+                PieceFile(name, table, piece.rows, piece.bytes)
                 for table, (name, piece) in self._open.items()
                 if piece.close()
             ]
