@@ -19,6 +19,7 @@ from ._index import Index
 from ._indexer import Indexer
 from ._progress import RunState
 from ._pytest_case import pytest_case
+from ._sessions import conversation_page, feedback_of, sessions_page, turns_beside
 from ._shapes import (
     PARAMETERS,
     Asked,
@@ -91,7 +92,7 @@ class Pages:
         if run.traces >= LARGE:
             self._index.tidy()
             self._totals_of([run])
-            self._facets(run)
+            self._facets([run], Filters())
             self._models(run)
             self._overview(run, Filters())
             _queries.components(self._index, [run.number])  # into memory
@@ -149,9 +150,8 @@ class Pages:
         }  # fmt: skip
 
     def run(self, asked: Asked) -> Data:
-        """Return a Run: its parameters and metrics, and what its traces can be filtered by."""
+        """Return a Run: its parameters and metrics."""
         run = self._run(asked)
-        facets = self._facets(run)
         models = self._models(run)
         return {
             **described(run),
@@ -163,7 +163,6 @@ class Pages:
             },
             "problems": [str(problem) for problem in run.problems[:50]],
             "problem_count": len(run.problems),
-            "facets": facets,
             "models": models,
             "sorts": list(SORTS),
         }
@@ -191,6 +190,19 @@ class Pages:
         run = self._run(asked)
         found = self._overview(run, Filters.of(asked))
         return {**found, "totals": totals_of(found["totals"])}
+
+    def facets(self, asked: Asked) -> Data:
+        """Return what the traces that are chosen can be chosen by further."""
+        return self._facets(self._runs(asked), Filters.of(asked))
+
+    def sessions(self, asked: Asked) -> Data:
+        """Return a page of the sessions of a Run, or of all Runs of an experiment; or of users."""
+        return sessions_page(self._index, self._runs(asked), asked)
+
+    def conversation(self, asked: Asked) -> Data:
+        """Return a page of the turns of a session."""
+        runs = self._runs(asked)
+        return {**conversation_page(self._index, runs, asked), "priced": self._priced}
 
     def compare(self, asked: Asked) -> Data:
         """Return two Runs side by side."""
@@ -238,6 +250,8 @@ class Pages:
         return {
             **said(in_seconds({name: found[name] for name in found if name != "no"}, "start")),
             **_queries.neighbours(self._index, run.number, found["start"], number),
+            **turns_beside(self._index, run.number, found),
+            "feedback": feedback_of(self._index, run, found["trace_id"]),
             "waits": waits,
             "resumed_by": resumed_by,
             "run": described(run, short=True),
@@ -345,9 +359,12 @@ class Pages:
         kept = {number: self._totals[number][1] for number in versions}
         return {number: totals for number, totals in kept.items() if totals is not None}
 
-    def _facets(self, run: RunState) -> Data:
+    def _facets(self, runs: list[RunState], filters: Filters) -> Data:
+        version, numbers = sum(run.version for run in runs), [run.number for run in runs]
         found: Data = self._kept(
-            ("facets", run.number), run.version, lambda: _queries.facets(self._index, run.number)
+            ("facets", *numbers, filters),
+            version,
+            lambda: _queries.facets(self._index, numbers, filters, version),
         )
         return found
 
@@ -376,6 +393,16 @@ class Pages:
         if run is None:
             raise NotFoundError("there is no such Run here")
         return run
+
+    def _runs(self, asked: Asked) -> list[RunState]:
+        """Return a Run, or all Runs of an experiment."""
+        experiment = asked.get("experiment")
+        if asked.get("run") or not experiment:
+            return [self._run(asked)]
+        runs = [run for run in self._indexer.runs if run.experiment == experiment]
+        if not runs:
+            raise NotFoundError("there is no such experiment here")
+        return runs
 
     def _run_state(self, id: str) -> Data | None:  # noqa: A002  # its name in links
         run = self._indexer.find(id)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from asynctrack._common.outcome import OUTCOMES
 
-from ._filters import PAGE, SORTS, Filters
+from ._filters import OF_SPAN, OF_TRACE, PAGE, SORTS, Filters, of_runs
 from ._index import Index
 
 WAITS: Final = 20
@@ -16,6 +16,9 @@ SPANS: Final = 400
 """Spans of a trace that are sent together."""
 FACETS: Final = 100
 """Names, tags and models that are offered to choose from."""
+FACETED: Final = ("name", "model", "ended", "error", "tag", "session", "user")
+"""What is offered of them."""
+_LISTS: Final = {"name": "names", "model": "models", "tag": "tags"}
 BINS: Final = 24
 """Bins of a histogram for each power of ten."""
 BUCKETS: Final = 60
@@ -46,7 +49,8 @@ _TOTALS: Final = f"""
     quantile_disc(first_token, {_MARKS}) AS first_token
 """  # nothing of it comes from outside
 _LISTED: Final = """
-    trace_id, writer_id, name, outcome, cause, start, duration, spans, recovered, model_calls,
+    trace_id, writer_id, session_id, user_id, thread_id,
+    name, outcome, cause, start, duration, spans, recovered, model_calls,
     input_tokens, output_tokens, cache_read_tokens, reasoning_tokens, cost, error, asks, models,
     tags, input, output, spooled
 """
@@ -61,20 +65,22 @@ def totals(index: Index, runs: Sequence[int]) -> dict[int, dict[str, Any]]:
     return {row.pop("run"): row for row in rows}
 
 
-def chosen(index: Index, run: int, version: int, filters: Filters) -> tuple[str, dict[str, Any]]:
+def chosen(
+    index: Index, runs: Sequence[int], version: int, filters: Filters
+) -> tuple[str, dict[str, Any]]:
     """Return the conditions for the traces that filters choose, searched by their text already."""
-    search = filters.search(run)
+    search = filters.search(runs)
     matches = None
     if search is not None:
-        matches = index.matches(run, version, filters.text, *search)
-    return filters.where(run, matches)
+        matches = index.matches(runs, version, filters.text, *search)
+    return filters.where(runs, matches)
 
 
 def traces(
     index: Index, run: int, filters: Filters, sort: str, page: int, version: int = 0
 ) -> Rows:
     """Return one page of traces, and the first one of the next page."""
-    where, values = chosen(index, run, version, filters)
+    where, values = chosen(index, [run], version, filters)
     # Find the page's rows by two small columns, and only then read the rest of them.
     return index.query(
         f"SELECT {_LISTED} FROM traces WHERE no IN"
@@ -86,7 +92,7 @@ def traces(
 
 def overview(index: Index, run: int, filters: Filters, version: int = 0) -> dict[str, Any]:
     """Return counts, percentiles, the latency histogram and the course over time of traces."""
-    where, values = chosen(index, run, version, filters)
+    where, values = chosen(index, [run], version, filters)
     query = f"""
         WITH chosen AS MATERIALIZED (
             SELECT outcome, cause, recovered, spans, errors, model_calls, input_tokens,
@@ -125,15 +131,32 @@ def overview(index: Index, run: int, filters: Filters, version: int = 0) -> dict
     }
 
 
-def facets(index: Index, run: int) -> dict[str, Rows]:
-    """Return the names, models and tags that occur in a Run, the most frequent first."""
+def facets(
+    index: Index, runs: Sequence[int], filters: Filters, version: int = 0
+) -> dict[str, Rows]:
+    """Return what the traces can be chosen by, the most frequent first.
+
+    Each is counted as the other filters have it: what can be chosen in its place, too.
+    """
     found: dict[str, Rows] = {}
-    for name in ("names", "models", "tags"):
+    for name in FACETED:
+        others = filters.without(name)
+        where, values = chosen(index, runs, version, others)
+        span, given = others.span()
+        if name in _LISTS and not (given and name in OF_SPAN):
+            rows = f"SELECT unnest({_LISTS[name]}) AS value, no FROM traces WHERE {where}"
+        elif name in OF_SPAN:
+            of, _ = of_runs(runs)
+            rows = (
+                f"SELECT DISTINCT {OF_SPAN[name]} AS value, no FROM spans WHERE {of} AND {span}"
+                f" AND no IN (SELECT no FROM traces WHERE {where})"
+            )
+        else:
+            rows = f"SELECT {OF_TRACE[name]} AS value, no FROM traces WHERE {where}"
         found[name] = index.query(
-            f"SELECT value, count(*) AS traces FROM"
-            f" (SELECT unnest({name}) AS value FROM traces WHERE run = $run)"
+            f"SELECT value, count(*) AS traces FROM ({rows}) WHERE value IS NOT NULL"
             f" GROUP BY value ORDER BY traces DESC, value LIMIT {FACETS}",
-            {"run": run},
+            values,
         )
     return found
 

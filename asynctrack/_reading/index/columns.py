@@ -194,6 +194,8 @@ def rows_of(
     ids = (session, user, thread)
     spans: list[Row] = []
     words = Words()
+    for one in ids:
+        words.add(one)
     names: dict[str, None] = {}
     models: dict[str, None] = {}
     tags: dict[str, None] = {}
@@ -296,6 +298,7 @@ def rows_of(
             asks.append(handed)
         if not (span.started and span.finished and (not span.orphan or span is root)):
             complete = False
+        words.add_types(exception)
         words.add(exception)
         words.add(span.inputs)
         words.add(span.outputs if span.outcome == "ok" else answer_of(span.outputs, span.data))
