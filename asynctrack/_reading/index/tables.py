@@ -19,7 +19,7 @@ from asynctrack._reading.index.columns import TABLES, Columns, Row
 from asynctrack._reading.index.filler import EVENTS, TRACES, Filler, drain
 from asynctrack._reading.index.pieces import table_of
 from asynctrack._reading.sources.locate import Found
-from asynctrack._reading.sources.manifests import Problem
+from asynctrack._reading.sources.manifests import Report
 from asynctrack._reading.sources.spool import Spool
 from asynctrack._reading.trees.prices import MILLION, Prices
 
@@ -49,6 +49,9 @@ class Indexed(Protocol):
     """What the index reads: a ``RecordedRun``."""
 
     prices: Prices | None
+    report: Report
+    found: Found
+    spool: Spool
 
     @property
     def experiment(self) -> str:
@@ -59,23 +62,12 @@ class Indexed(Protocol):
         """The Run's name."""
 
     @property
-    def found(self) -> Found:
-        """Where it is."""
-
-    @property
-    def spool(self) -> Spool:
-        """This machine's spool."""
-
-    @property
     def sets_aside(self) -> bool:
         """Whether it is read on without objects that are not what their manifest lists."""
 
     @property
     def parameters(self) -> dict[str, Any]:
         """Its parameters."""
-
-    def report(self, problem: Problem) -> None:
-        """Note what cannot be read."""
 
 
 class Tables:
