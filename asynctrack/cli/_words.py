@@ -58,6 +58,11 @@ def size(value: float | None) -> str:
     raise AssertionError("the last unit takes all")
 
 
+def percent(share: float) -> str:
+    """Return a share of 0 to 1."""
+    return f"{share:.1%}"
+
+
 def usd(value: float | None) -> str:
     """Return a cost."""
     if value is None:

@@ -1,0 +1,93 @@
+"""Reads what ``show`` shows of a Run: from the index, or trace by trace where DuckDB is missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ._progress import progress
+
+if TYPE_CHECKING:
+    from asynctrack._reading.answers.components import Component
+    from asynctrack._reading.answers.numbers import Remarkable
+    from asynctrack._reading.run import RecordedRun
+    from asynctrack._reading.trees.prices import Prices
+    from asynctrack._reading.trees.summary import RunSummary
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRun:
+    """What is shown of a Run.
+
+    Attributes:
+        summary: Its numbers.
+        remarkable: Its traces worth a look.
+        components: Its components; None where what they need is not installed.
+        events: How many events were read.
+        lacking: What is not installed, in words.
+    """
+
+    summary: RunSummary
+    remarkable: Remarkable
+    components: tuple[Component, ...] | None
+    events: int
+    lacking: str = ""
+
+
+def read_run(recorded: RecordedRun, top: int, prices: Prices | None) -> ReadRun:
+    """Read a Run. Blocks.
+
+    Args:
+        recorded: The Run.
+        top: How many traces of each kind.
+        prices: What models cost.
+
+    Raises:
+        AsynctrackError: It cannot be read.
+    """
+    from asynctrack._errors import MissingExtraError
+    from asynctrack._reading.extras import load
+
+    try:
+        for package in ("duckdb", "pyarrow"):
+            load("the table by tool, model, retriever and chain", package)
+    except MissingExtraError as error:
+        lacking = str(error)
+        return _folded(recorded, top, prices, f"{lacking[0].upper()}{lacking[1:]}")
+    return _indexed(recorded, top, prices)
+
+
+def _indexed(recorded: RecordedRun, top: int, prices: Prices | None) -> ReadRun:
+    from asynctrack._reading.answers.components import components
+    from asynctrack._reading.answers.numbers import numbers, remarkable
+    from asynctrack._reading.index.tables import open_tables
+
+    with (
+        progress("reading") as advance,
+        open_tables([recorded], ("spans", "traces"), progress=advance) as tables,
+    ):
+        return ReadRun(
+            numbers(tables, recorded, prices),
+            remarkable(tables, top),
+            components(tables),
+            tables.read.total(),
+        )
+
+
+def _folded(recorded: RecordedRun, top: int, prices: Prices | None, lacking: str) -> ReadRun:
+    from asynctrack._reading.trees.summary import summarize
+
+    from ._folded import Watched, expected_events, traces_with_progress
+
+    watched = Watched(top)
+    events = 0
+    with progress("reading", expected_events(recorded)) as advance:
+
+        def count(more: int) -> None:
+            nonlocal events
+            events += more
+            advance(more)
+
+        traces = watched.watch(traces_with_progress(recorded, count))
+        summary = summarize(recorded, traces=traces, prices=prices)
+    return ReadRun(summary, watched.remarkable, None, events, lacking)
