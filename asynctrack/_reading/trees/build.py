@@ -17,8 +17,9 @@ from asynctrack._reading.decoding.events import Event
 from asynctrack._reading.trees.assemble import SpanEvents, assemble, span_of
 from asynctrack._reading.trees.ending import data_of, verdict_on
 from asynctrack._reading.trees.pauses import Pauses
+from asynctrack._reading.trees.sessions import thread_of
 from asynctrack._reading.trees.span import Span
-from asynctrack._reading.trees.trace import Trace, thread_of
+from asynctrack._reading.trees.trace import Trace
 
 LINGER: Final = 2_000
 """Events that pass before a trace is yielded whose root and spans have ended."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from asynctrack._common.outcome import Outcome
+from asynctrack._reading.trees.sessions import session_of, thread_of, user_of
 from asynctrack._reading.trees.span import Span, seconds
 
 
@@ -83,10 +84,23 @@ class Trace:
         return tuple(span for span in self.walk() if span.cause == "pause" and span.hands_on)
 
     @property
+    def session_id(self) -> str | None:
+        """The session it is of, as its metadata name it: see ``sessions``."""
+        return self._named(session_of)
+
+    @property
+    def user_id(self) -> str | None:
+        """The user it is for, as its metadata name them."""
+        return self._named(user_of)
+
+    @property
     def thread_id(self) -> str | None:
-        """LangGraph's thread, as its metadata name it."""
-        threads = (thread_of(span.metadata) for span in (self.root, *self.root.children))
-        return next((thread for thread in threads if thread is not None), None)
+        """The thread it is of, LangGraph's for one, as its metadata name it."""
+        return self._named(thread_of)
+
+    def _named(self, of: Callable[[Mapping[str, Any]], str | None]) -> str | None:
+        # Who gives metadata to a step of a chain, and not to the chain, means all of it.
+        return next((one for span in self.walk() if (one := of(span.metadata)) is not None), None)
 
     @property
     def time_to_first_token(self) -> float | None:
@@ -142,8 +156,3 @@ class Trace:
         """Return a span by its id."""
         return next((span for span in self.walk() if span.span_id == span_id), None)
 
-
-def thread_of(metadata: Mapping[str, Any]) -> str | None:
-    """Return the thread of LangGraph's that a span's metadata name; None if they name none."""
-    value = metadata.get("thread_id")
-    return str(value) if isinstance(value, (str, int)) else None
