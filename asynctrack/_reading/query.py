@@ -79,15 +79,15 @@ def query(
         BackendError: As ``RecordedRun.events``.
     """
     duckdb = load("asynctrack query", "duckdb")
-    load("asynctrack query", "pyarrow")
     described = _check(duckdb, sql)
     with Scratch("query") as folder:
         settings = {"temp_directory": str(folder / "spill"), **ANSWER}
         # What only asks for columns and types reads nothing.
         read = () if described else runs
         with open_tables(
-            read, tables_in(sql), period=period, progress=progress, settings=settings
-        ) as tables:
+            read, tables_in(sql), asked_by="asynctrack query", period=period,
+            progress=progress, settings=settings,
+        ) as tables:  # fmt: skip
             tables.lock()
             yield _answer(duckdb, tables.connection, sql)
 

@@ -25,7 +25,7 @@ from ._common import (
     period_of,
     plain,
 )
-from ._runs import PLACE_HELP, add_damaged_option, named_runs
+from ._runs import PLACE_HELP, add_damaged_option, named_runs, say_set_aside
 
 LIMIT = 100
 CELL = 200
@@ -93,8 +93,7 @@ def _query(options: argparse.Namespace) -> int:
                 )
     except QueryError as error:
         raise Missing(str(error)) from error
-    for problem in (problem for run in runs for problem in run.problems):
-        print(f"asynctrack: set aside: {_shown(str(problem))}", file=sys.stderr)
+    say_set_aside(runs)
     return 0
 
 

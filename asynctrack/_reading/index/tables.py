@@ -211,6 +211,7 @@ def open_tables(
     runs: Iterable[Indexed],
     tables: Iterable[str] = TABLES,
     *,
+    asked_by: str = "this question",
     period: Period = ALL,
     progress: Progress | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -221,6 +222,7 @@ def open_tables(
         runs: The Runs; each row has their names in ``experiment`` and ``run``. Their prices make
             the column ``cost``: the first ones that are given count for all.
         tables: Which tables are wanted; the others may be empty.
+        asked_by: What needs them, for the error where a package is not installed.
         period: As for ``Tables.make_views``.
         progress: Called with how many events were read.
         settings: As for ``Tables``.
@@ -236,6 +238,8 @@ def open_tables(
     if "events" in wanted:
         layers.add(TRACES)  # their sessions
     prices: Prices | None = None
+    for package in ("duckdb", "pyarrow"):
+        load(asked_by, package)
     with ExitStack() as stack:
         catalog = stack.enter_context(Catalog())
         opened = Tables(settings)
