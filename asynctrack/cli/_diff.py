@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     """
     from asynctrack._reading.answers.changes import changes, samples
     from asynctrack._reading.answers.numbers import numbers
-    from asynctrack._reading.answers.pairs import asked, differing_parameters, match, texts
+    from asynctrack._reading.answers.pairs import differing_parameters, match, texts, traces_of
     from asynctrack._reading.trees.prices import read_prices
 
     prices = read_prices(options.prices)
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
         first, second = (
             numbers(opened, one, prices) for opened, one in zip(tables, runs, strict=True)
         )
-        matches = match(*map(asked, tables))
+        matches = match(*map(traces_of, tables))
         shown = matches.changed if options.full else matches.changed[: options.top]
         compared = Compared(
             first,

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from asynctrack._reading.answers.changes import Change, Sample
     from asynctrack._reading.answers.noise import Estimate
     from asynctrack._reading.answers.pairs import Asked, Matches, Pair, Texts
-    from asynctrack._reading.decoding.media import Say
     from asynctrack._reading.trees.summary import RunSummary
 
 LINES: Final = 8
@@ -108,7 +107,7 @@ def document(compared: Compared) -> dict[str, Any]:
                 "texts": [{"what": "output", **dict(zip(("first", "second"), said, strict=True))}],
             }
             for pair in compared.shown
-            for said in [_answers(compared, pair, None)]
+            for said in [_answers(compared, pair)]
         ],
     }
 
@@ -218,8 +217,6 @@ def _show_metrics(compared: Compared, screen: Screen) -> None:
 
 
 def _show_answers(compared: Compared, screen: Screen, *, full: bool) -> None:
-    from asynctrack._reading.index.keys import question_of
-
     from . import _words as words
     from ._textdiff import show_text_diff
 
@@ -232,11 +229,11 @@ def _show_answers(compared: Compared, screen: Screen, *, full: bool) -> None:
         if alone:
             screen.line(f"Only in {name}: {len(alone):,} traces, the first is {alone[0].trace_id}")
     for pair in shown:
-        inputs = compared.first_texts[pair.first.number].inputs
+        question = compared.first_texts[pair.first.number].question
         screen.line()
         screen.parts(
             (words.name(pair.first.name), "bold"),
-            (f"  {words.one_line(question_of(inputs), 100)}", ""),
+            (f"  {words.one_line(question, 100)}", ""),
         )
         for name, trace, style in (("A", pair.first, "bold red"), ("B", pair.second, "bold green")):
             screen.parts(
@@ -244,7 +241,7 @@ def _show_answers(compared: Compared, screen: Screen, *, full: bool) -> None:
                 (f"{trace.trace_id}  {words.seconds(trace.duration) or 'not whole'}", ""),
                 (f"  {trace.input_tokens:,} → {trace.output_tokens:,} tokens", ""),
             )
-        answers = _answers(compared, pair, words.told_apart)
+        answers = _answers(compared, pair)
         show_text_diff(*answers, screen, lines=None if full else LINES)
     if changed > len(shown):
         screen.line(f"\n{changed - len(shown):,} more changed: --full shows all, and all of each")
@@ -252,17 +249,15 @@ def _show_answers(compared: Compared, screen: Screen, *, full: bool) -> None:
         screen.line("\n--full shows all of each", "dim")
 
 
-def _answers(compared: Compared, pair: Pair, say: Say | None) -> tuple[str, str]:
-    first = _answer(pair.first, compared.first_texts[pair.first.number], say)
-    return first, _answer(pair.second, compared.second_texts[pair.second.number], say)
+def _answers(compared: Compared, pair: Pair) -> tuple[str, str]:
+    first = _answer(pair.first, compared.first_texts[pair.first.number])
+    return first, _answer(pair.second, compared.second_texts[pair.second.number])
 
 
-def _answer(trace: Asked, texts: Texts, say: Say | None) -> str:
+def _answer(trace: Asked, texts: Texts) -> str:
     from asynctrack._reading.answers.pairs import said_end
 
-    from . import _words as words
-
-    return words.said(texts.answer, say) if trace.outcome == "ok" else said_end(trace)
+    return texts.answer if trace.outcome == "ok" else said_end(trace)
 
 
 def _said(side: Sample | None, measure: str) -> str:

@@ -139,14 +139,6 @@ def one_line(value: Any, limit: int) -> str:
     return shortened(" ".join(said(value).split()), limit)
 
 
-def told_apart(media: Media) -> str:
-    """Say what an image is so that two images are said alike only if they are the same."""
-    if media.held is None:
-        return str(media)
-    digest = hashlib.blake2b(media.held.encode("utf-8", "surrogatepass"), digest_size=4)
-    return f"{media}, {digest.hexdigest()}"
-
-
 def said(value: Any, say: Say | None = str) -> str:
     """Return a payload as text: its messages if it has any, else JSON.
 

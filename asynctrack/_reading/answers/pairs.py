@@ -1,7 +1,7 @@
 """Two Runs side by side: which traces answer the same question, and which answers changed.
 
-Traces match by the name of their root and by what they were asked: see ``index.keys``. It compares
-the contents, not the ids and times that differ from call to call.
+Traces match by the name of their root and by what they were asked, as ``index.chat`` has it. Texts
+are compared, not the ids and times that differ from call to call.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from asynctrack._common import payload
 from asynctrack._common.outcome import Cause, Outcome, said_outcome
-from asynctrack._reading.index.keys import final_answer
+from asynctrack._reading.index.chat import answered, asked
 from asynctrack._reading.index.tables import Tables
 
 _PLACES: Final = frozenset({"asynctrack.events", "asynctrack.manifest"})
@@ -27,12 +27,12 @@ class Asked:
         number: Its number in the index.
         trace_id: Its id.
         name: The root's name.
-        question: The same for the same question; None where nothing went in.
+        question: The same for the same question.
         session: Its session, if it has one.
         outcome: How its root ended.
         cause: Why, where it was cancelled or interrupted.
         error: The root's error on one line, if it has one.
-        answer: The same for the same final answer.
+        answer: The same for the same final answer; None where it failed.
         duration: Seconds; None where its root is not whole.
         input_tokens: What its models read.
         output_tokens: What its models wrote.
@@ -41,7 +41,7 @@ class Asked:
     number: int
     trace_id: str
     name: str
-    question: int | None
+    question: int
     session: str | None
     outcome: Outcome
     cause: Cause | None
@@ -87,18 +87,20 @@ class Matches:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What went into a trace's root, and its final answer.
+    """What is shown of a trace.
 
     Attributes:
-        inputs: What went in.
-        answer: The last message's text, or all that came out; None where it did not end well.
+        inputs: What went into its root.
+        question: What was asked.
+        answer: The final answer.
     """
 
     inputs: Any
-    answer: Any
+    question: str
+    answer: str
 
 
-def asked(tables: Tables) -> tuple[Asked, ...]:
+def traces_of(tables: Tables) -> tuple[Asked, ...]:
     """Return the traces in the order in which they began. Blocks.
 
     Args:
@@ -122,7 +124,7 @@ def texts(tables: Tables, numbers: Sequence[int]) -> dict[int, Texts]:
     """
     rows = tables.rows(
         # The root, as ``Trace.root`` has it.
-        "SELECT _no, inputs, outputs, outcome FROM inside.spans WHERE _depth = 0"
+        "SELECT _no, inputs, outputs FROM inside.spans WHERE _depth = 0"
         " AND _no IN (SELECT unnest($numbers)) QUALIFY row_number() OVER (PARTITION BY _no"
         " ORDER BY _start IS NULL, orphan, _place) = 1",
         {"numbers": list(numbers)},
@@ -133,11 +135,12 @@ def texts(tables: Tables, numbers: Sequence[int]) -> dict[int, Texts]:
             None if row[name] is None else payload.decode(row[name].encode())
             for name in ("inputs", "outputs")
         )
-        found[row["_no"]] = Texts(inputs, final_answer(outputs) if row["outcome"] == "ok" else None)
+        question = asked(inputs)
+        found[row["_no"]] = Texts(inputs, question, answered(outputs, question))
     return found
 
 
-def match(first: Iterable[Asked], second: Iterable[Asked]) -> Matches:
+def match(first: Sequence[Asked], second: Sequence[Asked]) -> Matches:
     """Pair the traces of two Runs: those of the same session, then the rest; by their order where
     the same was asked several times."""
     ones, others = list(first), list(second)
@@ -148,6 +151,8 @@ def match(first: Iterable[Asked], second: Iterable[Asked]) -> Matches:
         used = {id(side) for pair in found for side in (pair.first, pair.second)}
         ones = [one for one in ones if id(one) not in used]
         others = [one for one in others if id(one) not in used]
+    place = {id(one): n for n, one in enumerate(first)}
+    pairs.sort(key=lambda pair: place[id(pair.first)])
     return Matches(tuple(pairs), tuple(ones), tuple(others))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from asynctrack._reading.decoding.events import Event, json_text
-from asynctrack._reading.index.keys import final_answer, question_of
+from asynctrack._reading.index.chat import answered, asked
 from asynctrack._reading.index.said import (
     Words,
     answer_of,
@@ -226,6 +226,7 @@ def rows_of(
             failed = error_line(span.error)
             errors += 1
             error = error or failed
+            words.add(span.error.type)
             here = span.raised
             raised += here
         handed = handed_on(span) if span.hands_on else None
@@ -313,6 +314,7 @@ def rows_of(
     for name in names:
         words.add(name)
     start = trace.start_unix_nano
+    question = asked(root.inputs)
     return (
         *of,
         trace.trace_id,
@@ -350,8 +352,8 @@ def rows_of(
         error,
         cut(" · ".join(asks)) if paused else None,
         list(names),
-        _key(question_of(root.inputs)),
-        _key(final_answer(root.outputs)),
+        _key(question),
+        _key(answered(root.outputs, question)),
         words.text(),
     ), spans
 

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from asynctrack._common.period import ALL, Period
 from asynctrack._reading.decoding.events import json_text
 from asynctrack._reading.extras import load
 from asynctrack._reading.index.catalog import Catalog, Layer, State, files_of, with_layer
@@ -145,12 +146,18 @@ class Tables:
             insert = "INSERT INTO inside.live_parameters VALUES (?, ?, ?, ?)"
             self.connection.executemany(insert, rows)
 
-    def make_views(self, prices: Prices | None = None, tables: Iterable[str] = TABLES) -> None:
+    def make_views(
+        self,
+        prices: Prices | None = None,
+        tables: Iterable[str] = TABLES,
+        period: Period = ALL,
+    ) -> None:
         """Make the tables: what was taken, and what model calls cost.
 
         Args:
             prices: What models cost.
             tables: Which tables are asked for; others may be empty.
+            period: Traces that started then, with their spans; events and feedback of that time.
         """
         execute = self.connection.execute
         for table in TABLES:
@@ -160,15 +167,17 @@ class Tables:
                                   for path in self._files[table])  # fmt: skip
                 live = f"SELECT * FROM read_parquet([{paths}]) UNION ALL {live}"
             execute(f"CREATE OR REPLACE VIEW inside.all_{table} AS {live}")
-            if table == "spans":
-                self._price(prices, wanted="traces" in tables)
-                execute(f"CREATE OR REPLACE VIEW inside.spans AS {_spans(prices)}")
-            elif table == "traces":
-                execute(f"CREATE OR REPLACE VIEW inside.traces AS {_traces(prices)}")
-            elif table == "events":
-                execute(f"CREATE OR REPLACE VIEW inside.events AS {_SESSIONS}")
-            else:
-                execute(f"CREATE OR REPLACE VIEW inside.{table} AS FROM inside.all_{table}")
+        self._price(prices, wanted="traces" in tables)
+        views = {
+            "spans": _spans(prices),
+            "traces": _traces(prices),
+            "events": _SESSIONS,
+            "feedback": "SELECT * FROM inside.all_feedback",
+            "parameters": "SELECT * FROM inside.all_parameters",
+        }
+        for table, view in views.items():
+            view += _narrowed(table, period)
+            execute(f"CREATE OR REPLACE VIEW inside.{table} AS {view}")
             execute(f"CREATE OR REPLACE VIEW {table} AS SELECT {_shown(table)} FROM inside.{table}")
 
     def lock(self) -> None:
@@ -205,6 +214,8 @@ def open_tables(
     runs: Iterable[Indexed],
     tables: Iterable[str] = TABLES,
     *,
+    asked_by: str = "this question",
+    period: Period = ALL,
     progress: Progress | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Iterator[Tables]:
@@ -214,6 +225,8 @@ def open_tables(
         runs: The Runs; each row has their names in ``experiment`` and ``run``. Their prices make
             the column ``cost``: the first ones that are given count for all.
         tables: Which tables are wanted; the others may be empty.
+        asked_by: What needs them, for the error where a package is not installed.
+        period: As for ``Tables.make_views``.
         progress: Called with how many events were read.
         settings: As for ``Tables``.
 
@@ -228,6 +241,8 @@ def open_tables(
     if "events" in wanted:
         layers.add(TRACES)  # their sessions
     prices: Prices | None = None
+    for package in ("duckdb", "pyarrow"):
+        load(asked_by, package)
     with ExitStack() as stack:
         catalog = stack.enter_context(Catalog())
         opened = Tables(settings)
@@ -250,7 +265,7 @@ def open_tables(
                 opened.add_files(folder.path, state)
             if "parameters" in wanted:
                 opened.add_parameters(run.experiment, run.name, run.parameters)
-        opened.make_views(prices, wanted)
+        opened.make_views(prices, wanted, period)
         yield opened
 
 
@@ -264,6 +279,31 @@ def shown_columns(table: str) -> Columns:
     if table == "events":
         columns += [("session_id", "text"), ("user_id", "text"), ("thread_id", "text")]
     return tuple(columns)
+
+
+def _narrowed(table: str, period: Period) -> str:
+    """Return what of a table is in a period: Parquet's statistics leave out the rest."""
+    column = _MOMENTS.get(table)
+    limits = {">=": period.since_ns, "<": period.until_ns}
+    if column is None or not period:
+        return ""
+    asked = [f"{column} {sign} {at:d}" for sign, at in limits.items() if at is not None]
+    if table == "spans":
+        # By their traces. No span starts before its trace, so this leaves out whole row groups.
+        traces = " AND ".join(asked)
+        asked = [f"s._no IN (SELECT _no FROM inside.all_traces WHERE {traces})"]
+        if period.since_ns is not None:
+            asked.append(f"(s._start IS NULL OR s._start >= {period.since_ns:d})")
+    return f" WHERE {' AND '.join(asked)}"
+
+
+_MOMENTS: Final = {
+    "spans": "_start",
+    "traces": "_start",
+    "events": "time_unix_nano",
+    "feedback": "epoch_ns(time)",
+}
+"""The column of each table that tells its time."""
 
 
 def _shown(table: str) -> str:
@@ -281,7 +321,7 @@ _SESSIONS: Final = (
 
 def _spans(prices: Prices | None) -> str:
     if not prices:
-        return "SELECT *, NULL::DOUBLE AS cost FROM inside.all_spans"
+        return "SELECT *, NULL::DOUBLE AS cost FROM inside.all_spans s"
     # As ``cost_of``: the model that answered counts if it has a price, else the requested one.
     rate = {
         name: f"if(answered.model IS NULL, asked.{name}, answered.{name})"
@@ -311,5 +351,5 @@ def _spans(prices: Prices | None) -> str:
 
 def _traces(prices: Prices | None) -> str:
     if not prices:
-        return "SELECT *, NULL::DOUBLE AS cost FROM inside.all_traces"
+        return "SELECT *, NULL::DOUBLE AS cost FROM inside.all_traces t"
     return "SELECT t.*, c.cost FROM inside.all_traces t LEFT JOIN inside.costs c ON c._no = t._no"
