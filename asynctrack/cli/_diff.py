@@ -12,9 +12,11 @@ from ._common import (
     RUN_HELP,
     add_command,
     add_json_option,
+    add_period_options,
     add_prices_option,
     add_source_options,
     open_named_run,
+    period_of,
     print_json,
     whole_number,
 )
@@ -23,6 +25,7 @@ from ._progress import progress
 from ._screen import Screen
 
 if TYPE_CHECKING:
+    from asynctrack._common.period import Period
     from asynctrack._reading.index.tables import Tables
     from asynctrack._reading.run import RecordedRun
 
@@ -57,6 +60,7 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="exit with 1 where parameters, final answers or the traces there are differ",
     )
+    add_period_options(parser)
     add_prices_option(parser)
     add_json_option(parser)
     add_source_options(parser)
@@ -74,13 +78,13 @@ def run(options: argparse.Namespace) -> int:
     from asynctrack._reading.answers.pairs import differing_parameters, match, texts, traces_of
     from asynctrack._reading.trees.prices import read_prices
 
-    prices = read_prices(options.prices)
+    prices, period = read_prices(options.prices), period_of(options)
     runs = [
         open_named_run(name, options, damaged="set_aside")
         for name in (options.first, options.second)
     ]
     with ExitStack() as stack:
-        tables = [_opened(one, stack) for one in runs]
+        tables = [_opened(one, period, stack) for one in runs]
         first, second = (
             numbers(opened, one, prices) for opened, one in zip(tables, runs, strict=True)
         )
@@ -103,8 +107,15 @@ def run(options: argparse.Namespace) -> int:
     return FAILED if compared.differs and options.exit_code else OK
 
 
-def _opened(recorded: RecordedRun, stack: ExitStack) -> Tables:
+def _opened(recorded: RecordedRun, period: Period, stack: ExitStack) -> Tables:
     from asynctrack._reading.index.tables import open_tables
 
     with progress(f"reading {recorded.name}") as advance:
-        return stack.enter_context(open_tables([recorded], ("spans", "traces"), progress=advance))
+        opened = open_tables(
+            [recorded],
+            ("spans", "traces"),
+            asked_by="asynctrack diff",
+            period=period,
+            progress=advance,
+        )
+        return stack.enter_context(opened)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ._progress import progress
 
 if TYPE_CHECKING:
+    from asynctrack._common.period import Period
     from asynctrack._reading.answers.components import Component
     from asynctrack._reading.answers.numbers import Remarkable
     from asynctrack._reading.run import RecordedRun
@@ -23,7 +24,7 @@ class ReadRun:
         summary: Its numbers.
         remarkable: Its traces worth a look.
         components: Its components; None where what they need is not installed.
-        events: How many events were read.
+        events: How many events the Run has, at any time.
         lacking: What is not installed, in words.
     """
 
@@ -34,13 +35,14 @@ class ReadRun:
     lacking: str = ""
 
 
-def read_run(recorded: RecordedRun, top: int, prices: Prices | None) -> ReadRun:
+def read_run(recorded: RecordedRun, top: int, prices: Prices | None, period: Period) -> ReadRun:
     """Read a Run. Blocks.
 
     Args:
         recorded: The Run.
         top: How many traces of each kind.
         prices: What models cost.
+        period: Traces that started then.
 
     Raises:
         AsynctrackError: It cannot be read.
@@ -53,18 +55,18 @@ def read_run(recorded: RecordedRun, top: int, prices: Prices | None) -> ReadRun:
             load("the table by tool, model, retriever and chain", package)
     except MissingExtraError as error:
         lacking = str(error)
-        return _folded(recorded, top, prices, f"{lacking[0].upper()}{lacking[1:]}")
-    return _indexed(recorded, top, prices)
+        return _folded(recorded, top, prices, period, f"{lacking[0].upper()}{lacking[1:]}")
+    return _indexed(recorded, top, prices, period)
 
 
-def _indexed(recorded: RecordedRun, top: int, prices: Prices | None) -> ReadRun:
+def _indexed(recorded: RecordedRun, top: int, prices: Prices | None, period: Period) -> ReadRun:
     from asynctrack._reading.answers.components import components
     from asynctrack._reading.answers.numbers import numbers, remarkable
     from asynctrack._reading.index.tables import open_tables
 
     with (
         progress("reading") as advance,
-        open_tables([recorded], ("spans", "traces"), progress=advance) as tables,
+        open_tables([recorded], ("spans", "traces"), period=period, progress=advance) as tables,
     ):
         return ReadRun(
             numbers(tables, recorded, prices),
@@ -74,7 +76,9 @@ def _indexed(recorded: RecordedRun, top: int, prices: Prices | None) -> ReadRun:
         )
 
 
-def _folded(recorded: RecordedRun, top: int, prices: Prices | None, lacking: str) -> ReadRun:
+def _folded(
+    recorded: RecordedRun, top: int, prices: Prices | None, period: Period, lacking: str
+) -> ReadRun:
     from asynctrack._reading.trees.summary import summarize
 
     from ._folded import Watched, expected_events, traces_with_progress
@@ -88,6 +92,7 @@ def _folded(recorded: RecordedRun, top: int, prices: Prices | None, lacking: str
             events += more
             advance(more)
 
-        traces = watched.watch(traces_with_progress(recorded, count))
+        found = traces_with_progress(recorded, count)
+        traces = watched.watch(one for one in found if period.holds(one.start_unix_nano))
         summary = summarize(recorded, traces=traces, prices=prices)
     return ReadRun(summary, watched.remarkable, None, events, lacking)

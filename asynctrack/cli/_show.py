@@ -11,9 +11,11 @@ from ._common import (
     RUN_HELP,
     add_command,
     add_json_option,
+    add_period_options,
     add_prices_option,
     add_source_options,
     open_named_run,
+    period_of,
     print_json,
     whole_number,
 )
@@ -56,6 +58,7 @@ def add_parser(commands: Any) -> None:
         help="show the events instead that S3 refused for good and that lie on this machine, with"
         " the reason",
     )
+    add_period_options(parser)
     add_prices_option(parser)
     add_json_option(parser)
     add_source_options(parser)
@@ -77,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
 
         (print_dead_letters_json if options.json else print_dead_letters)(recorded)
         return 0
-    read = read_run(recorded, options.top, prices)
+    read = read_run(recorded, options.top, prices, period_of(options))
     if options.json:
         print_json(_document(recorded, read))
     else:

@@ -5,7 +5,6 @@ An image or another file is said in a few words, where it is not asked for as it
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -13,7 +12,7 @@ from typing import Any, Final
 
 from asynctrack._common.outcome import said_outcome
 from asynctrack._reading.decoding.events import json_text
-from asynctrack._reading.decoding.media import Media, Say, in_words, media_of
+from asynctrack._reading.decoding.media import Say, in_words, media_of
 from asynctrack._reading.trees.span import Span
 from asynctrack._reading.trees.trace import Trace
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from asynctrack._reading.decoding.events import Event, json_text
-from asynctrack._reading.index.chat import answered, asked
 from asynctrack._reading.index.said import (
     Words,
     answer_of,
@@ -17,6 +16,7 @@ from asynctrack._reading.index.said import (
     handed_on,
     preview,
 )
+from asynctrack._reading.tables import event_table
 from asynctrack._reading.trees.sessions import session_of, thread_of, user_of
 from asynctrack._reading.trees.span import Span, seconds
 from asynctrack._reading.trees.timing import self_time
@@ -134,25 +134,7 @@ SPANS: Final[Columns] = (
 """A row for each span, parents before children. Times are in UTC, durations in seconds, payloads
 JSON; session, user and thread are the trace's. ``_raised``: an error came up in it, not below."""
 
-EVENTS: Final[Columns] = (
-    *OF,
-    ("writer_id", "text"),
-    ("seq", "count"),
-    ("time", "time"),
-    ("time_unix_nano", "count"),
-    ("event", "text"),
-    ("span_id", "text"),
-    ("parent_span_id", "text"),
-    ("trace_id", "text"),
-    ("name", "text"),
-    ("tags", "texts"),
-    ("metadata", "text"),
-    ("inputs", "text"),
-    ("outputs", "text"),
-    ("error", "text"),
-    ("data", "text"),
-    ("attributes", "text"),
-)
+EVENTS: Final[Columns] = (*OF, *((name, kind) for name, kind, _ in event_table.COLUMNS))
 """A row for each event."""
 
 FEEDBACK: Final[Columns] = (
@@ -314,7 +296,7 @@ def rows_of(
     for name in names:
         words.add(name)
     start = trace.start_unix_nano
-    question = asked(root.inputs)
+    question = chat.asked(root.inputs)
     return (
         *of,
         trace.trace_id,
@@ -353,33 +335,14 @@ def rows_of(
         cut(" · ".join(asks)) if paused else None,
         list(names),
         _key(question),
-        _key(answered(root.outputs, question)),
+        _key(chat.answered(root.outputs, question)),
         words.text(),
     ), spans
 
 
 def event_row(of: tuple[str, str], event: Event) -> Row:
     """Return the row of an event."""
-    raw = event.raw
-    return (
-        *of,
-        raw["writer_id"],
-        raw["seq"],
-        raw["time_unix_nano"],
-        raw["time_unix_nano"],
-        raw["event"],
-        raw.get("span_id"),
-        raw.get("parent_span_id"),
-        raw.get("trace_id"),
-        raw.get("name"),
-        raw.get("tags") or (),
-        json_text(raw.get("metadata")),
-        json_text(raw.get("inputs")),
-        json_text(raw.get("outputs")),
-        json_text(raw.get("error")),
-        json_text(raw.get("data")),
-        json_text(raw.get("attributes")),
-    )
+    return (*of, *(take(event) for _, _, take in event_table.COLUMNS))
 
 
 def feedback_row(of: tuple[str, str], event: Event) -> Row:
