@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from asynctrack._common.period import ALL, Period
 from asynctrack._errors import AsynctrackError
 from asynctrack._reading.extras import load
 from asynctrack._reading.index.columns import TABLES
@@ -57,7 +58,9 @@ class Answer:
 
 
 @contextmanager
-def query(runs: Iterable[Indexed], sql: str, progress: Progress | None = None) -> Iterator[Answer]:
+def query(
+    runs: Iterable[Indexed], sql: str, progress: Progress | None = None, period: Period = ALL
+) -> Iterator[Answer]:
     """Answer a statement over the tables ``spans``, ``traces``, ``events``, ``feedback`` and
     ``parameters`` of Runs.
 
@@ -65,6 +68,8 @@ def query(runs: Iterable[Indexed], sql: str, progress: Progress | None = None) -
         runs: The Runs; each table has their names in ``experiment`` and ``run``.
         sql: One statement that reads.
         progress: Called with how many events were read.
+        period: The tables hold only traces that started then, with their spans, and events and
+            feedback of that time.
 
     Raises:
         QueryError: The statement is wrong, is not one, or does not only read.
@@ -74,13 +79,15 @@ def query(runs: Iterable[Indexed], sql: str, progress: Progress | None = None) -
         BackendError: As ``RecordedRun.events``.
     """
     duckdb = load("asynctrack query", "duckdb")
-    load("asynctrack query", "pyarrow")
     described = _check(duckdb, sql)
     with Scratch("query") as folder:
         settings = {"temp_directory": str(folder / "spill"), **ANSWER}
         # What only asks for columns and types reads nothing.
         read = () if described else runs
-        with open_tables(read, tables_in(sql), progress=progress, settings=settings) as tables:
+        with open_tables(
+            read, tables_in(sql), asked_by="asynctrack query", period=period,
+            progress=progress, settings=settings,
+        ) as tables:  # fmt: skip
             tables.lock()
             yield _answer(duckdb, tables.connection, sql)
 

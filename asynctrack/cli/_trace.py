@@ -16,9 +16,9 @@ from ._common import (
     open_named_run,
     print_json,
 )
+from ._folded import expected_events, traces_with_progress
 from ._progress import progress
 from ._screen import OUTCOME_STYLES, Screen
-from ._show import expected_events, traces_with_progress
 
 if TYPE_CHECKING:
     from asynctrack._reading.trees.prices import Prices
