@@ -40,6 +40,7 @@ from ._shapes import (
     varying,
     why_of,
 )
+from ._tree import timings, wrappers
 
 RUNS: Final = 100
 """Runs on one page."""
@@ -47,6 +48,13 @@ SLICE: Final = 2_000_000
 """Characters of a long text that are sent together."""
 ANSWERS: Final = 200
 """Answers that are kept while their Run does not change."""
+UNFOLDED: Final = ("inputs", "outputs", "handed")
+"""The sides of a span whose strings are shown as values where they are JSON."""
+TIMED: Final = 20_000
+"""Spans of a trace up to which it is told where its time goes, and which of them only wrap."""
+PARTS: Final = 200
+"""Parts of the critical path that are drawn of one span."""
+NOT_TIMED: Final[Data] = {"self": None, "critical": (), "wrapper": False}
 LARGE: Final = 5_000
 """With this many traces, a Run's page is prepared before it is opened."""
 
@@ -229,8 +237,16 @@ class Pages:
         limits = _queries.bounds(self._index, number)
         zero = limits["first"]
         rows = _queries.spans(self._index, number, number_of(asked, "after"))
+        tree: list[Data] = []
+        if found["spans"] <= TIMED:
+            tree = self._tree(number)
         for row in rows:
+            more = tree[row["place"]] if row["place"] < len(tree) else NOT_TIMED
             row["at"] = between(zero, row.pop("start"))
+            row["self"], row["wrapper"] = more["self"], more["wrapper"]
+            row["critical"] = [
+                [between(zero, one) for one in part] for part in more["critical"][:PARTS]
+            ]
         waits, resumed_by = [], None
         if found["cause"] == "pause":
             waits = _queries.waits(self._index, number)
@@ -240,6 +256,9 @@ class Pages:
             **_queries.neighbours(self._index, run.number, found["start"], number),
             "waits": waits,
             "resumed_by": resumed_by,
+            "previous_turn": None,
+            "next_turn": None,
+            "feedback": [],
             "run": described(run, short=True),
             "length": between(zero, limits["last"]),
             "rows": list(map(said, rows)),
@@ -259,11 +278,11 @@ class Pages:
             "inputs": Side(payload.get("inputs")).blocks,
             "outputs": Side(answer).blocks,
             "partial": answer is not payload.get("outputs"),
-            "failure": None if error is None else Side(error_texts(error)).blocks,
+            "failure": None if error is None else Side(error_texts(error), unfold=False).blocks,
             "handed": Side(handed_of(payload)).blocks,
             "why": why_of(row["outcome"], payload.get("exception")),
             "stream": stream_of(data.get("stream")),
-            "extra": Side(extra_of(payload)).blocks,
+            "extra": Side(extra_of(payload), unfold=False).blocks,
             "bytes": size,
         }
 
@@ -283,7 +302,7 @@ class Pages:
         }
         if side not in values:
             raise OptionError("side", side[:40], f"one of {', '.join(values)}")
-        found = Side(values[side](), whole=number).found
+        found = Side(values[side](), whole=number, unfold=side in UNFOLDED).found
         if found is None:
             raise NotFoundError(f"there is no text {number} in the {side} of this span")
         piece = found[at : at + SLICE]
@@ -304,7 +323,7 @@ class Pages:
 
     def raw(self, asked: Asked) -> Data:
         """Return everything that was logged of a span as JSON, cut if it is long."""
-        return {"blocks": Side(self.download(asked)).blocks}
+        return {"blocks": Side(self.download(asked), unfold=False).blocks}
 
     def download(self, asked: Asked) -> str:
         """Return everything that was logged of a span as JSON, whole."""
@@ -328,6 +347,13 @@ class Pages:
             lambda: _queries.overview(self._index, run.number, filters, version),
         )
         return found
+
+    def _tree(self, number: int) -> list[Data]:
+        rows = _queries.shape(self._index, number)
+        return [
+            {**timing, "wrapper": wrapper}
+            for timing, wrapper in zip(timings(rows), wrappers(rows), strict=True)
+        ]
 
     def _totals_of(self, runs: list[RunState]) -> dict[int, Data]:
         """Return counts and percentiles of Runs; queries only those that have changed."""

@@ -46,7 +46,8 @@ _TOTALS: Final = f"""
     quantile_disc(first_token, {_MARKS}) AS first_token
 """  # nothing of it comes from outside
 _LISTED: Final = """
-    trace_id, writer_id, name, outcome, cause, start, duration, spans, recovered, model_calls,
+    trace_id, writer_id, session_id, user_id, thread_id,
+    name, outcome, cause, start, duration, spans, recovered, model_calls,
     input_tokens, output_tokens, cache_read_tokens, reasoning_tokens, cost, error, asks, models,
     tags, input, output, spooled
 """
@@ -195,6 +196,15 @@ def spans(index: Index, number: int, after: int) -> Rows:
         " model, input_tokens, output_tokens, cost, first_token, error, hands_on, orphan FROM spans"
         f" WHERE no = $no AND place >= $after ORDER BY place LIMIT {SPANS}",
         {"no": number, "after": after},
+    )
+
+
+def shape(index: Index, number: int) -> Rows:
+    """Return what is told of all spans of a trace by the others, parents before children."""
+    return index.query(
+        "SELECT depth, name, kind, outcome, start, duration, error, orphan FROM spans"
+        " WHERE no = $no ORDER BY place",
+        {"no": number},
     )
 
 

@@ -19,6 +19,9 @@ TRACE_COLUMNS: Final = (
     ("no", "count"),
     ("trace_id", "text"),
     ("writer_id", "text"),
+    ("session_id", "text"),
+    ("user_id", "text"),
+    ("thread_id", "text"),
     ("name", "text"),
     ("outcome", "text"),
     ("cause", "text"),
@@ -170,6 +173,8 @@ def rows_of(
     paused = root.cause == "pause"
     first_shown = ("blame", "pause", "model") if paused else ("blame", "model")
     words.add(dict(root.metadata))
+    whose = [one and cut(one) for one in (trace.session_id, trace.user_id, trace.thread_id)]
+    words.add(whose)
     for name in names:
         words.add(name)
     return (
@@ -177,6 +182,7 @@ def rows_of(
         number,
         trace.trace_id,
         trace.writer_id,
+        *whose,
         cut(root.name or root.kind),
         trace.outcome,
         root.cause,
