@@ -2,6 +2,7 @@
 // images are said, with their addresses, and lead nowhere; HTML is text. Nothing is nested deeper
 // than a page can hold, and no text takes longer than its length lets expect.
 import { html } from "./lib.js";
+import { Scroll } from "./parts.js";
 import { visible } from "./text.js";
 
 export const LONGEST = 200_000;
@@ -93,8 +94,8 @@ function blocks(lines, depth) {
       const head = cells(line);
       const rows = [];
       for (n += 2; n < lines.length && lines[n].includes("|"); n += 1) rows.push(cells(lines[n]));
-      found.push(html`<div class="scroll" tabindex="0" role="group" aria-label="table"><table class="plain"><thead><tr>${head.map((cell) => html`<th>${inline(cell)}</th>`)}</tr></thead>
-        <tbody>${rows.map((row) => html`<tr>${head.map((_, column) => html`<td>${inline(row[column] ?? "")}</td>`)}</tr>`)}</tbody></table></div>`);
+      found.push(html`<${Scroll} label="Table"><table class="plain"><thead><tr>${head.map((cell) => html`<th>${inline(cell)}</th>`)}</tr></thead>
+        <tbody>${rows.map((row) => html`<tr>${head.map((_, column) => html`<td>${inline(row[column] ?? "")}</td>`)}</tr>`)}</tbody></table><//>`);
     } else if (item(line)) {
       const [list, next] = listed(lines, n, depth);
       found.push(list);

@@ -30,7 +30,7 @@ export function SpanDetail({ source, version, hash, times, tab = "content", setT
       <${CopyCase} source=${source} /></div>
     <${AsMarkdown.Provider} value=${markdown}>
     ${now === "content" && html`<${Content} span=${span} source=${source} />`}
-    ${now === "attributes" && html`<${Blocks} blocks=${span.extra} source=${{ ...source, side: "extra" }} nothing="no attributes, no metadata" />
+    ${now === "attributes" && html`<h3 class="unseen">attributes</h3><${Blocks} blocks=${span.extra} source=${{ ...source, side: "extra" }} nothing="no attributes, no metadata" />
       <p class="quiet ids">span <code><${Line} text=${span.span_id} /></code>${span.parent_span_id && html` below <code><${Line} text=${span.parent_span_id} /></code>${span.orphan && ", which nobody has seen"}`}
         ${span.tags.map((tag) => html` <span class="tag" key=${tag}><${Line} text=${tag} /></span>`)}</p>`}
     ${now === "raw" && html`<${Raw} source=${source} size=${span.bytes} />`}<//>
