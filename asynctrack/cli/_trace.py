@@ -160,7 +160,7 @@ class _Tree:
         from asynctrack._reading.trees.timing import (
             critical_path,
             critical_seconds,
-            self_times,
+            self_time,
             timed,
         )
 
@@ -193,7 +193,7 @@ class _Tree:
                 (f": {words.one_line(words.handed_on(span), words.LINE)}", ""),
             )
         spans = timed(trace)
-        own, critical = self_times(spans), critical_seconds(critical_path(spans))
+        critical = critical_seconds(critical_path(spans))
         if len(spans) > 1 and critical:
             place, most = max(critical.items(), key=lambda one: one[1])
             slowest = next(span for n, span in enumerate(trace.walk()) if n == place)
@@ -207,7 +207,7 @@ class _Tree:
         self._screen.line()
         begin = trace.start_unix_nano
         for place, (span, lead, below) in enumerate(_layout(trace)):
-            timing = _Timing(begin, own[place], place in critical and len(spans) > 1)
+            timing = _Timing(begin, self_time(span), place in critical and len(spans) > 1)
             self._span(span, lead, below, timing, marked=span.span_id == marked)
 
     def _span(self, span: Span, lead: str, below: str, timing: _Timing, *, marked: bool) -> None:

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from asynctrack._common.outcome import said_outcome
-from asynctrack._common.payload import decode
 from asynctrack._errors import NotFoundError, OptionError
+from asynctrack._reading.index.said import MAX_NAME, answer_of
 
 from . import _queries
 from ._blocks import Side
@@ -19,7 +19,6 @@ from ._index import Index
 from ._indexer import Indexer
 from ._progress import RunState
 from ._pytest_case import pytest_case
-from ._said import MAX_NAME, answer_of
 from ._shapes import (
     PARAMETERS,
     Asked,
@@ -32,6 +31,7 @@ from ._shapes import (
     in_seconds,
     number_of,
     page_of,
+    payload_of,
     raw_of,
     said,
     sort_key,
@@ -40,7 +40,7 @@ from ._shapes import (
     varying,
     why_of,
 )
-from ._tree import timings, wrappers
+from ._tree import critical_parts, wrappers
 
 RUNS: Final = 100
 """Runs on one page."""
@@ -50,11 +50,10 @@ ANSWERS: Final = 200
 """Answers that are kept while their Run does not change."""
 UNFOLDED: Final = ("inputs", "outputs", "handed")
 """The sides of a span whose strings are shown as values where they are JSON."""
-TIMED: Final = 20_000
-"""Spans of a trace up to which it is told where its time goes, and which of them only wrap."""
+SHAPED: Final = 20_000
+"""Spans of a trace up to which it is told which decide its duration, and which only wrap others."""
 PARTS: Final = 200
 """Parts of the critical path that are drawn of one span."""
-NOT_TIMED: Final[Data] = {"self": None, "critical": (), "wrapper": False}
 LARGE: Final = 5_000
 """With this many traces, a Run's page is prepared before it is opened."""
 
@@ -237,15 +236,14 @@ class Pages:
         limits = _queries.bounds(self._index, number)
         zero = limits["first"]
         rows = _queries.spans(self._index, number, number_of(asked, "after"))
-        tree: list[Data] = []
-        if found["spans"] <= TIMED:
-            tree = self._tree(number)
+        parts, wraps = self._tree(number) if found["spans"] <= SHAPED else ([], [])
         for row in rows:
-            more = tree[row["place"]] if row["place"] < len(tree) else NOT_TIMED
+            place = row["place"]
             row["at"] = between(zero, row.pop("start"))
-            row["self"], row["wrapper"] = more["self"], more["wrapper"]
+            row["wrapper"] = bool(wraps) and wraps[place]
             row["critical"] = [
-                [between(zero, one) for one in part] for part in more["critical"][:PARTS]
+                [between(zero, first), between(zero, last)]
+                for first, last in (parts[place][:PARTS] if parts else ())
             ]
         waits, resumed_by = [], None
         if found["cause"] == "pause":
@@ -253,11 +251,11 @@ class Pages:
             resumed_by = _queries.resumed_by(self._index, run.number, found["trace_id"])
         return {
             **said(in_seconds({name: found[name] for name in found if name != "no"}, "start")),
-            **_queries.neighbours(self._index, run.number, found["start"], number),
+            **_queries.neighbours(
+                self._index, run.number, found["start"], number, found["session_id"]
+            ),
             "waits": waits,
             "resumed_by": resumed_by,
-            "previous_turn": None,
-            "next_turn": None,
             "feedback": [],
             "run": described(run, short=True),
             "length": between(zero, limits["last"]),
@@ -268,10 +266,10 @@ class Pages:
         """Return a span: its prompt and its answer as blocks, its error, stream and attributes."""
         run = self._run(asked)
         row, payload = self._span(run, asked)
+        size = len(raw_of(row, payload))
         data = payload.get("data") or {}
         answer = answer_of(payload.get("outputs"), data)
         error = payload.get("error")
-        size = len(row.pop("payload"))
         return {
             **said(in_seconds(row, "start", "end")),
             "tags": [str(tag)[:MAX_NAME] for tag in payload.get("tags") or []],
@@ -348,12 +346,9 @@ class Pages:
         )
         return found
 
-    def _tree(self, number: int) -> list[Data]:
+    def _tree(self, number: int) -> tuple[list[list[tuple[int, int]]], list[bool]]:
         rows = _queries.shape(self._index, number)
-        return [
-            {**timing, "wrapper": wrapper}
-            for timing, wrapper in zip(timings(rows), wrappers(rows), strict=True)
-        ]
+        return critical_parts(rows), wrappers(rows)
 
     def _totals_of(self, runs: list[RunState]) -> dict[int, Data]:
         """Return counts and percentiles of Runs; queries only those that have changed."""
@@ -430,4 +425,4 @@ class Pages:
         row = _queries.span(self._index, found["no"], number_of(asked, "place"))
         if row is None:
             raise NotFoundError("there is no such span in this trace")
-        return row, decode(row["payload"])
+        return row, payload_of(row)

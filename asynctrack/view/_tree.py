@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from asynctrack._reading.trees.timing import Timed, critical_path, self_times
+from asynctrack._reading.trees.timing import Timed, critical_path
 
 Row = Mapping[str, Any]
 
@@ -22,22 +22,19 @@ _ONLY_AROUND_ONE: Final = ("RunnableLambda", "RunnableCallable")
 """Names of code that nobody gave one: of interest where it does more than to call something."""
 
 
-def timings(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return the self time of each span, and its parts of the critical path.
+def critical_parts(rows: Sequence[Row]) -> list[list[tuple[int, int]]]:
+    """Return the parts of each span in the critical path: pairs of nanoseconds since 1970.
 
     Args:
         rows: All spans of a trace, parents before children.
-
-    Returns:
-        For each span ``self`` in seconds, and ``critical``: pairs of nanoseconds since 1970.
     """
     spans = [
         Timed(parent, row["start"], row["duration"], row["orphan"])
         for parent, row in zip(_parents(rows), rows, strict=True)
     ]
-    found: list[dict[str, Any]] = [{"self": own, "critical": []} for own in self_times(spans)]
+    found: list[list[tuple[int, int]]] = [[] for _ in rows]
     for part in critical_path(spans):
-        found[part.place]["critical"].append((part.start, part.end))
+        found[part.place].append((part.start, part.end))
     return found
 
 

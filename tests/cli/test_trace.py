@@ -64,7 +64,7 @@ def test_where_the_time_goes(tmp_path: Path, command: Command) -> None:
         "└─ quick tool  2 s  +2 s",
     ]
     spans = command("trace", tmp_path, "t", "--json").document["spans"]
-    found = {one["name"]: (one["self_duration"], one["critical_duration"]) for one in spans}
+    found = {one["name"]: (one["self_time"], one["critical_time"]) for one in spans}
     assert found == {"both": (2, 2), "slow": (8, 8), "quick": (2, 0)}
 
 

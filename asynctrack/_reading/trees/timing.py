@@ -1,8 +1,9 @@
 """Where the time of a trace goes: what each span takes for itself, and which spans decide how long
 the whole takes (pure).
 
-Spans come in the order of ``Trace.walk``, parents before children, and a span is named by its place
-in it. All ends are starts plus durations: what a clock that nobody sets has measured.
+A span runs from its start for as long as it took, which a clock has measured that nobody sets. One
+of which either is not known counts for nothing. The critical path names spans by their places in
+``Trace.walk``, parents before children.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from asynctrack._reading.trees.span import Span
 from asynctrack._reading.trees.trace import Trace
 
 
@@ -44,11 +46,6 @@ class Part:
     start: int
     end: int
 
-    @property
-    def seconds(self) -> float:
-        """How long it is."""
-        return (self.end - self.start) / 1e9
-
 
 def timed(trace: Trace) -> list[Timed]:
     """Return when each span of a trace ran."""
@@ -60,28 +57,29 @@ def timed(trace: Trace) -> list[Timed]:
     return found
 
 
-def self_times(spans: Sequence[Timed]) -> list[float | None]:
-    """Return the seconds of each span in which none of its children ran.
+def self_time(span: Span) -> float | None:
+    """Return the seconds in which a span ran and none of its children did.
 
-    None where a span's own duration is not known. A child whose end is not there counts up to the
-    end of its parent.
+    None where it is not known how long it took. A child runs from its start for as long as it
+    took; what it does after its parent's end does not count.
     """
-    ends, children = _ends(spans), _children(spans)
-    found: list[float | None] = []
-    for place, span in enumerate(spans):
-        end = ends[place]
-        if span.start is None or span.duration is None or end is None:
-            found.append(None)
-            continue
-        left = end - span.start
-        covered = span.start
-        for first, last in sorted(_ran(spans, ends, children[place])):
-            first, last = max(first, covered), min(last, end)
-            if last > first:
-                left -= last - first
-                covered = last
-        found.append(left / 1e9)
-    return found
+    total, start = span.duration, span.start_unix_nano
+    if total is None or not span.children or start is None:
+        return total
+    covered = 0.0
+    until = 0.0
+    ran = sorted(
+        ((child.start_unix_nano - start) / 1e9, child.duration)
+        for child in span.children
+        if child.start_unix_nano is not None and child.duration is not None
+    )
+    for begin, took in ran:
+        end = min(begin + took, total)
+        begin = max(begin, until)
+        if end > begin:
+            covered += end - begin
+            until = end
+    return max(0.0, total - covered)
 
 
 def critical_path(spans: Sequence[Timed]) -> list[Part]:
@@ -97,7 +95,8 @@ def critical_path(spans: Sequence[Timed]) -> list[Part]:
     )
     if root is None:
         return []
-    ends, children = _ends(spans), _children(spans)
+    ends = _ends(spans)
+    children = _children(spans, ends)
     start, end = spans[root].start, ends[root]
     if start is None or end is None:
         return []
@@ -138,30 +137,19 @@ def critical_seconds(parts: Sequence[Part]) -> dict[int, float]:
 
 
 def _ends(spans: Sequence[Timed]) -> list[int | None]:
-    """Return when each span ended; where that is not known, when its parent did."""
-    ends: list[int | None] = []
-    for span in spans:
-        if span.start is None:
-            ends.append(None)
-        elif span.duration is not None:
-            ends.append(span.start + max(0, round(span.duration * 1e9)))
-        else:
-            above = None if span.parent is None else ends[span.parent]
-            ends.append(None if above is None else max(above, span.start))
-    return ends
+    """Return when each span ended; None where its start or its duration is not known."""
+    return [
+        None
+        if span.start is None or span.duration is None
+        else span.start + max(0, round(span.duration * 1e9))
+        for span in spans
+    ]
 
 
-def _children(spans: Sequence[Timed]) -> list[list[int]]:
+def _children(spans: Sequence[Timed], ends: Sequence[int | None]) -> list[list[int]]:
     """Return the places of each span's children that ran at a time that is known."""
-    ends = _ends(spans)
     children: list[list[int]] = [[] for _ in spans]
     for place, span in enumerate(spans):
-        if span.parent is not None and span.start is not None and ends[place] is not None:
+        if span.parent is not None and ends[place] is not None:
             children[span.parent].append(place)
     return children
-
-
-def _ran(
-    spans: Sequence[Timed], ends: Sequence[int | None], places: Sequence[int]
-) -> list[tuple[int, int]]:
-    return [(spans[place].start or 0, ends[place] or 0) for place in places]

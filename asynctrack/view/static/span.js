@@ -48,7 +48,7 @@ function linkTo(place) {
 function Share({ times, duration }) {
   if (!times) return null;
   const critical = times.critical.reduce((sum, [from, to]) => sum + to - from, 0);
-  return html`${times.self !== null && times.self !== duration && html` · <span title="In which none of the spans below it ran">itself <b>${seconds(times.self)}</b></span>`}${
+  return html`${times.self_time !== null && times.self_time !== duration && html` · <span title="In which none of the spans below it ran">itself <b>${seconds(times.self_time)}</b></span>`}${
     critical > 0 && html` · <span class="critical" title="So much of the trace's duration is decided by this span itself">critical <b>${seconds(critical)}</b></span>`}`;
 }
 

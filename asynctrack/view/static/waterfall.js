@@ -67,6 +67,6 @@ function Row({ row, whole, open, away, fold, choose }) {
       row.critical.map(([from, to], n) => html`<i key=${n} class="way" title=${`decides ${seconds(to - from)} of the duration`} style=${{ left: share(from), width: share(to - from) }}></i>`)}
       <i class=${`model ${late && left < 34 ? "inside" : ""}`} style=${!late ? { left: `${left + width}%` } : { right: `${left < 34 ? 100 - left - width : 100 - left}%` }}><${Line} text=${note(row)} /></i></span>
     <span class="number wf-tokens">${tokens ? short(tokens) : ""}</span>
-    <span class="number wf-self quiet">${row.self === null || row.self === row.duration ? "" : seconds(row.self)}</span>
+    <span class="number wf-self quiet">${row.self_time === null || row.self_time === row.duration ? "" : seconds(row.self_time)}</span>
     <span class="number">${row.duration === null && row.outcome !== "ok" ? html`<span class="quiet">${row.outcome}</span>` : seconds(row.duration)}</span></div>`;
 }
