@@ -19,7 +19,7 @@ from ._index import Index
 from ._indexer import Indexer
 from ._progress import RunState
 from ._pytest_case import pytest_case
-from ._sessions import conversation_page, feedback_of, sessions_page, turns_beside
+from ._sessions import conversation_page, feedback_of, sessions_page
 from ._shapes import (
     PARAMETERS,
     Asked,
@@ -41,6 +41,7 @@ from ._shapes import (
     varying,
     why_of,
 )
+from ._tree import critical_parts, wrappers
 
 RUNS: Final = 100
 """Runs on one page."""
@@ -48,6 +49,12 @@ SLICE: Final = 2_000_000
 """Characters of a long text that are sent together."""
 ANSWERS: Final = 200
 """Answers that are kept while their Run does not change."""
+UNFOLDED: Final = ("inputs", "outputs", "handed")
+"""The sides of a span whose strings are shown as values where they are JSON."""
+SHAPED: Final = 20_000
+"""Spans of a trace up to which it is told which decide its duration, and which only wrap others."""
+PARTS: Final = 200
+"""Parts of the critical path that are drawn of one span."""
 LARGE: Final = 5_000
 """With this many traces, a Run's page is prepared before it is opened."""
 
@@ -241,19 +248,27 @@ class Pages:
         limits = _queries.bounds(self._index, number)
         zero = limits["first"]
         rows = _queries.spans(self._index, number, number_of(asked, "after"))
+        parts, wraps = self._tree(number) if found["spans"] <= SHAPED else ([], [])
         for row in rows:
+            place = row["place"]
             row["at"] = between(zero, row.pop("start"))
+            row["wrapper"] = bool(wraps) and wraps[place]
+            row["critical"] = [
+                [between(zero, first), between(zero, last)]
+                for first, last in (parts[place][:PARTS] if parts else ())
+            ]
         waits, resumed_by = [], None
         if found["cause"] == "pause":
             waits = _queries.waits(self._index, number)
             resumed_by = _queries.resumed_by(self._index, run.number, found["trace_id"])
         return {
             **said(in_seconds({name: found[name] for name in found if name != "no"}, "start")),
-            **_queries.neighbours(self._index, run.number, found["start"], number),
-            **turns_beside(self._index, run.number, found),
-            "feedback": feedback_of(self._index, run, found["trace_id"]),
+            **_queries.neighbours(
+                self._index, run.number, found["start"], number, found["session_id"]
+            ),
             "waits": waits,
             "resumed_by": resumed_by,
+            "feedback": feedback_of(self._index, run, found["trace_id"]),
             "run": described(run, short=True),
             "length": between(zero, limits["last"]),
             "rows": list(map(said, rows)),
@@ -273,11 +288,11 @@ class Pages:
             "inputs": Side(payload.get("inputs")).blocks,
             "outputs": Side(answer).blocks,
             "partial": answer is not payload.get("outputs"),
-            "failure": None if error is None else Side(error_texts(error)).blocks,
+            "failure": None if error is None else Side(error_texts(error), unfold=False).blocks,
             "handed": Side(handed_of(payload)).blocks,
             "why": why_of(row["outcome"], payload.get("exception")),
             "stream": stream_of(data.get("stream")),
-            "extra": Side(extra_of(payload)).blocks,
+            "extra": Side(extra_of(payload), unfold=False).blocks,
             "bytes": size,
         }
 
@@ -297,7 +312,7 @@ class Pages:
         }
         if side not in values:
             raise OptionError("side", side[:40], f"one of {', '.join(values)}")
-        found = Side(values[side](), whole=number).found
+        found = Side(values[side](), whole=number, unfold=side in UNFOLDED).found
         if found is None:
             raise NotFoundError(f"there is no text {number} in the {side} of this span")
         piece = found[at : at + SLICE]
@@ -318,7 +333,7 @@ class Pages:
 
     def raw(self, asked: Asked) -> Data:
         """Return everything that was logged of a span as JSON, cut if it is long."""
-        return {"blocks": Side(self.download(asked)).blocks}
+        return {"blocks": Side(self.download(asked), unfold=False).blocks}
 
     def download(self, asked: Asked) -> str:
         """Return everything that was logged of a span as JSON, whole."""
@@ -342,6 +357,10 @@ class Pages:
             lambda: _queries.overview(self._index, run.number, filters, version),
         )
         return found
+
+    def _tree(self, number: int) -> tuple[list[list[tuple[int, int]]], list[bool]]:
+        rows = _queries.shape(self._index, number)
+        return critical_parts(rows), wrappers(rows)
 
     def _totals_of(self, runs: list[RunState]) -> dict[int, Data]:
         """Return counts and percentiles of Runs; queries only those that have changed."""

@@ -174,20 +174,32 @@ def trace(index: Index, run: int, trace_id: str, writer_id: str | None) -> Rows:
     )
 
 
-def neighbours(index: Index, run: int, start: int | None, number: int) -> dict[str, Any]:
-    """Return the ids of the traces that started right before and after one."""
+def neighbours(
+    index: Index, run: int, start: int | None, number: int, session: str | None
+) -> dict[str, Any]:
+    """Return the ids of the traces that started right before and after one: of all, and of its
+    session."""
     found: dict[str, Any] = {}
     if start is None:
         return found
-    for name, sign, order in (("older", "<", "DESC"), ("newer", ">", "ASC")):
-        rows = index.query(
-            "SELECT trace_id, writer_id FROM traces"
-            f" WHERE run = $run AND (start, no) {sign} ($start, $no)"
-            f" ORDER BY start {order}, no {order} LIMIT 1",
-            {"run": run, "start": start, "no": number},
-        )
-        if rows:
-            found[name] = rows[0]
+    values = {"run": run, "start": start, "no": number}
+    for name, turn, sign, order in (
+        ("older", "previous_turn", "<", "DESC"),
+        ("newer", "next_turn", ">", "ASC"),
+    ):
+        for which, condition, more in (
+            (name, "", {}),
+            (turn, " AND session_id = $session", {"session": session}),
+        ):
+            if which == turn and session is None:
+                continue
+            rows = index.query(
+                f"SELECT trace_id, writer_id FROM traces WHERE run = $run{condition}"
+                f" AND (start, no) {sign} ($start, $no) ORDER BY start {order}, no {order} LIMIT 1",
+                {**values, **more},
+            )
+            if rows:
+                found[which] = rows[0]
     return found
 
 
@@ -215,9 +227,19 @@ def spans(index: Index, number: int, after: int) -> Rows:
     """Return spans of a trace, parents before children, without their payloads."""
     return index.query(
         "SELECT place, depth, span_id, parent_span_id, name, kind, outcome, cause, start, duration,"
-        " model, input_tokens, output_tokens, cost, first_token, error, hands_on, orphan FROM spans"
+        " self_time, model, input_tokens, output_tokens, cost, first_token, error, hands_on, orphan"
+        " FROM spans"
         f" WHERE no = $no AND place >= $after ORDER BY place LIMIT {SPANS}",
         {"no": number, "after": after},
+    )
+
+
+def shape(index: Index, number: int) -> Rows:
+    """Return what is told of all spans of a trace by the others, parents before children."""
+    return index.query(
+        "SELECT depth, name, kind, outcome, start, duration, error, orphan FROM spans"
+        " WHERE no = $no ORDER BY place",
+        {"no": number},
     )
 
 

@@ -91,26 +91,6 @@ def conversation_page(index: Index, runs: Sequence[RunState], asked: Asked) -> D
     }
 
 
-def turns_beside(index: Index, run: int, trace: Data) -> Data:
-    """Return the ids of the turns of a trace's session that started right before and after it."""
-    found: Data = {"previous_turn": None, "next_turn": None}
-    if trace["session_id"] is None or trace["start"] is None:
-        return found
-    for name, sign, order in (("previous_turn", "<", "DESC"), ("next_turn", ">", "ASC")):
-        rows = index.query(
-            "SELECT trace_id, writer_id FROM traces WHERE run = $run AND session_id = $session"
-            f" AND (start, no) {sign} ($start, $no) ORDER BY start {order}, no {order} LIMIT 1",
-            {
-                "run": run,
-                "session": trace["session_id"],
-                "start": trace["start"],
-                "no": trace["no"],
-            },
-        )
-        found[name] = rows[0] if rows else None
-    return found
-
-
 def feedback_of(index: Index, run: RunState, trace_id: str) -> list[Data]:
     """Return what was said of a trace, in order."""
     rows = index.query(

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from asynctrack._reading.answers.components import CALLS, KINDS
 from asynctrack._reading.answers.noise import Estimate, difference, mean, quantile, rate
-from asynctrack._reading.index.tables import Tables
+from asynctrack._reading.index.asking import Asks
 
 TRACE: Final = "trace"
 """The kind of all traces together; the others are those of components."""
@@ -61,7 +61,7 @@ class Change:
         return any(one.beyond_noise for one in self.differences.values())
 
 
-def samples(tables: Tables) -> tuple[Sample, ...]:
+def samples(tables: Asks) -> tuple[Sample, ...]:
     """Return the calls of each component, and all traces. Blocks.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from asynctrack._reading.index.tables import Tables
+from asynctrack._reading.index.asking import Asks
 
 KINDS: Final = ("chain", "model", "tool", "retriever", "step")
 """The kinds of components, in the order in which they are shown."""
@@ -69,7 +69,7 @@ CALLS: Final = f"""
 """Every call of a component."""
 
 
-def components(tables: Tables) -> tuple[Component, ...]:
+def components(tables: Asks) -> tuple[Component, ...]:
     """Return what the tables hold by component: by kind, those that fail most first. Blocks.
 
     Args:
@@ -89,7 +89,7 @@ def components(tables: Tables) -> tuple[Component, ...]:
     return tuple(sorted(found, key=_place))
 
 
-def _errors(tables: Tables) -> dict[tuple[str, str], tuple[tuple[str, int], ...]]:
+def _errors(tables: Asks) -> dict[tuple[str, str], tuple[tuple[str, int], ...]]:
     rows = tables.rows(
         f"WITH calls AS ({CALLS}), counted AS (SELECT kind, name,"
         " coalesce(error_type, '') AS type, count(*) AS count"

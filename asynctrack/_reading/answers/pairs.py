@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from asynctrack._common import payload
 from asynctrack._common.outcome import Cause, Outcome, said_outcome
+from asynctrack._reading.index.asking import Asks
 from asynctrack._reading.index.chat import answered, asked
-from asynctrack._reading.index.tables import Tables
 
 _PLACES: Final = frozenset({"asynctrack.events", "asynctrack.manifest"})
 
@@ -100,22 +100,22 @@ class Texts:
     answer: str
 
 
-def traces_of(tables: Tables) -> tuple[Asked, ...]:
+def traces_of(tables: Asks) -> tuple[Asked, ...]:
     """Return the traces in the order in which they began. Blocks.
 
     Args:
         tables: With ``traces``.
     """
-    cursor = tables.connection.execute(
-        "SELECT _no, trace_id, name, _input_key, session_id, outcome, cause,"
-        " if(outcome = 'error', concat_ws(': ', error_type, nullif(error_message, '')), NULL),"
-        " if(outcome = 'error', NULL, _output_key), duration, input_tokens, output_tokens"
-        " FROM inside.traces ORDER BY _start, _no"
+    rows = tables.rows(
+        "SELECT _no AS number, trace_id, name, _input_key AS question, session_id AS session,"
+        " outcome, cause, if(outcome = 'error', concat_ws(': ', error_type,"
+        " nullif(error_message, '')), NULL) AS error, if(outcome = 'error', NULL, _output_key)"
+        " AS answer, duration, input_tokens, output_tokens FROM inside.traces ORDER BY _start, _no"
     )
-    return tuple(Asked(*row) for row in cursor.fetchall())
+    return tuple(Asked(**row) for row in rows)
 
 
-def texts(tables: Tables, numbers: Sequence[int]) -> dict[int, Texts]:
+def texts(tables: Asks, numbers: Sequence[int]) -> dict[int, Texts]:
     """Return the texts of traces, by their numbers. Blocks.
 
     Args:

@@ -3,7 +3,7 @@ import { html } from "./lib.js";
 import { useAnswer } from "./api.js";
 import { TwoHistograms } from "./charts.js";
 import { dollars, number, percent, seconds } from "./format.js";
-import { Crumbs, ENDINGS, Failed, State, Status, meaning } from "./parts.js";
+import { Crumbs, ENDINGS, Failed, Scroll, State, Status, meaning } from "./parts.js";
 import { here } from "./route.js";
 import { Ending, plain } from "./run.js";
 import { Line } from "./text.js";
@@ -55,7 +55,7 @@ function Numbers({ sides, priced }) {
     ...(priced ? [["cost", dollars, (side) => side.cost, 0], ["cost a trace", dollars, (side) => (side.traces && side.cost !== null ? side.cost / side.traces : null), -1]] : []),
     ...[...new Set(sides.flatMap((side) => Object.keys(side.metrics)))].slice(0, 40).map((name) => [name, plain, (side) => side.metrics[name], 0]),
   ];
-  return html`<table class="plain"><thead><tr><th></th><th class="number name-a"><${Line} text=${a.name} /></th><th class="number name-b"><${Line} text=${b.name} /></th><th class="number">change</th></tr></thead>
+  return html`<table class="plain"><thead><tr><th><span class="unseen">what</span></th><th class="number name-a"><${Line} text=${a.name} /></th><th class="number name-b"><${Line} text=${b.name} /></th><th class="number">change</th></tr></thead>
     <tbody>${rows.map(([name, format, value, good]) => html`<tr key=${name}><td><${Line} text=${name} /></td><td class="number">${format(value(a), a)}</td><td class="number">${format(value(b), b)}</td><${Change} a=${value(a)} b=${value(b)} good=${good} /></tr>`)}</tbody></table>`;
 }
 
@@ -76,11 +76,11 @@ function Components({ sides }) {
     if (!both.has(key)) both.set(key, [null, null]);
     both.get(key)[n] = one;
   }));
-  return html`<div class="scroll"><table class="plain"><thead><tr><th>kind</th><th>name</th><th class="number name-a">spans</th><th class="number name-b">spans</th><th class="number name-a">failed</th><th class="number name-b">failed</th>
+  return html`<${Scroll} label="Spans by kind and name"><table class="plain"><thead><tr><th>kind</th><th>name</th><th class="number name-a">spans</th><th class="number name-b">spans</th><th class="number name-a">failed</th><th class="number name-b">failed</th>
       <th class="number name-a">p50</th><th class="number name-b">p50</th><th class="number">change</th><th class="number name-a">p95</th><th class="number name-b">p95</th><th class="number">change</th></tr></thead>
     <tbody>${[...both.values()].slice(0, 60).map(([a, b], n) => html`<tr key=${n}><td><${Line} text=${(a ?? b).kind} /></td><td><${Line} text=${(a ?? b).name} /></td><td class="number">${number(a?.spans)}</td><td class="number">${number(b?.spans)}</td>
       <td class="number">${number(a?.failed)}</td><td class="number">${number(b?.failed)}</td><td class="number">${seconds(a?.latency?.[0])}</td><td class="number">${seconds(b?.latency?.[0])}</td><${Change} a=${a?.latency?.[0]} b=${b?.latency?.[0]} good=${-1} />
-      <td class="number">${seconds(a?.latency?.[2])}</td><td class="number">${seconds(b?.latency?.[2])}</td><${Change} a=${a?.latency?.[2]} b=${b?.latency?.[2]} good=${-1} /></tr>`)}</tbody></table></div>`;
+      <td class="number">${seconds(a?.latency?.[2])}</td><td class="number">${seconds(b?.latency?.[2])}</td><${Change} a=${a?.latency?.[2]} b=${b?.latency?.[2]} good=${-1} /></tr>`)}</tbody></table><//>`;
 }
 
 function Pairs({ answer, sides }) {

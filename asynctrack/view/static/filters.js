@@ -1,6 +1,6 @@
 // What the traces of a run are chosen by. Everything works by keyboard; the charts below are a
 // second way to choose a range, with the pointer.
-import { html, useEffect, useRef } from "./lib.js";
+import { html, useEffect, useRef, useState } from "./lib.js";
 import { date, number, time } from "./format.js";
 import { Field, OUTCOMES } from "./parts.js";
 import { plainly } from "./text.js";
@@ -12,6 +12,7 @@ const MOMENT = 800;
 const cut = (text) => (text.length > 48 ? `${text.slice(0, 47)}…` : text);
 
 export function Filters({ asked, facets, set }) {
+  const [open, setOpen] = useState(false); // on a phone
   const timers = useRef({});
   // What is typed is asked for at once; of keys in quick succession the last one is.
   const typed = (name) => (event) => {
@@ -30,10 +31,13 @@ export function Filters({ asked, facets, set }) {
     ${asked[name] && !values.some((one) => one.value === asked[name]) && html`<option value=${asked[name]}>${plainly(asked[name]).slice(0, 60)}</option>`}
     ${values.map((one) => html`<option key=${one.value} value=${one.value}>${cut(plainly(one.value))} (${number(one.traces)})</option>`)}</select>`;
   const amount = (name, before, after, step) => html`<label class=${asked[name] ? "set" : ""}>${before} <${Field} type="number" name=${name} min="0" step=${step} value=${asked[name]} onInput=${typed(name)} /> ${after}</label>`;
+  const chosen = FILTERS.filter((name) => name !== "text" && asked[name]).length;
   return html`<form class="filters card" role="search" onSubmit=${(event) => event.preventDefault()}>
     <${Field} type="search" aria-label="Search" autocomplete="off" spellcheck=${false} value=${asked.text} onInput=${typed("text")}
       placeholder='search prompts, answers, errors, metadata; "words in a row"; an id   /'
       title="All words must occur in a trace. Of one value the first 65,536 characters are searched, of one trace the first million." />
+    <button type="button" class="filter-toggle" aria-expanded=${open} onClick=${() => setOpen(!open)}>filters${chosen > 0 ? ` (${chosen})` : ""}</button>
+    <div class=${`filter-rest ${open ? "open" : ""}`}>
     <select aria-label="outcome" class=${asked.outcome ? "set" : ""} value=${asked.outcome ?? ""} onChange=${(event) => set({ outcome: event.target.value || null })}>
       <option value="">any outcome</option>${Object.entries(OUTCOMES).map(([outcome, { called }]) => html`<option key=${outcome} value=${outcome}>${called}</option>`)}<option value="recovered">with recovered errors</option></select>
     ${choice("name", "any name", facets.names)}${choice("model", "any model", facets.models)}${choice("tag", "any tag", facets.tags)}
@@ -42,7 +46,7 @@ export function Filters({ asked, facets, set }) {
     ${amount("tokens", "at least", "tokens", "1")}
     <span class="times"><${Moment} name="since" title="started from" value=${asked.since} set=${set} />
     <${Moment} name="until" title="to" value=${asked.until} set=${set} />
-    ${(asked.since || asked.until) && html`<button type="button" class="chip" onClick=${() => set({ since: null, until: null })}>any time ✕</button>`}</span>
+    ${(asked.since || asked.until) && html`<button type="button" class="chip" onClick=${() => set({ since: null, until: null })}>any time ✕</button>`}</span></div>
   </form>`;
 }
 

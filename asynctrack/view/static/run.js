@@ -4,7 +4,7 @@ import { useAnswer } from "./api.js";
 import { Histogram, Timeline } from "./charts.js";
 import { dollars, number, seconds, short, time, tokensIn, tokensOut, when } from "./format.js";
 import { FILTERS, Filters } from "./filters.js";
-import { Crumbs, Failed, Pager, Recovered, State, Status, Totals, useChoice } from "./parts.js";
+import { Crumbs, Failed, Pager, Recovered, Scroll, State, Status, Totals, useChoice } from "./parts.js";
 import { go, here, readRoute } from "./route.js";
 import { Line } from "./text.js";
 
@@ -84,7 +84,7 @@ function Charts({ overview, set }) {
 function Table({ rows, chosen, open, priced }) {
   const slowest = Math.max(...rows.map((row) => row.duration ?? 0), 1e-9);
   return html`<div class="scroll"><table class="list traces">
-    <thead><tr><th></th><th>name</th><th>prompt → answer</th><th>model</th><th class="number">spans</th><th class="number">tokens</th>
+    <thead><tr><th><span class="unseen">outcome</span></th><th>name</th><th>prompt → answer</th><th>model</th><th class="number">spans</th><th class="number">tokens</th>
       ${priced && html`<th class="number cost">cost</th>`}<th class="number latency">latency</th><th class="time">started</th></tr></thead>
     <tbody>${rows.map((row, n) => html`<tr key=${`${row.writer_id}/${row.trace_id}/${row.start}`} data-chosen=${n === chosen ? "" : null} onClick=${(event) => {
       if (!event.target.closest("a") && !String(getSelection())) go(open(row));
@@ -115,14 +115,14 @@ function About({ about }) {
       <dl class="pairs">${parameters.map(([name, value]) => html`<div key=${name}><dt><${Line} text=${name} /></dt><dd><${Line} text=${value} /></dd></div>`)}</dl>
       ${about.parameter_count > parameters.length && html`<p class="quiet">… and ${number(about.parameter_count - parameters.length)} more in its manifest</p>`}</details>
     <details class="card" open><summary>Metrics <small>${number(metrics.length)}</small></summary>
-      <table class="plain"><thead><tr><th>name</th><th class="number">last</th><th class="number">mean</th><th class="number">min</th><th class="number">max</th><th class="number">points</th></tr></thead>
+      <${Scroll} label="Metrics"><table class="plain"><thead><tr><th>name</th><th class="number">last</th><th class="number">mean</th><th class="number">min</th><th class="number">max</th><th class="number">points</th></tr></thead>
       <tbody>${metrics.map(([name, metric]) => html`<tr key=${name}><td><${Line} text=${name} /></td>
-        ${["last", "mean", "min", "max"].map((field) => html`<td class="number" key=${field}>${plain(metric[field])}</td>`)}<td class="number">${number(metric.count)}</td></tr>`)}</tbody></table></details>
+        ${["last", "mean", "min", "max"].map((field) => html`<td class="number" key=${field}>${plain(metric[field])}</td>`)}<td class="number">${number(metric.count)}</td></tr>`)}</tbody></table><//></details>
     <details class="card" open><summary>Models <small>${number(about.models.length)}</small></summary>
-      <table class="plain"><thead><tr><th>model</th><th class="number">calls</th><th class="number">failed</th><th class="number">p50</th><th class="number">p95</th><th class="number">in</th><th class="number">out</th>${about.priced && html`<th class="number">cost</th>`}</tr></thead>
+      <${Scroll} label="Models"><table class="plain"><thead><tr><th>model</th><th class="number">calls</th><th class="number">failed</th><th class="number">p50</th><th class="number">p95</th><th class="number">in</th><th class="number">out</th>${about.priced && html`<th class="number">cost</th>`}</tr></thead>
       <tbody>${about.models.map((model, n) => html`<tr key=${n}><td><${Line} text=${model.model || "(not known)"} /></td><td class="number">${number(model.calls)}</td><td class="number">${number(model.failed)}</td>
         <td class="number">${seconds(model.latency?.[0])}</td><td class="number">${seconds(model.latency?.[2])}</td><td class="number">${short(model.input_tokens)}</td><td class="number">${short(model.output_tokens)}</td>
-        ${about.priced && html`<td class="number">${dollars(model.cost)}</td>`}</tr>`)}</tbody></table></details></div>`;
+        ${about.priced && html`<td class="number">${dollars(model.cost)}</td>`}</tr>`)}</tbody></table><//></details></div>`;
 }
 
 export function plain(value) {
