@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Final
 
-from asynctrack._common.outcome import said_outcome
 from asynctrack._errors import NotFoundError, OptionError
 from asynctrack._reading.index.said import MAX_NAME, answer_of
 
 from . import _queries
 from ._blocks import Side
+from ._compare import components_of, in_order, matches_of, metrics_of, pairs_of
 from ._filters import PAGE, SORTS, Filters
 from ._images import to_show
 from ._index import Index
@@ -100,9 +100,8 @@ class Pages:
             self._index.tidy()
             self._totals_of([run])
             self._facets([run], Filters())
-            self._models(run)
+            self.components({"run": run.id})
             self._overview(run, Filters())
-            _queries.components(self._index, [run.number])  # into memory
 
     def home(self, asked: Asked) -> Data:
         """Return the Runs of all experiments, or of one, in numbers."""
@@ -159,7 +158,6 @@ class Pages:
     def run(self, asked: Asked) -> Data:
         """Return a Run: its parameters and metrics."""
         run = self._run(asked)
-        models = self._models(run)
         return {
             **described(run),
             "uris": run.uris,
@@ -170,7 +168,6 @@ class Pages:
             },
             "problems": [str(problem) for problem in run.problems[:50]],
             "problem_count": len(run.problems),
-            "models": models,
             "sorts": list(SORTS),
         }
 
@@ -211,34 +208,46 @@ class Pages:
         runs = self._runs(asked)
         return {**conversation_page(self._index, runs, asked), "priced": self._priced}
 
+    def components(self, asked: Asked) -> Data:
+        """Return the chosen traces of a Run by tool, model, retriever and chain."""
+        run, filters = self._run(asked), Filters.of(asked)
+        version = run.version
+        found: list[Data] = self._kept(
+            ("components", run.number, filters),
+            version,
+            lambda: _queries.components(self._index, [run.number], filters, version),
+        )
+        return {"priced": self._priced, "components": found}
+
     def compare(self, asked: Asked) -> Data:
-        """Return two Runs side by side."""
-        runs = [self._run({"run": asked.get(name, "")}) for name in ("a", "b")]
-        numbers = [run.number for run in runs]
-        totals = self._totals_of(runs)
-        components = _queries.components(self._index, numbers)
-        sides = []
-        for run in runs:
-            bins = self._overview(run, Filters())["bins"]
-            sides.append(
+        """Return two Runs side by side, the earlier one first."""
+        asked_for = [self._run({"run": asked.get(name, "")}) for name in ("a", "b")]
+        totals = self._totals_of(asked_for)
+        shown = {number: totals_of(row) for number, row in totals.items()}
+        runs = in_order(asked_for, {number: one["started"] for number, one in shown.items()})
+        if asked.get("swap"):
+            runs.reverse()
+        versions = sum(run.version for run in runs)
+        key = tuple(run.number for run in runs)
+        components = self._kept(
+            ("compared", *key), versions, lambda: components_of(self._index, runs)
+        )
+        matches = self._kept(("matched", *key), versions, lambda: matches_of(self._index, runs))
+        return {
+            "priced": self._priced,
+            "per_ten": _queries.BINS,
+            "sides": [
                 {
                     **described(run),
-                    **totals_of(totals.get(run.number)),
-                    "models": self._models(run),
-                    "bins": bins,
-                    "metrics": {name: metric.last for name, metric in run.metrics.items()},
-                    "components": [
-                        {name: value for name, value in one.items() if name != "run"}
-                        for one in components
-                        if one["run"] == run.number
-                    ],
+                    **(shown.get(run.number) or totals_of(None)),
+                    "bins": self._overview(run, Filters())["bins"],
+                    "metrics": metrics_of(run),
                 }
-            )
-        same = _queries.pairs(self._index, *numbers)
-        for pair in same["pairs"]:
-            for of in ("x", "y"):
-                pair[f"{of}_said"] = said_outcome(pair[f"{of}_outcome"], pair[f"{of}_cause"])
-        return {"priced": self._priced, "per_ten": _queries.BINS, "sides": sides, **same}
+                for run in runs
+            ],
+            "components": components,
+            **pairs_of(self._index, runs, matches, page_of(asked)),
+        }
 
     def trace(self, asked: Asked) -> Data:
         """Return a trace with its first spans, or with those that come after a number of them."""
@@ -384,14 +393,6 @@ class Pages:
             ("facets", *numbers, filters),
             version,
             lambda: _queries.facets(self._index, numbers, filters, version),
-        )
-        return found
-
-    def _models(self, run: RunState) -> list[Data]:
-        found: list[Data] = self._kept(
-            ("models", run.number),
-            run.version,
-            lambda: _queries.model_totals(self._index, [run.number]).get(run.number, []),
         )
         return found
 

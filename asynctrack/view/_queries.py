@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 from asynctrack._common.outcome import OUTCOMES
+from asynctrack._reading.answers.components import components as components_of
 
 from ._filters import OF_SPAN, OF_TRACE, PAGE, SORTS, Filters, of_runs
 from ._index import Index
+from ._scope import Scope
 
 WAITS: Final = 20
 """Questions of a paused trace that its page lists."""
@@ -23,8 +26,6 @@ BINS: Final = 24
 """Bins of a histogram for each power of ten."""
 BUCKETS: Final = 60
 """Buckets of a chart over time."""
-PAIRS: Final = 50
-"""Answers to the same input that a comparison of two Runs takes."""
 
 Rows = list[dict[str, Any]]
 
@@ -266,62 +267,7 @@ def span(index: Index, number: int, place: int) -> dict[str, Any] | None:
     return rows[0] if rows else None
 
 
-def components(index: Index, runs: Sequence[int]) -> Rows:
-    """Return what each kind and name of spans took, in each of some Runs."""
-    return index.query(
-        f"SELECT run, kind, name, count(*) AS spans, {_FAILED},"
-        " sum(input_tokens)::BIGINT AS input_tokens, sum(output_tokens)::BIGINT AS output_tokens,"
-        f" quantile_disc(duration, {_MARKS}) AS latency"
-        " FROM spans WHERE run IN (SELECT unnest($runs)) GROUP BY run, kind, name"
-        f" ORDER BY spans DESC LIMIT {2 * FACETS}",
-        {"runs": list(runs)},
-    )
-
-
-def pairs(index: Index, first: int, second: int) -> dict[str, Any]:
-    """Return traces of two Runs with the same name and input, those that differ first."""
-    latest = (
-        "SELECT name, input_key, max(no) AS no, arg_max(struct_pack(outcome := outcome,"
-        " output := output_key, error := if(outcome = 'error', error, NULL)), no) AS answer"
-        " FROM traces WHERE run = ${} AND input_key IS NOT NULL"
-        " AND outcome NOT IN ('unfinished', 'abandoned') GROUP BY name, input_key"
-    )
-    joined = (
-        f"WITH a AS ({latest.format('first')}), b AS ({latest.format('second')}),"
-        " both_of AS (SELECT a.no AS a, b.no AS b,"
-        " a.answer IS DISTINCT FROM b.answer AS differs FROM a JOIN b"
-        " USING (name, input_key))"
-    )
-    values = {"first": first, "second": second}
-    counted = index.query(
-        f"{joined} SELECT count(*) AS same_input, count(*) FILTER (differs) AS differ FROM both_of",
-        values,
-    )
-    fields = (
-        "trace_id", "writer_id", "outcome", "cause", "duration", "input", "output", "error", "asks"
-    )  # fmt: skip
-    side = ", ".join(f"{one}.{field} AS {one}_{field}" for one in ("x", "y") for field in fields)
-    rows = index.query(
-        f"{joined}, shown AS (SELECT * FROM both_of ORDER BY differs DESC, a LIMIT {PAIRS})"
-        f" SELECT differs, x.name AS name, {side} FROM shown JOIN traces x ON x.no = shown.a"
-        " JOIN traces y ON y.no = shown.b ORDER BY differs DESC, shown.a",
-        values,
-    )
-    return {**(counted[0] if counted else {}), "pairs": rows}
-
-
-def model_totals(index: Index, runs: Sequence[int]) -> Mapping[int, Rows]:
-    """Return what each model took in each of some Runs."""
-    rows = index.query(
-        f"SELECT run, model, count(*) AS calls, {_FAILED},"
-        " sum(input_tokens)::BIGINT AS input_tokens, sum(output_tokens)::BIGINT AS output_tokens,"
-        f" sum(cost) AS cost, quantile_disc(duration, {_MARKS}) AS latency,"
-        f" quantile_disc(first_token, {_MARKS}) AS first_token"
-        " FROM spans WHERE run IN (SELECT unnest($runs)) AND kind IN ('llm', 'chat_model')"
-        " GROUP BY run, model ORDER BY calls DESC",
-        {"runs": list(runs)},
-    )
-    found: dict[int, Rows] = {}
-    for row in rows:
-        found.setdefault(row.pop("run"), []).append(row)
-    return found
+def components(index: Index, runs: Sequence[int], filters: Filters, version: int = 0) -> Rows:
+    """Return the chosen traces by tool, model, retriever and chain: those that fail most first."""
+    where, values = chosen(index, runs, version, filters)
+    return [asdict(one) for one in components_of(Scope(index, where, values))]
