@@ -155,19 +155,24 @@ class Filters:
         given = {name: value for name, value in given.items() if value is not None}
         return " AND ".join(f"{OF_SPAN[name]} = ${name}" for name in given) or "true", given
 
+    @property
+    def words(self) -> list[str]:
+        """What is searched for, in lower case."""
+        found = (quoted or word for quoted, word in _WORD.findall(self.text))
+        return [word.lower() for word in found if word]
+
     def search(self, runs: Sequence[int]) -> Condition | None:
         """Return a query for the numbers of the traces that contain the text; None without text.
 
         Args:
             runs: The Runs' numbers in the index.
         """
-        words = [quoted or word for quoted, word in _WORD.findall(self.text) if quoted or word]
-        if not words:
+        if not self.words:
             return None
         of, values = of_runs(runs)
         conditions = [of]
-        for n, word in enumerate(words):
-            values[f"word{n}"] = word.lower()
+        for n, word in enumerate(self.words):
+            values[f"word{n}"] = word
             found = f"contains(words, $word{n})"
             if _ID.fullmatch(word):
                 found = (

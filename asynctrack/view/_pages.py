@@ -19,7 +19,7 @@ from ._index import Index
 from ._indexer import Indexer
 from ._progress import RunState
 from ._pytest_case import pytest_case
-from ._sessions import conversation_page, feedback_of, sessions_page
+from ._sessions import conversation_page, feedback_of, sessions_page, where_of
 from ._shapes import (
     PARAMETERS,
     Asked,
@@ -201,12 +201,14 @@ class Pages:
 
     def sessions(self, asked: Asked) -> Data:
         """Return a page of the sessions of a Run, or of all Runs of an experiment; or of users."""
-        return sessions_page(self._index, self._runs(asked), asked)
+        runs = self._runs(asked)
+        found = sessions_page(self._index, runs, asked)
+        return {**found, "where": where_of(runs, asked), "priced": self._priced}
 
     def conversation(self, asked: Asked) -> Data:
         """Return a page of the turns of a session."""
         runs = self._runs(asked)
-        return {**conversation_page(self._index, runs, asked), "priced": self._priced}
+        return {**conversation_page(self._index, runs, asked), "where": where_of(runs, asked)}
 
     def components(self, asked: Asked) -> Data:
         """Return the chosen traces of a Run by tool, model, retriever and chain."""

@@ -19,6 +19,8 @@ SPANS: Final = 400
 """Spans of a trace that are sent together."""
 FACETS: Final = 100
 """Names, tags and models that are offered to choose from."""
+AROUND: Final = 80
+"""Characters before and after the begin of a word that was found which a list shows."""
 FACETED: Final = ("name", "model", "ended", "error", "tag", "session", "user")
 """What is offered of them."""
 _LISTS: Final = {"name": "names", "model": "models", "tag": "tags"}
@@ -82,13 +84,31 @@ def traces(
 ) -> Rows:
     """Return one page of traces, and the first one of the next page."""
     where, values = chosen(index, [run], version, filters)
+    words = filters.words[:1]
+    around, given = "NULL AS found", {}
+    if words:
+        around = (
+            "CASE WHEN contains(words, $found) THEN substr(words,"
+            f" greatest(1, instr(words, $found) - {AROUND}), {2 * AROUND}) END AS found"
+        )
+        given = {"found": words[0]}
     # Find the page's rows by two small columns, and only then read the rest of them.
-    return index.query(
-        f"SELECT {_LISTED} FROM traces WHERE no IN"
+    rows = index.query(
+        f"SELECT {_LISTED}, {around} FROM traces WHERE no IN"
         f" (SELECT no FROM traces WHERE {where} ORDER BY {SORTS[sort]}"
         f" LIMIT {PAGE + 1} OFFSET $skip) ORDER BY {SORTS[sort]}",
-        {**values, "skip": page * PAGE},
+        {**values, **given, "skip": page * PAGE},
     )
+    for row in rows:
+        if row["found"] is not None:
+            row["found"] = _line_of(row["found"], words[0])
+    return rows
+
+
+def _line_of(text: str, word: str) -> str:
+    """Return the text that a word is in, of several, each on lines of its own."""
+    before, found, after = text.partition(word)
+    return before.rpartition("\n")[2] + found + after.partition("\n")[0]
 
 
 def overview(index: Index, run: int, filters: Filters, version: int = 0) -> dict[str, Any]:

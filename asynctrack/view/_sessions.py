@@ -102,6 +102,11 @@ def feedback_of(index: Index, run: RunState, trace_id: str) -> list[Data]:
             for row in rows]  # fmt: skip
 
 
+def where_of(runs: Sequence[RunState], asked: Asked) -> Data:
+    """Return the names of the experiment and, if only one is asked for, of the Run."""
+    return {"experiment": runs[0].experiment, "run": runs[0].name if asked.get("run") else None}
+
+
 def _numbers(runs: Sequence[RunState]) -> list[int]:
     return [run.number for run in runs]
 
