@@ -101,7 +101,8 @@ def traces(
     )
     for row in rows:
         if row["found"] is not None:
-            row["found"] = _line_of(row["found"], words[0])
+            seen = words[0] in f"{row['input']}\n{row['output']}".lower()
+            row["found"] = None if seen else _line_of(row["found"], words[0])
     return rows
 
 

@@ -129,7 +129,8 @@ def make_app(pages: Pages, guard: Guard) -> ASGIApp:
         *(
             Route(f"{place}api/{name}", api(getattr(pages, name)))
             for name in ("state", "home", "run", "traces", "overview", "facets", "components",
-                         "sessions", "conversation", "compare", "trace", "span", "text", "raw", "case")
+                         "sessions", "conversation", "compare", "trace", "span", "text", "raw",
+                         "case")
         ),
         Route(f"{place}api/download", download),
         Route(f"{place}api/image", image),

@@ -87,7 +87,7 @@ function rounded(value) {
 function Components({ answer }) {
   const { components, priced } = answer;
   const measures = MEASURES.filter(([name]) => (priced || name !== "cost_per_call") && components.some((one) => one.sides.some((side) => side && name in side.measured)));
-  return html`<p class="quiet">Coloured is what is more than noise: at least 99 in 100 such differences are real.</p>
+  return html`<p class="quiet">Coloured is what is more than noise: where the interval of confidence, of 99 %, does not hold 0.</p>
     <${Scroll} label="By component"><table class="plain compared"><thead><tr><th>kind</th><th>name</th><th class="number">calls</th>${measures.map(([name, title]) => html`<th class="number" key=${name}>${title}</th>`)}</tr></thead>
     <tbody>${components.map((one) => html`<tr key=${`${one.kind} ${one.name}`}><td class="quiet">${KINDS[one.kind] ?? one.kind}</td><td><${Line} text=${one.name} /></td>
       <td class="number"><span class="name-a">${number(one.sides[0]?.calls ?? 0)}</span> <span class="name-b">${number(one.sides[1]?.calls ?? 0)}</span></td>
