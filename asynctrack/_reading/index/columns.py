@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from asynctrack._reading.decoding.events import Event, json_text
+from asynctrack._reading.index import chat
 from asynctrack._reading.index.said import (
     Words,
     answer_of,
