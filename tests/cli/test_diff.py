@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from asynctrack._reading.trees.compare import Fingerprint, match, steady
+
 from tests.cli.conftest import Command
 from tests.cli.runs import HOSTILE, make_run, prices, trace_id
 
