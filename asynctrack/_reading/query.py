@@ -48,7 +48,7 @@ class Answer:
 
     Attributes:
         columns: The columns' names.
-        types: Their types, as Arrow calls them.
+        types: Their types, as DuckDB calls them.
         rows: The rows, as a stream; may be taken once, and while the database is open.
     """
 
@@ -80,13 +80,28 @@ def query(
     """
     duckdb = load("asynctrack query", "duckdb")
     described = _check(duckdb, sql)
+
+    def bind() -> None:
+        """Fail on a wrong statement before anything is read."""
+        with duckdb.connect(":memory:", config=CONFIG) as empty:
+            for table in TABLES:
+                fields = ", ".join(
+                    f'"{name}" {SQL_TYPES[kind]}' for name, kind in shown_columns(table)
+                )
+                empty.execute(f"CREATE TABLE {table} ({fields})")
+            empty.execute("SET enable_external_access = false")
+            try:
+                empty.sql(sql)
+            except duckdb.Error as error:
+                raise QueryError(str(error)) from error
+
     with Scratch("query") as folder:
         settings = {"temp_directory": str(folder / "spill"), **ANSWER}
         # What only asks for columns and types reads nothing.
         read = () if described else runs
         with open_tables(
-            read, tables_in(sql), asked_by="asynctrack query", period=period,
-            progress=progress, settings=settings,
+            read, tables_in(sql), asked_by="asynctrack query", period=period, progress=progress,
+            settings=settings, first=bind,
         ) as tables:  # fmt: skip
             tables.lock()
             yield _answer(duckdb, tables.connection, sql)
@@ -99,7 +114,7 @@ def tables_in(sql: str) -> tuple[str, ...]:
 
 
 def _check(duckdb: Any, sql: str) -> bool:
-    """Fail on a wrong statement before anything is read; tell whether it asks for columns only."""
+    """Fail on what is not one statement that reads; tell whether it asks for columns only."""
     try:
         statements = duckdb.extract_statements(sql)
     except duckdb.Error as error:
@@ -109,41 +124,25 @@ def _check(duckdb: Any, sql: str) -> bool:
     kind = statements[0].type.name
     if kind not in ALLOWED:
         raise QueryError(
-            f"{kind} is not allowed: the tables are made anew for each query, and only read."
+            f"{kind} is not allowed: the tables are made of what is stored, and only read."
             " Begin with SELECT, FROM, WITH, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN"
         )
-    if kind == "SELECT":
-        with duckdb.connect(":memory:", config=CONFIG) as empty:
-            for table in TABLES:
-                fields = ", ".join(
-                    f'"{name}" {SQL_TYPES[kind]}' for name, kind in shown_columns(table)
-                )
-                empty.execute(f"CREATE TABLE {table} ({fields})")
-            empty.execute("SET enable_external_access = false")
-            try:
-                empty.sql(sql)
-            except duckdb.Error as error:
-                raise QueryError(str(error)) from error
     return _DESCRIBES.match(sql) is not None
 
 
 def _answer(duckdb: Any, connection: Any, sql: str) -> Answer:
     try:
-        relation = connection.sql(sql)
-        # DuckDB 1 has another name for it.
-        reader = getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader
-        batches = reader(ROWS)
+        answered = connection.execute(sql)
     except duckdb.Error as error:
         raise QueryError(str(error)) from error
-    schema = batches.schema
-    return Answer(tuple(schema.names), tuple(map(str, schema.types)), _rows(duckdb, batches))
+    columns = answered.description
+    names = tuple(str(column[0]) for column in columns)
+    return Answer(names, tuple(str(column[1]) for column in columns), _rows(duckdb, answered))
 
 
-def _rows(duckdb: Any, batches: Any) -> Iterator[tuple[Any, ...]]:
+def _rows(duckdb: Any, answered: Any) -> Iterator[tuple[Any, ...]]:
     try:
-        for batch in batches:
-            # By position: names may occur twice.
-            columns = [column.to_pylist() for column in batch.columns]
-            yield from zip(*columns, strict=True)
-    except (duckdb.Error, OSError, ValueError) as error:  # Arrow has its own for the same
+        while rows := answered.fetchmany(ROWS):
+            yield from rows
+    except (duckdb.Error, OSError, ValueError) as error:  # Python cannot hold every date
         raise QueryError(str(error)) from error

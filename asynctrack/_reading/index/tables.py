@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -18,7 +19,7 @@ from asynctrack._reading.decoding.events import json_text
 from asynctrack._reading.extras import load
 from asynctrack._reading.index.catalog import Catalog, Layer, State, files_of, with_layer
 from asynctrack._reading.index.columns import TABLES, Columns, Row
-from asynctrack._reading.index.filler import EVENTS, TRACES, Filler, drain
+from asynctrack._reading.index.filler import EVENTS, TRACES, Filler
 from asynctrack._reading.index.pieces import table_of
 from asynctrack._reading.sources.locate import Found
 from asynctrack._reading.sources.manifests import Report
@@ -166,13 +167,15 @@ class Tables:
             if self._files[table]:
                 rows = f"{_read(self._files[table])} UNION ALL {rows}"
             execute(f"CREATE OR REPLACE VIEW inside.all_{table} AS {rows}")
-        views = {
-            "spans": _spans("FROM inside.all_spans", self._prices),
-            "traces": _TRACES,
-            "events": _EVENTS,
-        }
         for table in TABLES:
-            rows = views.get(table, f"FROM inside.all_{table}") + _narrowed(table, period)
+            rows = f"SELECT * FROM inside.all_{table}"
+            if table == "spans":
+                rows = _spans("FROM inside.all_spans", self._prices)
+            elif table == "traces":
+                rows = _TRACES
+            elif table == "events":
+                rows = _EVENTS
+            rows += _narrowed(table, period)
             execute(f"CREATE OR REPLACE VIEW inside.{table} AS {rows}")
             execute(f"CREATE OR REPLACE VIEW {table} AS SELECT {_shown(table)} FROM inside.{table}")
 
@@ -219,6 +222,7 @@ def open_tables(
     period: Period = ALL,
     progress: Progress | None = None,
     settings: Mapping[str, Any] | None = None,
+    first: Callable[[], None] = lambda: None,
 ) -> Iterator[Tables]:
     """Bring the index of Runs up to date, and open their tables.
 
@@ -230,6 +234,7 @@ def open_tables(
         period: As for ``Tables.make_views``.
         progress: Called with how many events were read.
         settings: As for ``Tables``.
+        first: Called before any events are read, which may take long.
 
     Raises:
         MissingExtraError: duckdb or pyarrow is not installed.
@@ -241,10 +246,11 @@ def open_tables(
     layers = {_LAYERS[table] for table in wanted if table in _LAYERS}
     if "events" in wanted:
         layers.add(TRACES)  # their sessions
+    load(asked_by, "duckdb")
+    if find_spec("pyarrow") is None:  # imported once rows are written: it takes its time
+        load(asked_by, "pyarrow")
     runs = list(runs)
     prices = next((run.prices for run in runs if run.prices is not None), None)
-    for package in ("duckdb", "pyarrow"):
-        load(asked_by, package)
     with ExitStack() as stack:
         catalog = stack.enter_context(Catalog())
         opened = Tables(prices, settings)
@@ -258,7 +264,11 @@ def open_tables(
                     filler = Filler(
                         folder, run.found, layer, run.spool, run.report, set_aside=run.sets_aside
                     )
-                    drain(filler.fill(), progress)
+                    for events in filler.fill():
+                        if not events:
+                            first()
+                        elif progress is not None:
+                            progress(events)
                     rest = filler.rest(opened.add_rows)
                     filled = filler.state.layers.get(layer, Layer())
                     opened.read[layer] += filled.events + rest
