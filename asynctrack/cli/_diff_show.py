@@ -153,7 +153,7 @@ def _show_changes(changes: list[Change], screen: Screen) -> None:
     rows: list[list[str]] = []
     styles: dict[tuple[int, int], str] = {}
     for one in changes:
-        name = words.name(one.name)
+        name = words.name(one.name or "all")
         for label, side in (("A", one.first), ("B", one.second)):
             calls = "–" if side is None else words.count(side.calls)
             values = [_said(side, measure) for measure in measures]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
     from asynctrack._reading.run import RecordedRun
     from asynctrack._reading.trees.trace import Trace
 
+    _Kept = tuple[float, int, int, TraceLine]
+
 
 class Watched:
     """The traces worth a look, of a stream of them: a bounded number.
@@ -25,9 +26,9 @@ class Watched:
 
     def __init__(self, at_most: int) -> None:
         self._at_most = at_most
-        self._slowest: list[tuple[float, int, TraceLine]] = []
-        self._failed: deque[TraceLine] = deque(maxlen=at_most)
-        self._incomplete: deque[TraceLine] = deque(maxlen=at_most)
+        self._slowest: list[_Kept] = []
+        self._failed: list[_Kept] = []
+        self._incomplete: list[_Kept] = []
 
     def watch(self, traces: Iterable[Trace]) -> Iterator[Trace]:
         """Pass traces on, and remember those worth a look."""
@@ -35,14 +36,13 @@ class Watched:
 
         for seen, trace in enumerate(traces):
             line = trace_line(trace)
+            began = line.start_unix_nano or 0
             if line.duration is not None:
-                heapq.heappush(self._slowest, (line.duration, -seen, line))
-                if len(self._slowest) > self._at_most:
-                    heapq.heappop(self._slowest)
+                self._keep(self._slowest, (line.duration, -began, -seen, line))
             if line.outcome == "error":
-                self._failed.append(line)
+                self._keep(self._failed, (began, 0, seen, line))
             elif not line.complete:
-                self._incomplete.append(line)
+                self._keep(self._incomplete, (began, 0, seen, line))
             yield trace
 
     @property
@@ -50,8 +50,16 @@ class Watched:
         """What was worth a look."""
         from asynctrack._reading.answers.numbers import Remarkable
 
-        slowest = tuple(line for _, _, line in sorted(self._slowest, reverse=True))
-        return Remarkable(slowest, tuple(self._failed), tuple(self._incomplete))
+        slowest, failed, incomplete = (
+            tuple(kept[-1] for kept in sorted(heap))
+            for heap in (self._slowest, self._failed, self._incomplete)
+        )
+        return Remarkable(slowest[::-1], failed, incomplete)
+
+    def _keep(self, heap: list[_Kept], one: _Kept) -> None:
+        heapq.heappush(heap, one)
+        if len(heap) > self._at_most:
+            heapq.heappop(heap)
 
 
 def traces_with_progress(recorded: RecordedRun, advance: Advance) -> Iterator[Trace]:

@@ -48,15 +48,13 @@ def read_run(recorded: RecordedRun, top: int, prices: Prices | None, period: Per
         AsynctrackError: It cannot be read.
     """
     from asynctrack._errors import MissingExtraError
-    from asynctrack._reading.extras import load
 
     try:
-        for package in ("duckdb", "pyarrow"):
-            load("the table by tool, model, retriever and chain", package)
+        return _indexed(recorded, top, prices, period)
     except MissingExtraError as error:
         lacking = str(error)
-        return _folded(recorded, top, prices, period, f"{lacking[0].upper()}{lacking[1:]}")
-    return _indexed(recorded, top, prices, period)
+    # Where it is reading from S3 that lacks a package, this raises the same.
+    return _folded(recorded, top, prices, period, f"{lacking[0].upper()}{lacking[1:]}")
 
 
 def _indexed(recorded: RecordedRun, top: int, prices: Prices | None, period: Period) -> ReadRun:

@@ -23,6 +23,7 @@ _OF_TRACES: Final = {
     "trace_seconds": "duration",
     "trace_first_token_seconds": "time_to_first_token",
 }
+_LAST: Final = "coalesce(_start, 0) DESC, _no DESC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +123,9 @@ def remarkable(tables: Tables, at_most: int) -> Remarkable:
         at_most: How many of each.
     """
     return Remarkable(
-        _lines(tables, "duration IS NOT NULL", "duration DESC, _no", at_most),
-        _lines(tables, "outcome = 'error'", "_no DESC", at_most)[::-1],
-        _lines(tables, "outcome <> 'error' AND NOT complete", "_no DESC", at_most)[::-1],
+        _lines(tables, "duration IS NOT NULL", "duration DESC, coalesce(_start, 0), _no", at_most),
+        _lines(tables, "outcome = 'error'", _LAST, at_most)[::-1],
+        _lines(tables, "outcome <> 'error' AND NOT complete", _LAST, at_most)[::-1],
     )
 
 
@@ -151,12 +152,12 @@ def _lines(tables: Tables, where: str, order: str, at_most: int) -> tuple[TraceL
     # The chosen span of a trace that failed is the one to blame.
     rows = tables.rows(
         "WITH chosen AS (SELECT trace_id, name, outcome, cause, duration,"
-        " _start AS start_unix_nano, spans, input_tokens, output_tokens, complete,"
+        " _start, _start AS start_unix_nano, spans, input_tokens, output_tokens, complete,"
         " if(outcome <> 'error', '', concat_ws(': ', error_type, nullif(error_message, '')))"
         f" AS error, _no, _chosen FROM inside.traces WHERE {where} ORDER BY {order} LIMIT ?),"
         " blamed AS (SELECT _no, _place AS _chosen, coalesce(name, kind) AS span"
         " FROM inside.spans WHERE _no IN (SELECT _no FROM chosen))"
-        " SELECT * EXCLUDE (_no, _chosen, span),"
+        " SELECT * EXCLUDE (_start, _no, _chosen, span),"
         " if(outcome = 'error', coalesce(span, ''), '') AS error_span"
         f" FROM chosen LEFT JOIN blamed USING (_no, _chosen) ORDER BY {order}",
         [at_most],
