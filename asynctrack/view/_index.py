@@ -81,7 +81,6 @@ class Index:
         self._tables = Tables(prices, settings, self.path / "index.duckdb")
         self._connection = self._tables.connection
         self._connection.execute("CREATE SCHEMA pages")
-        self._connection.execute("SET search_path = 'pages'")
         self._make_views()
         # Searches change nothing in the file: no question waits for a checkpoint.
         self._connection.execute("ATTACH ':memory:' AS found")
