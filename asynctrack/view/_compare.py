@@ -9,8 +9,8 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from asynctrack._common.outcome import said_outcome
-from asynctrack._reading.answers.changes import MEASURES, Change, Sample, changes, samples
-from asynctrack._reading.answers.noise import Estimate
+from asynctrack._reading.answers.changes import MEASURES, TRACE, Change, Sample, changes, samples
+from asynctrack._reading.answers.noise import Estimate, difference, rate
 from asynctrack._reading.answers.pairs import Asked as Trace
 from asynctrack._reading.answers.pairs import Matches, match, texts, traces_of
 
@@ -25,6 +25,8 @@ SAID: Final = 2_000
 """Characters of a question and of an answer that are shown; its trace shows all."""
 OWN_METRICS: Final = ("gen_ai.", "asynctrack.")
 """Metrics that asynctrack writes for the last seconds: the tables have them of the whole Run."""
+ENDINGS: Final = ("failed", "cancelled", "unfinished", "abandoned")
+"""Of these, fewer are better."""
 COMPONENTS: Final = 200
 """Components that are compared."""
 
@@ -41,6 +43,19 @@ def metrics_of(run: RunState) -> Data:
         for name, metric in run.metrics.items()
         if not name.startswith(OWN_METRICS)
     }
+
+
+def differences_of(sides: Sequence[Mapping[str, Any]], components: Sequence[Data]) -> Data:
+    """Return what changed of all traces: of how they ended, and as ``components_of`` has it."""
+    found: Data = {}
+    for name in ENDINGS:
+        first, second = (rate(side[name], side["traces"]) for side in sides)
+        if first is not None and second is not None:
+            found[name] = _estimate(difference(first, second))
+    for one in components:
+        if one["kind"] == TRACE:
+            found.update(one["differences"])
+    return found
 
 
 def components_of(index: Index, runs: Sequence[RunState]) -> list[Data]:

@@ -12,7 +12,7 @@ from asynctrack._reading.index.said import MAX_NAME, answer_of
 
 from . import _queries
 from ._blocks import Side
-from ._compare import components_of, in_order, matches_of, metrics_of, pairs_of
+from ._compare import components_of, differences_of, in_order, matches_of, metrics_of, pairs_of
 from ._filters import PAGE, SORTS, Filters
 from ._images import to_show
 from ._index import Index
@@ -235,18 +235,20 @@ class Pages:
             ("compared", *key), versions, lambda: components_of(self._index, runs)
         )
         matches = self._kept(("matched", *key), versions, lambda: matches_of(self._index, runs))
+        sides = [
+            {
+                **described(run),
+                **(shown.get(run.number) or totals_of(None)),
+                "bins": self._overview(run, Filters())["bins"],
+                "metrics": metrics_of(run),
+            }
+            for run in runs
+        ]
         return {
             "priced": self._priced,
             "per_ten": _queries.BINS,
-            "sides": [
-                {
-                    **described(run),
-                    **(shown.get(run.number) or totals_of(None)),
-                    "bins": self._overview(run, Filters())["bins"],
-                    "metrics": metrics_of(run),
-                }
-                for run in runs
-            ],
+            "sides": sides,
+            "differences": differences_of(sides, components),
             "components": components,
             **pairs_of(self._index, runs, matches, page_of(asked)),
         }

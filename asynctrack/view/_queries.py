@@ -101,7 +101,8 @@ def traces(
     )
     for row in rows:
         if row["found"] is not None:
-            seen = words[0] in f"{row['input']}\n{row['output']}".lower()
+            shown = (row["name"], row["input"], row["output"], row["error"], row["asks"])
+            seen = any(words[0] in (text or "").lower() for text in shown)
             row["found"] = None if seen else _line_of(row["found"], words[0])
     return rows
 

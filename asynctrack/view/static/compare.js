@@ -20,43 +20,44 @@ export function Compare({ route, state }) {
     <div class="bar title"><h1>${sides.map((side, n) => html`${n ? html` <span class="quiet">and</span> ` : ""}<a class=${n ? "name-b" : "name-a"} href=${here(["run", side.id])}><${Line} text=${side.name} /></a> <${State} run=${side} />`)}</h1>
       <span class="grow"></span><a class="button" href=${here(["compare"], { a, b, swap: swap ? null : 1 })} title="The earlier one stands left">swap</a></div>
     <div class="charts two">
-      <section class="card"><h2>In numbers</h2><${Numbers} sides=${sides} priced=${answer.priced} /></section>
+      <section class="card"><h2>In numbers</h2><${Numbers} sides=${sides} differences=${answer.differences} priced=${answer.priced} /></section>
       <div><figure class="card"><figcaption>Latency of traces, as shares<span class="legend"><i class="side-a"></i><${Line} text=${sides[0].name} /> <i class="side-b"></i><${Line} text=${sides[1].name} /></span></figcaption><${TwoHistograms} sides=${sides} perTen=${answer.per_ten} /></figure>
         <section class="card"><h2>Parameters</h2><${Parameters} sides=${sides} /></section></div></div>
     <section class="card"><h2>By component</h2><${Components} answer=${answer} /></section>
     <section class=${`card ${fresh ? "" : "stale"}`} data-shown=${fresh ? route.hash : ""}><h2>Final answers to the same question</h2><${Pairs} answer=${answer} sides=${sides} link=${(to) => here(["compare"], { a, b, swap, page: to || null })} /></section>`;
 }
 
-// By how much b differs from a; `good` is -1 where less is better.
-function Change({ a, b, good = 0 }) {
+// By how much b differs from a; in colour where that is more than noise: less is better then.
+function Change({ a, b, difference }) {
   if (a === null || a === undefined || b === null || b === undefined || a === b) return html`<td class="number quiet">${a === b && a !== null && a !== undefined ? "=" : ""}</td>`;
-  if (!a) return html`<td class=${`number ${good === 0 ? "" : b * good > 0 ? "better" : "worse"}`}>${good === 0 ? "" : "from 0"}</td>`;
+  const kind = difference?.beyond_noise ? (difference.value > 0 ? "worse" : "better") : "";
+  const title = difference && !kind ? "within noise" : null;
+  if (!a) return html`<td class=${`number ${kind}`} title=${title}>from 0</td>`;
   const share = (100 * (b - a)) / a;
-  const kind = good === 0 || Math.abs(share) < 1 ? "" : share * good > 0 ? "better" : "worse";
-  return html`<td class=${`number ${kind}`}>${share > 0 ? "+" : "−"}${Math.abs(share) >= 1000 ? `${(Math.abs(share) / 100).toFixed(0)} ×` : `${Math.abs(share).toFixed(Math.abs(share) < 10 ? 1 : 0)} %`}</td>`;
+  return html`<td class=${`number ${kind}`} title=${title}>${share > 0 ? "+" : "−"}${Math.abs(share) >= 1000 ? `${(Math.abs(share) / 100).toFixed(0)} ×` : `${Math.abs(share).toFixed(Math.abs(share) < 10 ? 1 : 0)} %`}</td>`;
 }
 
-function Numbers({ sides, priced }) {
+function Numbers({ sides, differences, priced }) {
   const [a, b] = sides;
   // Of two Runs with different numbers of traces the shares say which one is better.
   const ending = (name) => [name, (share, side) => html`<span title=${meaning(name, side)}>${number(side[name])} <small>${name === "recovered" ? "" : percent(side[name], side.traces)}</small></span>`,
-    (side) => (side.traces ? side[name] / side.traces : null), ENDINGS[name].good];
+    (side) => (side.traces ? side[name] / side.traces : null), name];
   const rows = [
-    ["traces", number, (side) => side.traces, 0],
+    ["traces", number, (side) => side.traces],
     ...Object.keys(ENDINGS).filter((name) => name === "failed" || a[name] || b[name]).map(ending),
-    ...["p50", "p90", "p95", "p99", "max"].map((mark) => [`latency ${mark}`, seconds, (side) => side.latency?.[mark], -1]),
-    ["first token p50", seconds, (side) => side.first_token?.p50, -1],
-    ["model calls", number, (side) => side.model_calls, 0],
-    ["tokens in", number, (side) => side.input_tokens, 0],
-    ["of them cached", number, (side) => side.cache_read_tokens, 0],
-    ["tokens out", number, (side) => side.output_tokens, 0],
-    ["of them reasoning", number, (side) => side.reasoning_tokens, 0],
-    ["tokens a trace", (value) => number(value === null ? null : Math.round(value)), (side) => (side.traces ? side.tokens / side.traces : null), -1],
-    ...(priced ? [["cost", dollars, (side) => side.cost, 0], ["cost a trace", dollars, (side) => (side.traces && side.cost !== null ? side.cost / side.traces : null), -1]] : []),
-    ...[...new Set(sides.flatMap((side) => Object.keys(side.metrics)))].slice(0, 40).map((name) => [name, plain, (side) => side.metrics[name], 0]),
+    ...["p50", "p90", "p95", "p99", "max"].map((mark) => [`latency ${mark}`, seconds, (side) => side.latency?.[mark], mark]),
+    ["first token p50", seconds, (side) => side.first_token?.p50, "first_p50"],
+    ["model calls", number, (side) => side.model_calls],
+    ["tokens in", number, (side) => side.input_tokens],
+    ["of them cached", number, (side) => side.cache_read_tokens],
+    ["tokens out", number, (side) => side.output_tokens],
+    ["of them reasoning", number, (side) => side.reasoning_tokens],
+    ["tokens a trace", (value) => number(value === null ? null : Math.round(value)), (side) => (side.traces ? side.tokens / side.traces : null), "tokens_per_call"],
+    ...(priced ? [["cost", dollars, (side) => side.cost], ["cost a trace", dollars, (side) => (side.traces && side.cost !== null ? side.cost / side.traces : null), "cost_per_call"]] : []),
+    ...[...new Set(sides.flatMap((side) => Object.keys(side.metrics)))].slice(0, 40).map((name) => [name, plain, (side) => side.metrics[name]]),
   ];
   return html`<table class="plain"><thead><tr><th><span class="unseen">what</span></th><th class="number name-a"><${Line} text=${a.name} /></th><th class="number name-b"><${Line} text=${b.name} /></th><th class="number">change</th></tr></thead>
-    <tbody>${rows.map(([name, format, value, good]) => html`<tr key=${name}><td><${Line} text=${name} /></td><td class="number">${format(value(a), a)}</td><td class="number">${format(value(b), b)}</td><${Change} a=${value(a)} b=${value(b)} good=${good} /></tr>`)}</tbody></table>`;
+    <tbody>${rows.map(([name, format, value, measure]) => html`<tr key=${name}><td><${Line} text=${name} /></td><td class="number">${format(value(a), a)}</td><td class="number">${format(value(b), b)}</td><${Change} a=${value(a)} b=${value(b)} difference=${differences[measure]} /></tr>`)}</tbody></table>`;
 }
 
 function Parameters({ sides }) {

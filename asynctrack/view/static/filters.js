@@ -48,8 +48,8 @@ export function Filters({ asked, facets: known, set }) {
     <select aria-label="outcome of the trace" class=${asked.outcome ? "set" : ""} value=${asked.outcome ?? ""} onChange=${(event) => set({ outcome: event.target.value || null })}>
       <option value="">trace: any outcome</option>${Object.entries(OUTCOMES).map(([outcome, { called }]) => html`<option key=${outcome} value=${outcome}>trace: ${called}</option>`)}<option value="recovered">trace: with recovered errors</option></select>
     ${choice("tag", "any tag", facets.tag)}
-    <fieldset class="of-span" title="All of these hold for one and the same span of a trace"><legend>a span in it:</legend>${choice("name", "any name", facets.name)}${choice("model", "any model", facets.model)}
-      ${choice("ended", "any ending", facets.ended)}${choice("error", "any error", facets.error)}</fieldset>
+    ${["name", "model", "ended", "error"].some((name) => facets[name].length || asked[name]) && html`<fieldset class="of-span" title="All of these hold for one and the same span of a trace"><legend>a span in it:</legend>${choice("name", "any name", facets.name)}${choice("model", "any model", facets.model)}
+      ${choice("ended", "any ending", facets.ended)}${choice("error", "any error", facets.error)}</fieldset>`}
     ${whose("session", facets.session)}${whose("user", facets.user)}${asked.thread && whose("thread", [])}
     ${amount("slower", "slower than", "s", "any")}
     ${amount("faster", "faster than", "s", "any")}
