@@ -45,7 +45,7 @@ def endings_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     endings.make(place)
     each: dict[Outcome, int] = {name: n + 2 for n, name in enumerate(OUTCOMES)}
     endings.one_each(place, "each", each, recovered=3)
-    endings.one_each(place, "fewer", {"ok": 50, "error": 4})
+    endings.one_each(place, "fewer", {"ok": 500, "error": 4})
     endings.torn(place)
     return place
 

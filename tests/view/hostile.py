@@ -39,14 +39,14 @@ def make(root: Path) -> None:
     """Write the run, and a copy of it to compare it with."""
     for run in (RUN, "plain"):
         folder = RunFolder(root, EXPERIMENT, run)
-        folder.artifact(list(_events()))
+        folder.artifact(list(_events(run)))
         folder.manifest(
             parameters={EVERYTHING: EVERYTHING, "__proto__": {"polluted": True}, "differs": run},
             metrics={EVERYTHING: {"count": 1, "sum": 1, "min": 1, "max": 1, "last": 1}},
         )
 
 
-def _events() -> list[dict[str, Any]]:
+def _events(run: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
 
     def add(kind: str, span: str, parent: str | None = None, **fields: Any) -> None:
@@ -80,5 +80,5 @@ def _events() -> list[dict[str, Any]]:
         deep = [deep]
     add("chain_error", root, error=error, outputs=deep)
     add("chain_start", "deep", name="deep", inputs=deep)
-    add("chain_end", "deep", outputs={"deep": deep, "none": None, "number": 12345678901234567890})
+    add("chain_end", "deep", outputs={"output": f"{EVERYTHING} {run}", "deep": deep, "none": None, "number": 12345678901234567890})
     return found

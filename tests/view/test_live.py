@@ -111,5 +111,5 @@ def test_from_s3(browser: Chrome, tmp_path: Path, s3: S3Server) -> None:
         client.put_object(Bucket=s3.bucket, Key=key, Body=content)
         page.shows(".preview", "second")
         assert f"s3://{s3.bucket}/" in page.text()
-        page.follow("second")
+        page.click(".traces td.name a", "second")
         page.shows(".side", "done")

@@ -75,13 +75,15 @@ def test_runs_are_sorted_and_found(page: Page) -> None:
 
 
 def test_compare_two_runs(page: Page) -> None:
-    """Two picked runs are shown side by side: numbers, parameters, components, answers."""
-    for name in ("v1-baseline", "v2-short-prompt"):
+    """Two picked runs are shown side by side, the earlier one left, whichever was picked first:
+    numbers, parameters, components, and the final answers that changed."""
+    for name in ("v2-short-prompt", "v1-baseline"):
         page.click(f'[aria-label="compare {name}"]')
     page.follow("compare the two")
     page.shows(".pairs-table td", "How do I reset my password?")
     text = page.text()
-    assert "10 inputs are in both; 8 were answered differently" in text
+    assert page.texts("h1 a") == ["v1-baseline", "v2-short-prompt"]
+    assert "176 of 220 changed" in text, "a question is asked again and again; each is a pair"
     assert page.first(".parameters tr").split() == ["prompt", "support@3", "support@4"]
     assert any("HelpCentre" in row for row in page.texts("main table.plain tr"))
     assert "better" in {one.split()[-1] for one in page.attributes("td.better", "class")}

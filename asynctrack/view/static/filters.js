@@ -45,7 +45,7 @@ export function Filters({ asked, facets: known, set }) {
       title="All words must occur in a trace. Of one value the first 65,536 characters are searched, of one trace the first million." />
     <button type="button" class="filter-toggle" aria-expanded=${open} onClick=${() => setOpen(!open)}>filters${chosen > 0 ? ` (${chosen})` : ""}</button>
     <div class=${`filter-rest ${open ? "open" : ""}`}>
-    <select aria-label="outcome of the trace" class=${asked.outcome ? "set" : ""} value=${asked.outcome ?? ""} onChange=${(event) => set({ outcome: event.target.value || null })}>
+    <select aria-label="outcome" class=${asked.outcome ? "set" : ""} value=${asked.outcome ?? ""} onChange=${(event) => set({ outcome: event.target.value || null })}>
       <option value="">trace: any outcome</option>${Object.entries(OUTCOMES).map(([outcome, { called }]) => html`<option key=${outcome} value=${outcome}>trace: ${called}</option>`)}<option value="recovered">trace: with recovered errors</option></select>
     ${choice("tag", "any tag", facets.tag)}
     ${["name", "model", "ended", "error"].some((name) => facets[name].length || asked[name]) && html`<fieldset class="of-span" title="All of these hold for one and the same span of a trace"><legend>a span in it:</legend>${choice("name", "any name", facets.name)}${choice("model", "any model", facets.model)}

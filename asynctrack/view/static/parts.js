@@ -74,17 +74,17 @@ export function Totals({ totals, priced }) {
 const KINDS = new Set(["chain", "prompt", "chat_model", "llm", "tool", "retriever", "parser"]);
 export const kindOf = (kind) => (KINDS.has(kind) ? kind : "chain");
 
-// How a call can end: its sign, what traces that did so are called, what it means, and whether fewer
-// of them are better (-1). The same as OUTCOMES in asynctrack/_common/outcome.py.
+// How a call can end: its sign, what traces that did so are called, and what it
+// means. The same as OUTCOMES in asynctrack/_common/outcome.py.
 export const OUTCOMES = {
-  ok: { sign: "●", called: "ended well", means: "Their roots ended well", good: 0 },
-  error: { sign: "▲", called: "failed", means: "Their roots ended with an error", good: -1 },
-  cancelled: { sign: "■", called: "cancelled", means: "Nobody wanted their results any more", good: -1 },
-  interrupted: { sign: "◆", called: "interrupted", means: "LangGraph left them, to wait for somebody or to go on elsewhere", good: 0 },
-  unfinished: { sign: "◌", called: "unfinished", means: "Their ends are not there", good: -1 },
-  abandoned: { sign: "○", called: "abandoned", means: "Their writer gave up waiting for their ends", good: -1 },
+  ok: { sign: "●", called: "ended well", means: "Their roots ended well" },
+  error: { sign: "▲", called: "failed", means: "Their roots ended with an error" },
+  cancelled: { sign: "■", called: "cancelled", means: "Nobody wanted their results any more" },
+  interrupted: { sign: "◆", called: "interrupted", means: "LangGraph left them, to wait for somebody or to go on elsewhere" },
+  unfinished: { sign: "◌", called: "unfinished", means: "Their ends are not there" },
+  abandoned: { sign: "○", called: "abandoned", means: "Their writer gave up waiting for their ends" },
 };
-export const RECOVERED = { called: "recovered", means: "Errors that came up in traces that did not fail", good: -1 };
+export const RECOVERED = { called: "recovered", means: "Errors that came up in traces that did not fail" };
 
 // What is counted of traces that did not end well, or not without errors, by its name in totals.
 const { ok, error, ...others } = OUTCOMES;
