@@ -68,7 +68,7 @@ class Session:
         return self._traces[-1] if self._traces else None
 
     def __repr__(self) -> str:
-        named = ", ".join(f"{name}={value!r}" for name, value in self.ids().items())
+        named = ", ".join(f"{name}={value!r}" for name, value in self._ids().items())
         return f"<asynctrack.Session {named or 'of nobody'}>"
 
     def __enter__(self) -> Session:
@@ -94,14 +94,14 @@ class Session:
         if _current.get() is self:
             _current.set(self._outer)
 
-    def ids(self) -> dict[str, str]:
+    def _ids(self) -> dict[str, str]:
         """Return what it names, under the names that readers look for."""
         named = {
             "session_id": self.session_id, "user_id": self.user_id, "thread_id": self.thread_id,
         }  # fmt: skip
         return {name: value for name, value in named.items() if value}
 
-    def note(self, trace_id: str) -> None:
+    def _note(self, trace_id: str) -> None:
         """Note a trace that begins; of each once, however many handlers tell of it."""
         session: Session | None = self
         while session is not None:
@@ -192,7 +192,7 @@ class Roots:
         try:
             current = _current.get()
             if current is not None:
-                current.note(str(trace_id))
+                current._note(str(trace_id))
             configured = configurable_above(frame)
             if current is None and not configured and not self._own:
                 return metadata
@@ -204,7 +204,7 @@ class Roots:
     def _lacking(
         self, metadata: Mapping[str, Any], configured: Mapping[str, Any], current: Session | None
     ) -> dict[str, str]:
-        around = {} if current is None else current.ids()
+        around = {} if current is None else current._ids()
         added: dict[str, str] = {}
         for name, names, own in self._ids:
             if _first(metadata, names) is not None:

@@ -1,4 +1,4 @@
-"""Session, user and thread: their names in metadata, for who writes and who reads, and their ids."""
+"""Session, user and thread: their names in metadata, and their ids; for writing and reading."""
 
 from __future__ import annotations
 
