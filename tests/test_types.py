@@ -1,7 +1,8 @@
-"""What type checkers say of a user's program, with the package as users and as developers have it."""
+"""What type checkers say of a user's program, with the package as users and developers have it."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -86,8 +87,15 @@ class Checkers:
 
     def run(self, *command: str, cwd: Path | None = None) -> str:
         """Return what a program says."""
+        # What the tests are run with is not what the user's Python has.
+        environ = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
         ended = subprocess.run(
-            command, capture_output=True, text=True, cwd=cwd or self.folder, timeout=240
+            command,
+            capture_output=True,
+            text=True,
+            cwd=cwd or self.folder,
+            env=environ if cwd is None else None,
+            timeout=240,
         )
         return ended.stdout + ended.stderr
 
@@ -120,6 +128,8 @@ def test_a_users_program(checkers: Checkers, name: str) -> None:
     wrong.write_text(WRONG)
     told = check(wrong)
     lines = {int(line) for line in re.findall(r"wrong\.py:(\d+)[:\d]*.{0,3}error", told)}
-    calls = {n for n, line in enumerate(WRONG.splitlines(), 1) if re.match(r" *[a-z_.\"()]+\(", line)}
+    calls = {
+        n for n, line in enumerate(WRONG.splitlines(), 1) if re.match(r" *[a-z_.\"()]+\(", line)
+    }
     assert lines == calls, told
     assert "experiment_nmae" in told

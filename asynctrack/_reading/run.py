@@ -270,6 +270,15 @@ class RecordedRun:
             ChecksumError: As ``events``.
             ReadError: As ``events``.
             BackendError: As ``events``.
+
+        Example:
+            >>> from uuid import uuid4
+            >>> from asynctrack import open_run, tracker
+            >>> with tracker("runs") as handler:
+            ...     handler.log_feedback(uuid4(), "thumbs", True)
+            ...     handler.log_feedback(uuid4(), "thumbs", False, comment="too long")
+            >>> [(one.score, one.comment) for one in open_run("runs").feedback()]
+            [(1, None), (0, 'too long')]
         """
         wanted = None if trace_id is None else run_id_text("trace_id", trace_id)
         for event in self.events(EVENT):
