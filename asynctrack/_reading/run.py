@@ -86,6 +86,11 @@ class RecordedRun:
         concurrency: How many objects are fetched at a time.
         spool: This machine's spool; empty reads delivered events only.
         prices: What models cost, for ``summary`` and the column ``cost``.
+
+    Attributes:
+        found: Where it is.
+        spool: This machine's spool.
+        prices: What models cost.
     """
 
     def __init__(
@@ -98,8 +103,8 @@ class RecordedRun:
         spool: Spool = (),
         prices: Prices | None = None,
     ) -> None:
-        self._found = found
-        self._spool = spool
+        self.found = found
+        self.spool = spool
         self.prices = prices
         self._writer = writer
         self._damaged = damaged
@@ -115,17 +120,17 @@ class RecordedRun:
     @property
     def experiment(self) -> str:
         """The experiment's name."""
-        return self._found.locations[0].experiment
+        return self.found.locations[0].experiment
 
     @property
     def name(self) -> str:
         """The Run's name."""
-        return self._found.locations[0].run
+        return self.found.locations[0].run
 
     @property
     def uris(self) -> tuple[str, ...]:
         """The addresses of its folders; one, unless it was tracked into several places."""
-        return tuple(location.uri for location in self._found.locations)
+        return tuple(location.uri for location in self.found.locations)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -147,7 +152,7 @@ class RecordedRun:
         manifests, and of writers without one those in this machine's spool. For one name the
         writer that began last counts; ``manifest`` has them all."""
         writers = self._known().writers
-        merged = {**self._found.parameters, **merge_parameters(writers)}
+        merged = {**self.found.parameters, **merge_parameters(writers)}
         known = {writer.writer_id for writer in writers}
         if self._logged is None:
             self._logged = self._logged_parameters()
@@ -165,13 +170,13 @@ class RecordedRun:
     def dead_letters(self) -> tuple[SeqRange, ...]:
         """What lies on this machine and is not read: events that the backend refused for good, by
         their numbers, with their files; ``dead_letter_events`` reads them. Blocks."""
-        return tuple(dead_letters_of(self._spool, self._found.locations))
+        return tuple(dead_letters_of(self.spool, self.found.locations))
 
     def dead_letter_events(self) -> Iterator[DeadLetter]:
         """Yield the events that the backend refused for good and that lie on this machine, each
         once, with the reason. ``events`` has none of them. What cannot be read is in ``problems``.
         Blocks."""
-        return read_dead_letters(self.dead_letters, self._report)
+        return read_dead_letters(self.dead_letters, self.report)
 
     async def adead_letter_events(self) -> AsyncIterator[DeadLetter]:
         """Yield what ``dead_letter_events`` does, from async code: all work is done in threads."""
@@ -185,7 +190,7 @@ class RecordedRun:
     @property
     def locations(self) -> tuple[Location, ...]:
         """Where it is."""
-        return self._found.locations
+        return self.found.locations
 
     def refresh(self) -> None:
         """Read the manifests and the list of objects anew. Blocks."""
@@ -421,15 +426,15 @@ class RecordedRun:
                 "is missing: its manifest lists it, with the events"
                 f" {receipt.first_seq} to {receipt.last_seq}"
             )
-            self._report(Problem(uri, reason))
+            self.report(Problem(uri, reason))
         fetcher = Fetcher(self._concurrency)
         try:
             yield from merged_events(
                 artifacts,
                 {writer.writer_id: writer.created_unix_nano for writer in listing.writers},
                 fetcher=fetcher,
-                report=self._report,
-                set_aside=self._damaged == "set_aside",
+                report=self.report,
+                set_aside=self.sets_aside,
                 resolve=resolve,
             )
         finally:
@@ -439,8 +444,8 @@ class RecordedRun:
         """Return what writers of this machine have logged that no manifest tells yet."""
         known = {writer.writer_id for writer in self._known().writers}
         logged: dict[str, dict[str, Any]] = {}
-        for location in self._found.locations:
-            for writer in writers_of(self._spool, location):
+        for location in self.found.locations:
+            for writer in writers_of(self.spool, location):
                 if writer.writer_id not in known and is_same_s3(writer, location.store):
                     # A writer may have folders in several places.
                     logged.setdefault(writer.writer_id, {}).update(spooled_parameters(writer))
@@ -450,11 +455,11 @@ class RecordedRun:
         problems: list[Problem] = []
         found = [
             (writer, waiting_artifacts(writer, location, problems))
-            for location in self._found.locations
-            for writer in writers_of(self._spool, location)
+            for location in self.found.locations
+            for writer in writers_of(self.spool, location)
         ]
         for problem in (*problems, *dead_letter_problems(self.dead_letters)):
-            self._report(problem)
+            self.report(problem)
         return found
 
     def _wanted(self, listing: Listing) -> Mapping[str, Sequence[StoredArtifact]]:
@@ -473,12 +478,18 @@ class RecordedRun:
         return self._listing
 
     def _list(self) -> Listing:
-        listing = list_run(self._found.locations)
+        listing = list_run(self.found.locations)
         for problem in listing.problems:
-            self._report(problem)
+            self.report(problem)
         return listing
 
-    def _report(self, problem: Problem) -> None:
+    @property
+    def sets_aside(self) -> bool:
+        """Whether it is read on without objects that are not what their manifest lists."""
+        return self._damaged == "set_aside"
+
+    def report(self, problem: Problem) -> None:
+        """Note what cannot be read; the first ones are warnings, too."""
         key = (problem.object, problem.reason)
         if key in self._problems or len(self._problems) >= _MAX_PROBLEMS:
             return

@@ -155,4 +155,3 @@ class Trace:
     def find(self, span_id: str) -> Span | None:
         """Return a span by its id."""
         return next((span for span in self.walk() if span.span_id == span_id), None)
-
