@@ -342,7 +342,7 @@ class RecordedRun:
         if self._appender is None:
             from asynctrack._reading.appending import Appender  # nothing that reading needs
 
-            self._appender = Appender(self._found.locations[0])
+            self._appender = Appender(self.found.locations[0])
         self._appender.append(record)
 
     async def alog_feedback(

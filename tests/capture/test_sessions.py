@@ -197,11 +197,13 @@ def test_left_in_another_context() -> None:
     """Frameworks enter and leave a block in different contexts: that raises nothing, and the
     contexts keep what they have."""
     session = asynctrack.session(user_id="ada")
-    entered, left = contextvars.copy_context(), contextvars.copy_context()
+    entered = contextvars.copy_context()
     entered.run(session.__enter__)
+    with asynctrack.session(user_id="bob") as other:
+        left = contextvars.copy_context()
     left.run(session.__exit__, None, None, None)
     assert entered.run(current_session) is session
-    assert left.run(current_session) is None
+    assert left.run(current_session) is other
 
 
 def test_a_session_is_entered_once() -> None:
