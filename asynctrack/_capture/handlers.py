@@ -173,6 +173,19 @@ class _Handler:
             " Call tracker(...) in the other process, and hand over what that takes"
         )
 
+    def __repr__(self) -> str:
+        from asynctrack._common.markup import counted, one_line
+
+        kind, sink = type(self).__name__, self._sink
+        return f"<{kind} of {one_line(sink.run_name)}: {counted(sink.statistics())}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: where it tracks to, and its counters."""
+        from asynctrack._common.markup import counters, facts_html
+
+        kind, sink = type(self).__name__, self._sink
+        return facts_html(f"{kind} of {sink.run_name}", counters(sink.statistics()))
+
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Log hyperparameters: into the Run's parameters and as an event. Never blocks.
 

@@ -37,6 +37,10 @@ class Sink(Protocol):
     """Where a handler's events go; called from any thread and any event loop."""
 
     @property
+    def run_name(self) -> str:
+        """What is tracked into: experiment and Run."""
+
+    @property
     def capture(self) -> Capture:
         """Makes the events."""
 

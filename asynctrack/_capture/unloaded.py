@@ -128,6 +128,7 @@ def _handler(base: str, drop: Callable[..., None], statistics: Callable[[], Stat
     methods |= {
         "__getattr__": any_callback,  # without LangChain's class
         "run_inline": asynchronous,
+        "__repr__": lambda self: "<handler of asynctrack, not loaded: it drops every event>",
         "statistics": lambda self: statistics(),
         "log_parameters": called,
         "log_metric": called,

@@ -159,6 +159,7 @@ class Pipeline:
             monotonic=monotonic,
         )
         self.sink = Sink(
+            run_name=f"{backend.experiment}/{backend.run}",
             capture=Capture(
                 tokens=options.tokens,
                 redactor=redactor,

@@ -59,6 +59,7 @@ class Sink:
     """Takes what the callbacks captured; shared by all threads and event loops.
 
     Args:
+        run_name: What is tracked into: experiment and Run.
         capture: Turns callbacks into bytes.
         buffer: Where events go.
         observations: Where the user's parameters and metrics go for the Run.
@@ -72,6 +73,7 @@ class Sink:
     def __init__(
         self,
         *,
+        run_name: str,
         capture: Capture,
         buffer: Buffer,
         observations: Observations,
@@ -81,6 +83,7 @@ class Sink:
         block_timeout: float | None,
         statistics: Callable[[], Statistics],
     ) -> None:
+        self.run_name = run_name
         self.capture = capture
         self.statistics = statistics
         self._buffer = buffer

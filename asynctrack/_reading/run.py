@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import (
     AsyncIterator,
     Generator,
@@ -17,11 +18,14 @@ from uuid import UUID
 
 from asynctrack._backends.s3_read import Access
 from asynctrack._common.feedback import EVENT, feedback_record, run_id_text
-from asynctrack._errors import NotFoundError, OptionError
+from asynctrack._common.markup import facts_html, one_line
+from asynctrack._common.moments import Moment
+from asynctrack._errors import AsynctrackError, NotFoundError, OptionError
 from asynctrack._reading.decoding.events import Event
 from asynctrack._reading.decoding.feedback import Feedback, feedback_of
 from asynctrack._reading.merging.fetch import AHEAD, Fetcher
 from asynctrack._reading.merging.merge import merged_events
+from asynctrack._reading.overview import RunOverview, overview, overview_html
 from asynctrack._reading.sources.dead_letters import (
     DeadLetter,
     dead_letter_problems,
@@ -52,8 +56,8 @@ from asynctrack._reading.sources.spool import (
 )
 from asynctrack._reading.sources.stores import Location, bullets
 from asynctrack._reading.threads import from_thread, in_thread
-from asynctrack._reading.trees.build import build_traces
 from asynctrack._reading.trees.prices import GivenPrices, Prices, read_prices
+from asynctrack._reading.trees.select import Wanted, first_needed, last_needed, select, wanted
 from asynctrack._reading.trees.summary import RunSummary, summarize
 from asynctrack._reading.trees.trace import Trace
 
@@ -118,7 +122,25 @@ class RecordedRun:
         self._appender: Appender | None = None
 
     def __repr__(self) -> str:
-        return f"RecordedRun({', '.join(self.uris)})"
+        # What is known already: a debugger that shows it must not wait for S3.
+        known = ""
+        if self._listing is not None:
+            manifest = self.manifest
+            writers = len(manifest.writers)
+            known = (
+                f", {'closed' if manifest.closed else 'not closed'}, {manifest.delivered:,} events"
+                f" by {writers:,} writer{'' if writers == 1 else 's'}"
+            )
+        name = one_line(f"{self.experiment}/{self.name}")
+        return f"<RecordedRun {name}{known}: {one_line(', '.join(self.uris), 500)}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the Run at a glance. Blocks: it reads manifests, and no
+        events."""
+        try:
+            return overview_html(self._overview())
+        except AsynctrackError as error:
+            return facts_html(f"{self.experiment}/{self.name}", [("cannot be read", str(error))])
 
     @property
     def experiment(self) -> str:
@@ -245,26 +267,60 @@ class RecordedRun:
         async for event in from_thread(self._events(resolve=False), CHUNK):
             yield event
 
-    def traces(self) -> Iterator[Trace]:
+    def traces(
+        self,
+        *,
+        failed: bool | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        name: str | None = None,
+        session: str | int | None = None,
+        user: str | int | None = None,
+    ) -> Iterator[Trace]:
         """Yield the traces: complete ones as they end, the others at the end of the Run.
 
+        Those that are all that is asked for; without arguments all. ``since`` and ``until`` go by
+        when a trace began: one that began before ``since`` does not count, whenever it ended, nor
+        does one whose beginning is not there. What lies more than a day before ``since`` is not
+        read, and reading ends a day after ``until``, once the traces have ended; the days are in
+        the keys of the artifacts. So ``Trace.resumes`` names only traces that were read too. A
+        clock that was set by more than a day in the midst of an artifact may hide some.
+
+        Args:
+            failed: True for those that failed, False for the others; see ``Trace.failed``.
+            since: ``"1h"`` for the last hour (``s``, ``m``, ``h``, ``d``, ``w``), or a time:
+                ``"2026-11-27"``, ``"2026-11-27T10:00+01:00"``, a ``datetime``, a ``date``. UTC,
+                where it names no zone.
+            until: The same; those that began then or later are left out.
+            name: The name of the root, whole.
+            session: ``Trace.session_id``.
+            user: ``Trace.user_id``.
+
         Raises:
+            OptionError: One of the arguments is not allowed.
             ChecksumError: As ``events``.
             ReadError: As ``events``.
             BackendError: As ``events``.
+
+        Example:
+            >>> for trace in run.traces(failed=True, since="1h"):  # doctest: +SKIP
+            ...     print(trace.tree())
         """
-        with closing(self._events()) as events:
-            yield from build_traces(events)
+        return self._traces(wanted(failed, since, until, name, session, user, now=time.time_ns()))
 
-    async def atraces(self) -> AsyncIterator[Trace]:
+    async def atraces(
+        self,
+        *,
+        failed: bool | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        name: str | None = None,
+        session: str | int | None = None,
+        user: str | int | None = None,
+    ) -> AsyncIterator[Trace]:
         """Yield the traces as ``traces`` does, from async code: all work is done in threads."""
-        events = self._events()
-
-        def close_events() -> Generator[Trace, None, None]:
-            with closing(events):
-                yield from build_traces(events)
-
-        async for trace in from_thread(close_events(), TRACES):
+        asked = wanted(failed, since, until, name, session, user, now=time.time_ns())
+        async for trace in from_thread(self._traces(asked), TRACES):
             yield trace
 
     def feedback(self, trace_id: str | UUID | None = None) -> Iterator[Feedback]:
@@ -420,7 +476,31 @@ class RecordedRun:
 
     # -- inside -------------------------------------------------------------------------------
 
+    def _overview(self) -> RunOverview:
+        return overview(self.found, self.spool, self.prices)
+
+    def _traces(self, asked: Wanted) -> Generator[Trace, None, None]:
+        artifacts = {
+            writer_id: some[first_needed([one.place for one in some], asked.since) :]
+            for writer_id, some in self._artifacts().items()
+        }
+        ends = {
+            writer_id: max((one.place.last_seq for one in some), default=0)
+            for writer_id, some in artifacts.items()
+        }
+        needed = {
+            writer_id: last_needed([one.place for one in some], asked.until)
+            for writer_id, some in artifacts.items()
+        }
+        with closing(self._read(artifacts)) as events:
+            yield from select(events, asked, needed, ends)
+
     def _events(self, *, resolve: bool = True) -> Generator[Event, None, None]:
+        with closing(self._read(self._artifacts(), resolve=resolve)) as events:
+            yield from events
+
+    def _artifacts(self) -> Mapping[str, Sequence[StoredArtifact]]:
+        """Return what there is to read, of each writer; report what is missing."""
         waiting = self._look_into_spool()  # before the listing: see ``spool``
         self._listing = listing = self._list()
         artifacts = self._wanted(with_waiting(listing, waiting))
@@ -430,11 +510,16 @@ class RecordedRun:
                 f" {receipt.first_seq} to {receipt.last_seq}"
             )
             self.report(Problem(uri, reason))
+        return artifacts
+
+    def _read(
+        self, artifacts: Mapping[str, Sequence[StoredArtifact]], *, resolve: bool = True
+    ) -> Generator[Event, None, None]:
         fetcher = Fetcher(self._concurrency)
         try:
             yield from merged_events(
                 artifacts,
-                {writer.writer_id: writer.created_unix_nano for writer in listing.writers},
+                {one.writer_id: one.created_unix_nano for one in self._known().writers},
                 fetcher=fetcher,
                 report=self.report,
                 set_aside=self.sets_aside,
@@ -471,7 +556,9 @@ class RecordedRun:
         known = {*listing.artifacts, *(writer.writer_id for writer in listing.writers)}
         if self._writer not in known:
             there = bullets(sorted(known))
-            raise NotFoundError(f"{self!r} has no writer {self._writer!r}; its writers:{there}")
+            raise NotFoundError(
+                f"{', '.join(self.uris)} has no writer {self._writer!r}; its writers:{there}"
+            )
         return {self._writer: listing.artifacts.get(self._writer, ())}
 
     def _known(self) -> Listing:

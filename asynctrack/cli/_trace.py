@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ._common import (
@@ -139,6 +139,8 @@ class _Tree:
 
     def show(self, trace: Trace, marked: str | None) -> None:
         """Print it, and mark the span that the user named."""
+        from asynctrack._reading.trees.shown import layout
+
         from . import _words as words
 
         facts = [
@@ -169,7 +171,7 @@ class _Tree:
             )
         self._screen.line()
         begin = trace.start_unix_nano
-        for span, lead, below in _layout(trace):
+        for span, lead, below in layout(trace.roots):
             self._span(span, lead, below, begin, marked=span.span_id == marked)
 
     def _span(self, span: Span, lead: str, below: str, begin: int | None, *, marked: bool) -> None:
@@ -236,19 +238,3 @@ class _Tree:
         self._screen.parts((f"{below}  ", "dim"), (f"{label}: ", "magenta"), (lines[0], ""))
         for line in lines[1:]:
             self._screen.parts((f"{below}  ", "dim"), ("  " + line, ""))
-
-
-def _layout(trace: Trace) -> Iterator[tuple[Span, str, str]]:
-    """Yield the spans with what stands before them, and before the lines below them."""
-    waiting = [(root, "", "") for root in reversed(trace.roots)]
-    while waiting:
-        span, lead, below = waiting.pop()
-        yield span, lead, below + ("│" if span.children else " ")
-        last = len(span.children) - 1
-        # Deep trees stay readable, and on the screen.
-        stem = below if len(below) < 60 else below[:60]
-        for number, child in reversed(list(enumerate(span.children))):
-            ends = number == last
-            waiting.append(
-                (child, f"{stem}{'└─ ' if ends else '├─ '}", f"{stem}{'   ' if ends else '│  '}")
-            )

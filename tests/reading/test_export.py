@@ -17,11 +17,11 @@ import pytest
 from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from asynctrack._common.markup import visible
 from asynctrack._errors import OptionError
 from asynctrack._reading.export import files, html, otlp, rows
 from asynctrack._reading.export.cells import safe_cell
 from asynctrack._reading.export.files import export_run, new_file
-from asynctrack._reading.export.html import visible
 from asynctrack._reading.export.otlp import span_id_of, trace_id_of
 from asynctrack._reading.run import RecordedRun, open_run
 from asynctrack._reading.tables import span_table
