@@ -22,6 +22,7 @@ from asynctrack._reading.index import filler, pieces
 from asynctrack._reading.index.catalog import Catalog, place_of
 from asynctrack._reading.index.tables import open_tables, shown_columns
 from asynctrack._reading.run import RecordedRun
+from asynctrack._reading.tables import span_table
 from asynctrack._reading.trees.build import TraceBuilder
 from asynctrack._reading.trees.prices import cost_of, read_prices
 from asynctrack._reading.trees.trace import Trace
@@ -550,6 +551,17 @@ def test_columns_are_described_as_they_are(tmp_path: Path) -> None:
         for table in ("spans", "traces", "events", "feedback", "parameters"):
             columns = [row["column_name"] for row in tables.rows(f"DESCRIBE {table}")]
             assert columns == [name for name, _ in shown_columns(table)]
+
+
+def test_columns_are_those_of_the_data_frame() -> None:
+    """What SQL, data frames and exports call a column is the same, and in the same order."""
+    names = [name for name, _ in shown_columns("spans")]
+    assert names == ["experiment", "run", *(name for name, _, _ in span_table.COLUMNS)]
+    assert [name for name, _ in shown_columns("events")][-3:] == [
+        "session_id",
+        "user_id",
+        "thread_id",
+    ]
 
 
 def test_row_groups_end_by_their_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
