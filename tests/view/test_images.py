@@ -13,10 +13,10 @@ from selenium.webdriver import Chrome
 
 from asynctrack import open_run
 from asynctrack._reading.decoding.media import Media, media_of
-from asynctrack._reading.index.said import preview
 from asynctrack.view._blocks import MAX_IMAGES, Side
 from asynctrack.view._images import MAX_BYTES, MAX_PIXELS, to_show
 from asynctrack.view._rows import rows_of
+from asynctrack._reading.index.said import preview
 from tests.e2e.waiting import until_in_thread
 from tests.reading import pictures
 from tests.reading.making import RunFolder, event
