@@ -29,6 +29,7 @@ COMMANDS = (
     "_export",
     "_ls",
     "_query",
+    "_search",
     "_show",
     "_spool",
     "_tail",

@@ -15,7 +15,6 @@ from asynctrack import open_run
 from asynctrack._backends.s3_read import Access
 from asynctrack._reading.compaction.compact import compact_run
 from asynctrack._reading.decoding.events import Event
-from asynctrack._reading.index.news import PATIENCE, News
 from asynctrack._reading.sources.locate import Found, locate_runs
 from asynctrack._reading.sources.manifests import Problem
 from asynctrack._reading.sources.ranges import SeqSet
@@ -26,6 +25,7 @@ from asynctrack.view import _indexer, _pages, _queries
 from asynctrack.view._filters import Filters
 from asynctrack.view._index import Index
 from asynctrack.view._indexer import Indexer
+from asynctrack._reading.index.news import PATIENCE, News
 from asynctrack.view._pages import Pages
 from asynctrack.view._progress import RunState
 from asynctrack.view._question import GivenUpError, Question

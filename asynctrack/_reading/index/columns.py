@@ -203,6 +203,7 @@ def rows_of(
             failed = error_line(span.error)
             errors += 1
             error = error or failed
+            words.add(span.error.type)
             raised += span.raised
         handed = handed_on(span) if span.hands_on else None
         model = span.model
