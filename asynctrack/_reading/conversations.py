@@ -8,9 +8,9 @@ from typing import Any, Final, Literal, get_args
 
 from asynctrack._common import payload
 from asynctrack._common.outcome import Cause, Outcome
+from asynctrack._reading.index.asking import Asks
 from asynctrack._reading.index.chat import answered, asked
 from asynctrack._reading.index.said import answer_of
-from asynctrack._reading.index.tables import Tables
 
 TABLES: Final = ("spans", "traces", "feedback")
 """What must be open for the questions here."""
@@ -144,7 +144,7 @@ class Turn:
 
 
 def sessions(
-    tables: Tables, *, by: Group = "session", sort: Sort = "last", limit: int = 0
+    tables: Asks, *, by: Group = "session", sort: Sort = "last", limit: int = 0
 ) -> Sessions:
     """Return the sessions of traces, or their users. Blocks.
 
@@ -197,7 +197,7 @@ def sessions(
     return Sessions(found, rows[0]["total"] if rows else 0, count["n"])
 
 
-def turns(tables: Tables, conversation: str) -> tuple[Turn, ...]:
+def turns(tables: Asks, conversation: str) -> tuple[Turn, ...]:
     """Return the turns of a conversation, in order; empty if there is none. Blocks.
 
     Args:
@@ -258,7 +258,7 @@ def turns(tables: Tables, conversation: str) -> tuple[Turn, ...]:
     return tuple(found)
 
 
-def nearest(tables: Tables, conversation: str) -> tuple[str, ...]:
+def nearest(tables: Asks, conversation: str) -> tuple[str, ...]:
     """Return ids of sessions and threads that look most like an unknown one. Blocks."""
     rows = tables.rows(
         "WITH ids AS (SELECT session_id AS id FROM inside.traces UNION"
@@ -283,7 +283,7 @@ _MODELS: Final = "kind IN ('llm', 'chat_model')"
 
 
 def _feedback(
-    tables: Tables, key: str, numbers: Sequence[int] | None = None
+    tables: Asks, key: str, numbers: Sequence[int] | None = None
 ) -> dict[Any, tuple[Feedback, ...]]:
     """Return the feedback of traces by a column of theirs; feedback of any time counts."""
     rows = tables.rows(
@@ -300,7 +300,7 @@ def _feedback(
     return found
 
 
-def _spans_shown(tables: Tables, numbers: Sequence[int]) -> list[dict[str, Any]]:
+def _spans_shown(tables: Asks, numbers: Sequence[int]) -> list[dict[str, Any]]:
     """Return the roots of traces, and the spans that failed ones are to blame on."""
     return tables.rows(
         "SELECT s._no, s._place, s.name, s.kind, s.error_type, s.error_message, s._error,"
@@ -313,7 +313,7 @@ def _spans_shown(tables: Tables, numbers: Sequence[int]) -> list[dict[str, Any]]
     )
 
 
-def _streamed(tables: Tables, numbers: Iterable[int]) -> dict[int, str]:
+def _streamed(tables: Asks, numbers: Iterable[int]) -> dict[int, str]:
     """Return what models had streamed last in traces without an answer."""
     rows = tables.rows(
         "SELECT _no, outputs, data FROM inside.spans WHERE list_contains($numbers::BIGINT[], _no)"

@@ -5,7 +5,6 @@ An image or another file is said in a few words, where it is not asked for as it
 
 from __future__ import annotations
 
-import hashlib
 import math
 from datetime import datetime, timezone
 from typing import Any, Final
@@ -14,7 +13,7 @@ from asynctrack._common.outcome import said_outcome
 from asynctrack._reading.decoding.conversation import conversation as conversation
 from asynctrack._reading.decoding.events import json_text
 from asynctrack._reading.decoding.feedback import Feedback
-from asynctrack._reading.decoding.media import Media, Say
+from asynctrack._reading.decoding.media import Say
 from asynctrack._reading.trees.shown import answer as answer
 from asynctrack._reading.trees.shown import prompt as prompt
 from asynctrack._reading.trees.span import Span
@@ -59,6 +58,11 @@ def size(value: float | None) -> str:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.3g} {unit}"
         number /= 1000
     raise AssertionError("the last unit takes all")
+
+
+def percent(share: float) -> str:
+    """Return a share of 0 to 1."""
+    return f"{share:.1%}"
 
 
 def usd(value: float | None) -> str:
@@ -135,14 +139,6 @@ def shortened(text: str, limit: int | None) -> str:
 def one_line(value: Any, limit: int) -> str:
     """Return a payload on one line."""
     return shortened(" ".join(said(value).split()), limit)
-
-
-def told_apart(media: Media) -> str:
-    """Say what an image is so that two images are said alike only if they are the same."""
-    if media.held is None:
-        return str(media)
-    digest = hashlib.blake2b(media.held.encode("utf-8", "surrogatepass"), digest_size=4)
-    return f"{media}, {digest.hexdigest()}"
 
 
 def said(value: Any, say: Say | None = str) -> str:

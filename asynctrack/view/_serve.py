@@ -35,6 +35,7 @@ def serve(
     prices: Prices | None,
     spool: Spool,
     port: int,
+    token: str | None,
     open_browser: bool,
     started: Callable[[str], None],
 ) -> None:
@@ -46,6 +47,7 @@ def serve(
         prices: What models cost; None shows no cost.
         spool: This machine's spool; empty shows delivered events only.
         port: Of the loopback address; 0 takes any that is free.
+        token: What the address must hold once; None makes a new one.
         open_browser: Whether a browser is opened.
         started: Told the address.
 
@@ -59,7 +61,7 @@ def serve(
         pages = Pages(index, indexer, title, priced=prices is not None)
         indexer.start(locate(), pages.warm)
         try:
-            guard = Guard()
+            guard = Guard(token)
             config = uvicorn.Config(
                 make_app(pages, guard),
                 access_log=False,

@@ -15,6 +15,7 @@ from asynctrack import open_run
 from asynctrack._backends.s3_read import Access
 from asynctrack._reading.compaction.compact import compact_run
 from asynctrack._reading.decoding.events import Event
+from asynctrack._reading.index.news import PATIENCE, News
 from asynctrack._reading.sources.locate import Found, locate_runs
 from asynctrack._reading.sources.manifests import Problem
 from asynctrack._reading.sources.ranges import SeqSet
@@ -25,7 +26,6 @@ from asynctrack.view import _indexer, _pages, _queries
 from asynctrack.view._filters import Filters
 from asynctrack.view._index import Index
 from asynctrack.view._indexer import Indexer
-from asynctrack._reading.index.news import PATIENCE, News
 from asynctrack.view._pages import Pages
 from asynctrack.view._progress import RunState
 from asynctrack.view._question import GivenUpError, Question
@@ -254,7 +254,7 @@ def test_a_large_run_is_prepared(
     """What the page of a large run shows first is known before it is opened; small ones wait."""
     index, indexer = indexed
     asked: list[str] = []
-    for name in ("totals", "facets", "model_totals", "overview"):
+    for name in ("totals", "facets", "components", "overview"):
         question = getattr(_queries, name)
 
         def noted(*given: Any, name: str = name, question: Any = question) -> Any:
@@ -268,10 +268,10 @@ def test_a_large_run_is_prepared(
     assert asked == []
     monkeypatch.setattr(_pages, "LARGE", run.traces)
     pages.warm(run)
-    assert sorted(asked) == ["facets", "model_totals", "overview", "totals"]
+    assert sorted(asked) == ["components", "facets", "overview", "totals"]
     asked.clear()
-    shown = pages.run({"run": run.id})
-    assert shown["facets"]["names"] and shown["models"]
+    assert pages.components({"run": run.id})["components"]
+    assert pages.facets({"run": run.id})["name"]
     assert pages.overview({"run": run.id})["totals"]["traces"] == run.traces
     assert asked == []
     assert pages.home({})["count"] == len(indexer.runs)

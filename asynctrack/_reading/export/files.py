@@ -68,6 +68,7 @@ def export_run(
     table: str | None = None,
     limit: int = 0,
     values: str = "resolve",
+    trace_id: str | None = None,
     progress: Progress = lambda _: None,
 ) -> Exported:
     """Write a Run to an open file. Blocks.
@@ -80,6 +81,7 @@ def export_run(
         limit: How many rows are written, for ``html`` how many traces; 0 writes all.
         values: ``resolve`` gives every event all it refers to; ``keep``, for the table ``events``,
             gives each value a row before the first event that refers to it.
+        trace_id: Only the events or spans of this trace; None writes all.
         progress: Called with how many events were read.
 
     Raises:
@@ -98,10 +100,15 @@ def export_run(
         raise OptionError("limit", limit, "0 or more")
     if values != "resolve" and not (values == "keep" and table == "events"):
         raise OptionError("values", values, f"'resolve', or 'keep' with events, not {table}")
+    if values != "resolve" and trace_id is not None:
+        # The values of one trace may stand before an event of another one.
+        raise OptionError("values", values, "'resolve' with one trace")
     counter = _Counter(out)
     reading = run.stored_events() if values == "keep" else run.events()
     with closing(reading) as source:  # type: ignore[type-var]  # a generator
         events = _watched(source, progress)
+        if trace_id is not None:
+            events = (one for one in events if (one.trace_id or one.span_id) == trace_id)
         if format == "html":
             rows = _html(run, events, counter, limit)
         elif format == "otlp":

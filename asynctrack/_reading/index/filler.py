@@ -149,18 +149,25 @@ class Filler:
                     ) from error
         return True
 
-    def rest(self, emit: Emit) -> None:
-        """Read what is left, and give it as rows: what goes on, and what is not delivered."""
+    def rest(self, emit: Emit) -> int:
+        """Read what is left, and give it as rows: what goes on, and what is not delivered.
+
+        Returns:
+            How many events were read that are not in the index.
+        """
         look = self._news.choose(0.0)
         emitted = _Emitted(emit)
+        count = 0
         if look.events:
             with closing(self._news.events()) as events:
                 for event in events:
+                    count += 1
                     self._take(event, emitted.add)
         if self._name == TRACES and (look.events or self._layer.carried is not None):
             for trace in self.builder.rest():
                 self._put(trace, emitted.add)
         emitted.close()
+        return count
 
     # -- inside -------------------------------------------------------------------------------
 

@@ -101,6 +101,17 @@ class Words:
             elif kind is int or kind is float:
                 self._found[str(item)] = None
 
+    def add_types(self, exception: Any) -> None:
+        """Add the types of an exception, of its causes and of those in its group."""
+        waiting = [exception]
+        while waiting:
+            one = waiting.pop()
+            if isinstance(one, dict):
+                self.add(one.get("type"))
+                waiting += [one.get("causes"), one.get("exceptions")]
+            elif isinstance(one, list):
+                waiting += one
+
     def text(self) -> str:
         """Return them, one after the other."""
         return "\n".join(self._found).lower()

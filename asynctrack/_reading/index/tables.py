@@ -7,6 +7,7 @@ extension of DuckDB, not even httpfs.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
@@ -85,6 +86,7 @@ class Tables:
 
     Attributes:
         connection: The connection; its time zone is UTC.
+        read: How many events are in them, by the layer of the index that they were read for.
 
     Raises:
         MissingExtraError: duckdb is not installed.
@@ -102,6 +104,7 @@ class Tables:
         self.connection = duckdb.connect(":memory:" if path is None else str(path), config=config)
         self.connection.execute("SET TimeZone = 'UTC'")
         self.connection.execute("CREATE SCHEMA inside")
+        self.read: Counter[str] = Counter()
         self._files: dict[str, list[Path]] = {table: [] for table in TABLES}
         for table, columns in TABLES.items():
             fields = ", ".join(f'"{name}" {SQL_TYPES[kind]}' for name, kind in columns)
@@ -266,8 +269,10 @@ def open_tables(
                             first()
                         elif progress is not None:
                             progress(events)
-                    filler.rest(opened.add_rows)
-                    state = with_layer(state, layer, filler.state.layers.get(layer, Layer()))
+                    rest = filler.rest(opened.add_rows)
+                    filled = filler.state.layers.get(layer, Layer())
+                    opened.read[layer] += filled.events + rest
+                    state = with_layer(state, layer, filled)
                 opened.add_files(folder.path, state)
             if "parameters" in wanted:
                 opened.add_parameters(run.experiment, run.name, run.parameters)
