@@ -30,6 +30,7 @@ from asynctrack._reading.sources.locate import Found, Place, Source, locate_run,
 from asynctrack._reading.sources.manifests import (
     Metric,
     Problem,
+    Report,
     RunManifest,
     merge_metrics,
     merge_parameters,
@@ -86,6 +87,7 @@ class RecordedRun:
         found: Where it is.
         spool: This machine's spool.
         prices: What models cost.
+        report: Notes what cannot be read; the first ones are warnings, too.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class RecordedRun:
         self._listing: Listing | None = None
         self._logged: dict[str, dict[str, Any]] | None = None
         self._problems: dict[tuple[str, str], Problem] = {}
+        self.report: Report = self._note
 
     def __repr__(self) -> str:
         return f"RecordedRun({', '.join(self.uris)})"
@@ -384,7 +387,7 @@ class RecordedRun:
         """Whether it is read on without objects that are not what their manifest lists."""
         return self._damaged == "set_aside"
 
-    def report(self, problem: Problem) -> None:
+    def _note(self, problem: Problem) -> None:
         """Note what cannot be read; the first ones are warnings, too."""
         key = (problem.object, problem.reason)
         if key in self._problems or len(self._problems) >= _MAX_PROBLEMS:

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from asynctrack._common.outcome import said_outcome
-from asynctrack._common.payload import decode
 from asynctrack._errors import NotFoundError, OptionError
 from asynctrack._reading.index.said import MAX_NAME, answer_of
 
@@ -32,6 +31,7 @@ from ._shapes import (
     in_seconds,
     number_of,
     page_of,
+    payload_of,
     raw_of,
     said,
     sort_key,
@@ -249,10 +249,10 @@ class Pages:
         """Return a span: its prompt and its answer as blocks, its error, stream and attributes."""
         run = self._run(asked)
         row, payload = self._span(run, asked)
+        size = len(raw_of(row, payload))
         data = payload.get("data") or {}
         answer = answer_of(payload.get("outputs"), data)
         error = payload.get("error")
-        size = len(row.pop("payload"))
         return {
             **said(in_seconds(row, "start", "end")),
             "tags": [str(tag)[:MAX_NAME] for tag in payload.get("tags") or []],
@@ -404,4 +404,4 @@ class Pages:
         row = _queries.span(self._index, found["no"], number_of(asked, "place"))
         if row is None:
             raise NotFoundError("there is no such span in this trace")
-        return row, decode(row["payload"])
+        return row, payload_of(row)

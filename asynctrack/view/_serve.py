@@ -16,12 +16,11 @@ import uvicorn
 from asynctrack._errors import OptionError
 from asynctrack._reading.sources.locate import Found
 from asynctrack._reading.sources.spool import Spool
-from asynctrack._reading.trees.prices import Prices, cost_of
+from asynctrack._reading.trees.prices import Prices
 
 from ._index import Index
 from ._indexer import Indexer
 from ._pages import Pages
-from ._rows import Cost
 from ._security import Guard
 from ._server import make_app
 
@@ -55,8 +54,8 @@ def serve(
         AsynctrackError: There is nothing to show; as ``locate``.
     """
     listening = _listen(port)
-    with closing(listening), closing(Index()) as index:
-        indexer = Indexer(index, locate, _cost_by(prices), spool)
+    with closing(listening), closing(Index(prices)) as index:
+        indexer = Indexer(index, locate, spool)
         pages = Pages(index, indexer, title, priced=prices is not None)
         indexer.start(locate(), pages.warm)
         try:
@@ -101,10 +100,6 @@ def _ended_by_signals(server: uvicorn.Server) -> Iterator[None]:
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
-
-
-def _cost_by(prices: Prices | None) -> Cost:
-    return (lambda _: None) if prices is None else lambda span: cost_of(span, prices)
 
 
 def _listen(port: int) -> socket.socket:

@@ -15,17 +15,17 @@ from asynctrack import open_run
 from asynctrack._backends.s3_read import Access
 from asynctrack._reading.compaction.compact import compact_run
 from asynctrack._reading.decoding.events import Event
+from asynctrack._reading.index.news import PATIENCE, News
 from asynctrack._reading.sources.locate import Found, locate_runs
 from asynctrack._reading.sources.manifests import Problem
 from asynctrack._reading.sources.ranges import SeqSet
 from asynctrack._reading.trees.build import TraceBuilder
-from asynctrack._reading.trees.prices import cost_of, read_prices
+from asynctrack._reading.trees.prices import read_prices
 from asynctrack._spool.layout import spool_places
 from asynctrack.view import _indexer, _pages, _queries
 from asynctrack.view._filters import Filters
 from asynctrack.view._index import Index
 from asynctrack.view._indexer import Indexer
-from asynctrack._reading.index.news import PATIENCE, News
 from asynctrack.view._pages import Pages
 from asynctrack.view._progress import RunState
 from asynctrack.view._question import GivenUpError, Question
@@ -150,9 +150,9 @@ def indexed(demo_place: Path) -> Iterator[tuple[Index, Indexer]]:
     """The index of the demo."""
     prices = read_prices(demo_place / "prices.json")
     assert prices is not None
-    index = Index()
+    index = Index(prices)
     place = demo_place / "runs"
-    indexer = Indexer(index, lambda: found(place), lambda span: cost_of(span, prices), ())
+    indexer = Indexer(index, lambda: found(place), ())
     ready: list[RunState] = []
     indexer.start(found(place), ready.append)
     wait_for(lambda: len(ready) >= len(indexer.runs), indexer)
@@ -321,7 +321,7 @@ def test_a_compacted_run(tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPa
     if when == "before":
         compact()
     index = Index()
-    indexer = Indexer(index, lambda: found(tmp_path), lambda _: None, ())
+    indexer = Indexer(index, lambda: found(tmp_path), ())
     ready: list[RunState] = []
     with closing(index):
         indexer.start(found(tmp_path), ready.append)

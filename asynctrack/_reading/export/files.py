@@ -19,9 +19,8 @@ from asynctrack._reading.export.otlp import otlp_lines
 from asynctrack._reading.export.rows import write_csv, write_jsonl, write_parquet
 from asynctrack._reading.run import RecordedRun
 from asynctrack._reading.tables import span_table
-from asynctrack._reading.tables.database import EVENT_COLUMNS
+from asynctrack._reading.tables.event_table import COLUMNS as EVENT_COLUMNS
 from asynctrack._reading.trees.build import build_traces
-from asynctrack._reading.trees.span import Span
 
 FORMATS: Final = ("parquet", "jsonl", "csv", "otlp", "html")
 TABLES: Final = {
@@ -108,7 +107,8 @@ def export_run(
         elif format == "otlp":
             rows = _otlp(run, events, counter, limit)
         else:
-            items = _limited(_with_values(events) if table == "events" else _spans(events), limit)
+            spans = span_table.spanned(build_traces(events))
+            items = _limited(_with_values(events) if table == "events" else spans, limit)
             columns = EVENT_COLUMNS if table == "events" else span_table.columns_of(run.prices)
             write = {"parquet": write_parquet, "jsonl": write_jsonl, "csv": write_csv}[format]
             rows = write(run, columns, items, counter)
@@ -180,10 +180,6 @@ def _watched(events: Iterator[Event], progress: Progress) -> Iterator[Event]:
             progress(since)
             since = 0
     progress(since)
-
-
-def _spans(events: Iterable[Event]) -> Iterator[Span]:
-    return (span for trace in build_traces(events) for span in trace.walk())
 
 
 def _with_values(events: Iterable[Event]) -> Iterator[Event]:

@@ -35,7 +35,8 @@ def read_snapshot(path: Path) -> Snapshot:
         OSError: It is not there.
         ValueError: It is not whole.
     """
-    lines = zstandard.ZstdDecompressor().stream_reader(path.open("rb")).read().split(b"\n")
+    with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as unpacked:
+        lines = unpacked.read().split(b"\n")
     head = payload.decode(lines[0])
     events = []
     for line in lines[1:-1]:

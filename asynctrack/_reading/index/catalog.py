@@ -50,11 +50,13 @@ class PieceFile:
         name: Its name in the Run's folder.
         table: The table.
         rows: How many there are.
+        bytes: Its size, in bytes.
     """
 
     name: str
     table: str
     rows: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +122,20 @@ class RunFolder:
             state = _decode((self.path / _STATE).read_bytes())
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             state = None
-        if state is None or state.uris != self._uris:
+        if state is None or state.uris != self._uris or not self._holds(state):
             return State(self._uris, secrets.randbits(63 - _NUMBERS))
         return state
+
+    def _holds(self, state: State) -> bool:
+        """Return whether the files are there that a state names: anybody may delete them."""
+        try:
+            return all(
+                (self.path / piece.name).stat().st_size == piece.bytes
+                for layer in state.layers.values()
+                for piece in layer.pieces
+            )
+        except OSError:
+            return False
 
     def save(self, state: State) -> None:
         """Write the state, whole or not at all."""
@@ -282,7 +295,7 @@ def _plain(state: State) -> dict[str, Any]:
             "ranges": dict(layer.covered.ranges),
             "artifacts": sorted(layer.covered.artifacts),
             "checksums": dict(layer.checksums),
-            "pieces": [[one.name, one.table, one.rows] for one in layer.pieces],
+            "pieces": [[one.name, one.table, one.rows, one.bytes] for one in layer.pieces],
             "problems": [asdict(problem) for problem in layer.problems],
             "events": layer.events,
             "carried": layer.carried,

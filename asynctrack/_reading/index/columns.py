@@ -16,6 +16,7 @@ from asynctrack._reading.index.said import (
     handed_on,
     preview,
 )
+from asynctrack._reading.tables import event_table
 from asynctrack._reading.trees.sessions import session_of, thread_of, user_of
 from asynctrack._reading.trees.span import Span, seconds
 from asynctrack._reading.trees.timing import self_time
@@ -129,25 +130,7 @@ SPANS: Final[Columns] = (
 """A row for each span, parents before children. Times are in UTC, durations in seconds, payloads
 JSON; session, user and thread are the trace's."""
 
-EVENTS: Final[Columns] = (
-    *OF,
-    ("writer_id", "text"),
-    ("seq", "count"),
-    ("time", "time"),
-    ("time_unix_nano", "count"),
-    ("event", "text"),
-    ("span_id", "text"),
-    ("parent_span_id", "text"),
-    ("trace_id", "text"),
-    ("name", "text"),
-    ("tags", "texts"),
-    ("metadata", "text"),
-    ("inputs", "text"),
-    ("outputs", "text"),
-    ("error", "text"),
-    ("data", "text"),
-    ("attributes", "text"),
-)
+EVENTS: Final[Columns] = (*OF, *((name, kind) for name, kind, _ in event_table.COLUMNS))
 """A row for each event."""
 
 FEEDBACK: Final[Columns] = (
@@ -349,26 +332,7 @@ def rows_of(
 
 def event_row(of: tuple[str, str], event: Event) -> Row:
     """Return the row of an event."""
-    raw = event.raw
-    return (
-        *of,
-        raw["writer_id"],
-        raw["seq"],
-        raw["time_unix_nano"],
-        raw["time_unix_nano"],
-        raw["event"],
-        raw.get("span_id"),
-        raw.get("parent_span_id"),
-        raw.get("trace_id"),
-        raw.get("name"),
-        raw.get("tags") or (),
-        json_text(raw.get("metadata")),
-        json_text(raw.get("inputs")),
-        json_text(raw.get("outputs")),
-        json_text(raw.get("error")),
-        json_text(raw.get("data")),
-        json_text(raw.get("attributes")),
-    )
+    return (*of, *(take(event) for _, _, take in event_table.COLUMNS))
 
 
 def feedback_row(of: tuple[str, str], event: Event) -> Row:

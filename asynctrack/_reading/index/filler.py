@@ -11,9 +11,17 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Final
 
+from asynctrack._errors import ReadError
 from asynctrack._reading.decoding.events import Event
 from asynctrack._reading.index.carry import read_snapshot, write_snapshot
-from asynctrack._reading.index.catalog import Layer, PieceFile, RunFolder, State, with_layer
+from asynctrack._reading.index.catalog import (
+    VARIABLE,
+    Layer,
+    PieceFile,
+    RunFolder,
+    State,
+    with_layer,
+)
 from asynctrack._reading.index.columns import Row, event_row, feedback_row, rows_of
 from asynctrack._reading.index.news import Covered, News
 from asynctrack._reading.index.pieces import Piece
@@ -49,6 +57,9 @@ class Filler:
         report: Told of what cannot be read.
         set_aside: Set artifacts aside whose checksum differs, instead of raising.
         clock: Monotonic, in seconds.
+
+    Attributes:
+        expected: How many events there will be, once ``fill`` is done.
     """
 
     def __init__(
@@ -72,6 +83,7 @@ class Filler:
         first = found.locations[0]
         self._of = (first.experiment, first.run)
         self._problems: list[Problem] = []
+        self.expected = 0
         self._snapshot: Snapshot | None = None
         self._builder: TraceBuilder | None = None
         self._open(folder.state())
@@ -80,6 +92,11 @@ class Filler:
     def state(self) -> State:
         """What the index holds of the Run."""
         return self._state
+
+    @property
+    def events(self) -> int:
+        """How many events are in it."""
+        return self._layer.events
 
     @property
     def news(self) -> News:
@@ -94,9 +111,12 @@ class Filler:
             self._snapshot = None
         return self._builder
 
-    def fill(self) -> Generator[int, None, None]:
+    def fill(self, *, wait: bool = True) -> Generator[int, None, bool]:
         """Read what is new and delivered, and write it; yields how many events were read, as it
-        goes on. Waits while another process does the same.
+        goes on, and returns whether it is done: another process may do the same.
+
+        Args:
+            wait: Wait for the other process.
 
         Raises:
             ChecksumError: An artifact is not what its manifest lists, and ``set_aside`` is False.
@@ -105,16 +125,27 @@ class Filler:
         """
         self._news.scan()
         look = self._news.choose(math.inf, spooled=False)
+        self.expected = self._layer.events + look.events
         if not look.events and not self._is_stale():
-            return
-        with self._folder.changing():
+            return True
+        with self._folder.changing(wait=wait) as held:
+            if not held:
+                return False
             self._open(self._folder.state())
             self._news.scan()
             if self._is_stale():
                 self._open(State(self._state.uris, self._state.run))
                 self._news.scan()
             while self._news.choose(math.inf, spooled=False).events:
-                yield from self._fill()
+                try:
+                    yield from self._fill()
+                except OSError as error:
+                    raise ReadError(
+                        f"the index of what is stored cannot be written to {self._folder.path}:"
+                        f" {error.strerror or error}. Nothing that is stored is lost; make room, or"
+                        f" name another folder with {VARIABLE}"
+                    ) from error
+        return True
 
     def rest(self, emit: Emit) -> None:
         """Read what is left, and give it as rows: what goes on, and what is not delivered."""
@@ -290,7 +321,7 @@ class _Pieces:
     def close(self) -> list[PieceFile]:
         try:
             return [
-                PieceFile(name, table, piece.rows)
+                PieceFile(name, table, piece.rows, piece.bytes)
                 for table, (name, piece) in self._open.items()
                 if piece.close()
             ]

@@ -61,6 +61,7 @@ class Piece:
 
     Attributes:
         rows: How many were added.
+        bytes: Its size, in bytes, once it is closed.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -76,6 +77,7 @@ class Piece:
         self._writer: Any = None
         self._writing: Future[None] | None = None
         self.rows = 0
+        self.bytes = 0
 
     def add(self, rows: Iterable[Row], characters: int) -> None:
         """Add rows.
@@ -99,6 +101,7 @@ class Piece:
         if self._writer is None:
             return False
         self._writer.close()
+        self.bytes = self._path.stat().st_size
         return True
 
     def _write(self) -> None:

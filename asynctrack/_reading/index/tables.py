@@ -19,7 +19,7 @@ from asynctrack._reading.index.columns import TABLES, Columns, Row
 from asynctrack._reading.index.filler import EVENTS, TRACES, Filler, drain
 from asynctrack._reading.index.pieces import table_of
 from asynctrack._reading.sources.locate import Found
-from asynctrack._reading.sources.manifests import Problem
+from asynctrack._reading.sources.manifests import Report
 from asynctrack._reading.sources.spool import Spool
 from asynctrack._reading.trees.prices import MILLION, Prices
 
@@ -49,6 +49,9 @@ class Indexed(Protocol):
     """What the index reads: a ``RecordedRun``."""
 
     prices: Prices | None
+    report: Report
+    found: Found
+    spool: Spool
 
     @property
     def experiment(self) -> str:
@@ -59,23 +62,12 @@ class Indexed(Protocol):
         """The Run's name."""
 
     @property
-    def found(self) -> Found:
-        """Where it is."""
-
-    @property
-    def spool(self) -> Spool:
-        """This machine's spool."""
-
-    @property
     def sets_aside(self) -> bool:
         """Whether it is read on without objects that are not what their manifest lists."""
 
     @property
     def parameters(self) -> dict[str, Any]:
         """Its parameters."""
-
-    def report(self, problem: Problem) -> None:
-        """Note what cannot be read."""
 
 
 class Tables:
@@ -85,7 +77,9 @@ class Tables:
     ``inside.spans``, with all of them.
 
     Args:
+        prices: What models cost; None leaves the columns ``cost`` empty.
         settings: Of DuckDB, besides those that keep it from the network.
+        path: A file for what is in no piece; None keeps it in memory.
 
     Attributes:
         connection: The connection; its time zone is UTC.
@@ -94,15 +88,24 @@ class Tables:
         MissingExtraError: duckdb is not installed.
     """
 
-    def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        prices: Prices | None = None,
+        settings: Mapping[str, Any] | None = None,
+        path: Path | None = None,
+    ) -> None:
         duckdb = load("this question", "duckdb")
-        self.connection = duckdb.connect(":memory:", config={**CONFIG, **(settings or {})})
+        self._prices = prices
+        config = {**CONFIG, **(settings or {})}
+        self.connection = duckdb.connect(":memory:" if path is None else str(path), config=config)
         self.connection.execute("SET TimeZone = 'UTC'")
         self.connection.execute("CREATE SCHEMA inside")
         self._files: dict[str, list[Path]] = {table: [] for table in TABLES}
         for table, columns in TABLES.items():
             fields = ", ".join(f'"{name}" {SQL_TYPES[kind]}' for name, kind in columns)
             self.connection.execute(f"CREATE TABLE inside.live_{table} ({fields})")
+        self._make_rates()
+        self._unpriced: list[Path] = []
 
     def close(self) -> None:
         """Close the connection."""
@@ -124,16 +127,14 @@ class Tables:
     def add_files(self, folder: Path, state: State) -> None:
         """Take the pieces of a Run."""
         for table, names in files_of(state, list(TABLES)).items():
-            self._files[table] += [folder / name for name in names]
+            paths = [folder / name for name in names]
+            self._files[table] += paths
+            if table == "spans":
+                self._unpriced += paths
 
     def add_rows(self, table: str, rows: Sequence[Row], _: int = 0) -> None:
         """Take rows that are in no piece."""
-        new = table_of(load("this question", "pyarrow"), TABLES[table], rows)
-        self.connection.register("_new", new)
-        try:
-            self.connection.execute(f"INSERT INTO inside.live_{table} SELECT * FROM _new")
-        finally:
-            self.connection.unregister("_new")
+        insert_rows(self.connection, table, rows)
 
     def add_parameters(self, experiment: str, run: str, parameters: Mapping[str, Any]) -> None:
         """Take a Run's parameters."""
@@ -142,30 +143,28 @@ class Tables:
             insert = "INSERT INTO inside.live_parameters VALUES (?, ?, ?, ?)"
             self.connection.executemany(insert, rows)
 
-    def make_views(self, prices: Prices | None = None, tables: Iterable[str] = TABLES) -> None:
-        """Make the tables: what was taken, and what model calls cost.
-
-        Args:
-            prices: What models cost.
-            tables: Which tables are asked for; others may be empty.
-        """
+    def make_views(self) -> None:
+        """Make the tables of what was taken; again, after more files were."""
         execute = self.connection.execute
+        if self._prices and self._unpriced:
+            execute(f"INSERT INTO inside.stored_costs {_costs(_read(self._unpriced))}")
+            self._unpriced = []
+        costs = "FROM inside.stored_costs"
+        if self._prices:
+            costs += f" UNION ALL {_costs('SELECT * FROM inside.live_spans')}"
+        execute(f"CREATE OR REPLACE VIEW inside.costs AS {costs}")
         for table in TABLES:
-            live = f"SELECT * FROM inside.live_{table}"
+            rows = f"SELECT * FROM inside.live_{table}"
             if self._files[table]:
-                paths = ", ".join("'" + str(path).replace("'", "''") + "'"
-                                  for path in self._files[table])  # fmt: skip
-                live = f"SELECT * FROM read_parquet([{paths}]) UNION ALL {live}"
-            execute(f"CREATE OR REPLACE VIEW inside.all_{table} AS {live}")
+                rows = f"{_read(self._files[table])} UNION ALL {rows}"
+            execute(f"CREATE OR REPLACE VIEW inside.all_{table} AS {rows}")
             if table == "spans":
-                self._price(prices, wanted="traces" in tables)
-                execute(f"CREATE OR REPLACE VIEW inside.spans AS {_spans(prices)}")
+                rows = _spans("FROM inside.all_spans", self._prices)
             elif table == "traces":
-                execute(f"CREATE OR REPLACE VIEW inside.traces AS {_traces(prices)}")
+                rows = _TRACES
             elif table == "events":
-                execute(f"CREATE OR REPLACE VIEW inside.events AS {_SESSIONS}")
-            else:
-                execute(f"CREATE OR REPLACE VIEW inside.{table} AS FROM inside.all_{table}")
+                rows = _EVENTS
+            execute(f"CREATE OR REPLACE VIEW inside.{table} AS {rows}")
             execute(f"CREATE OR REPLACE VIEW {table} AS SELECT {_shown(table)} FROM inside.{table}")
 
     def lock(self) -> None:
@@ -176,25 +175,30 @@ class Tables:
         self.connection.execute("SET enable_external_access = false")
         self.connection.execute("SET lock_configuration = true")
 
-    def _price(self, prices: Prices | None, *, wanted: bool) -> None:
+    def _make_rates(self) -> None:
         self.connection.execute(
-            "CREATE OR REPLACE TABLE inside.rates (model VARCHAR, read DOUBLE, written DOUBLE,"
+            "CREATE TABLE inside.rates (model VARCHAR, read DOUBLE, written DOUBLE,"
             " cache_read DOUBLE, cache_write DOUBLE, heard DOUBLE, spoken DOUBLE)"
         )
+        self.connection.execute("CREATE TABLE inside.stored_costs (_no BIGINT, cost DOUBLE)")
         rows = [
             (model, one.read, one.written, one.cache_read, one.cache_write, one.audio_read,
              one.audio_written)
-            for model, one in (prices or {}).items()
+            for model, one in (self._prices or {}).items()
         ]  # fmt: skip
         if rows:
             insert = "INSERT INTO inside.rates VALUES (?, ?, ?, ?, ?, ?, ?)"
             self.connection.executemany(insert, rows)
-        self.connection.execute("CREATE OR REPLACE TABLE inside.costs (_no BIGINT, cost DOUBLE)")
-        if rows and wanted:
-            self.connection.execute(
-                f"INSERT INTO inside.costs SELECT _no, sum(cost) FROM ({_spans(prices)})"
-                " WHERE cost IS NOT NULL AND kind IN ('llm', 'chat_model') GROUP BY _no"
-            )
+
+
+def insert_rows(connection: Any, table: str, rows: Sequence[Row]) -> None:
+    """Insert rows that are in no piece, by a connection or a cursor to ``Tables``."""
+    new = table_of(load("this question", "pyarrow"), TABLES[table], rows)
+    connection.register("_new", new)
+    try:
+        connection.execute(f"INSERT INTO inside.live_{table} SELECT * FROM _new")
+    finally:
+        connection.unregister("_new")
 
 
 @contextmanager
@@ -224,13 +228,13 @@ def open_tables(
     layers = {_LAYERS[table] for table in wanted if table in _LAYERS}
     if "events" in wanted:
         layers.add(TRACES)  # their sessions
-    prices: Prices | None = None
+    runs = list(runs)
+    prices = next((run.prices for run in runs if run.prices is not None), None)
     with ExitStack() as stack:
         catalog = stack.enter_context(Catalog())
-        opened = Tables(settings)
+        opened = Tables(prices, settings)
         stack.callback(opened.close)
         for run in runs:
-            prices = run.prices if prices is None else prices
             if layers:
                 folder = catalog.folder(run.found)
                 stack.enter_context(folder.reading())
@@ -245,7 +249,7 @@ def open_tables(
                 opened.add_files(folder.path, state)
             if "parameters" in wanted:
                 opened.add_parameters(run.experiment, run.name, run.parameters)
-        opened.make_views(prices, wanted)
+        opened.make_views()
         yield opened
 
 
@@ -265,7 +269,10 @@ def _shown(table: str) -> str:
     return ", ".join(f'"{name}"' for name, _ in shown_columns(table))
 
 
-_SESSIONS: Final = (
+_TRACES: Final = (
+    "SELECT t.*, c.cost FROM inside.all_traces t LEFT JOIN inside.costs c ON c._no = t._no"
+)
+_EVENTS: Final = (
     "SELECT e.*, t.session_id, t.user_id, t.thread_id FROM inside.all_events e LEFT JOIN"
     " (SELECT writer_id, trace_id, any_value(session_id) AS session_id,"
     " any_value(user_id) AS user_id, any_value(thread_id) AS thread_id FROM inside.all_traces"
@@ -274,9 +281,24 @@ _SESSIONS: Final = (
 """Events with the sessions of their traces."""
 
 
-def _spans(prices: Prices | None) -> str:
-    if not prices:
-        return "SELECT *, NULL::DOUBLE AS cost FROM inside.all_spans"
+def _read(paths: Iterable[Path]) -> str:
+    listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
+    return f"SELECT * FROM read_parquet([{listed}])"
+
+
+def _costs(spans: str) -> str:
+    """Return a query for what the model calls of each trace cost."""
+    priced = _spans(spans, {})
+    return (
+        f"SELECT _no, sum(cost) AS cost FROM ({priced})"
+        " WHERE cost IS NOT NULL AND kind IN ('llm', 'chat_model') GROUP BY _no"
+    )
+
+
+def _spans(spans: str, prices: Prices | None) -> str:
+    """Return a query for spans with what they cost."""
+    if prices is None:
+        return f"SELECT *, NULL::DOUBLE AS cost FROM ({spans})"
     # As ``cost_of``: the model that answered counts if it has a price, else the requested one.
     rate = {
         name: f"if(answered.model IS NULL, asked.{name}, answered.{name})"
@@ -298,13 +320,7 @@ def _spans(prices: Prices | None) -> str:
         f" + {spoken} * coalesce({rate['spoken']}, 0)) / {MILLION} END"
     )
     return (
-        f"SELECT s.*, {cost} AS cost FROM inside.all_spans s"
+        f"SELECT s.*, {cost} AS cost FROM ({spans}) s"
         " LEFT JOIN inside.rates answered ON answered.model = s._answered_by"
         " LEFT JOIN inside.rates asked ON asked.model = s.model"
     )
-
-
-def _traces(prices: Prices | None) -> str:
-    if not prices:
-        return "SELECT *, NULL::DOUBLE AS cost FROM inside.all_traces"
-    return "SELECT t.*, c.cost FROM inside.all_traces t LEFT JOIN inside.costs c ON c._no = t._no"
