@@ -143,7 +143,7 @@ class Script:
 def scripts(scale: float, seed: int) -> tuple[Script, ...]:
     """Return what is said in each conversation, in both versions."""
     count = max(10, round(CONVERSATIONS * scale))
-    users = max(5, round(USERS * scale))
+    users = max(10, round(USERS * scale))
     return tuple(
         _script(number, users, random.Random(f"{seed}/{number}")) for number in range(count)
     )

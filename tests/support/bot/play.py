@@ -139,7 +139,7 @@ class _Stage:
             new=self.version.new,
             uses_tools=talk.script.is_agent,
             trouble=trouble,
-            patience=max(1.0, 2 * self.longest),
+            patience=max(0.5, 2 * self.longest),
         )
         inputs = talk.inputs(ask.text)
         playing.read(json.dumps(inputs))
@@ -169,6 +169,7 @@ class _Stage:
             holds_phrase=playing.holds_phrase,
             began=began,
             ended=ended,
+            first_text=playing.first_text,
         )
 
     async def _call(
@@ -196,7 +197,11 @@ class _Stage:
     async def _answer(self, talk: _Talk, inputs: Any, config: dict[str, Any]) -> str:
         kind, bot = talk.script.kind, self.bot
         if not talk.script.is_agent:
-            return "".join([piece async for piece in bot.chain.astream(inputs, config)])
+            text = ""
+            async for word in bot.chain.astream(inputs, config):
+                now.get().hears(word)
+                text += word
+            return text
         graph = bot.remembering if kind == "thread" else bot.agent
         if talk.script.number % 3:
             state = await graph.ainvoke(inputs, config)
@@ -204,6 +209,7 @@ class _Stage:
         words: dict[str, str] = {}
         async for piece, _ in graph.astream(inputs, config, stream_mode="messages"):
             if piece.type == "AIMessageChunk":
+                now.get().hears(piece.text)
                 words[piece.id] = words.get(piece.id, "") + piece.text
         return list(words.values())[-1]
 

@@ -84,6 +84,8 @@ class Turn:
         holds_phrase: Whether the phrase is in a prompt of it: said now, or before.
         began: Wall clock before the call, in nanoseconds.
         ended: The same after it.
+        first_text: Seconds from the call to the first text of a stream, as who reads it sees it;
+            None without a stream, and where none came.
     """
 
     trace_id: str
@@ -98,6 +100,7 @@ class Turn:
     holds_phrase: bool
     began: int
     ended: int
+    first_text: float | None
 
 
 @dataclass(frozen=True)
@@ -230,6 +233,13 @@ class Playing:
     holds_phrase: bool = False
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a model begins to think that will not come to an end."""
+    called: float = field(default_factory=time.perf_counter)
+    first_text: float | None = None
+
+    def hears(self, text: str) -> None:
+        """Note what has come of a stream."""
+        if text and self.first_text is None:
+            self.first_text = time.perf_counter() - self.called
 
     def strikes(self, *troubles: Trouble) -> bool:
         """Return whether one of these is planned and has not happened yet; it happens now."""
