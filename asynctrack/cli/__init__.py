@@ -32,6 +32,8 @@ COMMANDS = (
     "_show",
     "_spool",
     "_tail",
+    "_thread",
+    "_threads",
     "_trace",
     "_verify",
     "_view",

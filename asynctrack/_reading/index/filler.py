@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -113,7 +113,8 @@ class Filler:
 
     def fill(self, *, wait: bool = True) -> Generator[int, None, bool]:
         """Read what is new and delivered, and write it; yields how many events were read, as it
-        goes on, and returns whether it is done: another process may do the same.
+        goes on, first 0 where there are any; and returns whether it is done: another process may
+        do the same.
 
         Args:
             wait: Wait for the other process.
@@ -128,6 +129,7 @@ class Filler:
         self.expected = self._layer.events + look.events
         if not look.events and not self._is_stale():
             return True
+        yield 0
         with self._folder.changing(wait=wait) as held:
             if not held:
                 return False
@@ -363,15 +365,3 @@ def _without_collections() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
-
-
-def drain(steps: Iterable[int], told: Callable[[int], None] | None = None) -> None:
-    """Run ``Filler.fill`` to its end.
-
-    Args:
-        steps: What it returned.
-        told: Called with how many events were read since the last call.
-    """
-    for events in steps:
-        if told is not None:
-            told(events)
