@@ -128,8 +128,8 @@ def _usage(truth: Truth) -> Any:
 def _usage_by_sql(asker: Asker) -> Any:
     rows = asker.sql(
         "SELECT run, model, sum(input_tokens) AS read,"
-        " coalesce(sum(cache_read_tokens), 0) AS cached, sum(output_tokens) AS written, sum(cost) AS cost FROM spans"
-        " WHERE kind = 'chat_model' GROUP BY ALL"
+        " coalesce(sum(cache_read_tokens), 0) AS cached, sum(output_tokens) AS written,"
+        " sum(cost) AS cost FROM spans WHERE kind = 'chat_model' GROUP BY ALL"
     )
     return {
         (row["run"], row["model"]): (row["read"], row["cached"], row["written"], usd(row["cost"]))

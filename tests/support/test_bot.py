@@ -53,8 +53,8 @@ def _timeless(truth: Truth) -> object:
         replace(
             run,
             model_seconds={},
-            conversations=sorted(map(_untimed, run.conversations), key=lambda one: one.session_id),
-            feedback=sorted(run.feedback, key=lambda one: one.trace_id),
+            conversations=tuple(sorted(map(_untimed, run.conversations), key=_session)),
+            feedback=tuple(sorted(run.feedback, key=lambda one: one.trace_id)),
         )
         for run in truth.runs
     ]
@@ -63,3 +63,7 @@ def _timeless(truth: Truth) -> object:
 def _untimed(talk: Conversation) -> Conversation:
     turns = (replace(turn, began=0, ended=0, first_text=None) for turn in talk.turns)
     return replace(talk, turns=tuple(turns))
+
+
+def _session(talk: Conversation) -> str:
+    return talk.session_id
