@@ -30,6 +30,17 @@ class Period:
             self.until_ns is None or at < self.until_ns
         )
 
+    def touches(self, first: int | None, last: int | None) -> bool:
+        """Tell whether any moment between two is in it.
+
+        Args:
+            first: The first moment; None if unknown, as early as can be.
+            last: The last moment; None if unknown, as late as can be.
+        """
+        before = self.until_ns is not None and first is not None and first >= self.until_ns
+        after = self.since_ns is not None and last is not None and last < self.since_ns
+        return not before and not after
+
 
 ALL: Final = Period()
 """All time."""

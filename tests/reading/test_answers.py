@@ -261,6 +261,24 @@ def test_steps_are_told_where_errors_came_up(tmp_path: Path) -> None:
     assert all(isinstance(one, Component) for one in found)
 
 
+def test_what_fails_most_comes_first(tmp_path: Path) -> None:
+    """Of each kind, however often others are called."""
+    folder = RunFolder(tmp_path)
+    error = {"error": {"type": "x.Bad", "message": "?"}}
+    calls: list[dict[str, Any]] = []
+    for n, name in enumerate(["busy", "busy", "rare", "odd", "odd", "odd"]):
+        bad = name == "rare" or (name == "odd" and n > 3)
+        ids = {"span_id": f"r{n}", "trace_id": f"r{n}"}
+        ends = {"kind": "tool_error", **error} if bad else {"kind": "tool_end"}
+        calls += [{"kind": "tool_start", "name": name, **ids}, {**ends, **ids}]
+    folder.artifact([event(n, **one) for n, one in enumerate(calls, 1)])
+    folder.manifest()
+    found = answer(open_run(folder.path), components)
+    assert [(one.kind, one.name, one.calls, one.failed) for one in found] == [
+        ("tool", "odd", 3, 2), ("tool", "rare", 1, 1), ("tool", "busy", 2, 0)
+    ]  # fmt: skip
+
+
 def test_failures_that_fell_are_beyond_noise(tmp_path: Path) -> None:
     """A tool's failures that fell from 13.4 to 5.7 % of 336 calls are found, and nothing else."""
     sides = []

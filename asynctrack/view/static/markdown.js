@@ -7,6 +7,8 @@ import { visible } from "./text.js";
 
 export const LONGEST = 200_000;
 const DEEPEST = 8;
+// Of one list or text; what follows is shown as it was logged.
+const BLOCKS = 5_000;
 const LABEL = 1_000;
 const ADDRESS = 2_000;
 
@@ -70,6 +72,10 @@ function blocks(lines, depth) {
   const found = [];
   let n = 0;
   while (n < lines.length) {
+    if (found.length === BLOCKS) {
+      found.push(html`<p>${visible(lines.slice(n).join("\n"))}</p>`);
+      break;
+    }
     const line = lines[n];
     const ticks = fence(line);
     const level = heading(line);
@@ -81,7 +87,7 @@ function blocks(lines, depth) {
       found.push(html`<pre><code>${visible(code.join("\n"))}</code></pre>`);
     } else if (level) {
       const text = line.trim().slice(level).trim();
-      found.push(html`<p class=${`heading level-${level}`}>${inline(text.endsWith("#") ? closed(text) : text)}</p>`);
+      found.push(html`<p class=${`heading level-${level}`}>${inline(text.endsWith("#") ? bare(text) : text)}</p>`);
       n += 1;
     } else if (rule(line)) {
       found.push(html`<hr />`);
@@ -111,7 +117,7 @@ function blocks(lines, depth) {
 }
 
 // A heading without the signs that close it.
-function closed(text) {
+function bare(text) {
   let end = text.length;
   while (text[end - 1] === "#") end -= 1;
   return end === 0 ? "" : /[ \t]/.test(text[end - 1]) ? text.slice(0, end).trimEnd() : text;
@@ -121,7 +127,7 @@ function listed(lines, from, depth) {
   const first = item(lines[from]);
   const items = [];
   let n = from;
-  while (n < lines.length) {
+  while (n < lines.length && items.length < BLOCKS) {
     const one = item(lines[n]);
     if (!one || one.kind !== first.kind || one.at > first.at + 3) break;
     const inner = [lines[n].slice(one.inner)];
@@ -183,16 +189,16 @@ function inline(text, links = true) {
     } else if (links && (sign === "[" || (sign === "!" && text[at + 1] === "["))) {
       if (bracket !== -1 && bracket < at) bracket = text.indexOf("](", at);
       const label = at + (sign === "!" ? 2 : 1);
-      const end = bracket < label || bracket - label > LABEL ? -1 : text.slice(bracket, bracket + ADDRESS).indexOf(")");
       const said = text.slice(label, Math.max(label, bracket));
-      if (end < 0 || said.includes("[")) {
+      const end = bracket < label || said.length > LABEL || said.includes("[") ? -1 : closed(text, bracket + 2);
+      if (end < 0) {
         plain += sign;
         at += 1;
       } else {
         flush();
-        const address = text.slice(bracket + 2, bracket + end).trim();
+        const address = text.slice(bracket + 2, end).trim();
         open.at(-1).children.push(html`<span class="said-link">${sign === "!" ? "image: " : ""}${inline(said, false)} <small>(${visible(address)})</small></span>`);
-        at = bracket + end + 1;
+        at = end + 1;
       }
     } else if (sign in MARKS) {
       let length = 1;
@@ -229,6 +235,16 @@ function drop(open) {
   const above = open.at(-1).children;
   above.push(mark);
   for (const child of children) above.push(child);
+}
+
+// Where the address of a link ends, with as many brackets closed in it as are opened.
+function closed(text, from) {
+  let depth = 0;
+  for (let at = from; at < Math.min(text.length, from + ADDRESS); at += 1) {
+    if (text[at] === "(") depth += 1;
+    else if (text[at] === ")" && (depth -= 1) < 0) return at;
+  }
+  return -1;
 }
 
 // Where a run of just so many backticks begins.
