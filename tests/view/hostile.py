@@ -38,6 +38,7 @@ MARKDOWN = {
 """The same for what is shown as Markdown."""
 STRING = '{"__proto__": {"polluted": true}, "script": "<script>window.pwned=1</script>", "inner": "[\\"<img src=x onerror=window.pwned=2>\\u202e\\"]", "constructor": {"prototype": 1}}'
 """A string that is JSON."""
+SESSION = f'" OR 1=1 {BIDI} {SCRIPT}'
 FEEDBACK = [
     {"name": SCRIPT, "score": 1, "comment": IMAGE},
     {"name": BIDI, "score": CLOSING, "comment": LINK},
@@ -80,7 +81,7 @@ def _events() -> list[dict[str, Any]]:
          "tool_calls": [{"name": IMAGE, "args": {SCRIPT: TERMINAL}, "id": CLOSING}]},
         {"content": "x", "type": "constructor", "role": "__proto__"},
     ]  # fmt: skip
-    add("chain_start", root, name=EVERYTHING, tags=list(ALL.values()), metadata={EVERYTHING: EVERYTHING},
+    add("chain_start", root, name=EVERYTHING, tags=list(ALL.values()), metadata={EVERYTHING: EVERYTHING, "session_id": SESSION, "user_id": EVERYTHING},
         inputs={**ALL, "__proto__": {"polluted": True}, "constructor": IMAGE, "key\n" + EVERYTHING: 1},
         data={"run_type": CLOSING})  # fmt: skip
     add("chat_model_start", model, root, name=IMAGE, inputs={"messages": [messages]},

@@ -114,9 +114,64 @@ def test_messages_are_verbatim(page: Page) -> None:
     page.span(1)
     page.shows(".side .message", "human")
     shown = says(page, ".side:first-child .message .logged")
-    assert shown[: len(hostile.ALL)] == list(hostile.ALL.values())
+    wanted = [*hostile.ALL.values(), *hostile.MARKDOWN.values()]
+    assert shown[: len(wanted)] == wanted
     assert hostile.IMAGE in shown
     assert hostile.TERMINAL in shown[-2] or any("\\u001b[31m" in text for text in shown)
+
+
+def test_markdown_is_inert(page: Page) -> None:
+    """Shown as Markdown nothing can be followed or loaded either, and it is the same text again."""
+    open_trace(page)
+    page.span(1)
+    page.shows(".side .message", "human")
+    page.click("button.switch", "Markdown")
+    page.wait(lambda: page.all(".markdown blockquote"), "drawn as Markdown")
+    assert (
+        page.run("return document.querySelectorAll('.markdown :is(a, img, script, svg)').length")
+        == 0
+    )
+    assert any(hostile.SCRIPT.replace("'", "'") in text for text in says(page, ".markdown"))
+    assert "md=1" in page.hash
+    page.click("button.switch", "Markdown")
+    page.wait(lambda: not page.all(".markdown"), "as it was logged")
+    assert hostile.MARKDOWN["blocks"] in says(page, ".side .logged")
+
+
+def test_a_string_that_is_json(page: Page) -> None:
+    """Its value is shown as text, its names are no names of the page's, and the string is there."""
+    open_trace(page)
+    page.span(1)
+    page.shows(".unfolded", "a string that is JSON")
+    value = next(text for text in says(page, ".side .logged") if '"__proto__": {' in text)
+    assert '"<img src=x onerror=window.pwned=2>\\u202e"' not in value
+    assert "<img src=x onerror=window.pwned=2>\u202e" in value and "<script>" in value
+    page.click(".unfolded button", "as it was logged")
+    page.wait(lambda: hostile.STRING in says(page, ".side .logged"), "as it was logged")
+
+
+def test_feedback_and_whose(page: Page) -> None:
+    """What people wrote of a trace, and whose trace it is, is text; links to others lead nowhere."""
+    # The answers of a server that knows of feedback: what it holds is what counts.
+    page.run(
+        "const [feedback, ask] = [arguments[0], window.fetch];"
+        "window.fetch = async (...given) => {"
+        "  const answer = await ask(...given);"
+        "  if (!String(given[0]).startsWith('api/trace?')) return answer;"
+        "  return new Response(JSON.stringify({ ...await answer.json(), feedback }));"
+        "};",
+        hostile.FEEDBACK,
+    )
+    try:
+        open_trace(page)
+        page.shows(".feedback li", "__proto__")
+        assert says(page, ".feedback li b bdi") == [one["name"] for one in hostile.FEEDBACK]
+        shown = " ".join(says(page, ".feedback li"))
+        assert hostile.IMAGE in shown and hostile.LINK in shown and hostile.CLOSING in shown
+        assert says(page, ".whose a") == [hostile.SESSION, hostile.EVERYTHING[:300]]
+        assert all(link.startswith("#/run/") for link in page.attributes(".whose a", "href"))
+    finally:
+        page.run("location.reload()")
 
 
 def test_inputs_are_verbatim(page: Page) -> None:
