@@ -141,8 +141,19 @@ class Tracker:
     def __repr__(self) -> str:
         if self._unloaded is not None:
             return "<asynctrack.Tracker not loaded>"
-        backend = self._pipeline.backend
-        return f"<asynctrack.Tracker {backend.experiment}/{backend.run} {self._state}>"
+        from asynctrack._common.markup import counted, one_line
+
+        title = f"<asynctrack.Tracker {one_line(self._pipeline.sink.run_name)} {self._state}"
+        return f"{title}>" if self._state == "new" else f"{title}: {counted(self.statistics())}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: where it tracks to, its state, and its counters."""
+        from asynctrack._common.markup import counters, facts_html
+
+        if self._unloaded is not None:
+            return facts_html("Tracker, not loaded", counters(self.statistics()))
+        title = f"Tracker of {self._pipeline.sink.run_name}, {self._state}"
+        return facts_html(title, counters(self.statistics()))
 
     def statistics(self) -> Statistics:
         """Return a frozen snapshot of all counters; may be called from any thread, also later."""

@@ -37,6 +37,10 @@ class Sink(Protocol):
     """Where a handler's events go; called from any thread and any event loop."""
 
     @property
+    def run_name(self) -> str:
+        """What is tracked into: experiment and Run."""
+
+    @property
     def capture(self) -> Capture:
         """Makes the events."""
 
@@ -65,6 +69,9 @@ class Sink(Protocol):
 
     def log_metric(self, name: str, value: float, step: int | None) -> None:
         """Store a metric as an event and for the Run."""
+
+    def log_feedback(self, record: dict[str, Any]) -> None:
+        """Store feedback as an event; see ``feedback_record``."""
 
     def request_flush(self) -> Flush:
         """Start to deliver everything accepted so far."""

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Generator
 from typing import Any
 
+from asynctrack._capture.sessions import session
 from asynctrack._statistics import Statistics
 
 
@@ -127,9 +128,12 @@ def _handler(base: str, drop: Callable[..., None], statistics: Callable[[], Stat
     methods |= {
         "__getattr__": any_callback,  # without LangChain's class
         "run_inline": asynchronous,
+        "__repr__": lambda self: "<handler of asynctrack, not loaded: it drops every event>",
         "statistics": lambda self: statistics(),
         "log_parameters": called,
         "log_metric": called,
+        "log_feedback": called,
+        "session": staticmethod(session),
         "flush_tracker": lambda self: _Nothing(),
         "flush": flush if asynchronous else lambda self, timeout=None: False,
     }

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from asynctrack._backends.s3_read import Access
-from asynctrack._errors import OptionError
+from asynctrack._common.markup import one_line, table_html
+from asynctrack._errors import AsynctrackError, OptionError
 from asynctrack._reading.merging.fetch import AHEAD
+from asynctrack._reading.overview import COLUMNS, overview_row
 from asynctrack._reading.run import Damaged, RecordedRun
 from asynctrack._reading.sources.locate import Found, Place, locate_experiment, resolve_s3_options
 from asynctrack._reading.sources.spool import GivenSpool, Spool, this_spool
@@ -16,6 +19,11 @@ from asynctrack._reading.sources.stores import bullets, spellings
 from asynctrack._reading.threads import in_thread
 from asynctrack._reading.trees.prices import GivenPrices, Prices, read_prices
 from asynctrack._reading.trees.summary import RunSummary
+
+SHOWN: Final = 20
+"""Runs that a notebook shows."""
+AT_A_TIME: Final = 8
+"""Runs that are looked at at a time."""
 
 
 class RecordedExperiment:
@@ -53,7 +61,22 @@ class RecordedExperiment:
         )
 
     def __repr__(self) -> str:
-        return f"RecordedExperiment({self.name!r}, {len(self.runs)} runs)"
+        return f"<RecordedExperiment {self._title}>"
+
+    @property
+    def _title(self) -> str:
+        count = len(self.runs)
+        return f"{one_line(self.name)}: {count:,} run{'' if count == 1 else 's'}"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: its Runs at a glance, the first 20. Blocks: it reads their
+        manifests, and no events."""
+        with ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="asynctrack-repr") as pool:
+            rows = [*pool.map(_row, self.runs[:SHOWN])]
+        note = "From manifests, as of their writers' last update; .summaries reads all events."
+        if len(self.runs) > SHOWN:
+            note = f"… and {len(self.runs) - SHOWN:,} more: .runs has all. {note}"
+        return table_html(f"Experiment {self._title}", COLUMNS, rows, note)
 
     def __iter__(self) -> Iterator[RecordedRun]:
         return iter(self.runs)
@@ -159,6 +182,13 @@ def open_experiment(
         spool=spool,
         prices=known_prices,
     )
+
+
+def _row(run: RecordedRun) -> list[str]:
+    try:
+        return overview_row(run._overview())
+    except AsynctrackError as error:
+        return [run.name, f"cannot be read: {error}"]
 
 
 async def aopen_experiment(source: Place, **options: Any) -> RecordedExperiment:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any, Final
 
 from asynctrack._common.artifact import Receipt
+from asynctrack._common.markup import facts_html
 from asynctrack._errors import PausingError
 from asynctrack._format import parse_artifact_name
 from asynctrack._reading.sources.compacted import read_compacted
@@ -32,6 +34,8 @@ from asynctrack._reading.sources.stores import Location
 from asynctrack._reading.trees.prices import Prices
 from asynctrack._reading.trees.span import TOKEN_PARTS
 
+PARAMETERS: Final = 20
+"""Names of parameters that a notebook shows."""
 _MODEL: Final = re.compile(r"gen_ai\.request\.model(?:\.\d+)?")
 
 
@@ -163,6 +167,54 @@ def overview(found: Found, spool: Spool = (), prices: Prices | None = None) -> R
         parameters=parameters,
         problems=tuple(problems),
     )
+
+
+def overview_html(seen: RunOverview) -> str:
+    """Return a Run at a glance as HTML for a notebook."""
+
+    facts = [
+        ("state", seen.state),
+        ("traces", _said(seen.traces)),
+        ("failed", _said(seen.failed)),
+        ("model calls", _said(seen.model_calls)),
+        ("tokens", f"{_said(seen.input_tokens)} in, {_said(seen.output_tokens)} out"),
+        ("cost", "" if seen.cost is None else f"${seen.cost:,.2f}"),
+        ("events", f"{seen.events:,} in {seen.objects:,} objects of {seen.bytes:,} bytes"),
+        ("waiting on this machine", f"{seen.spooled:,} events" if seen.spooled else ""),
+        ("refused for good", f"{seen.refused:,} events" if seen.refused else ""),
+        ("dropped", f"{seen.dropped:,} events" if seen.dropped else ""),
+        ("writers", f"{seen.writers:,}"),
+        ("began", _when(seen.start_unix_nano)),
+        ("updated", _when(seen.updated_unix_nano)),
+        ("place", seen.uri),
+        ("parameters", ", ".join(sorted(seen.parameters)[:PARAMETERS])),
+        ("manifests that cannot be read", f"{len(seen.problems):,}" if seen.problems else ""),
+    ]
+    return facts_html(
+        f"Run {seen.experiment}/{seen.run}",
+        [(name, value) for name, value in facts if value],
+        "From its manifests, as of their writers' last update; run.summary() reads all events.",
+    )
+
+
+COLUMNS: Final = ("run", "state", "traces", "failed", "tokens in", "tokens out", "events", "began")
+
+
+def overview_row(seen: RunOverview) -> list[str]:
+    """Return a Run at a glance as a row of ``COLUMNS``."""
+    counts = (seen.traces, seen.failed, seen.input_tokens, seen.output_tokens, seen.events)
+    return [seen.run, seen.state, *map(_said, counts), _when(seen.start_unix_nano)]
+
+
+def _said(count: int | None) -> str:
+    return "?" if count is None else f"{count:,}"
+
+
+def _when(unix_nano: int | None) -> str:
+    if unix_nano is None:
+        return ""
+    at = datetime.fromtimestamp(unix_nano // 10**9, tz=timezone.utc)
+    return at.strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def _spooled(found: Found, spool: Spool) -> tuple[int, bool]:

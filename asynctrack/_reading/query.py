@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from asynctrack._common.period import ALL, Period
 from asynctrack._errors import AsynctrackError
 from asynctrack._reading.extras import load
 from asynctrack._reading.index.columns import TABLES
@@ -47,7 +48,7 @@ class Answer:
 
     Attributes:
         columns: The columns' names.
-        types: Their types, as Arrow calls them.
+        types: Their types, as DuckDB calls them.
         rows: The rows, as a stream; may be taken once, and while the database is open.
     """
 
@@ -57,7 +58,9 @@ class Answer:
 
 
 @contextmanager
-def query(runs: Iterable[Indexed], sql: str, progress: Progress | None = None) -> Iterator[Answer]:
+def query(
+    runs: Iterable[Indexed], sql: str, progress: Progress | None = None, period: Period = ALL
+) -> Iterator[Answer]:
     """Answer a statement over the tables ``spans``, ``traces``, ``events``, ``feedback`` and
     ``parameters`` of Runs.
 
@@ -65,6 +68,8 @@ def query(runs: Iterable[Indexed], sql: str, progress: Progress | None = None) -
         runs: The Runs; each table has their names in ``experiment`` and ``run``.
         sql: One statement that reads.
         progress: Called with how many events were read.
+        period: The tables hold only traces that started then, with their spans, and events and
+            feedback of that time.
 
     Raises:
         QueryError: The statement is wrong, is not one, or does not only read.
@@ -74,38 +79,10 @@ def query(runs: Iterable[Indexed], sql: str, progress: Progress | None = None) -
         BackendError: As ``RecordedRun.events``.
     """
     duckdb = load("asynctrack query", "duckdb")
-    load("asynctrack query", "pyarrow")
     described = _check(duckdb, sql)
-    with Scratch("query") as folder:
-        settings = {"temp_directory": str(folder / "spill"), **ANSWER}
-        # What only asks for columns and types reads nothing.
-        read = () if described else runs
-        with open_tables(read, tables_in(sql), progress=progress, settings=settings) as tables:
-            tables.lock()
-            yield _answer(duckdb, tables.connection, sql)
 
-
-def tables_in(sql: str) -> tuple[str, ...]:
-    """Return the tables a statement may read: those whose names occur in it at all."""
-    text = sql.lower()
-    return tuple(name for name in TABLES if name in text)
-
-
-def _check(duckdb: Any, sql: str) -> bool:
-    """Fail on a wrong statement before anything is read; tell whether it asks for columns only."""
-    try:
-        statements = duckdb.extract_statements(sql)
-    except duckdb.Error as error:
-        raise QueryError(str(error)) from error
-    if len(statements) != 1:
-        raise QueryError(f"one statement is wanted, and these are {len(statements)}")
-    kind = statements[0].type.name
-    if kind not in ALLOWED:
-        raise QueryError(
-            f"{kind} is not allowed: the tables are made anew for each query, and only read."
-            " Begin with SELECT, FROM, WITH, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN"
-        )
-    if kind == "SELECT":
+    def bind() -> None:
+        """Fail on a wrong statement before anything is read."""
         with duckdb.connect(":memory:", config=CONFIG) as empty:
             for table in TABLES:
                 fields = ", ".join(
@@ -117,26 +94,55 @@ def _check(duckdb: Any, sql: str) -> bool:
                 empty.sql(sql)
             except duckdb.Error as error:
                 raise QueryError(str(error)) from error
+
+    with Scratch("query") as folder:
+        settings = {"temp_directory": str(folder / "spill"), **ANSWER}
+        # What only asks for columns and types reads nothing.
+        read = () if described else runs
+        with open_tables(
+            read, tables_in(sql), asked_by="asynctrack query", period=period, progress=progress,
+            settings=settings, first=bind,
+        ) as tables:  # fmt: skip
+            tables.lock()
+            yield _answer(duckdb, tables.connection, sql)
+
+
+def tables_in(sql: str) -> tuple[str, ...]:
+    """Return the tables a statement may read: those whose names occur in it at all."""
+    text = sql.lower()
+    return tuple(name for name in TABLES if name in text)
+
+
+def _check(duckdb: Any, sql: str) -> bool:
+    """Fail on what is not one statement that reads; tell whether it asks for columns only."""
+    try:
+        statements = duckdb.extract_statements(sql)
+    except duckdb.Error as error:
+        raise QueryError(str(error)) from error
+    if len(statements) != 1:
+        raise QueryError(f"one statement is wanted, and these are {len(statements)}")
+    kind = statements[0].type.name
+    if kind not in ALLOWED:
+        raise QueryError(
+            f"{kind} is not allowed: the tables are made of what is stored, and only read."
+            " Begin with SELECT, FROM, WITH, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN"
+        )
     return _DESCRIBES.match(sql) is not None
 
 
 def _answer(duckdb: Any, connection: Any, sql: str) -> Answer:
     try:
-        relation = connection.sql(sql)
-        # DuckDB 1 has another name for it.
-        reader = getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader
-        batches = reader(ROWS)
+        answered = connection.execute(sql)
     except duckdb.Error as error:
         raise QueryError(str(error)) from error
-    schema = batches.schema
-    return Answer(tuple(schema.names), tuple(map(str, schema.types)), _rows(duckdb, batches))
+    columns = answered.description
+    names = tuple(str(column[0]) for column in columns)
+    return Answer(names, tuple(str(column[1]) for column in columns), _rows(duckdb, answered))
 
 
-def _rows(duckdb: Any, batches: Any) -> Iterator[tuple[Any, ...]]:
+def _rows(duckdb: Any, answered: Any) -> Iterator[tuple[Any, ...]]:
     try:
-        for batch in batches:
-            # By position: names may occur twice.
-            columns = [column.to_pylist() for column in batch.columns]
-            yield from zip(*columns, strict=True)
-    except (duckdb.Error, OSError, ValueError) as error:  # Arrow has its own for the same
+        while rows := answered.fetchmany(ROWS):
+            yield from rows
+    except (duckdb.Error, OSError, ValueError) as error:  # Python cannot hold every date
         raise QueryError(str(error)) from error

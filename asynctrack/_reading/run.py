@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import (
     AsyncIterator,
     Generator,
@@ -13,12 +14,18 @@ from collections.abc import (
 )
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, Literal
+from uuid import UUID
 
 from asynctrack._backends.s3_read import Access
-from asynctrack._errors import NotFoundError, OptionError
+from asynctrack._common.feedback import EVENT, feedback_record, run_id_text
+from asynctrack._common.markup import facts_html, one_line
+from asynctrack._common.moments import Moment
+from asynctrack._errors import AsynctrackError, NotFoundError, OptionError
 from asynctrack._reading.decoding.events import Event
+from asynctrack._reading.decoding.feedback import Feedback, feedback_of
 from asynctrack._reading.merging.fetch import AHEAD, Fetcher
 from asynctrack._reading.merging.merge import merged_events
+from asynctrack._reading.overview import RunOverview, overview, overview_html
 from asynctrack._reading.sources.dead_letters import (
     DeadLetter,
     dead_letter_problems,
@@ -49,8 +56,8 @@ from asynctrack._reading.sources.spool import (
 )
 from asynctrack._reading.sources.stores import Location, bullets
 from asynctrack._reading.threads import from_thread, in_thread
-from asynctrack._reading.trees.build import build_traces
 from asynctrack._reading.trees.prices import GivenPrices, Prices, read_prices
+from asynctrack._reading.trees.select import Wanted, first_needed, last_needed, select, wanted
 from asynctrack._reading.trees.summary import RunSummary, summarize
 from asynctrack._reading.trees.trace import Trace
 
@@ -58,6 +65,8 @@ if TYPE_CHECKING:
     import duckdb
     import pandas
     import pyarrow
+
+    from asynctrack._reading.appending import Appender
 
 logger = logging.getLogger("asynctrack")
 
@@ -110,9 +119,28 @@ class RecordedRun:
         self._logged: dict[str, dict[str, Any]] | None = None
         self._problems: dict[tuple[str, str], Problem] = {}
         self.report: Report = self._note
+        self._appender: Appender | None = None
 
     def __repr__(self) -> str:
-        return f"RecordedRun({', '.join(self.uris)})"
+        # What is known already: a debugger that shows it must not wait for S3.
+        known = ""
+        if self._listing is not None:
+            manifest = self.manifest
+            writers = len(manifest.writers)
+            known = (
+                f", {'closed' if manifest.closed else 'not closed'}, {manifest.delivered:,} events"
+                f" by {writers:,} writer{'' if writers == 1 else 's'}"
+            )
+        name = one_line(f"{self.experiment}/{self.name}")
+        return f"<RecordedRun {name}{known}: {one_line(', '.join(self.uris), 500)}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the Run at a glance. Blocks: it reads manifests, and no
+        events."""
+        try:
+            return overview_html(self._overview())
+        except AsynctrackError as error:
+            return facts_html(f"{self.experiment}/{self.name}", [("cannot be read", str(error))])
 
     @property
     def experiment(self) -> str:
@@ -239,27 +267,159 @@ class RecordedRun:
         async for event in from_thread(self._events(resolve=False), CHUNK):
             yield event
 
-    def traces(self) -> Iterator[Trace]:
+    def traces(
+        self,
+        *,
+        failed: bool | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        name: str | None = None,
+        session: str | int | None = None,
+        user: str | int | None = None,
+    ) -> Iterator[Trace]:
         """Yield the traces: complete ones as they end, the others at the end of the Run.
 
+        Those that are all that is asked for; without arguments all. ``since`` and ``until`` go by
+        when a trace began: one that began before ``since`` does not count, whenever it ended, nor
+        does one whose beginning is not there. What lies more than a day before ``since`` is not
+        read, and reading ends a day after ``until``, once the traces have ended; the days are in
+        the keys of the artifacts. So ``Trace.resumes`` names only traces that were read too. A
+        clock that was set by more than a day in the midst of an artifact may hide some.
+
+        Args:
+            failed: True for those that failed, False for the others; see ``Trace.failed``.
+            since: ``"1h"`` for the last hour (``s``, ``m``, ``h``, ``d``, ``w``), or a time:
+                ``"2026-11-27"``, ``"2026-11-27T10:00+01:00"``, a ``datetime``, a ``date``. UTC,
+                where it names no zone.
+            until: The same; those that began then or later are left out.
+            name: The name of the root, whole.
+            session: ``Trace.session_id``.
+            user: ``Trace.user_id``.
+
         Raises:
+            OptionError: One of the arguments is not allowed.
             ChecksumError: As ``events``.
             ReadError: As ``events``.
             BackendError: As ``events``.
+
+        Example:
+            >>> for trace in run.traces(failed=True, since="1h"):  # doctest: +SKIP
+            ...     print(trace.tree())
         """
-        with closing(self._events()) as events:
-            yield from build_traces(events)
+        return self._traces(wanted(failed, since, until, name, session, user, now=time.time_ns()))
 
-    async def atraces(self) -> AsyncIterator[Trace]:
+    async def atraces(
+        self,
+        *,
+        failed: bool | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        name: str | None = None,
+        session: str | int | None = None,
+        user: str | int | None = None,
+    ) -> AsyncIterator[Trace]:
         """Yield the traces as ``traces`` does, from async code: all work is done in threads."""
-        events = self._events()
-
-        def close_events() -> Generator[Trace, None, None]:
-            with closing(events):
-                yield from build_traces(events)
-
-        async for trace in from_thread(close_events(), TRACES):
+        asked = wanted(failed, since, until, name, session, user, now=time.time_ns())
+        async for trace in from_thread(self._traces(asked), TRACES):
             yield trace
+
+    def feedback(self, trace_id: str | UUID | None = None) -> Iterator[Feedback]:
+        """Yield what was logged with ``log_feedback``, in order.
+
+        Args:
+            trace_id: Of this trace only.
+
+        Raises:
+            OptionError: ``trace_id`` cannot be one.
+            ChecksumError: As ``events``.
+            ReadError: As ``events``.
+            BackendError: As ``events``.
+
+        Example:
+            >>> from uuid import uuid4
+            >>> from asynctrack import open_run, tracker
+            >>> with tracker("runs") as handler:
+            ...     handler.log_feedback(uuid4(), "thumbs", True)
+            ...     handler.log_feedback(uuid4(), "thumbs", False, comment="too long")
+            >>> [(one.score, one.comment) for one in open_run("runs").feedback()]
+            [(1, None), (0, 'too long')]
+        """
+        wanted = None if trace_id is None else run_id_text("trace_id", trace_id)
+        for event in self.events(EVENT):
+            feedback = feedback_of(event)
+            if feedback is not None and wanted in (None, feedback.trace_id):
+                yield feedback
+
+    async def afeedback(self, trace_id: str | UUID | None = None) -> AsyncIterator[Feedback]:
+        """Yield what ``feedback`` does, from async code: all work is done in threads."""
+        wanted = None if trace_id is None else run_id_text("trace_id", trace_id)
+        async for event in self.aevents(EVENT):
+            feedback = feedback_of(event)
+            if feedback is not None and wanted in (None, feedback.trace_id):
+                yield feedback
+
+    def log_feedback(
+        self,
+        trace_id: str | UUID,
+        name: str,
+        score: float | str | None = None,
+        *,
+        comment: str | None = None,
+        span_id: str | UUID | None = None,
+        user_id: str | int | UUID | None = None,
+    ) -> None:
+        """Log what somebody thinks of a trace, also days later. Blocks until it is stored.
+
+        It is an event of its own, by another writer, and changes nothing of what is stored. A
+        handler does this without blocking, while its tracker is open.
+
+        Args:
+            trace_id: The trace.
+            name: What is scored, 1 to 255 characters: ``"thumbs"``, ``"correctness"``.
+            score: A number, True or False (1 or 0), or a label; None for a comment alone.
+            comment: In words, at most 10,000 characters.
+            span_id: The span of the trace that it is about; None for all of it.
+            user_id: Who says so.
+
+        Raises:
+            OptionError: One of them is not allowed; the text names it, its value and what is.
+            ReadError: The Run's folder cannot be written to: it may not be stored.
+            BackendError: S3 said no, or did not say that it is stored: it may not be.
+
+        Example:
+            >>> from asynctrack import open_run, tracker
+            >>> from langchain_core.runnables import RunnableLambda
+            >>> with tracker("runs") as handler:
+            ...     answer = RunnableLambda(str.upper).invoke("hello", {"callbacks": [handler]})
+            >>> run = open_run("runs")
+            >>> (trace,) = run.traces()
+            >>> run.log_feedback(trace.trace_id, "tone", "rude", user_id="ada")
+            >>> [(one.name, one.value, one.user_id) for one in run.feedback(trace.trace_id)]
+            [('tone', 'rude', 'ada')]
+        """
+        record = feedback_record(trace_id, name, score, comment, span_id, user_id)
+        if self._appender is None:
+            from asynctrack._reading.appending import Appender  # nothing that reading needs
+
+            self._appender = Appender(self.found.locations[0])
+        self._appender.append(record)
+
+    async def alog_feedback(
+        self,
+        trace_id: str | UUID,
+        name: str,
+        score: float | str | None = None,
+        *,
+        comment: str | None = None,
+        span_id: str | UUID | None = None,
+        user_id: str | int | UUID | None = None,
+    ) -> None:
+        """Log feedback from async code: ``log_feedback`` in a thread, with its errors."""
+        await in_thread(
+            lambda: self.log_feedback(
+                trace_id, name, score, comment=comment, span_id=span_id, user_id=user_id
+            )
+        )
 
     def to_arrow(self) -> pyarrow.Table:
         """Return a table with a row for each span, by start. Needs ``asynctrack[read]``."""
@@ -316,7 +476,31 @@ class RecordedRun:
 
     # -- inside -------------------------------------------------------------------------------
 
+    def _overview(self) -> RunOverview:
+        return overview(self.found, self.spool, self.prices)
+
+    def _traces(self, asked: Wanted) -> Generator[Trace, None, None]:
+        artifacts = {
+            writer_id: some[first_needed([one.place for one in some], asked.since) :]
+            for writer_id, some in self._artifacts().items()
+        }
+        ends = {
+            writer_id: max((one.place.last_seq for one in some), default=0)
+            for writer_id, some in artifacts.items()
+        }
+        needed = {
+            writer_id: last_needed([one.place for one in some], asked.until)
+            for writer_id, some in artifacts.items()
+        }
+        with closing(self._read(artifacts)) as events:
+            yield from select(events, asked, needed, ends)
+
     def _events(self, *, resolve: bool = True) -> Generator[Event, None, None]:
+        with closing(self._read(self._artifacts(), resolve=resolve)) as events:
+            yield from events
+
+    def _artifacts(self) -> Mapping[str, Sequence[StoredArtifact]]:
+        """Return what there is to read, of each writer; report what is missing."""
         waiting = self._look_into_spool()  # before the listing: see ``spool``
         self._listing = listing = self._list()
         artifacts = self._wanted(with_waiting(listing, waiting))
@@ -326,11 +510,16 @@ class RecordedRun:
                 f" {receipt.first_seq} to {receipt.last_seq}"
             )
             self.report(Problem(uri, reason))
+        return artifacts
+
+    def _read(
+        self, artifacts: Mapping[str, Sequence[StoredArtifact]], *, resolve: bool = True
+    ) -> Generator[Event, None, None]:
         fetcher = Fetcher(self._concurrency)
         try:
             yield from merged_events(
                 artifacts,
-                {writer.writer_id: writer.created_unix_nano for writer in listing.writers},
+                {one.writer_id: one.created_unix_nano for one in self._known().writers},
                 fetcher=fetcher,
                 report=self.report,
                 set_aside=self.sets_aside,
@@ -367,7 +556,9 @@ class RecordedRun:
         known = {*listing.artifacts, *(writer.writer_id for writer in listing.writers)}
         if self._writer not in known:
             there = bullets(sorted(known))
-            raise NotFoundError(f"{self!r} has no writer {self._writer!r}; its writers:{there}")
+            raise NotFoundError(
+                f"{', '.join(self.uris)} has no writer {self._writer!r}; its writers:{there}"
+            )
         return {self._writer: listing.artifacts.get(self._writer, ())}
 
     def _known(self) -> Listing:

@@ -117,8 +117,8 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _trace_id(run: RecordedRun, start: str) -> str:
+    from ._folded import expected_events, traces_with_progress
     from ._progress import progress
-    from ._show import expected_events, traces_with_progress
     from ._trace import find_trace
 
     with progress("looking for the trace", expected_events(run)) as advance:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,9 +17,9 @@ from ._common import (
     open_named_run,
     print_json,
 )
+from ._folded import expected_events, traces_with_progress
 from ._progress import progress
 from ._screen import OUTCOME_STYLES, Screen
-from ._show import expected_events, traces_with_progress
 
 if TYPE_CHECKING:
     from asynctrack._reading.trees.prices import Prices
@@ -157,6 +157,7 @@ class _Tree:
 
     def show(self, trace: Trace, marked: str | None) -> None:
         """Print it, and mark the span that the user named."""
+        from asynctrack._reading.trees.shown import layout
         from asynctrack._reading.trees.timing import (
             critical_path,
             critical_seconds,
@@ -206,7 +207,7 @@ class _Tree:
             )
         self._screen.line()
         begin = trace.start_unix_nano
-        for place, (span, lead, below) in enumerate(_layout(trace)):
+        for place, (span, lead, below) in enumerate(layout(trace.roots)):
             timing = _Timing(begin, self_time(span), place in critical and len(spans) > 1)
             self._span(span, lead, below, timing, marked=span.span_id == marked)
 
@@ -278,19 +279,3 @@ class _Tree:
         self._screen.parts((f"{below}  ", "dim"), (f"{label}: ", "magenta"), (lines[0], ""))
         for line in lines[1:]:
             self._screen.parts((f"{below}  ", "dim"), ("  " + line, ""))
-
-
-def _layout(trace: Trace) -> Iterator[tuple[Span, str, str]]:
-    """Yield the spans with what stands before them, and before the lines below them."""
-    waiting = [(root, "", "") for root in reversed(trace.roots)]
-    while waiting:
-        span, lead, below = waiting.pop()
-        yield span, lead, below + ("│" if span.children else " ")
-        last = len(span.children) - 1
-        # Deep trees stay readable, and on the screen.
-        stem = below if len(below) < 60 else below[:60]
-        for number, child in reversed(list(enumerate(span.children))):
-            ends = number == last
-            waiting.append(
-                (child, f"{stem}{'└─ ' if ends else '├─ '}", f"{stem}{'   ' if ends else '│  '}")
-            )

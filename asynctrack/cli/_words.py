@@ -5,15 +5,17 @@ An image or another file is said in a few words, where it is not asked for as it
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any, Final
 
 from asynctrack._common.outcome import said_outcome
+from asynctrack._reading.decoding.conversation import conversation as conversation
 from asynctrack._reading.decoding.events import json_text
-from asynctrack._reading.decoding.media import Media, Say, in_words, media_of
+from asynctrack._reading.decoding.feedback import Feedback
+from asynctrack._reading.decoding.media import Say
+from asynctrack._reading.trees.shown import answer as answer
+from asynctrack._reading.trees.shown import prompt as prompt
 from asynctrack._reading.trees.span import Span
 from asynctrack._reading.trees.trace import Trace
 
@@ -56,6 +58,11 @@ def size(value: float | None) -> str:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.3g} {unit}"
         number /= 1000
     raise AssertionError("the last unit takes all")
+
+
+def percent(share: float) -> str:
+    """Return a share of 0 to 1."""
+    return f"{share:.1%}"
 
 
 def usd(value: float | None) -> str:
@@ -134,14 +141,6 @@ def one_line(value: Any, limit: int) -> str:
     return shortened(" ".join(said(value).split()), limit)
 
 
-def told_apart(media: Media) -> str:
-    """Say what an image is so that two images are said alike only if they are the same."""
-    if media.held is None:
-        return str(media)
-    digest = hashlib.blake2b(media.held.encode("utf-8", "surrogatepass"), digest_size=4)
-    return f"{media}, {digest.hexdigest()}"
-
-
 def said(value: Any, say: Say | None = str) -> str:
     """Return a payload as text: its messages if it has any, else JSON.
 
@@ -183,91 +182,8 @@ def handed_on(span: Span) -> str:
     return said(value)
 
 
-def prompt(span: Span) -> list[tuple[str, str]]:
-    """Return what went into a span, each with a label."""
-    return list(conversation(span.inputs))
-
-
-def answer(span: Span) -> list[tuple[str, str]]:
-    """Return what came out of a span, each with a label."""
-    if span.stream is not None and (span.outputs is None or span.outcome == "cancelled"):
-        text = span.stream.get("text")
-        return [("", text)] if isinstance(text, str) else []
-    return list(conversation(span.outputs))
-
-
-def conversation(value: Any, say: Say | None = str) -> Iterator[tuple[str, str]]:
-    """Yield the messages of a payload, each with its role; anything else as JSON."""
-    if value is None:
-        return
-    if isinstance(value, str):
-        yield "", in_words(value, say)
-    elif isinstance(value, dict) and _is_message(value):
-        yield _role(value), _message(value, say)
-    elif isinstance(value, list) and value and all(map(_is_message, value)):
-        for message in value:
-            yield _role(message), _message(message, say)
-    elif isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
-        yield from conversation(value[0], say)  # a batch of one
-    elif isinstance(value, list) and value and all(map(_is_choices, value)):
-        for choices in value:  # what a model had answered until it failed
-            yield from conversation(choices or None, say)
-    elif isinstance(value, list) and value and all(map(_is_generation, value)):
-        for generation in value:
-            message = generation.get("message")
-            if _is_message(message):
-                yield _role(message), _message(message, say)
-            else:
-                yield "", str(generation.get("text", ""))
-    elif isinstance(value, dict) and "generations" in value:
-        yield from conversation(value["generations"], say)
-    elif isinstance(value, dict) and len(value) == 1:
-        ((name, item),) = value.items()
-        if name in ("messages", "prompts", "prompt", "input", "output") and item is not None:
-            yield from conversation(item, say)
-        else:
-            yield "", json_text(in_words(value, say)) or ""
-    elif isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-        yield from (("", in_words(item, say)) for item in value)
-    else:
-        yield "", json_text(in_words(value, say)) or ""
-
-
-def _is_message(value: Any) -> bool:
-    return isinstance(value, dict) and "content" in value and isinstance(value.get("type"), str)
-
-
-def _is_generation(value: Any) -> bool:
-    return isinstance(value, dict) and "text" in value and ("message" in value or "type" in value)
-
-
-def _is_choices(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_generation, value))
-
-
-def _role(message: dict[str, Any]) -> str:
-    who = message.get("name")
-    kind = name(str(message["type"]))
-    return f"{kind} {name(who)}" if isinstance(who, str) and who else kind
-
-
-def _message(message: dict[str, Any], say: Say | None) -> str:
-    content = message["content"]
-    blocks = content if isinstance(content, list) else [content]
-    lines = []
-    for block in blocks:
-        media = None if say is None else media_of(block)
-        text = block.get("text") if isinstance(block, dict) else block
-        if isinstance(text, str) and (media is None or text is not block):
-            lines.append(text)
-        if say is not None and media is not None:
-            lines.append(say(media))
-        elif block is not None and not isinstance(text, str):
-            lines.append(json_text(in_words(block, say)) or "")
-    calls = message.get("tool_calls")
-    lines += [
-        f"→ {call.get('name')}({json_text(in_words(call.get('args'), say)) or ''})"
-        for call in (calls if isinstance(calls, list) else ())
-        if isinstance(call, dict)
-    ]
-    return "\n".join(line for line in lines if line)
+def feedback(given: Feedback) -> str:
+    """Return what feedback says: the score or the label, who says so, the comment."""
+    score = given.value if given.score is None else f"{given.score:.6g}"
+    by = "" if given.user_id is None else f"by {given.user_id}"
+    return "  ".join(part for part in (score, by, given.comment) if part)

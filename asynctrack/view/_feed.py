@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Final
 
-from asynctrack._reading.index.columns import Row, rows_of
+from asynctrack._reading.index.columns import Row, feedback_row, rows_of
 from asynctrack._reading.index.filler import TRACES, Filler
 from asynctrack._reading.index.news import FRESH
 from asynctrack._reading.sources.spool import Spool
@@ -64,6 +64,7 @@ class Feed:
         self._traces: list[Row] = []
         self._spans: list[Row] = []
         self._replaced: list[int] = []
+        self._feedback: list[Row] = []
         self._pending = 0
         self._next_open = 0.0
         self._owed = False
@@ -146,6 +147,8 @@ class Feed:
         with closing(self._filler.news.events()) as events:
             for n, event in enumerate(events):
                 self._pending += 1
+                if event.event == "feedback":
+                    self._feedback.append(feedback_row(self._of, event))
                 for trace in self._builder.add(event):
                     self._take(trace, ended=True)
                 if n % 64 == 0 and self._clock() >= self._until:
@@ -217,6 +220,9 @@ class Feed:
         if self._traces:
             self._index.write(self._traces, self._spans, self._replaced)
             self._traces, self._spans, self._replaced = [], [], []
+        if self._feedback:
+            self._index.write_feedback(self._feedback)
+            self._feedback = []
         state.events += self._pending
         self._pending = 0
         state.total = max(state.total, state.events)

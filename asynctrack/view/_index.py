@@ -39,12 +39,18 @@ _VIEWS: Final = {
             _output_key AS output_key, spooled, _words AS words
         FROM inside.traces
     """,
+    "feedback": """
+        SELECT experiment, run, epoch_ns(time) AS time, trace_id, span_id, name, score, value,
+            comment, user_id
+        FROM inside.feedback
+    """,
     "spans": f"""
         SELECT _run AS run, _no AS no, _place AS place, _depth AS depth, span_id, parent_span_id,
             left(name, {NAME}) AS name, left(kind, {NAME}) AS kind, outcome, cause,
             _start AS start, _end AS "end", duration, self_time, left(model, {NAME}) AS model,
             input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens,
-            cost, time_to_first_token AS first_token, _error AS error, _hands_on AS hands_on,
+            cost, time_to_first_token AS first_token, left(error_type, {NAME}) AS error_type,
+            _error AS error, _hands_on AS hands_on,
             orphan, inputs, outputs, _exception AS exception, tags, metadata, attributes, data,
             _notes AS notes
         FROM inside.spans
@@ -75,7 +81,6 @@ class Index:
         self._tables = Tables(prices, settings, self.path / "index.duckdb")
         self._connection = self._tables.connection
         self._connection.execute("CREATE SCHEMA pages")
-        self._connection.execute("SET search_path = 'pages'")
         self._make_views()
         # Searches change nothing in the file: no question waits for a checkpoint.
         self._connection.execute("ATTACH ':memory:' AS found")
@@ -83,7 +88,7 @@ class Index:
         self._lock = threading.Lock()
         self._closed = False
         self._searching = threading.Lock()
-        self._matches: dict[tuple[int, int, str], str] = {}
+        self._matches: dict[tuple[tuple[int, ...], int, str], str] = {}
         self._numbers = count()
 
     @property
@@ -122,6 +127,14 @@ class Index:
         finally:
             cursor.close()
 
+    def write_feedback(self, rows: Sequence[Row]) -> None:
+        """Write what was said of traces since they were indexed."""
+        cursor = self._connection.cursor()
+        try:
+            insert_rows(cursor, "feedback", rows)
+        finally:
+            cursor.close()
+
     def delivered(self, numbers: Sequence[int]) -> None:
         """Remove the mark from traces that have no events in the spool any more."""
         cursor = self._connection.cursor()
@@ -143,20 +156,22 @@ class Index:
         finally:
             cursor.close()
 
-    def matches(self, run: int, version: int, text: str, sql: str, values: dict[str, Any]) -> str:
-        """Return a table with the numbers of a Run's traces that contain a text. Blocks.
+    def matches(
+        self, runs: Sequence[int], version: int, text: str, sql: str, values: dict[str, Any]
+    ) -> str:
+        """Return a table with the numbers of some Runs' traces that contain a text. Blocks.
 
-        It is made once for each text and version of a Run: the list of a page, its numbers and its
-        charts are asked for at the same time, and reading all texts is what takes time.
+        It is made once for each text and version of the Runs: the list of a page, its numbers and
+        its charts are asked for at the same time, and reading all texts is what takes time.
 
         Args:
-            run: The Run's number.
-            version: Its version.
+            runs: The Runs' numbers.
+            version: Their version.
             text: What is searched for.
             sql: The query for these numbers.
             values: Its values.
         """
-        key = (run, version, text)
+        key = (tuple(runs), version, text)
         with self._searching:
             if key not in self._matches:
                 name = f"found.matches_{next(self._numbers)}"

@@ -7,18 +7,19 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Final
 
-from asynctrack._common.outcome import said_outcome
 from asynctrack._errors import NotFoundError, OptionError
 from asynctrack._reading.index.said import MAX_NAME, answer_of, cut
 
 from . import _queries
 from ._blocks import Side
+from ._compare import components_of, differences_of, in_order, matches_of, metrics_of, pairs_of
 from ._filters import PAGE, SORTS, Filters
 from ._images import to_show
 from ._index import Index
 from ._indexer import Indexer
 from ._progress import RunState
 from ._pytest_case import pytest_case
+from ._sessions import conversation_page, feedback_of, sessions_page, where_of
 from ._shapes import (
     PARAMETERS,
     Asked,
@@ -99,10 +100,9 @@ class Pages:
         if run.traces >= LARGE:
             self._index.tidy()
             self._totals_of([run])
-            self._facets(run)
-            self._models(run)
+            self._facets([run], Filters())
+            self.components({"run": run.id})
             self._overview(run, Filters())
-            _queries.components(self._index, [run.number])  # into memory
 
     def home(self, asked: Asked) -> Data:
         """Return the Runs of all experiments, or of one, in numbers."""
@@ -157,10 +157,8 @@ class Pages:
         }  # fmt: skip
 
     def run(self, asked: Asked) -> Data:
-        """Return a Run: its parameters and metrics, and what its traces can be filtered by."""
+        """Return a Run: its parameters and metrics."""
         run = self._run(asked)
-        facets = self._facets(run)
-        models = self._models(run)
         return {
             **described(run),
             "uris": run.uris,
@@ -171,8 +169,6 @@ class Pages:
             },
             "problems": [str(problem) for problem in run.problems[:50]],
             "problem_count": len(run.problems),
-            "facets": facets,
-            "models": models,
             "sorts": list(SORTS),
         }
 
@@ -200,34 +196,63 @@ class Pages:
         found = self._overview(run, Filters.of(asked))
         return {**found, "totals": totals_of(found["totals"])}
 
+    def facets(self, asked: Asked) -> Data:
+        """Return what the traces that are chosen can be chosen by further."""
+        return self._facets(self._runs(asked), Filters.of(asked))
+
+    def sessions(self, asked: Asked) -> Data:
+        """Return a page of the sessions of a Run, or of all Runs of an experiment; or of users."""
+        runs = self._runs(asked)
+        found = sessions_page(self._index, runs, asked)
+        return {**found, "where": where_of(runs, asked), "priced": self._priced}
+
+    def conversation(self, asked: Asked) -> Data:
+        """Return a page of the turns of a session."""
+        runs = self._runs(asked)
+        return {**conversation_page(self._index, runs, asked), "where": where_of(runs, asked)}
+
+    def components(self, asked: Asked) -> Data:
+        """Return the chosen traces of a Run by tool, model, retriever and chain."""
+        run, filters = self._run(asked), Filters.of(asked)
+        version = run.version
+        found: list[Data] = self._kept(
+            ("components", run.number, filters),
+            version,
+            lambda: _queries.components(self._index, [run.number], filters, version),
+        )
+        return {"priced": self._priced, "components": found}
+
     def compare(self, asked: Asked) -> Data:
-        """Return two Runs side by side."""
-        runs = [self._run({"run": asked.get(name, "")}) for name in ("a", "b")]
-        numbers = [run.number for run in runs]
-        totals = self._totals_of(runs)
-        components = _queries.components(self._index, numbers)
-        sides = []
-        for run in runs:
-            bins = self._overview(run, Filters())["bins"]
-            sides.append(
-                {
-                    **described(run),
-                    **totals_of(totals.get(run.number)),
-                    "models": self._models(run),
-                    "bins": bins,
-                    "metrics": {name: metric.last for name, metric in run.metrics.items()},
-                    "components": [
-                        {name: value for name, value in one.items() if name != "run"}
-                        for one in components
-                        if one["run"] == run.number
-                    ],
-                }
-            )
-        same = _queries.pairs(self._index, *numbers)
-        for pair in same["pairs"]:
-            for of in ("x", "y"):
-                pair[f"{of}_said"] = said_outcome(pair[f"{of}_outcome"], pair[f"{of}_cause"])
-        return {"priced": self._priced, "per_ten": _queries.BINS, "sides": sides, **same}
+        """Return two Runs side by side, the earlier one first."""
+        asked_for = [self._run({"run": asked.get(name, "")}) for name in ("a", "b")]
+        totals = self._totals_of(asked_for)
+        shown = {number: totals_of(row) for number, row in totals.items()}
+        runs = in_order(asked_for, {number: one["started"] for number, one in shown.items()})
+        if asked.get("swap"):
+            runs.reverse()
+        versions = sum(run.version for run in runs)
+        key = tuple(run.number for run in runs)
+        components = self._kept(
+            ("compared", *key), versions, lambda: components_of(self._index, runs)
+        )
+        matches = self._kept(("matched", *key), versions, lambda: matches_of(self._index, runs))
+        sides = [
+            {
+                **described(run),
+                **(shown.get(run.number) or totals_of(None)),
+                "bins": self._overview(run, Filters())["bins"],
+                "metrics": metrics_of(run),
+            }
+            for run in runs
+        ]
+        return {
+            "priced": self._priced,
+            "per_ten": _queries.BINS,
+            "sides": sides,
+            "differences": differences_of(sides, components),
+            "components": components,
+            **pairs_of(self._index, runs, matches, page_of(asked)),
+        }
 
     def trace(self, asked: Asked) -> Data:
         """Return a trace with its first spans, or with those that come after a number of them."""
@@ -258,7 +283,7 @@ class Pages:
             **{name: found[name] and cut(found[name]) for name in WHOSE},
             "waits": waits,
             "resumed_by": resumed_by,
-            "feedback": [],
+            "feedback": feedback_of(self._index, run, found["trace_id"]),
             "run": described(run, short=True),
             "length": between(zero, limits["last"]),
             "rows": list(map(said, rows)),
@@ -368,17 +393,12 @@ class Pages:
         kept = {number: self._totals[number][1] for number in versions}
         return {number: totals for number, totals in kept.items() if totals is not None}
 
-    def _facets(self, run: RunState) -> Data:
+    def _facets(self, runs: list[RunState], filters: Filters) -> Data:
+        version, numbers = sum(run.version for run in runs), [run.number for run in runs]
         found: Data = self._kept(
-            ("facets", run.number), run.version, lambda: _queries.facets(self._index, run.number)
-        )
-        return found
-
-    def _models(self, run: RunState) -> list[Data]:
-        found: list[Data] = self._kept(
-            ("models", run.number),
-            run.version,
-            lambda: _queries.model_totals(self._index, [run.number]).get(run.number, []),
+            ("facets", *numbers, filters),
+            version,
+            lambda: _queries.facets(self._index, numbers, filters, version),
         )
         return found
 
@@ -399,6 +419,16 @@ class Pages:
         if run is None:
             raise NotFoundError("there is no such Run here")
         return run
+
+    def _runs(self, asked: Asked) -> list[RunState]:
+        """Return a Run, or all Runs of an experiment."""
+        experiment = asked.get("experiment")
+        if asked.get("run") or not experiment:
+            return [self._run(asked)]
+        runs = [run for run in self._indexer.runs if run.experiment == experiment]
+        if not runs:
+            raise NotFoundError("there is no such experiment here")
+        return runs
 
     def _run_state(self, id: str) -> Data | None:  # noqa: A002  # its name in links
         run = self._indexer.find(id)

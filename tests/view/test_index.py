@@ -254,7 +254,7 @@ def test_a_large_run_is_prepared(
     """What the page of a large run shows first is known before it is opened; small ones wait."""
     index, indexer = indexed
     asked: list[str] = []
-    for name in ("totals", "facets", "model_totals", "overview"):
+    for name in ("totals", "facets", "components", "overview"):
         question = getattr(_queries, name)
 
         def noted(*given: Any, name: str = name, question: Any = question) -> Any:
@@ -268,10 +268,10 @@ def test_a_large_run_is_prepared(
     assert asked == []
     monkeypatch.setattr(_pages, "LARGE", run.traces)
     pages.warm(run)
-    assert sorted(asked) == ["facets", "model_totals", "overview", "totals"]
+    assert sorted(asked) == ["components", "facets", "overview", "totals"]
     asked.clear()
-    shown = pages.run({"run": run.id})
-    assert shown["facets"]["names"] and shown["models"]
+    assert pages.components({"run": run.id})["components"]
+    assert pages.facets({"run": run.id})["name"]
     assert pages.overview({"run": run.id})["totals"]["traces"] == run.traces
     assert asked == []
     assert pages.home({})["count"] == len(indexer.runs)

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from itertools import islice
 from typing import Any, Final
 
+from asynctrack._common.markup import cut, escaped
 from asynctrack._common.outcome import said_outcome
 from asynctrack._reading.decoding.events import json_text
 from asynctrack._reading.decoding.media import in_words
@@ -238,7 +237,7 @@ def _line(text: str) -> str:
 
 def _text(text: str) -> str:
     """Escape a text: the only way for logged text into the page."""
-    return html.escape(visible(text), quote=True)
+    return escaped(text)
 
 
 def _when(nanoseconds: int) -> str:
@@ -247,23 +246,3 @@ def _when(nanoseconds: int) -> str:
     except (ValueError, OverflowError, OSError):  # any number may have been logged
         return str(nanoseconds)
     return moment.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
-
-
-def visible(text: str) -> str:
-    """Return text with control, formatting and bidirectional characters as escapes.
-
-    Line breaks and tabs stay.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        char
-        if char in "\n\t" or char.isprintable() or unicodedata.category(char) == "Zs"
-        else char.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for char in text
-    )
-
-
-def cut(text: str, length: int) -> tuple[str, int]:
-    """Return the first characters of a text, and its length if some are left out, else 0."""
-    return (text, 0) if len(text) <= length else (text[:length], len(text))

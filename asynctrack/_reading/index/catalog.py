@@ -2,7 +2,7 @@
 
 ::
 
-    <cache>/asynctrack/index-1/<run>/state.json    what is in the pieces; replaced as a whole
+    <cache>/asynctrack/index-2/<run>/state.json    what is in the pieces; replaced as a whole
                                      lock          held by the process that brings it up to date
                                      used          held, shared, by those that read the pieces
                                      7-spans.parquet, …
@@ -31,7 +31,7 @@ from asynctrack._reading.scratch import Scratch
 from asynctrack._reading.sources.locate import Found
 from asynctrack._reading.sources.manifests import Problem
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of the pieces and of ``state.json``. What has another one is not looked at."""
 VARIABLE: Final = "ASYNCTRACK_INDEX_DIR"
 """Names the folder in place of the user's cache."""

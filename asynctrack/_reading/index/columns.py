@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from asynctrack._reading.decoding.events import Event, json_text
+from asynctrack._reading.index import chat
 from asynctrack._reading.index.said import (
     Words,
     answer_of,
@@ -66,6 +67,7 @@ TRACES: Final[Columns] = (
     ("_run", "count"),
     ("_no", "count"),
     ("_start", "count"),
+    ("_kind", "text"),
     ("_chosen", "count"),
     ("_error", "text"),
     ("_asks", "text"),
@@ -75,7 +77,9 @@ TRACES: Final[Columns] = (
     ("_words", "text"),
 )
 """A row for each trace. ``input`` and ``output`` are the first characters of what went into its
-root and came out; ``_words`` is every text in it, in lower case, for the search."""
+root and came out; ``_kind`` is the root's; ``_input_key`` and ``_output_key`` are the same for the
+same question and the same final answer, in any Run; ``_words`` is every text in it, in lower case,
+for the search."""
 
 SPANS: Final[Columns] = (
     *OF,
@@ -123,12 +127,13 @@ SPANS: Final[Columns] = (
     ("_end", "count"),
     ("_answered_by", "text"),
     ("_error", "text"),
+    ("_raised", "truth"),
     ("_hands_on", "text"),
     ("_exception", "text"),
     ("_notes", "text"),
 )
 """A row for each span, parents before children. Times are in UTC, durations in seconds, payloads
-JSON; session, user and thread are the trace's."""
+JSON; session, user and thread are the trace's. ``_raised``: an error came up in it, not below."""
 
 EVENTS: Final[Columns] = (*OF, *((name, kind) for name, kind, _ in event_table.COLUMNS))
 """A row for each event."""
@@ -177,6 +182,8 @@ def rows_of(
     ids = (session, user, thread)
     spans: list[Row] = []
     words = Words()
+    for one in ids:
+        words.add(one)
     names: dict[str, None] = {}
     models: dict[str, None] = {}
     tags: dict[str, None] = {}
@@ -199,11 +206,14 @@ def rows_of(
                 first_token = felt
         exception = exception_of(span)
         failed = None
+        here = False
         if span.error is not None:
             failed = error_line(span.error)
             errors += 1
             error = error or failed
-            raised += span.raised
+            words.add(span.error.type)
+            here = span.raised
+            raised += here
         handed = handed_on(span) if span.hands_on else None
         model = span.model
         answered = span.attributes.get("gen_ai.response.model")
@@ -252,6 +262,7 @@ def rows_of(
                 span.end_unix_nano,
                 answered if isinstance(answered, str) else None,
                 failed,
+                here,
                 handed,
                 None if exception is None else json_text(exception),
                 json_text([dict(event.raw) for event in span.notes]) if span.notes else None,
@@ -279,6 +290,7 @@ def rows_of(
             asks.append(handed)
         if not (span.started and span.finished and (not span.orphan or span is root)):
             complete = False
+        words.add_types(exception)
         words.add(exception)
         words.add(span.inputs)
         words.add(span.outputs if span.outcome == "ok" else answer_of(span.outputs, span.data))
@@ -288,6 +300,7 @@ def rows_of(
     for name in names:
         words.add(name)
     start = trace.start_unix_nano
+    question = chat.asked(root.inputs)
     return (
         *of,
         trace.trace_id,
@@ -320,12 +333,13 @@ def rows_of(
         run,
         number,
         start,
+        root.kind,
         next((shown[what] for what in first_shown if what in shown), 0),
         error,
         cut(" · ".join(asks)) if paused else None,
         list(names),
-        _key(root.inputs),
-        _key(root.outputs),
+        _key(question),
+        _key(chat.answered(root.outputs, question)),
         words.text(),
     ), spans
 

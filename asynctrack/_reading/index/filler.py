@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -113,7 +113,8 @@ class Filler:
 
     def fill(self, *, wait: bool = True) -> Generator[int, None, bool]:
         """Read what is new and delivered, and write it; yields how many events were read, as it
-        goes on, and returns whether it is done: another process may do the same.
+        goes on, first 0 where there are any; and returns whether it is done: another process may
+        do the same.
 
         Args:
             wait: Wait for the other process.
@@ -128,6 +129,7 @@ class Filler:
         self.expected = self._layer.events + look.events
         if not look.events and not self._is_stale():
             return True
+        yield 0
         with self._folder.changing(wait=wait) as held:
             if not held:
                 return False
@@ -147,18 +149,25 @@ class Filler:
                     ) from error
         return True
 
-    def rest(self, emit: Emit) -> None:
-        """Read what is left, and give it as rows: what goes on, and what is not delivered."""
+    def rest(self, emit: Emit) -> int:
+        """Read what is left, and give it as rows: what goes on, and what is not delivered.
+
+        Returns:
+            How many events were read that are not in the index.
+        """
         look = self._news.choose(0.0)
         emitted = _Emitted(emit)
+        count = 0
         if look.events:
             with closing(self._news.events()) as events:
                 for event in events:
+                    count += 1
                     self._take(event, emitted.add)
         if self._name == TRACES and (look.events or self._layer.carried is not None):
             for trace in self.builder.rest():
                 self._put(trace, emitted.add)
         emitted.close()
+        return count
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -363,15 +372,3 @@ def _without_collections() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
-
-
-def drain(steps: Iterable[int], told: Callable[[int], None] | None = None) -> None:
-    """Run ``Filler.fill`` to its end.
-
-    Args:
-        steps: What it returned.
-        told: Called with how many events were read since the last call.
-    """
-    for events in steps:
-        if told is not None:
-            told(events)

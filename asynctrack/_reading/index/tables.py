@@ -7,16 +7,19 @@ extension of DuckDB, not even httpfs.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from asynctrack._common.period import ALL, Period
 from asynctrack._reading.decoding.events import json_text
 from asynctrack._reading.extras import load
 from asynctrack._reading.index.catalog import Catalog, Layer, State, files_of, with_layer
 from asynctrack._reading.index.columns import TABLES, Columns, Row
-from asynctrack._reading.index.filler import EVENTS, TRACES, Filler, drain
+from asynctrack._reading.index.filler import EVENTS, TRACES, Filler
 from asynctrack._reading.index.pieces import table_of
 from asynctrack._reading.sources.locate import Found
 from asynctrack._reading.sources.manifests import Report
@@ -83,6 +86,7 @@ class Tables:
 
     Attributes:
         connection: The connection; its time zone is UTC.
+        read: How many events are in them, by the layer of the index that they were read for.
 
     Raises:
         MissingExtraError: duckdb is not installed.
@@ -100,6 +104,7 @@ class Tables:
         self.connection = duckdb.connect(":memory:" if path is None else str(path), config=config)
         self.connection.execute("SET TimeZone = 'UTC'")
         self.connection.execute("CREATE SCHEMA inside")
+        self.read: Counter[str] = Counter()
         self._files: dict[str, list[Path]] = {table: [] for table in TABLES}
         for table, columns in TABLES.items():
             fields = ", ".join(f'"{name}" {SQL_TYPES[kind]}' for name, kind in columns)
@@ -143,8 +148,12 @@ class Tables:
             insert = "INSERT INTO inside.live_parameters VALUES (?, ?, ?, ?)"
             self.connection.executemany(insert, rows)
 
-    def make_views(self) -> None:
-        """Make the tables of what was taken; again, after more files were."""
+    def make_views(self, period: Period = ALL) -> None:
+        """Make the tables of what was taken; again, after more files were.
+
+        Args:
+            period: Traces that started then, with their spans; events and feedback of that time.
+        """
         execute = self.connection.execute
         if self._prices and self._unpriced:
             execute(f"INSERT INTO inside.stored_costs {_costs(_read(self._unpriced))}")
@@ -158,12 +167,15 @@ class Tables:
             if self._files[table]:
                 rows = f"{_read(self._files[table])} UNION ALL {rows}"
             execute(f"CREATE OR REPLACE VIEW inside.all_{table} AS {rows}")
+        for table in TABLES:
+            rows = f"SELECT * FROM inside.all_{table}"
             if table == "spans":
                 rows = _spans("FROM inside.all_spans", self._prices)
             elif table == "traces":
                 rows = _TRACES
             elif table == "events":
                 rows = _EVENTS
+            rows += _narrowed(table, period)
             execute(f"CREATE OR REPLACE VIEW inside.{table} AS {rows}")
             execute(f"CREATE OR REPLACE VIEW {table} AS SELECT {_shown(table)} FROM inside.{table}")
 
@@ -206,8 +218,11 @@ def open_tables(
     runs: Iterable[Indexed],
     tables: Iterable[str] = TABLES,
     *,
+    asked_by: str = "this question",
+    period: Period = ALL,
     progress: Progress | None = None,
     settings: Mapping[str, Any] | None = None,
+    first: Callable[[], None] = lambda: None,
 ) -> Iterator[Tables]:
     """Bring the index of Runs up to date, and open their tables.
 
@@ -215,8 +230,11 @@ def open_tables(
         runs: The Runs; each row has their names in ``experiment`` and ``run``. Their prices make
             the column ``cost``: the first ones that are given count for all.
         tables: Which tables are wanted; the others may be empty.
+        asked_by: What needs them, for the error where a package is not installed.
+        period: As for ``Tables.make_views``.
         progress: Called with how many events were read.
         settings: As for ``Tables``.
+        first: Called before any events are read, which may take long.
 
     Raises:
         MissingExtraError: duckdb or pyarrow is not installed.
@@ -228,6 +246,9 @@ def open_tables(
     layers = {_LAYERS[table] for table in wanted if table in _LAYERS}
     if "events" in wanted:
         layers.add(TRACES)  # their sessions
+    load(asked_by, "duckdb")
+    if find_spec("pyarrow") is None:  # imported once rows are written: it takes its time
+        load(asked_by, "pyarrow")
     runs = list(runs)
     prices = next((run.prices for run in runs if run.prices is not None), None)
     with ExitStack() as stack:
@@ -243,13 +264,19 @@ def open_tables(
                     filler = Filler(
                         folder, run.found, layer, run.spool, run.report, set_aside=run.sets_aside
                     )
-                    drain(filler.fill(), progress)
-                    filler.rest(opened.add_rows)
-                    state = with_layer(state, layer, filler.state.layers.get(layer, Layer()))
+                    for events in filler.fill():
+                        if not events:
+                            first()
+                        elif progress is not None:
+                            progress(events)
+                    rest = filler.rest(opened.add_rows)
+                    filled = filler.state.layers.get(layer, Layer())
+                    opened.read[layer] += filled.events + rest
+                    state = with_layer(state, layer, filled)
                 opened.add_files(folder.path, state)
             if "parameters" in wanted:
                 opened.add_parameters(run.experiment, run.name, run.parameters)
-        opened.make_views()
+        opened.make_views(period)
         yield opened
 
 
@@ -263,6 +290,31 @@ def shown_columns(table: str) -> Columns:
     if table == "events":
         columns += [("session_id", "text"), ("user_id", "text"), ("thread_id", "text")]
     return tuple(columns)
+
+
+def _narrowed(table: str, period: Period) -> str:
+    """Return what of a table is in a period: Parquet's statistics leave out the rest."""
+    column = _MOMENTS.get(table)
+    limits = {">=": period.since_ns, "<": period.until_ns}
+    if column is None or not period:
+        return ""
+    asked = [f"{column} {sign} {at:d}" for sign, at in limits.items() if at is not None]
+    if table == "spans":
+        # By their traces. No span starts before its trace, so this leaves out whole row groups.
+        traces = " AND ".join(asked)
+        asked = [f"s._no IN (SELECT _no FROM inside.all_traces WHERE {traces})"]
+        if period.since_ns is not None:
+            asked.append(f"(s._start IS NULL OR s._start >= {period.since_ns:d})")
+    return f" WHERE {' AND '.join(asked)}"
+
+
+_MOMENTS: Final = {
+    "spans": "_start",
+    "traces": "_start",
+    "events": "time_unix_nano",
+    "feedback": "epoch_ns(time)",
+}
+"""The column of each table that tells its time."""
 
 
 def _shown(table: str) -> str:
@@ -298,7 +350,7 @@ def _costs(spans: str) -> str:
 def _spans(spans: str, prices: Prices | None) -> str:
     """Return a query for spans with what they cost."""
     if prices is None:
-        return f"SELECT *, NULL::DOUBLE AS cost FROM ({spans})"
+        return f"SELECT *, NULL::DOUBLE AS cost FROM ({spans}) s"
     # As ``cost_of``: the model that answered counts if it has a price, else the requested one.
     rate = {
         name: f"if(answered.model IS NULL, asked.{name}, answered.{name})"

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from asynctrack._common.markup import one_line
 from asynctrack._common.outcome import Cause, Outcome
 from asynctrack._reading.decoding.events import Event
+from asynctrack._reading.trees.shown import facts, span_html
 
 TOKEN_PARTS: Final = {
     "cache_read_tokens": "gen_ai.usage.cache_read.input_tokens",
@@ -68,7 +70,7 @@ class SpanError:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Span:
     """One call: the events that share a span id.
 
@@ -126,6 +128,13 @@ class Span:
     children: tuple[Span, ...] = field(repr=False)
     orphan: bool
     spooled: bool = False
+
+    def __repr__(self) -> str:
+        return f"<Span {facts(self)}, {len(self.children):,} below, {one_line(self.span_id, 40)}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: prompt and answer, escaped, and cut."""
+        return span_html(self)
 
     @property
     def started(self) -> bool:

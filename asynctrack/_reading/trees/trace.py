@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from asynctrack._common.outcome import Outcome
+from asynctrack._common.markup import one_line
+from asynctrack._common.outcome import OUTCOMES, Outcome, said_outcome
+from asynctrack._errors import OptionError
 from asynctrack._reading.trees.sessions import session_of, thread_of, user_of
+from asynctrack._reading.trees.shown import NAME, trace_html, tree_text
+from asynctrack._reading.trees.shown import seconds as seconds_said
 from asynctrack._reading.trees.span import Span, seconds
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Trace:
     """The spans of one call from outside.
 
@@ -27,6 +31,24 @@ class Trace:
     writer_id: str
     roots: tuple[Span, ...]
     resumes: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Trace {self._title(sum(1 for _ in self.walk()))}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the tree, folded, escaped, and cut."""
+        count = sum(1 for _ in self.walk())
+        return trace_html(f"Trace {self._title(count)}", self.roots, count)
+
+    def _title(self, count: int) -> str:
+        root = self.root
+        said = [
+            said_outcome(root.outcome, root.cause),
+            seconds_said(root.duration),
+            f"{count:,} span{'' if count == 1 else 's'}",
+            one_line(self.trace_id, 40),
+        ]
+        return f"{one_line(root.name or root.kind, NAME)}: {', '.join(said)}"
 
     @property
     def root(self) -> Span:
@@ -152,6 +174,80 @@ class Trace:
         for root in self.roots:
             yield from root.walk()
 
-    def find(self, span_id: str) -> Span | None:
-        """Return a span by its id."""
-        return next((span for span in self.walk() if span.span_id == span_id), None)
+    def find(
+        self,
+        span_id: str | None = None,
+        *,
+        name: str | None = None,
+        kind: str | None = None,
+        outcome: Outcome | None = None,
+    ) -> Span | None:
+        """Return the first span that is all that is asked for, parents before children.
+
+        Args:
+            span_id: Its id.
+            name: Its component's name, whole.
+            kind: Its kind: ``chat_model``, ``tool``, …
+            outcome: How it ended: ``ok``, ``error``, ``cancelled``, …
+
+        Returns:
+            The span; None where there is none, and where nothing is asked for.
+
+        Raises:
+            OptionError: There is no such outcome.
+
+        Example:
+            >>> trace.find(name="lookup_order", outcome="error")  # doctest: +SKIP
+            <Span lookup_order: tool, error, 12 ms, 0 below, 0197…>
+        """
+        return next(self._matching(span_id, name, kind, outcome), None)
+
+    def find_all(
+        self,
+        *,
+        name: str | None = None,
+        kind: str | None = None,
+        outcome: Outcome | None = None,
+    ) -> tuple[Span, ...]:
+        """Return all spans that are all that is asked for; see ``find``.
+
+        Raises:
+            OptionError: There is no such outcome.
+        """
+        return tuple(self._matching(None, name, kind, outcome))
+
+    def _matching(
+        self, span_id: str | None, name: str | None, kind: str | None, outcome: Outcome | None
+    ) -> Iterator[Span]:
+        if outcome is not None and outcome not in OUTCOMES:
+            raise OptionError("outcome", outcome, f"one of {', '.join(OUTCOMES)}")
+        if (span_id, name, kind, outcome) == (None, None, None, None):
+            return
+        for span in self.walk():
+            if (
+                span_id in (None, span.span_id)
+                and name in (None, span.name)
+                and kind in (None, span.kind)
+                and outcome in (None, span.outcome)
+            ):
+                yield span
+
+    def tree(self, width: int = 100) -> str:
+        """Return the tree as text, a line for each span: name, kind, outcome, duration, model,
+        tokens, and the error where one came up. Control characters in it are escapes.
+
+        Args:
+            width: Characters of a line at the most; 20 or more.
+
+        Raises:
+            OptionError: ``width`` is less.
+
+        Example:
+            >>> print(trace.tree())  # doctest: +SKIP
+            support-bot: chain, ok, 1.20 s
+            ├─ lookup_order: tool, ok, 12 ms
+            └─ ChatOpenAI: chat_model, ok, 1.18 s, gpt-4o-mini, 350 → 40 tokens
+        """
+        if type(width) is not int or width < 20:
+            raise OptionError("width", width, "a whole number, 20 or more")
+        return tree_text(self.roots, width)

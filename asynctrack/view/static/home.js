@@ -43,6 +43,7 @@ export function Home({ route, state }) {
         <${Field} type="search" placeholder="find a run by its name   /" aria-label="Find a run by its name" value=${asked.text}
           onInput=${(event) => go(link({ text: event.target.value, page: null }), { replace: true })} />
         <span class="grow"></span>
+        ${answer.experiment && html`<a class="button" href=${here(["experiment", answer.experiment, "sessions"])}>sessions</a>`}
         ${picked.length === 2
           ? html`<a class="button" href=${here(["compare"], { a: picked[0], b: picked[1] })}>compare the two</a>`
           : html`<span class="quiet">${picked.length ? "pick one more to compare" : "pick two to compare"}</span>`}

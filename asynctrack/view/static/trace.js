@@ -71,7 +71,7 @@ export function Trace({ route, state }) {
   const row = rows.find((one) => one.place === place);
   const other = (one) => here(["run", route.run, "trace", one.trace_id], { writer: one.writer_id, back: asked.back, md: asked.md, all: asked.all });
   const turn = (which, text, title) => answer[which] && html`<a class="button" href=${other(answer[which])} title=${title}>${text}</a>`;
-  const about = (text) => here(["run", route.run], { text: `"${text.replaceAll('"', " ").trim()}"` });
+  const about = (name, text) => (name === "session" ? here(["run", route.run, "session", text]) : here(["run", route.run, "sessions"], { [name]: text }));
   return html`<${Crumbs} parts=${[
       { text: answer.run.experiment, href: here(["experiment", answer.run.experiment]) },
       { text: answer.run.name, href: route.up },
@@ -86,7 +86,7 @@ export function Trace({ route, state }) {
       ${turn("next_turn", "next turn →", "The turn of this session after this one")}
       ${beside("older") ? html`<a class="button" href=${beside("older")} title="The trace that started before this one  [">← older</a>` : ""}
       ${beside("newer") ? html`<a class="button" href=${beside("newer")} title="The trace that started after this one  ]">newer →</a>` : ""}</div>
-    <div class="bar ids quiet">${whose(answer).map(([name, text]) => html`<span class="whose" key=${name}>${name} <a href=${about(text)} title=${`Traces that say so`}><${Line} text=${text} /></a></span>`)}
+    <div class="bar ids quiet">${whose(answer).map(([name, text]) => html`<span class="whose" key=${name}>${name} <a href=${about(name, text)} title=${name === "session" ? "The whole conversation" : "All its sessions"}><${Line} text=${text} /></a></span>`)}
       <span>trace <code><${Line} text=${answer.trace_id} /></code> <${Copy} what="the trace's id" get=${() => answer.trace_id} /></span>
       ${answer.spooled && html`<span class="badge open" title="Not delivered yet">in this machine's spool</span>`}
       <${Tags} key=${answer.trace_id} tags=${answer.tags} /></div>
