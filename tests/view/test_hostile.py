@@ -152,26 +152,13 @@ def test_a_string_that_is_json(page: Page) -> None:
 
 def test_feedback_and_whose(page: Page) -> None:
     """What people wrote of a trace, and whose trace it is, is text; links to others lead nowhere."""
-    # The answers of a server that knows of feedback: what it holds is what counts.
-    page.run(
-        "const [feedback, ask] = [arguments[0], window.fetch];"
-        "window.fetch = async (...given) => {"
-        "  const answer = await ask(...given);"
-        "  if (!String(given[0]).startsWith('api/trace?')) return answer;"
-        "  return new Response(JSON.stringify({ ...await answer.json(), feedback }));"
-        "};",
-        hostile.FEEDBACK,
-    )
-    try:
-        open_trace(page)
-        page.shows(".feedback li", "__proto__")
-        assert says(page, ".feedback li b bdi") == [one["name"] for one in hostile.FEEDBACK]
-        shown = " ".join(says(page, ".feedback li"))
-        assert hostile.IMAGE in shown and hostile.LINK in shown and hostile.CLOSING in shown
-        assert says(page, ".whose a") == [hostile.SESSION, hostile.EVERYTHING[:300]]
-        assert all(link.startswith("#/run/") for link in page.attributes(".whose a", "href"))
-    finally:
-        page.run("location.reload()")
+    open_trace(page)
+    page.shows(".feedback li", "__proto__")
+    assert says(page, ".feedback li b bdi") == [one["name"] for one in hostile.FEEDBACK]
+    shown = " ".join(says(page, ".feedback li"))
+    assert all(text in shown for text in (hostile.IMAGE, hostile.LINK, hostile.CLOSING))
+    assert says(page, ".whose a") == [hostile.SESSION, " ".join(hostile.EVERYTHING.split())[:300]]
+    assert all(link.startswith("#/run/") for link in page.attributes(".whose a", "href"))
 
 
 def test_inputs_are_verbatim(page: Page) -> None:
@@ -259,4 +246,5 @@ def test_compare(page: Page) -> None:
         box.click()
     page.follow("compare the two")
     page.shows(".pairs-table td")
+    assert says(page, ".pairs-table td.answer .logged")[0].startswith(hostile.SCRIPT)
     assert "differs" in page.texts(".parameters td")
