@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from asynctrack._errors import NotFoundError, OptionError
-from asynctrack._reading.index.said import MAX_NAME, answer_of
+from asynctrack._reading.index.said import MAX_NAME, answer_of, cut
 
 from . import _queries
 from ._blocks import Side
@@ -51,6 +51,7 @@ ANSWERS: Final = 200
 """Answers that are kept while their Run does not change."""
 UNFOLDED: Final = ("inputs", "outputs", "handed")
 """The sides of a span whose strings are shown as values where they are JSON."""
+WHOSE: Final = ("session_id", "user_id", "thread_id")
 SHAPED: Final = 20_000
 """Spans of a trace up to which it is told which decide its duration, and which only wrap others."""
 PARTS: Final = 200
@@ -279,6 +280,7 @@ class Pages:
             **_queries.neighbours(
                 self._index, run.number, found["start"], number, found["session_id"]
             ),
+            **{name: found[name] and cut(found[name]) for name in WHOSE},
             "waits": waits,
             "resumed_by": resumed_by,
             "feedback": feedback_of(self._index, run, found["trace_id"]),

@@ -38,10 +38,11 @@ MARKDOWN = {
 """The same for what is shown as Markdown."""
 STRING = '{"__proto__": {"polluted": true}, "script": "<script>window.pwned=1</script>", "inner": "[\\"<img src=x onerror=window.pwned=2>\\u202e\\"]", "constructor": {"prototype": 1}}'
 """A string that is JSON."""
-FEEDBACK = [
-    {"name": SCRIPT, "score": 1, "comment": IMAGE},
-    {"name": BIDI, "score": CLOSING, "comment": LINK},
-    {"name": "__proto__", "score": None, "comment": None},
+SESSION = f'" OR 1=1 {BIDI} {SCRIPT}'
+FEEDBACK: list[dict[str, Any]] = [
+    {"name": SCRIPT, "data": {"score": 1, "comment": IMAGE, "user_id": CLOSING}},
+    {"name": BIDI, "data": {"value": CLOSING, "comment": LINK, "span_id": SCRIPT}},
+    {"name": "__proto__", "data": {}},
 ]
 EVERYTHING = " ".join(ALL.values())
 LONG = "long " * 2_000_000 + "<b>the end</b>\u202e"
@@ -54,7 +55,7 @@ def make(root: Path) -> None:
     """Write the run, and a copy of it to compare it with."""
     for run in (RUN, "plain"):
         folder = RunFolder(root, EXPERIMENT, run)
-        folder.artifact(list(_events(run)))
+        folder.artifact(_events(run))
         folder.manifest(
             parameters={EVERYTHING: EVERYTHING, "__proto__": {"polluted": True}, "differs": run},
             metrics={EVERYTHING: {"count": 1, "sum": 1, "min": 1, "max": 1, "last": 1}},
@@ -65,7 +66,7 @@ def _events(run: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
 
     def add(kind: str, span: str, parent: str | None = None, **fields: Any) -> None:
-        ids = {"span_id": span, "trace_id": "deep" if span == "deep" else "t-" + CLOSING}
+        ids = {"span_id": span, "trace_id": span if span in ("deep", "asked") else "t-" + CLOSING}
         if parent is not None:
             ids["parent_span_id"] = parent
         at = START + len(found) * 10**8
@@ -80,7 +81,7 @@ def _events(run: str) -> list[dict[str, Any]]:
          "tool_calls": [{"name": IMAGE, "args": {SCRIPT: TERMINAL}, "id": CLOSING}]},
         {"content": "x", "type": "constructor", "role": "__proto__"},
     ]  # fmt: skip
-    add("chain_start", root, name=EVERYTHING, tags=list(ALL.values()), metadata={EVERYTHING: EVERYTHING},
+    add("chain_start", root, name=EVERYTHING, tags=list(ALL.values()), metadata={EVERYTHING: EVERYTHING, "session_id": SESSION, "user_id": EVERYTHING},
         inputs={**ALL, "__proto__": {"polluted": True}, "constructor": IMAGE, "key\n" + EVERYTHING: 1},
         data={"run_type": CLOSING})  # fmt: skip
     add("chat_model_start", model, root, name=IMAGE, inputs={"messages": [messages]},
@@ -96,6 +97,11 @@ def _events(run: str) -> list[dict[str, Any]]:
     for _ in range(500):
         deep = [deep]
     add("chain_error", root, error=error, outputs=deep)
+    for one in FEEDBACK:
+        add("feedback", root, **one)
+        del found[-1]["span_id"]
     add("chain_start", "deep", name="deep", inputs=deep)
     add("chain_end", "deep", outputs={"output": f"{EVERYTHING} {run}", "deep": deep, "none": None, "number": 12345678901234567890})
+    add("chain_start", "asked", name=IMAGE, inputs={"question": EVERYTHING})
+    add("chain_end", "asked", outputs=f"{EVERYTHING} {MARKDOWN} {run}")  # not the same in both Runs
     return found

@@ -114,9 +114,51 @@ def test_messages_are_verbatim(page: Page) -> None:
     page.span(1)
     page.shows(".side .message", "human")
     shown = says(page, ".side:first-child .message .logged")
-    assert shown[: len(hostile.ALL)] == list(hostile.ALL.values())
+    wanted = [*hostile.ALL.values(), *hostile.MARKDOWN.values()]
+    assert shown[: len(wanted)] == wanted
     assert hostile.IMAGE in shown
     assert hostile.TERMINAL in shown[-2] or any("\\u001b[31m" in text for text in shown)
+
+
+def test_markdown_is_inert(page: Page) -> None:
+    """Shown as Markdown nothing can be followed or loaded either, and it is the same text again."""
+    open_trace(page)
+    page.span(1)
+    page.shows(".side .message", "human")
+    page.click("button.switch", "Markdown")
+    page.wait(lambda: page.all(".markdown blockquote"), "drawn as Markdown")
+    assert (
+        page.run("return document.querySelectorAll('.markdown :is(a, img, script, svg)').length")
+        == 0
+    )
+    assert any(hostile.SCRIPT.replace("'", "'") in text for text in says(page, ".markdown"))
+    assert "md=1" in page.hash
+    page.click("button.switch", "Markdown")
+    page.wait(lambda: not page.all(".markdown"), "as it was logged")
+    assert hostile.MARKDOWN["blocks"] in says(page, ".side .logged")
+
+
+def test_a_string_that_is_json(page: Page) -> None:
+    """Its value is shown as text, its names are no names of the page's, and the string is there."""
+    open_trace(page)
+    page.span(1)
+    page.shows(".unfolded", "a string that is JSON")
+    value = next(text for text in says(page, ".side .logged") if '"__proto__": {' in text)
+    assert '"<img src=x onerror=window.pwned=2>\\u202e"' not in value
+    assert "<img src=x onerror=window.pwned=2>\u202e" in value and "<script>" in value
+    page.click(".unfolded button", "as it was logged")
+    page.wait(lambda: hostile.STRING in says(page, ".side .logged"), "as it was logged")
+
+
+def test_feedback_and_whose(page: Page) -> None:
+    """What people wrote of a trace, and whose trace it is, is text; links to others lead nowhere."""
+    open_trace(page)
+    page.shows(".feedback li", "__proto__")
+    assert says(page, ".feedback li b bdi") == [one["name"] for one in hostile.FEEDBACK]
+    shown = " ".join(says(page, ".feedback li"))
+    assert all(text in shown for text in (hostile.IMAGE, hostile.LINK, hostile.CLOSING))
+    assert says(page, ".whose a") == [hostile.SESSION, " ".join(hostile.EVERYTHING.split())[:300]]
+    assert all(link.startswith("#/run/") for link in page.attributes(".whose a", "href"))
 
 
 def test_inputs_are_verbatim(page: Page) -> None:
@@ -204,4 +246,5 @@ def test_compare(page: Page) -> None:
         box.click()
     page.follow("compare the two")
     page.shows(".pairs-table td")
+    assert says(page, ".pairs-table td.answer .logged")[0].startswith(hostile.SCRIPT)
     assert "differs" in page.texts(".parameters td")

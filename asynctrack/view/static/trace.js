@@ -90,7 +90,7 @@ export function Trace({ route, state }) {
       <span>trace <code><${Line} text=${answer.trace_id} /></code> <${Copy} what="the trace's id" get=${() => answer.trace_id} /></span>
       ${answer.spooled && html`<span class="badge open" title="Not delivered yet">in this machine's spool</span>`}
       <${Tags} key=${answer.trace_id} tags=${answer.tags} /></div>
-    <${Feedback} feedback=${answer.feedback} />
+    <${Feedback} feedback=${answer.feedback} rows=${rows} to=${(span) => link({ span })} />
     ${(answer.resumes || answer.resumed_by || answer.waits.length > 0) && html`<div class="card pause">
       ${answer.resumes && html`<p>resumes <a class="way" href=${other({ trace_id: answer.resumes })}>the trace that waited</a></p>`}
       ${answer.waits.map((one) => html`<p key=${one.place}><a class="way" href=${link({ span: one.place })}><${Line} text=${one.name || "it"} /></a> ${answer.resumed_by ? "asked" : "waits for an answer"}: <${Line} text=${one.asks} /></p>`)}
@@ -114,10 +114,11 @@ function Tags({ tags }) {
     shown.length < tags.length && html`<button class="link" onClick=${() => setAll(true)}>${number(tags.length - shown.length)} more tags</button>`}`;
 }
 
-// What people said of it later. Read only: it is logged elsewhere.
-function Feedback({ feedback }) {
+// What people said of it later, or of a span of it. Read only: it is logged elsewhere.
+function Feedback({ feedback, rows, to }) {
   if (!feedback.length) return null;
+  const of = (one) => one.span_id && rows.find((row) => row.span_id === one.span_id);
   return html`<section class="card feedback" aria-label="Feedback"><h2>Feedback</h2><ul>${feedback.map((one, n) => html`<li key=${n}><b><${Line} text=${one.name} /></b>${
-    one.score === null || one.score === undefined ? "" : html` <span class="score"><${Line} text=${one.score} /></span>`}${one.comment ? html` <span><${Line} text=${one.comment} /></span>` : ""}${
-    one.time ? html` <small class="quiet">${when(one.time)}</small>` : ""}</li>`)}</ul></section>`;
+    one.score === null ? "" : html` <span class="score"><${Line} text=${one.score} /></span>`}${of(one) && html` <small>on <a class="way" href=${to(of(one).place)}><${Line} text=${of(one).name || of(one).kind} /></a></small>`}${
+    one.comment ? html` <span><${Line} text=${one.comment} /></span>` : ""} <small class="quiet">${one.user_id && html`<${Line} text=${one.user_id} />, `}${when(one.time)}</small></li>`)}</ul></section>`;
 }
