@@ -43,6 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # stay where they are, at paths that are short enough for sockets.
     tempfile.gettempdir()
     os.environ["TMPDIR"] = config.stash[_temporary] = tempfile.mkdtemp(prefix="at-")
+    os.environ["ASYNCTRACK_INDEX_DIR"] = os.environ["TMPDIR"]
     # A shell starts what runs in the background with Ctrl-C ignored, and so would the children of
     # the tests that send it to them.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -14,12 +14,15 @@ from collections.abc import (
 )
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, Literal
+from uuid import UUID
 
 from asynctrack._backends.s3_read import Access
+from asynctrack._common.feedback import EVENT, feedback_record, run_id_text
 from asynctrack._common.markup import facts_html, one_line
 from asynctrack._common.moments import Moment
 from asynctrack._errors import AsynctrackError, NotFoundError, OptionError
 from asynctrack._reading.decoding.events import Event
+from asynctrack._reading.decoding.feedback import Feedback, feedback_of
 from asynctrack._reading.merging.fetch import AHEAD, Fetcher
 from asynctrack._reading.merging.merge import merged_events
 from asynctrack._reading.overview import RunOverview, overview, overview_html
@@ -34,6 +37,7 @@ from asynctrack._reading.sources.locate import Found, Place, Source, locate_run,
 from asynctrack._reading.sources.manifests import (
     Metric,
     Problem,
+    Report,
     RunManifest,
     merge_metrics,
     merge_parameters,
@@ -62,6 +66,8 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
+    from asynctrack._reading.appending import Appender
+
 logger = logging.getLogger("asynctrack")
 
 CHUNK: Final = 500
@@ -85,6 +91,12 @@ class RecordedRun:
         concurrency: How many objects are fetched at a time.
         spool: This machine's spool; empty reads delivered events only.
         prices: What models cost, for ``summary`` and the column ``cost``.
+
+    Attributes:
+        found: Where it is.
+        spool: This machine's spool.
+        prices: What models cost.
+        report: Notes what cannot be read; the first ones are warnings, too.
     """
 
     def __init__(
@@ -97,8 +109,8 @@ class RecordedRun:
         spool: Spool = (),
         prices: Prices | None = None,
     ) -> None:
-        self._found = found
-        self._spool = spool
+        self.found = found
+        self.spool = spool
         self.prices = prices
         self._writer = writer
         self._damaged = damaged
@@ -106,6 +118,8 @@ class RecordedRun:
         self._listing: Listing | None = None
         self._logged: dict[str, dict[str, Any]] | None = None
         self._problems: dict[tuple[str, str], Problem] = {}
+        self.report: Report = self._note
+        self._appender: Appender | None = None
 
     def __repr__(self) -> str:
         # What is known already: a debugger that shows it must not wait for S3.
@@ -131,17 +145,17 @@ class RecordedRun:
     @property
     def experiment(self) -> str:
         """The experiment's name."""
-        return self._found.locations[0].experiment
+        return self.found.locations[0].experiment
 
     @property
     def name(self) -> str:
         """The Run's name."""
-        return self._found.locations[0].run
+        return self.found.locations[0].run
 
     @property
     def uris(self) -> tuple[str, ...]:
         """The addresses of its folders; one, unless it was tracked into several places."""
-        return tuple(location.uri for location in self._found.locations)
+        return tuple(location.uri for location in self.found.locations)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -163,7 +177,7 @@ class RecordedRun:
         manifests, and of writers without one those in this machine's spool. For one name the
         writer that began last counts; ``manifest`` has them all."""
         writers = self._known().writers
-        merged = {**self._found.parameters, **merge_parameters(writers)}
+        merged = {**self.found.parameters, **merge_parameters(writers)}
         known = {writer.writer_id for writer in writers}
         if self._logged is None:
             self._logged = self._logged_parameters()
@@ -181,13 +195,13 @@ class RecordedRun:
     def dead_letters(self) -> tuple[SeqRange, ...]:
         """What lies on this machine and is not read: events that the backend refused for good, by
         their numbers, with their files; ``dead_letter_events`` reads them. Blocks."""
-        return tuple(dead_letters_of(self._spool, self._found.locations))
+        return tuple(dead_letters_of(self.spool, self.found.locations))
 
     def dead_letter_events(self) -> Iterator[DeadLetter]:
         """Yield the events that the backend refused for good and that lie on this machine, each
         once, with the reason. ``events`` has none of them. What cannot be read is in ``problems``.
         Blocks."""
-        return read_dead_letters(self.dead_letters, self._report)
+        return read_dead_letters(self.dead_letters, self.report)
 
     async def adead_letter_events(self) -> AsyncIterator[DeadLetter]:
         """Yield what ``dead_letter_events`` does, from async code: all work is done in threads."""
@@ -201,7 +215,7 @@ class RecordedRun:
     @property
     def locations(self) -> tuple[Location, ...]:
         """Where it is."""
-        return self._found.locations
+        return self.found.locations
 
     def refresh(self) -> None:
         """Read the manifests and the list of objects anew. Blocks."""
@@ -309,6 +323,104 @@ class RecordedRun:
         async for trace in from_thread(self._traces(asked), TRACES):
             yield trace
 
+    def feedback(self, trace_id: str | UUID | None = None) -> Iterator[Feedback]:
+        """Yield what was logged with ``log_feedback``, in order.
+
+        Args:
+            trace_id: Of this trace only.
+
+        Raises:
+            OptionError: ``trace_id`` cannot be one.
+            ChecksumError: As ``events``.
+            ReadError: As ``events``.
+            BackendError: As ``events``.
+
+        Example:
+            >>> from uuid import uuid4
+            >>> from asynctrack import open_run, tracker
+            >>> with tracker("runs") as handler:
+            ...     handler.log_feedback(uuid4(), "thumbs", True)
+            ...     handler.log_feedback(uuid4(), "thumbs", False, comment="too long")
+            >>> [(one.score, one.comment) for one in open_run("runs").feedback()]
+            [(1, None), (0, 'too long')]
+        """
+        wanted = None if trace_id is None else run_id_text("trace_id", trace_id)
+        for event in self.events(EVENT):
+            feedback = feedback_of(event)
+            if feedback is not None and wanted in (None, feedback.trace_id):
+                yield feedback
+
+    async def afeedback(self, trace_id: str | UUID | None = None) -> AsyncIterator[Feedback]:
+        """Yield what ``feedback`` does, from async code: all work is done in threads."""
+        wanted = None if trace_id is None else run_id_text("trace_id", trace_id)
+        async for event in self.aevents(EVENT):
+            feedback = feedback_of(event)
+            if feedback is not None and wanted in (None, feedback.trace_id):
+                yield feedback
+
+    def log_feedback(
+        self,
+        trace_id: str | UUID,
+        name: str,
+        score: float | str | None = None,
+        *,
+        comment: str | None = None,
+        span_id: str | UUID | None = None,
+        user_id: str | int | UUID | None = None,
+    ) -> None:
+        """Log what somebody thinks of a trace, also days later. Blocks until it is stored.
+
+        It is an event of its own, by another writer, and changes nothing of what is stored. A
+        handler does this without blocking, while its tracker is open.
+
+        Args:
+            trace_id: The trace.
+            name: What is scored, 1 to 255 characters: ``"thumbs"``, ``"correctness"``.
+            score: A number, True or False (1 or 0), or a label; None for a comment alone.
+            comment: In words, at most 10,000 characters.
+            span_id: The span of the trace that it is about; None for all of it.
+            user_id: Who says so.
+
+        Raises:
+            OptionError: One of them is not allowed; the text names it, its value and what is.
+            ReadError: The Run's folder cannot be written to: it may not be stored.
+            BackendError: S3 said no, or did not say that it is stored: it may not be.
+
+        Example:
+            >>> from asynctrack import open_run, tracker
+            >>> from langchain_core.runnables import RunnableLambda
+            >>> with tracker("runs") as handler:
+            ...     answer = RunnableLambda(str.upper).invoke("hello", {"callbacks": [handler]})
+            >>> run = open_run("runs")
+            >>> (trace,) = run.traces()
+            >>> run.log_feedback(trace.trace_id, "tone", "rude", user_id="ada")
+            >>> [(one.name, one.value, one.user_id) for one in run.feedback(trace.trace_id)]
+            [('tone', 'rude', 'ada')]
+        """
+        record = feedback_record(trace_id, name, score, comment, span_id, user_id)
+        if self._appender is None:
+            from asynctrack._reading.appending import Appender  # nothing that reading needs
+
+            self._appender = Appender(self.found.locations[0])
+        self._appender.append(record)
+
+    async def alog_feedback(
+        self,
+        trace_id: str | UUID,
+        name: str,
+        score: float | str | None = None,
+        *,
+        comment: str | None = None,
+        span_id: str | UUID | None = None,
+        user_id: str | int | UUID | None = None,
+    ) -> None:
+        """Log feedback from async code: ``log_feedback`` in a thread, with its errors."""
+        await in_thread(
+            lambda: self.log_feedback(
+                trace_id, name, score, comment=comment, span_id=span_id, user_id=user_id
+            )
+        )
+
     def to_arrow(self) -> pyarrow.Table:
         """Return a table with a row for each span, by start. Needs ``asynctrack[read]``."""
         from asynctrack._reading.tables import span_table
@@ -365,7 +477,7 @@ class RecordedRun:
     # -- inside -------------------------------------------------------------------------------
 
     def _overview(self) -> RunOverview:
-        return overview(self._found, self._spool, self.prices)
+        return overview(self.found, self.spool, self.prices)
 
     def _traces(self, asked: Wanted) -> Generator[Trace, None, None]:
         artifacts = {
@@ -397,7 +509,7 @@ class RecordedRun:
                 "is missing: its manifest lists it, with the events"
                 f" {receipt.first_seq} to {receipt.last_seq}"
             )
-            self._report(Problem(uri, reason))
+            self.report(Problem(uri, reason))
         return artifacts
 
     def _read(
@@ -409,8 +521,8 @@ class RecordedRun:
                 artifacts,
                 {one.writer_id: one.created_unix_nano for one in self._known().writers},
                 fetcher=fetcher,
-                report=self._report,
-                set_aside=self._damaged == "set_aside",
+                report=self.report,
+                set_aside=self.sets_aside,
                 resolve=resolve,
             )
         finally:
@@ -420,8 +532,8 @@ class RecordedRun:
         """Return what writers of this machine have logged that no manifest tells yet."""
         known = {writer.writer_id for writer in self._known().writers}
         logged: dict[str, dict[str, Any]] = {}
-        for location in self._found.locations:
-            for writer in writers_of(self._spool, location):
+        for location in self.found.locations:
+            for writer in writers_of(self.spool, location):
                 if writer.writer_id not in known and is_same_s3(writer, location.store):
                     # A writer may have folders in several places.
                     logged.setdefault(writer.writer_id, {}).update(spooled_parameters(writer))
@@ -431,11 +543,11 @@ class RecordedRun:
         problems: list[Problem] = []
         found = [
             (writer, waiting_artifacts(writer, location, problems))
-            for location in self._found.locations
-            for writer in writers_of(self._spool, location)
+            for location in self.found.locations
+            for writer in writers_of(self.spool, location)
         ]
         for problem in (*problems, *dead_letter_problems(self.dead_letters)):
-            self._report(problem)
+            self.report(problem)
         return found
 
     def _wanted(self, listing: Listing) -> Mapping[str, Sequence[StoredArtifact]]:
@@ -456,12 +568,18 @@ class RecordedRun:
         return self._listing
 
     def _list(self) -> Listing:
-        listing = list_run(self._found.locations)
+        listing = list_run(self.found.locations)
         for problem in listing.problems:
-            self._report(problem)
+            self.report(problem)
         return listing
 
-    def _report(self, problem: Problem) -> None:
+    @property
+    def sets_aside(self) -> bool:
+        """Whether it is read on without objects that are not what their manifest lists."""
+        return self._damaged == "set_aside"
+
+    def _note(self, problem: Problem) -> None:
+        """Note what cannot be read; the first ones are warnings, too."""
         key = (problem.object, problem.reason)
         if key in self._problems or len(self._problems) >= _MAX_PROBLEMS:
             return

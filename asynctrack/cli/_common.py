@@ -11,11 +11,13 @@ import argparse
 import json
 import math
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from asynctrack._common.period import Period
     from asynctrack._reading.experiment import RecordedExperiment
     from asynctrack._reading.run import RecordedRun
     from asynctrack._reading.sources.locate import Found, Source
@@ -125,6 +127,46 @@ def add_prices_option(parser: argparse.ArgumentParser) -> None:
         ' {"model": {"in": …, "out": …, "cache_read": …, "cache_write": …}};'
         " default: $ASYNCTRACK_PRICES. No price is built in: without one no cost is shown",
     )
+
+
+def add_period_options(parser: argparse.ArgumentParser, what: str = "traces that started") -> None:
+    """Add ``--since`` and ``--until``; ``period_of`` reads them.
+
+    Args:
+        parser: The command's parser.
+        what: What is narrowed, and by which time of it.
+    """
+    from asynctrack._common.moments import ALLOWED
+
+    group = parser.add_argument_group("when")
+    group.add_argument("--since", metavar="TIME", help=f"{what} at that time or later: {ALLOWED}")
+    group.add_argument("--until", metavar="TIME", help=f"{what} before that time: the same")
+
+
+def period_of(options: argparse.Namespace) -> Period:
+    """Return from when to when is asked.
+
+    Args:
+        options: With the options of ``add_period_options``.
+
+    Raises:
+        Missing: Nothing can be in it.
+        OptionError: A time is none.
+    """
+    from asynctrack._common.moments import moment_of
+    from asynctrack._common.period import Period
+
+    now = time.time_ns()
+    since, until = (
+        None if given is None else moment_of(given, now=now, option=f"--{name}")
+        for name, given in (("since", options.since), ("until", options.until))
+    )
+    if since is not None and until is not None and since >= until:
+        raise Missing(
+            f"nothing is between --since {options.since} and --until {options.until}: the first"
+            " must be the earlier one"
+        )
+    return Period(since, until)
 
 
 def spool_of(options: argparse.Namespace) -> str | bool:

@@ -57,7 +57,7 @@ def _compact(options: argparse.Namespace) -> int:
     reports = []
     with progress("compacting", unit="segments") as advance:
         for run in named_runs(options.place, options):
-            for location in run._found.locations:
+            for location in run.found.locations:
                 report = compact_run(
                     location,
                     now=time.time(),

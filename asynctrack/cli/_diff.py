@@ -1,9 +1,9 @@
-"""``asynctrack diff``: two Runs side by side: parameters, latency, tokens, prompts and outputs."""
+"""``asynctrack diff``: two Runs side by side: by component, parameters, final answers."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from ._common import (
@@ -12,44 +12,55 @@ from ._common import (
     RUN_HELP,
     add_command,
     add_json_option,
+    add_period_options,
     add_prices_option,
     add_source_options,
     open_named_run,
+    period_of,
     print_json,
+    whole_number,
 )
-from ._diff_show import Shown, Text, document, show_matches, show_numbers
+from ._diff_show import Compared, document, show
 from ._progress import progress
 from ._screen import Screen
-from ._show import expected_events, traces_with_progress
 
 if TYPE_CHECKING:
-    from asynctrack._reading.decoding.media import Say
+    from asynctrack._common.period import Period
+    from asynctrack._reading.index.tables import Tables
     from asynctrack._reading.run import RecordedRun
-    from asynctrack._reading.trees.compare import Fingerprint, Pair
-    from asynctrack._reading.trees.trace import Trace
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to the parser."""
     parser = add_command(
-        commands, "diff", "compare two Runs: parameters, latency, tokens, prompts, outputs", run,
-        description="Traces match by the name of their root and by its inputs. It reads all events"
-        " of both Runs, and those of the traces that are shown once more.",
+        commands, "diff", "compare two Runs: tools and models, parameters, final answers", run,
+        description="A change is shown and coloured where it is more than noise: where its interval"
+        " of confidence, of 99 %%, does not hold 0. Traces match by the name of their root and what"
+        " they were asked: the last message of a human, or all inputs. --json: first and second (as"
+        " show --json has them), components (kind, name, first, second, and differences: value, low"
+        " and high of B less A, null where the sample is too small to tell, and beyond_noise, of"
+        " failure_rate, p50, p95, first_p50, first_p95, tokens_per_call, cost_per_call), parameters"
+        " that differ, traces (how many match, and those that do not), different (the first ones"
+        " whose answers changed, with inputs and texts; --full: all).",
     )  # fmt: skip
     parser.add_argument("first", metavar="RUN_A", help=RUN_HELP)
     parser.add_argument("second", metavar="RUN_B", help="the same")
     parser.add_argument(
         "--top",
-        type=int,
+        type=whole_number,
         default=5,
         metavar="N",
-        help="how many traces that differ are shown; default: 5",
+        help="how many components of each kind, and changed answers, are shown; default: 5",
+    )
+    parser.add_argument(
+        "--full", action="store_true", help="show all components and changed answers, whole"
     )
     parser.add_argument(
         "--exit-code",
         action="store_true",
-        help="exit with 1 where parameters, prompts, outputs or the traces there are differ",
+        help="exit with 1 where parameters, final answers or the traces there are differ",
     )
+    add_period_options(parser)
     add_prices_option(parser)
     add_json_option(parser)
     add_source_options(parser)
@@ -62,96 +73,49 @@ def run(options: argparse.Namespace) -> int:
         Missing: An argument names nothing.
         AsynctrackError: A Run cannot be read.
     """
-    from asynctrack._reading.trees.compare import Fingerprints, differing_parameters, match
+    from asynctrack._reading.answers.changes import changes, samples
+    from asynctrack._reading.answers.numbers import numbers
+    from asynctrack._reading.answers.pairs import differing_parameters, match, texts, traces_of
     from asynctrack._reading.trees.prices import read_prices
-    from asynctrack._reading.trees.summary import summarize
 
-    from . import _words as words
-
-    prices = read_prices(options.prices)
+    prices, period = read_prices(options.prices), period_of(options)
     runs = [
         open_named_run(name, options, damaged="set_aside")
         for name in (options.first, options.second)
     ]
-    summaries, fingerprints = [], []
-    for recorded in runs:
-        taken = Fingerprints()
-        with progress(f"reading {recorded.name}", expected_events(recorded)) as advance:
-            traces = taken.watch(traces_with_progress(recorded, advance))
-            summaries.append(summarize(recorded, traces=traces, prices=prices))
-        fingerprints.append(taken.taken)
-    first, second = summaries
-    matches = match(*fingerprints)
-    parameters = differing_parameters(first.parameters, second.parameters)
-    say = None if options.json else words.told_apart
-    shown = _with_texts(runs, matches.different[: max(0, options.top)], say)
+    with ExitStack() as stack:
+        tables = [_opened(one, period, stack) for one in runs]
+        first, second = (
+            numbers(opened, one, prices) for opened, one in zip(tables, runs, strict=True)
+        )
+        matches = match(*map(traces_of, tables))
+        shown = matches.changed if options.full else matches.changed[: options.top]
+        compared = Compared(
+            first,
+            second,
+            changes(*map(samples, tables)),
+            differing_parameters(first.parameters, second.parameters),
+            matches,
+            shown,
+            texts(tables[0], [pair.first.number for pair in shown]),
+            texts(tables[1], [pair.second.number for pair in shown]),
+        )
     if options.json:
-        print_json(document(first, second, matches, parameters, shown))
+        print_json(document(compared))
     else:
-        screen = Screen()
-        show_numbers(first, second, parameters, screen, prices)
-        show_matches(matches, shown, screen)
-    differ = parameters or matches.different or matches.only_first or matches.only_second
-    return FAILED if differ and options.exit_code else OK
+        show(compared, Screen(), top=options.top, full=options.full)
+    return FAILED if compared.differs and options.exit_code else OK
 
 
-def _with_texts(runs: list[RecordedRun], pairs: Iterable[Pair], say: Say | None) -> list[Shown]:
-    pairs = list(pairs)
-    if not pairs:
-        return []
-    firsts = _fetch(runs[0], [pair.first for pair in pairs])
-    seconds = _fetch(runs[1], [pair.second for pair in pairs])
-    return [
-        Shown(pair, one, other, tuple(_texts(one, other, say)))
-        for pair in pairs
-        if (one := firsts.get(_name(pair.first))) and (other := seconds.get(_name(pair.second)))
-    ]
+def _opened(recorded: RecordedRun, period: Period, stack: ExitStack) -> Tables:
+    from asynctrack._reading.index.tables import open_tables
 
-
-def _fetch(recorded: RecordedRun, wanted: list[Fingerprint]) -> dict[tuple[str, str], Trace]:
-    missing = {_name(one) for one in wanted}
-    found = {}
-    with progress(f"reading {recorded.name} again", expected_events(recorded)) as advance:
-        for trace in traces_with_progress(recorded, advance):
-            name = (trace.writer_id, trace.trace_id)
-            if name in missing:
-                found[name] = trace
-                missing.discard(name)
-                if not missing:
-                    break
-    return found
-
-
-def _name(one: Fingerprint) -> tuple[str, str]:
-    return one.writer_id, one.trace_id
-
-
-def _texts(first: Trace, second: Trace, say: Say | None) -> list[Text]:
-    """Return the prompts and the output that differ."""
-    from asynctrack._reading.trees.compare import model_calls
-
-    from . import _words as words
-
-    texts = []
-    ones, others = model_calls(first), model_calls(second)
-    for number in range(max(len(ones), len(others))):
-        one = ones[number] if number < len(ones) else None
-        other = others[number] if number < len(others) else None
-        named = one or other
-        assert named is not None
-        what = f"prompt of {named.name or named.kind}"
-        if len(ones) > 1 or len(others) > 1:
-            what += f", call {number + 1}"
-        said = [None if span is None else words.said(span.inputs, say) for span in (one, other)]
-        texts.append(Text(what, *said))
-    texts.append(Text("output", _outcome(first, say), _outcome(second, say)))
-    return [text for text in texts if text.first != text.second]
-
-
-def _outcome(trace: Trace, say: Say | None) -> str:
-    from . import _words as words
-
-    root = trace.root
-    if root.error is not None:
-        return root.error.line
-    return words.said(root.outputs, say) if root.outcome == "ok" else words.outcome(root)
+    with progress(f"reading {recorded.name}") as advance:
+        opened = open_tables(
+            [recorded],
+            ("spans", "traces"),
+            asked_by="asynctrack diff",
+            period=period,
+            progress=advance,
+        )
+        return stack.enter_context(opened)

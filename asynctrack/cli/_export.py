@@ -1,4 +1,4 @@
-"""``asynctrack export``: one Run to a file that other programs read."""
+"""``asynctrack export``: one Run, or one trace of it, to a file that other programs read."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from ._runs import add_damaged_option
 
 if TYPE_CHECKING:
     from asynctrack._reading.export.files import Exported
+    from asynctrack._reading.run import RecordedRun
 
 FORMATS = ("parquet", "jsonl", "csv", "otlp", "html")
 TRACES = 1_000
@@ -58,6 +59,12 @@ def add_parser(commands: Any) -> None:
         help=f"at most N rows, or traces of html; 0 is all; default: {TRACES:,} for html, else all",
     )
     parser.add_argument(
+        "--trace",
+        metavar="ID",
+        help="this trace only: its id, or that of a span in it; the beginning is enough where no"
+        " other begins so",
+    )
+    parser.add_argument(
         "--values",
         choices=("resolve", "keep"),
         default="resolve",
@@ -86,11 +93,13 @@ def _export(options: argparse.Namespace) -> int:
         raise Missing("--output - does not write to a terminal: give a file, or pipe it elsewhere")
     damaged = "set_aside" if options.set_aside else "raise"
     run = open_named_run(options.run_name, options, damaged=damaged)
+    trace_id = None if options.trace is None else _trace_id(run, options.trace)
     with progress("exporting") as advance:
         arguments = {
             "table": options.table,
             "limit": limit,
             "values": options.values,
+            "trace_id": trace_id,
             "progress": advance,
         }
         if to_stdout:
@@ -107,6 +116,16 @@ def _export(options: argparse.Namespace) -> int:
     return OK
 
 
+def _trace_id(run: RecordedRun, start: str) -> str:
+    from ._folded import expected_events, traces_with_progress
+    from ._progress import progress
+    from ._trace import find_trace
+
+    with progress("looking for the trace", expected_events(run)) as advance:
+        traces = traces_with_progress(run, advance)
+        return find_trace(traces, start, ", ".join(run.uris))[0].trace_id
+
+
 def _say(options: argparse.Namespace, done: Exported, limit: int) -> None:
     if options.json:
         print_json(
@@ -121,6 +140,8 @@ def _say(options: argparse.Namespace, done: Exported, limit: int) -> None:
     from ._screen import Screen
 
     table = options.table or {"jsonl": "events", "html": "traces"}.get(options.format, "spans")
+    if done.rows == 1:
+        table = table.removesuffix("s")
     Screen().line(f"{done.rows:,} {table}, {done.bytes:,} bytes: {options.output}")
     if limit and done.rows >= limit:
         Screen().line(f"There may be more: --limit {limit} was reached; --limit 0 writes all.")

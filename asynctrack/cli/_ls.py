@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from ._common import (
     add_command,
     add_json_option,
+    add_period_options,
     add_prices_option,
     add_source_options,
     find_named_runs,
+    period_of,
     print_json,
     spool_of,
 )
@@ -21,6 +23,7 @@ from ._progress import Advance, progress
 from ._screen import Screen
 
 if TYPE_CHECKING:
+    from asynctrack._common.period import Period
     from asynctrack._reading.overview import RunOverview
     from asynctrack._reading.sources.locate import Found
     from asynctrack._reading.trees.prices import Prices
@@ -72,6 +75,7 @@ def add_parser(commands: Any) -> None:
         " that is below --root",
     )
     parser.add_argument("--exact", action="store_true", help="read all events of all Runs")
+    add_period_options(parser, "Runs that were written to")
     add_prices_option(parser)
     add_json_option(parser)
     add_source_options(parser)
@@ -86,10 +90,11 @@ def run(options: argparse.Namespace) -> int:
     """
     from asynctrack._reading.trees.prices import read_prices
 
+    period = period_of(options)
     prices = read_prices(options.prices)
     found = find_named_runs(options.place, options)
     with progress("looking at", len(found), "runs") as advance:
-        runs = list(_look(found, options, prices, advance))
+        runs = [one for one in _look(found, options, prices, advance) if _is_of(period, one)]
     runs.sort(key=lambda one: (one.experiment, one.start_unix_nano or 0, one.run))
     experiments = [
         (name, [one for one in runs if one.experiment == name])
@@ -105,8 +110,17 @@ def run(options: argparse.Namespace) -> int:
             }
         )
         return 0
-    _show(experiments, exact=options.exact, prices=prices)
+    if runs:
+        _show(experiments, exact=options.exact, prices=prices)
+    else:
+        Screen().line(f"None of {len(found):,} runs was written to in that time.")
     return 0
+
+
+def _is_of(period: Period, run: RunOverview) -> bool:
+    """Tell whether a Run may have something of a period: as its manifests say, or nobody knows."""
+    goes_on = run.state == "writing" or run.spooled > 0
+    return period.touches(run.start_unix_nano, None if goes_on else run.updated_unix_nano)
 
 
 def _look(

@@ -8,6 +8,7 @@ from typing import Any
 
 from asynctrack._reading.trees.span import TOKEN_PARTS, Span
 from asynctrack._reading.trees.summary import Percentiles, RunSummary
+from asynctrack._reading.trees.timing import critical_path, critical_seconds, self_time, timed
 from asynctrack._reading.trees.trace import Trace
 
 
@@ -26,10 +27,12 @@ def trace(value: Trace, more: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return a trace: its spans in one list, parents before children, each with its depth."""
     depths: dict[int, int] = {}
     spans = []
-    for one in value.walk():
+    critical = critical_seconds(critical_path(timed(value)))
+    for place, one in enumerate(value.walk()):
         depth = depths.get(id(one), 0)
         depths.update((id(child), depth + 1) for child in one.children)
-        spans.append({**span(one), "depth": depth})
+        timing = {"self_time": self_time(one), "critical_time": critical.get(place, 0.0)}
+        spans.append({**span(one), **timing, "depth": depth})
     return {
         "trace_id": value.trace_id,
         "writer_id": value.writer_id,

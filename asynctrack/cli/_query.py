@@ -19,11 +19,13 @@ from ._common import (
     Missing,
     add_command,
     add_json_option,
+    add_period_options,
     add_prices_option,
     add_source_options,
+    period_of,
     plain,
 )
-from ._runs import PLACE_HELP, add_damaged_option, named_runs
+from ._runs import PLACE_HELP, add_damaged_option, named_runs, say_set_aside
 
 LIMIT = 100
 CELL = 200
@@ -55,6 +57,7 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help=f"print at most N rows; 0 is all; default: {LIMIT} in a table, all with --json, --csv",
     )
+    add_period_options(parser, "traces that started, with their spans, and events")
     add_damaged_option(parser)
     add_prices_option(parser)
     add_source_options(parser)
@@ -71,9 +74,10 @@ def _query(options: argparse.Namespace) -> int:
     limit = options.limit if options.limit is not None else LIMIT
     if options.limit is None and (options.json or options.csv):
         limit = 0
+    period = period_of(options)
     runs = named_runs(options.place, options)
     try:
-        with progress("reading") as advance, query(runs, sql, advance) as answer:
+        with progress("reading") as advance, query(runs, sql, advance, period) as answer:
             rows = answer.rows if limit == 0 else islice(answer.rows, limit)
             if options.json:
                 _print_json(answer, rows)
@@ -89,8 +93,7 @@ def _query(options: argparse.Namespace) -> int:
                 )
     except QueryError as error:
         raise Missing(str(error)) from error
-    for problem in (problem for run in runs for problem in run.problems):
-        print(f"asynctrack: set aside: {_shown(str(problem))}", file=sys.stderr)
+    say_set_aside(runs)
     return 0
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ._common import find_named_runs, spool_of
+from ._screen import printable
 
 if TYPE_CHECKING:
     from asynctrack._reading.run import RecordedRun
@@ -47,3 +50,14 @@ def named_runs(text: str, options: argparse.Namespace) -> list[RecordedRun]:
         RecordedRun(one, damaged=damaged, spool=spool, prices=prices)
         for one in find_named_runs(text, options)
     ]
+
+
+def run_uris(runs: Iterable[RecordedRun]) -> dict[tuple[str, str], str]:
+    """Return the address of each Run by its experiment's and its own name."""
+    return {(run.experiment, run.name): run.uris[0] for run in runs}
+
+
+def say_set_aside(runs: Iterable[RecordedRun]) -> None:
+    """Say on standard error what could not be read."""
+    for problem in (problem for run in runs for problem in run.problems):
+        print(f"asynctrack: set aside: {printable(str(problem), lines=False)}", file=sys.stderr)

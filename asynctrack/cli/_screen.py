@@ -82,6 +82,11 @@ class Screen:
         # A Text is never searched for markup, and addresses stay whole for copying.
         self._console().print(Text.assemble(*shown), soft_wrap=True)
 
+    def more(self, count: int, how: str = "") -> None:
+        """Say how many rows are left out, if any, and how to see them."""
+        if count > 0:
+            self.line(f"and {count:,} more{how}", "dim")
+
     def quote(self, label: str, text: str, *, indent: str = "  ") -> None:
         """Print a logged text under a label."""
         if label:
@@ -96,6 +101,7 @@ class Screen:
         *,
         right: Container[str] = (),
         whole: Container[str] = (),
+        styles: Mapping[tuple[int, int], str] | None = None,
     ) -> None:
         """Print a table.
 
@@ -105,12 +111,13 @@ class Screen:
             right: Headings of columns that are aligned at the right: numbers.
             whole: Headings of columns whose cells are not broken on a narrow terminal, as are
                 numbers: ids and times.
+            styles: Of cells, by row and column from 0.
         """
         cells = [[printable(cell, lines=False) for cell in row] for row in (columns, *rows)]
         numbers = [name in right for name in columns]
         if self._rich:
             kept = [name in right or name in whole for name in columns]
-            self._rich_table(cells, numbers, kept)
+            self._rich_table(cells, numbers, kept, styles or {})
             return
         widths = [max(_width(row[n]) for row in cells) for n in range(len(columns))]
         for row in cells:
@@ -131,7 +138,13 @@ class Screen:
         ]
         return sum(widths) + 2 * len(widths) + 1 <= self._console().width
 
-    def _rich_table(self, cells: list[list[str]], numbers: list[bool], kept: list[bool]) -> None:
+    def _rich_table(
+        self,
+        cells: list[list[str]],
+        numbers: list[bool],
+        kept: list[bool],
+        styles: Mapping[tuple[int, int], str],
+    ) -> None:
         from rich import box
         from rich.table import Table
         from rich.text import Text
@@ -140,8 +153,9 @@ class Screen:
         for name, number, whole in zip(*self._fitted(cells, numbers, kept), strict=True):
             justify: Literal["left", "right"] = "right" if number else "left"
             table.add_column(Text(name), overflow="fold", justify=justify, no_wrap=whole)
-        for row in cells[1:]:
-            table.add_row(*(Text(cell) for cell in row))
+        for n, row in enumerate(cells[1:]):
+            texts = (Text(cell, styles.get((n, m), "")) for m, cell in enumerate(row))
+            table.add_row(*texts)
         self._console().print(table)
 
     def _fitted(

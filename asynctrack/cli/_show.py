@@ -1,156 +1,48 @@
-"""``asynctrack show``: one Run in numbers, its slowest and its failed traces."""
+"""``asynctrack show``: one Run in numbers, by component, its slowest and its failed traces."""
 
 from __future__ import annotations
 
 import argparse
-import heapq
 import shlex
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
 
 from ._common import (
     RUN_HELP,
     add_command,
     add_json_option,
+    add_period_options,
     add_prices_option,
     add_source_options,
     open_named_run,
+    period_of,
     print_json,
     whole_number,
 )
-from ._progress import Advance, progress
+from ._read_run import ReadRun, read_run
 from ._screen import Screen
 
 if TYPE_CHECKING:
-    from asynctrack._common.outcome import Cause, Outcome
-    from asynctrack._reading.decoding.events import Event
+    from asynctrack._reading.answers.numbers import TraceLine
     from asynctrack._reading.run import RecordedRun
     from asynctrack._reading.trees.summary import Percentiles, RunSummary
-    from asynctrack._reading.trees.trace import Trace
 
-
-@dataclass(frozen=True, slots=True)
-class TraceLine:
-    """A trace on one line.
-
-    Attributes:
-        trace_id: Its id.
-        name: The root's name.
-        outcome: How its root ended.
-        cause: Why, where it was cancelled or interrupted.
-        duration: Seconds; None where its root is not whole.
-        start_unix_nano: When it started.
-        spans: How many it has.
-        input_tokens: What its models read.
-        output_tokens: What its models wrote.
-        complete: Whether nothing of it is missing.
-        error: Type and message of the root's error.
-        error_span: The span to blame: the deepest one whose error that is.
-    """
-
-    trace_id: str
-    name: str
-    outcome: Outcome
-    cause: Cause | None
-    duration: float | None
-    start_unix_nano: int | None
-    spans: int
-    input_tokens: int
-    output_tokens: int
-    complete: bool
-    error: str = ""
-    error_span: str = ""
-
-
-@dataclass(slots=True)
-class Remarkable:
-    """The traces worth a look, of a stream of them: a bounded number.
-
-    Attributes:
-        at_most: How many of each.
-        slowest: The slowest ones, the fastest of them first.
-        failed: The last ones that failed.
-        incomplete: The last ones of which something is missing, and that did not fail.
-    """
-
-    at_most: int
-    slowest: list[tuple[float, int, TraceLine]] = field(default_factory=list)
-    failed: list[TraceLine] = field(default_factory=list)
-    incomplete: list[TraceLine] = field(default_factory=list)
-    seen: int = 0
-
-    def watch(self, traces: Iterable[Trace]) -> Iterator[Trace]:
-        """Pass traces on, and remember those worth a look."""
-        for trace in traces:
-            self.seen += 1
-            line = trace_line(trace)
-            if line.duration is not None:
-                item = (line.duration, -self.seen, line)
-                if len(self.slowest) < self.at_most:
-                    heapq.heappush(self.slowest, item)
-                elif self.slowest and item > self.slowest[0]:
-                    heapq.heapreplace(self.slowest, item)
-            kept = self.failed if line.outcome == "error" else self.incomplete
-            if line.outcome == "error" or not line.complete:
-                kept.append(line)
-                del kept[: -self.at_most or len(kept)]
-            yield trace
-
-
-def trace_line(trace: Trace) -> TraceLine:
-    """Return a trace on one line."""
-    spans = list(trace.walk())  # once: a Run may have millions
-    root, blame = trace.root, trace.blame
-    read = written = 0
-    start: int | None = None
-    for span in spans:
-        begin = span.start_unix_nano
-        if begin is not None and (start is None or begin < start):
-            start = begin
-        if span.attributes:
-            read += span.input_tokens or 0
-            written += span.output_tokens or 0
-    return TraceLine(
-        trace_id=trace.trace_id,
-        name=root.name or root.kind,
-        outcome=root.outcome,
-        cause=root.cause,
-        duration=trace.duration,
-        start_unix_nano=start,
-        spans=len(spans),
-        input_tokens=read,
-        output_tokens=written,
-        complete=trace.complete,
-        error="" if root.error is None else root.error.line,
-        error_span="" if blame is None else blame.name or blame.kind,
-    )
-
-
-def counted(events: Iterable[Event], advance: Advance) -> Iterator[Event]:
-    """Pass events on, and show how many have come."""
-    for event in events:
-        advance(1)
-        yield event
-
-
-def traces_with_progress(recorded: RecordedRun, advance: Advance) -> Iterator[Trace]:
-    """Yield a Run's traces, and show how many events were read."""
-    from asynctrack._reading.trees.build import build_traces
-
-    return build_traces(counted(recorded.events(), advance))
-
-
-def expected_events(recorded: RecordedRun) -> int | None:
-    """Return how many events the manifests list; None without manifests."""
-    return recorded.manifest.accepted or None
+LIMIT: Final = 20
+"""Rows of parameters, and of metrics."""
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to the parser."""
     parser = add_command(
-        commands, "show", "show one Run: numbers, percentiles, slowest and failed traces", run,
-        description="It reads all events of the Run, once.", lists_problems=True,
+        commands, "show",
+        "show one Run: numbers, tools and models, percentiles, slowest and failed traces", run,
+        description="What is delivered is read once, and kept in an index beside the user's cache:"
+        " the next answer takes a moment. --json: what summary() returns, by the same names, and"
+        " components (kind, name, calls, failed, errors, p50, p95, first_p50 and first_p95: to the"
+        " first token, input_tokens, output_tokens, cost; null without the extra that it needs),"
+        " slowest_traces, failed_traces, incomplete_traces, dead_letters, problem_list. Times are"
+        " in seconds.",
+        lists_problems=True,
     )  # fmt: skip
     parser.add_argument("run_name", metavar="RUN", help=RUN_HELP)
     parser.add_argument(
@@ -158,7 +50,7 @@ def add_parser(commands: Any) -> None:
         type=whole_number,
         default=5,
         metavar="N",
-        help="how many traces of each; default: 5",
+        help="how many traces, and components, of each; default: 5",
     )
     parser.add_argument(
         "--dead-letters",
@@ -166,6 +58,7 @@ def add_parser(commands: Any) -> None:
         help="show the events instead that S3 refused for good and that lie on this machine, with"
         " the reason",
     )
+    add_period_options(parser)
     add_prices_option(parser)
     add_json_option(parser)
     add_source_options(parser)
@@ -179,7 +72,6 @@ def run(options: argparse.Namespace) -> int:
         AsynctrackError: It cannot be read.
     """
     from asynctrack._reading.trees.prices import read_prices
-    from asynctrack._reading.trees.summary import summarize
 
     prices = read_prices(options.prices)
     recorded = open_named_run(options.run_name, options, damaged="set_aside")
@@ -188,54 +80,59 @@ def run(options: argparse.Namespace) -> int:
 
         (print_dead_letters_json if options.json else print_dead_letters)(recorded)
         return 0
-    remarkable = Remarkable(options.top)
-    events = 0
-    with progress("reading", expected_events(recorded)) as advance:
-
-        def count(more: int) -> None:
-            nonlocal events
-            events += more
-            advance(more)
-
-        traces = remarkable.watch(traces_with_progress(recorded, count))
-        summary = summarize(recorded, traces=traces, prices=prices)
-    slowest = [line for _, _, line in sorted(remarkable.slowest, reverse=True)]
+    read = read_run(recorded, options.top, prices, period_of(options))
     if options.json:
-        from . import _plain
-
-        print_json(
-            {
-                **_plain.summary(summary),
-                "events": events,
-                "slowest_traces": [asdict(line) for line in slowest],
-                "failed_traces": [asdict(line) for line in remarkable.failed],
-                "incomplete_traces": [asdict(line) for line in remarkable.incomplete],
-                "dead_letters": [asdict(one) for one in recorded.dead_letters],
-                "problem_list": [asdict(problem) for problem in recorded.problems],
-            }
-        )
-        return 0
-    screen = Screen()
-    _show(recorded, summary, screen, empty=not events, priced=prices is not None)
-    _show_traces(f"Slowest of {summary.traces:,} traces", slowest, screen)
-    if remarkable.failed:
-        title = f"Failed: {summary.failed:,}"
-        if summary.failed > len(remarkable.failed):
-            title += f", the last {len(remarkable.failed)}"
-        _show_failed(title, remarkable.failed, screen)
-    if remarkable.incomplete:
-        _show_traces("Not whole", remarkable.incomplete, screen)
-    if recorded.problems:
-        screen.heading(f"Could not be read: {len(recorded.problems):,}")
-        for problem in recorded.problems[: options.top]:
-            screen.line(str(problem))
-    if slowest:
-        screen.line("\nOne of them, with its prompts and answers:")
-        screen.line(f"asynctrack trace {shlex.quote(recorded.uris[0])} {slowest[0].trace_id}")
+        print_json(_document(recorded, read))
+    else:
+        _print(recorded, read, options.top, priced=prices is not None)
     return 0
 
 
-def _show(
+def _document(recorded: RecordedRun, read: ReadRun) -> dict[str, Any]:
+    from . import _plain
+
+    return {
+        **_plain.summary(read.summary),
+        "events": read.events,
+        "components": None if read.components is None else [asdict(one) for one in read.components],
+        "slowest_traces": [asdict(line) for line in read.remarkable.slowest],
+        "failed_traces": [asdict(line) for line in read.remarkable.failed],
+        "incomplete_traces": [asdict(line) for line in read.remarkable.incomplete],
+        "dead_letters": [asdict(one) for one in recorded.dead_letters],
+        "problem_list": [asdict(problem) for problem in recorded.problems],
+    }
+
+
+def _print(recorded: RecordedRun, read: ReadRun, top: int, *, priced: bool) -> None:
+    from ._components import show_components
+
+    summary, seen = read.summary, read.remarkable
+    screen = Screen()
+    _show_facts(recorded, summary, screen, empty=not read.events, priced=priced)
+    if read.components is None:
+        screen.line(f"\n{read.lacking}")
+    else:
+        show_components(read.components, top, screen)
+    _show_numbers(summary, screen)
+    _show_traces(f"Slowest of {summary.traces:,} traces", seen.slowest, screen)
+    if seen.failed:
+        title = f"Failed: {summary.failed:,}"
+        if summary.failed > len(seen.failed):
+            title += f", the last {len(seen.failed)}"
+        _show_failed(title, seen.failed, screen)
+    if seen.incomplete:
+        _show_traces("Not whole", seen.incomplete, screen)
+    if recorded.problems:
+        screen.heading(f"Could not be read: {len(recorded.problems):,}")
+        for problem in recorded.problems[:top]:
+            screen.line(str(problem))
+        screen.more(len(recorded.problems) - top)
+    if seen.slowest:
+        screen.line("\nOne of them, with its prompts and answers:")
+        screen.line(f"asynctrack trace {shlex.quote(recorded.uris[0])} {seen.slowest[0].trace_id}")
+
+
+def _show_facts(
     recorded: RecordedRun, summary: RunSummary, screen: Screen, *, empty: bool, priced: bool
 ) -> None:
     from asynctrack._reading.sources.dead_letters import refused_events
@@ -275,6 +172,11 @@ def _show(
     for name, text in facts.items():
         if text:
             screen.parts((f"{name:<9}", "bold"), (text, ""))
+
+
+def _show_numbers(summary: RunSummary, screen: Screen) -> None:
+    from . import _words as words
+
     rows = [
         _percentiles("trace", summary.trace_seconds, words.seconds),
         _percentiles("model call", summary.model_seconds, words.seconds),
@@ -299,9 +201,10 @@ def _show(
             ["name", "value"],
             [
                 [words.name(name), words.one_line(value, 120)]
-                for name, value in sorted(parameters.items())
+                for name, value in sorted(parameters.items())[:LIMIT]
             ],
         )
+        screen.more(len(parameters) - LIMIT)
     logged = {
         name: metric
         for name, metric in summary.metrics.items()
@@ -318,10 +221,11 @@ def _show(
                     *(f"{getattr(one, mark):.6g}" for mark in columns[:4]),
                     f"{one.count:,}",
                 ]
-                for name, one in sorted(logged.items())
+                for name, one in sorted(logged.items())[:LIMIT]
             ],
             right=set(columns),
         )
+        screen.more(len(logged) - LIMIT)
 
 
 def _outcomes(summary: RunSummary) -> str:
@@ -338,7 +242,7 @@ def _outcomes(summary: RunSummary) -> str:
     return ", ".join([f"{summary.traces:,}, of them {summary.failed:,} failed", *said])
 
 
-def _show_traces(title: str, lines: list[TraceLine], screen: Screen) -> None:
+def _show_traces(title: str, lines: tuple[TraceLine, ...], screen: Screen) -> None:
     from . import _words as words
 
     if not lines:
@@ -366,7 +270,7 @@ def _show_traces(title: str, lines: list[TraceLine], screen: Screen) -> None:
         screen.line(f"  {took}  {spans} spans  {tokens_in} → {tokens_out} tokens  {began}")
 
 
-def _show_failed(title: str, lines: list[TraceLine], screen: Screen) -> None:
+def _show_failed(title: str, lines: tuple[TraceLine, ...], screen: Screen) -> None:
     from . import _words as words
 
     screen.heading(title)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ._common import (
@@ -16,9 +17,9 @@ from ._common import (
     open_named_run,
     print_json,
 )
+from ._folded import expected_events, traces_with_progress
 from ._progress import progress
 from ._screen import OUTCOME_STYLES, Screen
-from ._show import expected_events, traces_with_progress
 
 if TYPE_CHECKING:
     from asynctrack._reading.trees.prices import Prices
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _SHOWN: Final = frozenset({"llm", "chat_model", "tool", "retriever"})
 """Kinds whose inputs and outputs are shown; those of chains repeat them."""
+CRITICAL: Final = "◆"
+"""What marks the spans that decide how long the trace takes."""
 _MAX_LISTED: Final = 20
 _FULL_ID: Final = 36
 
@@ -121,6 +124,21 @@ def find_trace(traces: Iterable[Trace], start: str, where: str) -> tuple[Trace, 
     raise Missing(f"several begin with {start!r}; give more of the id:{listed}{more}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Timing:
+    """Where the time of a span goes.
+
+    Attributes:
+        begin: When its trace started.
+        own: Seconds that it took itself.
+        critical: Whether it has a part in how long the trace takes.
+    """
+
+    begin: int | None
+    own: float | None
+    critical: bool
+
+
 class _Tree:
     """Prints a trace.
 
@@ -140,6 +158,12 @@ class _Tree:
     def show(self, trace: Trace, marked: str | None) -> None:
         """Print it, and mark the span that the user named."""
         from asynctrack._reading.trees.shown import layout
+        from asynctrack._reading.trees.timing import (
+            critical_path,
+            critical_seconds,
+            self_time,
+            timed,
+        )
 
         from . import _words as words
 
@@ -169,20 +193,36 @@ class _Tree:
                 (words.name(span), "bold"),
                 (f": {words.one_line(words.handed_on(span), words.LINE)}", ""),
             )
+        spans = timed(trace)
+        critical = critical_seconds(critical_path(spans))
+        if len(spans) > 1 and critical:
+            place, most = max(critical.items(), key=lambda one: one[1])
+            slowest = next(span for n, span in enumerate(trace.walk()) if n == place)
+            self._screen.parts(
+                ("Slowest step: ", ""),
+                (words.name(slowest), "bold"),
+                (f", {words.seconds(most)} of the critical path (", ""),
+                (CRITICAL, "yellow"),
+                (")", ""),
+            )
         self._screen.line()
         begin = trace.start_unix_nano
-        for span, lead, below in layout(trace.roots):
-            self._span(span, lead, below, begin, marked=span.span_id == marked)
+        for place, (span, lead, below) in enumerate(layout(trace.roots)):
+            timing = _Timing(begin, self_time(span), place in critical and len(spans) > 1)
+            self._span(span, lead, below, timing, marked=span.span_id == marked)
 
-    def _span(self, span: Span, lead: str, below: str, begin: int | None, *, marked: bool) -> None:
+    def _span(self, span: Span, lead: str, below: str, timing: _Timing, *, marked: bool) -> None:
         from asynctrack._reading.trees.prices import cost_of
 
         from . import _words as words
 
         offset = ""
-        if begin is not None and span.start_unix_nano is not None:
-            offset = f"+{words.seconds((span.start_unix_nano - begin) / 1e9)}"
-        facts = [words.name(span.model), words.seconds(span.duration), offset]
+        if timing.begin is not None and span.start_unix_nano is not None:
+            offset = f"+{words.seconds((span.start_unix_nano - timing.begin) / 1e9)}"
+        took = words.seconds(span.duration)
+        if span.children and timing.own is not None:
+            took += f" (itself {words.seconds(timing.own)})"
+        facts = [words.name(span.model), took, offset]
         facts.append(words.call_tokens(span))
         if self._prices is not None:
             facts.append(words.usd(cost_of(span, self._prices)))
@@ -199,6 +239,7 @@ class _Tree:
         state = "" if span.outcome == "ok" else f"  {words.outcome(span)}"
         self._screen.parts(
             (lead, "dim"),
+            (f"{CRITICAL} " if timing.critical else "", "yellow"),
             (name, "bold reverse" if marked else "bold"),
             (kind, "cyan"),
             (f"  {'  '.join(fact for fact in facts if fact)}", ""),

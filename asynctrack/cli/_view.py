@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import json
 import sys
+from pathlib import Path
 from typing import Any, Final
 
 from ._common import (
@@ -43,7 +44,16 @@ def add_parser(commands: Any) -> None:
         " below --root, else below this folder",
     )
     parser.add_argument(
-        "--port", type=_port, default=0, help="port of this machine; default: any that is free"
+        "--port",
+        type=_port,
+        help="port of this machine; default: that of --token, else any that is free",
+    )
+    parser.add_argument(
+        "--token",
+        type=Path,
+        metavar="FILE",
+        help="keep the token in FILE, which is made if it is not there: the address is the same the"
+        " next time, and bookmarks last. Only you may be able to read it",
     )
     parser.add_argument("--no-open", action="store_true", help="do not open a browser")
     parser.add_argument(
@@ -70,30 +80,40 @@ def run(options: argparse.Namespace) -> int:
     from asynctrack._reading.sources.spool import this_spool
     from asynctrack._reading.trees.prices import read_prices
     from asynctrack.view._serve import serve
+    from asynctrack.view._token import kept_token, port_of
 
     place = options.place
     if place is None and root_of(options) is None:
         place = "."
+    token = None if options.token is None else kept_token(options.token)
+    port = options.port
+    if port is None:
+        port = 0 if token is None else port_of(token)
     serve(
         lambda: find_named_runs(place, options),
         title=place or root_of(options) or "",
         prices=read_prices(options.prices),
         spool=this_spool(spool_of(options)),
-        port=options.port,
+        port=port,
+        token=token,
         open_browser=not options.no_open,
-        started=lambda url: _say(url, as_json=options.json),
+        started=lambda url: _say(url, kept=token is not None, as_json=options.json),
     )
     print("\nStopped.", file=sys.stderr)
     return 0
 
 
-def _say(url: str, *, as_json: bool) -> None:
+def _say(url: str, *, kept: bool, as_json: bool) -> None:
     if as_json:
         port = int(url.split("/")[2].rpartition(":")[2])
         print(json.dumps({"url": url, "port": port}), flush=True)
         return
     print(f"Open {printable(url)}", flush=True)
-    print("Only this machine can; the token in it is needed once. Ctrl-C ends it.", flush=True)
+    if kept:
+        print("Only this machine can. The token in it is needed once in each browser: bookmarks of")
+        print("its pages work whenever it runs with this --token. Ctrl-C ends it.", flush=True)
+    else:
+        print("Only this machine can; the token in it is needed once. Ctrl-C ends it.", flush=True)
 
 
 def _port(text: str) -> int:

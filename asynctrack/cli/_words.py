@@ -5,7 +5,6 @@ An image or another file is said in a few words, where it is not asked for as it
 
 from __future__ import annotations
 
-import hashlib
 import math
 from datetime import datetime, timezone
 from typing import Any, Final
@@ -13,7 +12,8 @@ from typing import Any, Final
 from asynctrack._common.outcome import said_outcome
 from asynctrack._reading.decoding.conversation import conversation as conversation
 from asynctrack._reading.decoding.events import json_text
-from asynctrack._reading.decoding.media import Media, Say
+from asynctrack._reading.decoding.feedback import Feedback
+from asynctrack._reading.decoding.media import Say
 from asynctrack._reading.trees.shown import answer as answer
 from asynctrack._reading.trees.shown import prompt as prompt
 from asynctrack._reading.trees.span import Span
@@ -58,6 +58,11 @@ def size(value: float | None) -> str:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.3g} {unit}"
         number /= 1000
     raise AssertionError("the last unit takes all")
+
+
+def percent(share: float) -> str:
+    """Return a share of 0 to 1."""
+    return f"{share:.1%}"
 
 
 def usd(value: float | None) -> str:
@@ -136,14 +141,6 @@ def one_line(value: Any, limit: int) -> str:
     return shortened(" ".join(said(value).split()), limit)
 
 
-def told_apart(media: Media) -> str:
-    """Say what an image is so that two images are said alike only if they are the same."""
-    if media.held is None:
-        return str(media)
-    digest = hashlib.blake2b(media.held.encode("utf-8", "surrogatepass"), digest_size=4)
-    return f"{media}, {digest.hexdigest()}"
-
-
 def said(value: Any, say: Say | None = str) -> str:
     """Return a payload as text: its messages if it has any, else JSON.
 
@@ -183,3 +180,10 @@ def handed_on(span: Span) -> str:
         goto = value["goto"]
         return f"to {goto}" if isinstance(goto, str) else f"to {json_text(goto)}"
     return said(value)
+
+
+def feedback(given: Feedback) -> str:
+    """Return what feedback says: the score or the label, who says so, the comment."""
+    score = given.value if given.score is None else f"{given.score:.6g}"
+    by = "" if given.user_id is None else f"by {given.user_id}"
+    return "  ".join(part for part in (score, by, given.comment) if part)

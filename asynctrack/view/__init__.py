@@ -6,6 +6,6 @@
                       what is new  _rows  (DuckDB)   _filters    _blocks   _security
                       _indexer drives them in a thread           _shapes, _pytest_case
 
-``_serve`` puts them together. The page itself is in ``static``: nothing is loaded from elsewhere.
-Needs ``asynctrack[view]``.
+``_serve`` puts them together, ``_token`` keeps the address. The page itself is in ``static``:
+nothing is loaded from elsewhere. Needs ``asynctrack[view]``.
 """

@@ -1,8 +1,9 @@
 """What was logged in a span, as blocks to show: chat messages, tool calls, documents, images, JSON.
 
 A block holds nothing but text, numbers and lists of these; what it means to the browser is decided
-there, and nothing in it is ever markup. Long texts are cut, and can be asked for whole by their
-number; so can images, of which a block says only what they are.
+there, and nothing in it is ever markup. A string that is JSON has its value beside it. Long texts
+are cut, and can be asked for whole by their number; so can images, of which a block says only what
+they are.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from asynctrack._reading.decoding.events import json_text
 from asynctrack._reading.decoding.media import SAID_OF_MEDIA, Media, in_words, media_of
 
 from ._images import can_be_shown
+from ._unfold import parsed, unfolded
 
 SHOWN: Final = 20_000
 """Characters of one text that are shown at first."""
@@ -56,14 +58,16 @@ class Side:
     Args:
         value: What was logged.
         whole: The number of a text that is not to be cut, to be found in ``found``.
+        unfold: Whether strings that are JSON are shown as values, too.
 
     Attributes:
         images: The images to show, by their numbers.
     """
 
-    def __init__(self, value: Any, whole: int | None = None) -> None:
+    def __init__(self, value: Any, whole: int | None = None, *, unfold: bool = True) -> None:
         self.found: str | None = None
         self.images: list[Media] = []
+        self._unfold = unfold
         self._whole = whole
         self._texts = 0
         self._left = BUDGET
@@ -173,7 +177,7 @@ class Side:
             if media is not None:
                 parts.append(self._media(media))
                 more = _more_of(item)
-                parts += [self._part(_pretty(more), kind="json")] if more else []
+                parts += [self._json_part(more)] if more else []
             if isinstance(item, str):
                 if item and media is None:
                     parts.append(self._part(item))
@@ -182,7 +186,7 @@ class Side:
             elif isinstance(item, dict) and isinstance(item.get("reasoning"), str):
                 parts.append(self._part(item["reasoning"], kind="reasoning"))
             elif item is not None and media is None and not _is_tool_use(item):
-                parts.append(self._part(_pretty(item), kind="json"))
+                parts.append(self._json_part(item))
         calls = value.get("tool_calls")
         parts += [self._call(call) for call in calls] if isinstance(calls, list) else []
         bad = value.get("invalid_tool_calls")
@@ -193,7 +197,7 @@ class Side:
         if isinstance(kwargs, dict) and not calls:
             rest.update({name: item for name, item in kwargs.items() if item})
         if rest:
-            parts.append(self._part(_pretty(rest), kind="json"))
+            parts.append(self._json_part(rest))
         block: Block = {"kind": "message", "role": role[:40], "parts": parts}
         for name in ("name", "tool_call_id", "status"):
             if isinstance(value.get(name), str):
@@ -202,23 +206,22 @@ class Side:
 
     def _call(self, call: Any) -> Block:
         if not isinstance(call, dict):
-            return self._part(_pretty(call), kind="json")
+            return self._json_part(call)
         function = call.get("function")
         source: Mapping[str, Any] = function if isinstance(function, dict) else call
         given = source.get("args", source.get("arguments"))
-        arguments = given if isinstance(given, str) else _pretty(given)
         name, identity = source.get("name"), call.get("id")
         return {
             "kind": "call",
             "name": str(name or "")[:200],
             "id": str(identity or "")[:200],
-            "text": self._text(arguments),
+            "text": self._text(given) if isinstance(given, str) else self._as_json(given),
         }
 
     def _document(self, value: dict[str, Any]) -> None:
         parts = [self._part(value["page_content"])]
         if value.get("metadata"):
-            parts.append(self._part(_pretty(value["metadata"]), kind="json"))
+            parts.append(self._json_part(value["metadata"]))
         self._put({"kind": "message", "role": "document", "parts": parts})
 
     def _field(self, name: str, value: Any) -> None:
@@ -234,7 +237,7 @@ class Side:
             self._put({"kind": "field", "name": name[:200], "text": self._text(pretty(value))})
 
     def _json(self, name: str | None, value: Any) -> None:
-        block: Block = {"kind": "json", "text": self._text(_pretty(value))}
+        block = self._json_part(value)
         if name is not None:
             block["name"] = name[:200]
         self._put(block)
@@ -254,6 +257,19 @@ class Side:
     def _part(self, text: str, kind: str = "text") -> Block:
         return {"kind": kind, "text": self._text(text)}
 
+    def _json_part(self, value: Any) -> Block:
+        return {"kind": "json", "text": self._as_json(value)}
+
+    def _as_json(self, value: Any) -> Block:
+        """Return a value as JSON, and beside it as its strings unfold."""
+        value = in_words(value)
+        shown = self._cut(pretty(value))
+        if self._unfold:
+            whole, count = unfolded(value)
+            if count:
+                shown["unfolded"] = self._cut(pretty(whole))
+        return shown
+
     def _put(self, block: Block) -> None:
         if len(self.blocks) >= MAX_BLOCKS:
             self._more += 1
@@ -261,6 +277,14 @@ class Side:
             self.blocks.append(block)
 
     def _text(self, text: str) -> Block:
+        """Return a text, and beside it the value that it is as JSON, if it is one."""
+        shown = self._cut(text)
+        value = parsed(text) if self._unfold else None
+        if value is not None:
+            shown["unfolded"] = self._cut(pretty(in_words(unfolded(value)[0])))
+        return shown
+
+    def _cut(self, text: str) -> Block:
         number = self._texts
         self._texts += 1
         if number == self._whole:
@@ -278,10 +302,6 @@ def pretty(value: Any) -> str:
         return json.dumps(value, indent=2, ensure_ascii=False)
     except RecursionError:
         return json_text(value) or ""
-
-
-def _pretty(value: Any) -> str:
-    return pretty(in_words(value))
 
 
 def _held(value: Any) -> Media | None:

@@ -1,4 +1,4 @@
-"""One Run on its way into the index: new events become traces, and traces become rows."""
+"""One Run on its way to the pages: what is delivered is indexed; what comes later becomes rows."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Final
 
-from asynctrack._reading.trees.build import LINGER, TraceBuilder
+from asynctrack._reading.index.columns import Row, feedback_row, rows_of
+from asynctrack._reading.index.filler import TRACES, Filler
+from asynctrack._reading.index.news import FRESH
+from asynctrack._reading.sources.spool import Spool
 from asynctrack._reading.trees.trace import Trace
 
 from ._index import Index
-from ._news import FRESH, News
 from ._progress import RunState
-from ._rows import Cost, Row, rows_of
 
 BATCH_SPANS: Final = 20_000
 """Spans that are written together at most; fewer at the end of a slice."""
@@ -27,9 +28,8 @@ class Feed:
 
     Args:
         state: What is known of the Run; kept up to date.
-        news: What is new in it.
-        index: The index.
-        cost_of: What a model call cost.
+        index: Where to.
+        spool: This machine's spool; empty reads delivered events only.
         clock: Monotonic, in seconds.
         wall: Wall clock, in nanoseconds.
     """
@@ -37,20 +37,24 @@ class Feed:
     def __init__(
         self,
         state: RunState,
-        news: News,
         index: Index,
-        cost_of: Cost,
+        spool: Spool,
         clock: Callable[[], float],
         wall: Callable[[], int],
     ) -> None:
         self.state = state
         self.looked = -1.0
         self._index = index
-        self._cost_of = cost_of
         self._clock = clock
         self._wall = wall
-        self._news = news
-        self._builder = TraceBuilder(LINGER)
+        self._folder = index.catalog.folder(state.found)
+        self._filler = Filler(
+            self._folder, state.found, TRACES, spool, state.report, set_aside=True, clock=clock
+        )
+        self._filled = False
+        self._builder = self._filler.builder
+        self._of = (state.experiment, state.name)
+        state.number = self._filler.state.run
         self._numbers: dict[tuple[str, str], int] = {}
         self._written: set[int] = set()
         self._spooled: dict[int, tuple[str, int]] = {}
@@ -60,6 +64,7 @@ class Feed:
         self._traces: list[Row] = []
         self._spans: list[Row] = []
         self._replaced: list[int] = []
+        self._feedback: list[Row] = []
         self._pending = 0
         self._next_open = 0.0
         self._owed = False
@@ -73,8 +78,11 @@ class Feed:
         """Look for new events, or go on reading them, until a time."""
         self._until = until
         if self._steps is None:
-            self._look()
-            if self._steps is None and self._owed:
+            if not self._filled:
+                self._steps = self._fill()
+            elif self._look():
+                self._steps = self._read()
+            elif self._owed:
                 self._show_open()
         if self._steps is not None and next(self._steps, self) is self:
             self._steps = None
@@ -87,33 +95,60 @@ class Feed:
             self.state.error = reason
             self.state.changed()
 
-    def _look(self) -> None:
-        state = self.state
-        look = self._news.look()
+    def _fill(self) -> Iterator[None]:
+        """Bring the index up to date, then read the rest."""
+        state, filler = self.state, self._filler
+        steps = filler.fill(wait=False)
+        while True:
+            try:
+                events = next(steps)
+            except StopIteration as ended:
+                self._filled = ended.value
+                break
+            state.phase = "reading"
+            state.events += events
+            state.total = filler.expected
+            state.changed()
+            if self._clock() >= self._until:
+                yield
+        self.looked = self._clock()
+        if not self._filled:
+            return  # another process indexes it
+        self._builder = filler.builder
+        self._begun = filler.state.traces
+        self._index.add(self._folder, filler.state)
+        state.number, state.events, state.traces = filler.state.run, filler.events, self._begun
+        state.phase = "reading"
+        self._look()
+        yield from self._read()
+
+    def _look(self) -> bool:
+        """Look at the Run's folder; return whether there are new events."""
+        state, news = self.state, self._filler.news
+        look = news.look()
         self.looked = self._clock()
         fresh = self._wall() - look.updated_unix_nano < FRESH
         live = look.alive or (not look.closed and fresh)
-        parameters, metrics = self._news.parameters, self._news.metrics
+        parameters, metrics = news.parameters, news.metrics
         before = (
             *(state.closed, state.live, state.spooled, state.error),
             *(state.parameters, state.metrics),
         )
         now = (look.closed, live, look.spooled, None, parameters, metrics)
-        if before != now or state.phase == "waiting":
+        if before != now:
             state.closed, state.live, state.spooled, state.error = now[:4]
             state.parameters, state.metrics = parameters, metrics
             state.changed()
         self._settle()
         state.total = state.events + look.events + look.waiting
-        if look.events:
-            self._steps = self._read()
-        if state.phase == "waiting":
-            state.phase = "reading" if look.events else "ready"
+        return look.events > 0
 
     def _read(self) -> Iterator[None]:
-        with closing(self._news.events()) as events:
+        with closing(self._filler.news.events()) as events:
             for n, event in enumerate(events):
                 self._pending += 1
+                if event.event == "feedback":
+                    self._feedback.append(feedback_row(self._of, event))
                 for trace in self._builder.add(event):
                     self._take(trace, ended=True)
                 if n % 64 == 0 and self._clock() >= self._until:
@@ -146,18 +181,18 @@ class Feed:
         number = self._numbers.get(key)
         if number is None:
             self._begun += 1
-            number = self._numbers[key] = (self.state.number << 40) + self._begun
+            number = self._numbers[key] = self._filler.state.number(self._begun)
         if ended:  # the same ids may name another trace later
             del self._numbers[key]
         if number in self._written:
             self._replaced.append(number)
         spooled = False
         if trace.spooled:
-            until = self._news.spooled_to(trace.writer_id)
-            spooled = not self._news.delivered(trace.writer_id, until)
+            until = self._filler.news.spooled_to(trace.writer_id)
+            spooled = not self._filler.news.delivered(trace.writer_id, until)
         if spooled:
             self._spooled[number] = trace.writer_id, until
-        row, spans = rows_of(self.state.number, number, trace, self._cost_of, spooled=spooled)
+        row, spans = rows_of(self._of, self.state.number, number, trace, spooled=spooled)
         self._traces.append(row)
         self._spans += spans
         if ended:
@@ -170,7 +205,7 @@ class Feed:
         settled = [
             number
             for number, (writer_id, until) in self._spooled.items()
-            if self._news.delivered(writer_id, until)
+            if self._filler.news.delivered(writer_id, until)
         ]
         if settled:
             self._index.delivered(settled)
@@ -185,6 +220,9 @@ class Feed:
         if self._traces:
             self._index.write(self._traces, self._spans, self._replaced)
             self._traces, self._spans, self._replaced = [], [], []
+        if self._feedback:
+            self._index.write_feedback(self._feedback)
+            self._feedback = []
         state.events += self._pending
         self._pending = 0
         state.total = max(state.total, state.events)

@@ -1,30 +1,26 @@
-"""The index: a DuckDB database in a folder of its own, with a row for each trace and each span."""
+"""What pages ask: the tables of all Runs, those that are indexed and what has come since."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from itertools import count
-from operator import itemgetter
 from typing import Any, Final
 
 from asynctrack._reading.extras import load
+from asynctrack._reading.index.catalog import Catalog, RunFolder, State
+from asynctrack._reading.index.columns import Row
+from asynctrack._reading.index.tables import Tables, insert_rows
 from asynctrack._reading.scratch import Scratch
-from asynctrack._reading.tables import span_table
-from asynctrack._reading.tables.database import CONFIG
+from asynctrack._reading.trees.prices import Prices
 
 from ._question import GivenUpError, asked
-from ._rows import SPAN_COLUMNS, TRACE_COLUMNS, Row
 
-_TABLES: Final = {"traces": TRACE_COLUMNS, "spans": SPAN_COLUMNS}
-_COLUMNS: Final[dict[str, tuple[span_table.Column, ...]]] = {
-    table: tuple((name, kind, itemgetter(n)) for n, (name, kind) in enumerate(columns))
-    for table, columns in _TABLES.items()
-}
-_PACKED: Final = {"payload": " USING COMPRESSION zstd"}
-"""The columns that DuckDB would not pack, and that take most of the room."""
 SEARCHES: Final = 16
 """Searches whose results are kept: the latest, which pages may still read."""
+NAME: Final = 300
+"""Characters of a name or a model in a list."""
 # The database does not outlive the viewer: it need not survive a power failure, and no older DuckDB
 # has to read it. It may grow larger than memory.
 _SETTINGS: Final = {
@@ -33,38 +29,78 @@ _SETTINGS: Final = {
     "checkpoint_threshold": "64MB",
     "storage_compatibility_version": "latest",
 }
+_VIEWS: Final = {
+    "traces": """
+        SELECT _run AS run, _no AS no, trace_id, writer_id, name, outcome, cause, resumes,
+            _chosen AS chosen, _start AS start, duration, session_id, user_id, thread_id, spans,
+            errors, recovered, model_calls, input_tokens, output_tokens, cache_read_tokens,
+            reasoning_tokens, cost, time_to_first_token AS first_token, _error AS error,
+            _asks AS asks, _names AS names, models, tags, input, output, _input_key AS input_key,
+            _output_key AS output_key, spooled, _words AS words
+        FROM inside.traces
+    """,
+    "feedback": """
+        SELECT experiment, run, epoch_ns(time) AS time, trace_id, span_id, name, score, value,
+            comment, user_id
+        FROM inside.feedback
+    """,
+    "spans": f"""
+        SELECT _run AS run, _no AS no, _place AS place, _depth AS depth, span_id, parent_span_id,
+            left(name, {NAME}) AS name, left(kind, {NAME}) AS kind, outcome, cause,
+            _start AS start, _end AS "end", duration, self_time, left(model, {NAME}) AS model,
+            input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens,
+            cost, time_to_first_token AS first_token, left(error_type, {NAME}) AS error_type,
+            _error AS error, _hands_on AS hands_on,
+            orphan, inputs, outputs, _exception AS exception, tags, metadata, attributes, data,
+            _notes AS notes
+        FROM inside.spans
+    """,
+}
+"""The tables by the names that pages use; times in nanoseconds."""
 
 
 class Index:
-    """The database. One thread writes, any number of threads read.
+    """The tables. One thread writes, any number of threads read.
 
-    The folder is only for this user, and is removed by ``close``.
+    Args:
+        prices: What models cost.
+        catalog: The index of this user; None takes the one of the environment.
 
     Raises:
         MissingExtraError: duckdb or pyarrow is not installed.
     """
 
-    def __init__(self) -> None:
-        self._duckdb = duckdb = load("asynctrack view", "duckdb")
-        self._pyarrow = load("asynctrack view", "pyarrow")
+    def __init__(self, prices: Prices | None = None, catalog: Catalog | None = None) -> None:
+        self._duckdb = load("asynctrack view", "duckdb")
+        load("asynctrack view", "pyarrow")
         self._folder = Scratch("view")
         self.path = self._folder.path
-        settings = {**CONFIG, **_SETTINGS, "temp_directory": str(self.path / "tmp")}
-        self._connection = duckdb.connect(str(self.path / "index.duckdb"), config=settings)
-        for table, columns in _TABLES.items():
-            fields = ", ".join(
-                f'"{name}" {span_table.SQL_TYPES[kind]}{_PACKED.get(name, "")}'
-                for name, kind in columns
-            )
-            self._connection.execute(f"CREATE TABLE {table} ({fields})")
+        self._catalog = catalog or Catalog()
+        self._used = ExitStack()
+        settings = {**_SETTINGS, "temp_directory": str(self.path / "tmp")}
+        self._tables = Tables(prices, settings, self.path / "index.duckdb")
+        self._connection = self._tables.connection
+        self._connection.execute("CREATE SCHEMA pages")
+        self._make_views()
         # Searches change nothing in the file: no question waits for a checkpoint.
         self._connection.execute("ATTACH ':memory:' AS found")
         self._reading: set[Any] = set()
         self._lock = threading.Lock()
         self._closed = False
         self._searching = threading.Lock()
-        self._matches: dict[tuple[int, int, str], str] = {}
+        self._matches: dict[tuple[tuple[int, ...], int, str], str] = {}
         self._numbers = count()
+
+    @property
+    def catalog(self) -> Catalog:
+        """The index of this user."""
+        return self._catalog
+
+    def add(self, folder: RunFolder, state: State) -> None:
+        """Take what is indexed of a Run. Blocks."""
+        self._used.enter_context(folder.reading())
+        self._tables.add_files(folder.path, state)
+        self._make_views()
 
     def write(
         self, traces: Sequence[Row], spans: Iterable[Row], replaced: Sequence[int] = ()
@@ -80,16 +116,22 @@ class Index:
         try:
             cursor.begin()
             if replaced:
-                for table in _TABLES:
+                for table in ("traces", "spans"):
                     cursor.execute(
-                        f"DELETE FROM {table} WHERE no IN (SELECT unnest(?))", [replaced]
-                    )  # our own names
-            for table, rows in (("traces", traces), ("spans", spans)):
-                for batch in span_table.record_batches(self._pyarrow, _COLUMNS[table], rows):
-                    cursor.register("new_rows", self._pyarrow.Table.from_batches([batch]))
-                    cursor.execute(f"INSERT INTO {table} SELECT * FROM new_rows")
-                    cursor.unregister("new_rows")
+                        f"DELETE FROM inside.live_{table} WHERE _no IN (SELECT unnest(?))",
+                        [replaced],
+                    )
+            insert_rows(cursor, "traces", traces)
+            insert_rows(cursor, "spans", list(spans))
             cursor.commit()
+        finally:
+            cursor.close()
+
+    def write_feedback(self, rows: Sequence[Row]) -> None:
+        """Write what was said of traces since they were indexed."""
+        cursor = self._connection.cursor()
+        try:
+            insert_rows(cursor, "feedback", rows)
         finally:
             cursor.close()
 
@@ -98,7 +140,8 @@ class Index:
         cursor = self._connection.cursor()
         try:
             cursor.execute(
-                "UPDATE traces SET spooled = false WHERE no IN (SELECT unnest(?))", [numbers]
+                "UPDATE inside.live_traces SET spooled = false WHERE _no IN (SELECT unnest(?))",
+                [numbers],
             )
         finally:
             cursor.close()
@@ -113,20 +156,22 @@ class Index:
         finally:
             cursor.close()
 
-    def matches(self, run: int, version: int, text: str, sql: str, values: dict[str, Any]) -> str:
-        """Return a table with the numbers of a Run's traces that contain a text. Blocks.
+    def matches(
+        self, runs: Sequence[int], version: int, text: str, sql: str, values: dict[str, Any]
+    ) -> str:
+        """Return a table with the numbers of some Runs' traces that contain a text. Blocks.
 
-        It is made once for each text and version of a Run: the list of a page, its numbers and its
-        charts are asked for at the same time, and reading all texts is what takes time.
+        It is made once for each text and version of the Runs: the list of a page, its numbers and
+        its charts are asked for at the same time, and reading all texts is what takes time.
 
         Args:
-            run: The Run's number.
-            version: Its version.
+            runs: The Runs' numbers.
+            version: Their version.
             text: What is searched for.
             sql: The query for these numbers.
             values: Its values.
         """
-        key = (run, version, text)
+        key = (tuple(runs), version, text)
         with self._searching:
             if key not in self._matches:
                 name = f"found.matches_{next(self._numbers)}"
@@ -153,6 +198,7 @@ class Index:
             if self._closed:
                 return []
             cursor = self._connection.cursor()
+            cursor.execute("SET search_path = 'pages'")
             self._reading.add(cursor)
         try:
             if question is not None:
@@ -176,4 +222,11 @@ class Index:
             for cursor in self._reading:
                 cursor.interrupt()
         self._connection.close()
+        self._used.close()
+        self._catalog.close()
         self._folder.close()
+
+    def _make_views(self) -> None:
+        self._tables.make_views()
+        for name, rows in _VIEWS.items():
+            self._connection.execute(f"CREATE OR REPLACE VIEW pages.{name} AS {rows}")

@@ -19,9 +19,7 @@ from asynctrack._reading.sources.spool import Spool
 
 from ._feed import Feed
 from ._index import Index
-from ._news import News
 from ._progress import RunState, run_id
-from ._rows import Cost
 
 logger = logging.getLogger("asynctrack")
 
@@ -43,7 +41,6 @@ class Indexer:
     Args:
         index: The index.
         locate: Finds the Runs to show; called again and again, for new ones.
-        cost_of: What a model call cost.
         spool: This machine's spool; empty reads delivered events only.
         clock: Monotonic, in seconds.
         wall: Wall clock, in nanoseconds.
@@ -53,14 +50,12 @@ class Indexer:
         self,
         index: Index,
         locate: Callable[[], list[Found]],
-        cost_of: Cost,
         spool: Spool,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], int] = time.time_ns,
     ) -> None:
         self._index = index
         self._locate = locate
-        self._cost_of = cost_of
         self._spool = spool
         self._clock = clock
         self._wall = wall
@@ -166,6 +161,5 @@ class Indexer:
         for one in found:
             if run_id(one) not in known:
                 state = RunState(len(self._feeds) + 1, run_id(one), one)
-                news = News(one, self._spool, state.report, self._clock)
-                feed = Feed(state, news, self._index, self._cost_of, self._clock, self._wall)
+                feed = Feed(state, self._index, self._spool, self._clock, self._wall)
                 self._feeds = [*self._feeds, feed]

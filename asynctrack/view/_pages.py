@@ -7,19 +7,19 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Final
 
-from asynctrack._common.outcome import said_outcome
-from asynctrack._common.payload import decode
 from asynctrack._errors import NotFoundError, OptionError
+from asynctrack._reading.index.said import MAX_NAME, answer_of
 
 from . import _queries
 from ._blocks import Side
+from ._compare import components_of, differences_of, in_order, matches_of, metrics_of, pairs_of
 from ._filters import PAGE, SORTS, Filters
 from ._images import to_show
 from ._index import Index
 from ._indexer import Indexer
 from ._progress import RunState
 from ._pytest_case import pytest_case
-from ._said import MAX_NAME, answer_of
+from ._sessions import conversation_page, feedback_of, sessions_page, where_of
 from ._shapes import (
     PARAMETERS,
     Asked,
@@ -32,6 +32,7 @@ from ._shapes import (
     in_seconds,
     number_of,
     page_of,
+    payload_of,
     raw_of,
     said,
     sort_key,
@@ -40,6 +41,7 @@ from ._shapes import (
     varying,
     why_of,
 )
+from ._tree import critical_parts, wrappers
 
 RUNS: Final = 100
 """Runs on one page."""
@@ -47,6 +49,12 @@ SLICE: Final = 2_000_000
 """Characters of a long text that are sent together."""
 ANSWERS: Final = 200
 """Answers that are kept while their Run does not change."""
+UNFOLDED: Final = ("inputs", "outputs", "handed")
+"""The sides of a span whose strings are shown as values where they are JSON."""
+SHAPED: Final = 20_000
+"""Spans of a trace up to which it is told which decide its duration, and which only wrap others."""
+PARTS: Final = 200
+"""Parts of the critical path that are drawn of one span."""
 LARGE: Final = 5_000
 """With this many traces, a Run's page is prepared before it is opened."""
 
@@ -91,10 +99,9 @@ class Pages:
         if run.traces >= LARGE:
             self._index.tidy()
             self._totals_of([run])
-            self._facets(run)
-            self._models(run)
+            self._facets([run], Filters())
+            self.components({"run": run.id})
             self._overview(run, Filters())
-            _queries.components(self._index, [run.number])  # into memory
 
     def home(self, asked: Asked) -> Data:
         """Return the Runs of all experiments, or of one, in numbers."""
@@ -149,10 +156,8 @@ class Pages:
         }  # fmt: skip
 
     def run(self, asked: Asked) -> Data:
-        """Return a Run: its parameters and metrics, and what its traces can be filtered by."""
+        """Return a Run: its parameters and metrics."""
         run = self._run(asked)
-        facets = self._facets(run)
-        models = self._models(run)
         return {
             **described(run),
             "uris": run.uris,
@@ -163,8 +168,6 @@ class Pages:
             },
             "problems": [str(problem) for problem in run.problems[:50]],
             "problem_count": len(run.problems),
-            "facets": facets,
-            "models": models,
             "sorts": list(SORTS),
         }
 
@@ -192,34 +195,63 @@ class Pages:
         found = self._overview(run, Filters.of(asked))
         return {**found, "totals": totals_of(found["totals"])}
 
+    def facets(self, asked: Asked) -> Data:
+        """Return what the traces that are chosen can be chosen by further."""
+        return self._facets(self._runs(asked), Filters.of(asked))
+
+    def sessions(self, asked: Asked) -> Data:
+        """Return a page of the sessions of a Run, or of all Runs of an experiment; or of users."""
+        runs = self._runs(asked)
+        found = sessions_page(self._index, runs, asked)
+        return {**found, "where": where_of(runs, asked), "priced": self._priced}
+
+    def conversation(self, asked: Asked) -> Data:
+        """Return a page of the turns of a session."""
+        runs = self._runs(asked)
+        return {**conversation_page(self._index, runs, asked), "where": where_of(runs, asked)}
+
+    def components(self, asked: Asked) -> Data:
+        """Return the chosen traces of a Run by tool, model, retriever and chain."""
+        run, filters = self._run(asked), Filters.of(asked)
+        version = run.version
+        found: list[Data] = self._kept(
+            ("components", run.number, filters),
+            version,
+            lambda: _queries.components(self._index, [run.number], filters, version),
+        )
+        return {"priced": self._priced, "components": found}
+
     def compare(self, asked: Asked) -> Data:
-        """Return two Runs side by side."""
-        runs = [self._run({"run": asked.get(name, "")}) for name in ("a", "b")]
-        numbers = [run.number for run in runs]
-        totals = self._totals_of(runs)
-        components = _queries.components(self._index, numbers)
-        sides = []
-        for run in runs:
-            bins = self._overview(run, Filters())["bins"]
-            sides.append(
-                {
-                    **described(run),
-                    **totals_of(totals.get(run.number)),
-                    "models": self._models(run),
-                    "bins": bins,
-                    "metrics": {name: metric.last for name, metric in run.metrics.items()},
-                    "components": [
-                        {name: value for name, value in one.items() if name != "run"}
-                        for one in components
-                        if one["run"] == run.number
-                    ],
-                }
-            )
-        same = _queries.pairs(self._index, *numbers)
-        for pair in same["pairs"]:
-            for of in ("x", "y"):
-                pair[f"{of}_said"] = said_outcome(pair[f"{of}_outcome"], pair[f"{of}_cause"])
-        return {"priced": self._priced, "per_ten": _queries.BINS, "sides": sides, **same}
+        """Return two Runs side by side, the earlier one first."""
+        asked_for = [self._run({"run": asked.get(name, "")}) for name in ("a", "b")]
+        totals = self._totals_of(asked_for)
+        shown = {number: totals_of(row) for number, row in totals.items()}
+        runs = in_order(asked_for, {number: one["started"] for number, one in shown.items()})
+        if asked.get("swap"):
+            runs.reverse()
+        versions = sum(run.version for run in runs)
+        key = tuple(run.number for run in runs)
+        components = self._kept(
+            ("compared", *key), versions, lambda: components_of(self._index, runs)
+        )
+        matches = self._kept(("matched", *key), versions, lambda: matches_of(self._index, runs))
+        sides = [
+            {
+                **described(run),
+                **(shown.get(run.number) or totals_of(None)),
+                "bins": self._overview(run, Filters())["bins"],
+                "metrics": metrics_of(run),
+            }
+            for run in runs
+        ]
+        return {
+            "priced": self._priced,
+            "per_ten": _queries.BINS,
+            "sides": sides,
+            "differences": differences_of(sides, components),
+            "components": components,
+            **pairs_of(self._index, runs, matches, page_of(asked)),
+        }
 
     def trace(self, asked: Asked) -> Data:
         """Return a trace with its first spans, or with those that come after a number of them."""
@@ -229,17 +261,27 @@ class Pages:
         limits = _queries.bounds(self._index, number)
         zero = limits["first"]
         rows = _queries.spans(self._index, number, number_of(asked, "after"))
+        parts, wraps = self._tree(number) if found["spans"] <= SHAPED else ([], [])
         for row in rows:
+            place = row["place"]
             row["at"] = between(zero, row.pop("start"))
+            row["wrapper"] = bool(wraps) and wraps[place]
+            row["critical"] = [
+                [between(zero, first), between(zero, last)]
+                for first, last in (parts[place][:PARTS] if parts else ())
+            ]
         waits, resumed_by = [], None
         if found["cause"] == "pause":
             waits = _queries.waits(self._index, number)
             resumed_by = _queries.resumed_by(self._index, run.number, found["trace_id"])
         return {
             **said(in_seconds({name: found[name] for name in found if name != "no"}, "start")),
-            **_queries.neighbours(self._index, run.number, found["start"], number),
+            **_queries.neighbours(
+                self._index, run.number, found["start"], number, found["session_id"]
+            ),
             "waits": waits,
             "resumed_by": resumed_by,
+            "feedback": feedback_of(self._index, run, found["trace_id"]),
             "run": described(run, short=True),
             "length": between(zero, limits["last"]),
             "rows": list(map(said, rows)),
@@ -249,21 +291,21 @@ class Pages:
         """Return a span: its prompt and its answer as blocks, its error, stream and attributes."""
         run = self._run(asked)
         row, payload = self._span(run, asked)
+        size = len(raw_of(row, payload))
         data = payload.get("data") or {}
         answer = answer_of(payload.get("outputs"), data)
         error = payload.get("error")
-        size = len(row.pop("payload"))
         return {
             **said(in_seconds(row, "start", "end")),
             "tags": [str(tag)[:MAX_NAME] for tag in payload.get("tags") or []],
             "inputs": Side(payload.get("inputs")).blocks,
             "outputs": Side(answer).blocks,
             "partial": answer is not payload.get("outputs"),
-            "failure": None if error is None else Side(error_texts(error)).blocks,
+            "failure": None if error is None else Side(error_texts(error), unfold=False).blocks,
             "handed": Side(handed_of(payload)).blocks,
             "why": why_of(row["outcome"], payload.get("exception")),
             "stream": stream_of(data.get("stream")),
-            "extra": Side(extra_of(payload)).blocks,
+            "extra": Side(extra_of(payload), unfold=False).blocks,
             "bytes": size,
         }
 
@@ -283,7 +325,7 @@ class Pages:
         }
         if side not in values:
             raise OptionError("side", side[:40], f"one of {', '.join(values)}")
-        found = Side(values[side](), whole=number).found
+        found = Side(values[side](), whole=number, unfold=side in UNFOLDED).found
         if found is None:
             raise NotFoundError(f"there is no text {number} in the {side} of this span")
         piece = found[at : at + SLICE]
@@ -304,7 +346,7 @@ class Pages:
 
     def raw(self, asked: Asked) -> Data:
         """Return everything that was logged of a span as JSON, cut if it is long."""
-        return {"blocks": Side(self.download(asked)).blocks}
+        return {"blocks": Side(self.download(asked), unfold=False).blocks}
 
     def download(self, asked: Asked) -> str:
         """Return everything that was logged of a span as JSON, whole."""
@@ -329,6 +371,10 @@ class Pages:
         )
         return found
 
+    def _tree(self, number: int) -> tuple[list[list[tuple[int, int]]], list[bool]]:
+        rows = _queries.shape(self._index, number)
+        return critical_parts(rows), wrappers(rows)
+
     def _totals_of(self, runs: list[RunState]) -> dict[int, Data]:
         """Return counts and percentiles of Runs; queries only those that have changed."""
         versions = {run.number: run.version for run in runs}
@@ -345,17 +391,12 @@ class Pages:
         kept = {number: self._totals[number][1] for number in versions}
         return {number: totals for number, totals in kept.items() if totals is not None}
 
-    def _facets(self, run: RunState) -> Data:
+    def _facets(self, runs: list[RunState], filters: Filters) -> Data:
+        version, numbers = sum(run.version for run in runs), [run.number for run in runs]
         found: Data = self._kept(
-            ("facets", run.number), run.version, lambda: _queries.facets(self._index, run.number)
-        )
-        return found
-
-    def _models(self, run: RunState) -> list[Data]:
-        found: list[Data] = self._kept(
-            ("models", run.number),
-            run.version,
-            lambda: _queries.model_totals(self._index, [run.number]).get(run.number, []),
+            ("facets", *numbers, filters),
+            version,
+            lambda: _queries.facets(self._index, numbers, filters, version),
         )
         return found
 
@@ -376,6 +417,16 @@ class Pages:
         if run is None:
             raise NotFoundError("there is no such Run here")
         return run
+
+    def _runs(self, asked: Asked) -> list[RunState]:
+        """Return a Run, or all Runs of an experiment."""
+        experiment = asked.get("experiment")
+        if asked.get("run") or not experiment:
+            return [self._run(asked)]
+        runs = [run for run in self._indexer.runs if run.experiment == experiment]
+        if not runs:
+            raise NotFoundError("there is no such experiment here")
+        return runs
 
     def _run_state(self, id: str) -> Data | None:  # noqa: A002  # its name in links
         run = self._indexer.find(id)
@@ -404,4 +455,4 @@ class Pages:
         row = _queries.span(self._index, found["no"], number_of(asked, "place"))
         if row is None:
             raise NotFoundError("there is no such span in this trace")
-        return row, decode(row["payload"])
+        return row, payload_of(row)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 from asynctrack._common.outcome import OUTCOMES
+from asynctrack._reading.answers.components import components as components_of
 
-from ._filters import PAGE, SORTS, Filters
+from ._filters import OF_SPAN, OF_TRACE, PAGE, SORTS, Filters, of_runs
 from ._index import Index
+from ._scope import Scope
 
 WAITS: Final = 20
 """Questions of a paused trace that its page lists."""
@@ -16,12 +19,15 @@ SPANS: Final = 400
 """Spans of a trace that are sent together."""
 FACETS: Final = 100
 """Names, tags and models that are offered to choose from."""
+AROUND: Final = 80
+"""Characters before and after the begin of a word that was found which a list shows."""
+FACETED: Final = ("name", "model", "ended", "error", "tag", "session", "user")
+"""What is offered of them."""
+_LISTS: Final = {"name": "names", "model": "models", "tag": "tags"}
 BINS: Final = 24
 """Bins of a histogram for each power of ten."""
 BUCKETS: Final = 60
 """Buckets of a chart over time."""
-PAIRS: Final = 50
-"""Answers to the same input that a comparison of two Runs takes."""
 
 Rows = list[dict[str, Any]]
 
@@ -46,7 +52,8 @@ _TOTALS: Final = f"""
     quantile_disc(first_token, {_MARKS}) AS first_token
 """  # nothing of it comes from outside
 _LISTED: Final = """
-    trace_id, writer_id, name, outcome, cause, start, duration, spans, recovered, model_calls,
+    trace_id, writer_id, session_id, user_id, thread_id,
+    name, outcome, cause, start, duration, spans, recovered, model_calls,
     input_tokens, output_tokens, cache_read_tokens, reasoning_tokens, cost, error, asks, models,
     tags, input, output, spooled
 """
@@ -61,32 +68,54 @@ def totals(index: Index, runs: Sequence[int]) -> dict[int, dict[str, Any]]:
     return {row.pop("run"): row for row in rows}
 
 
-def chosen(index: Index, run: int, version: int, filters: Filters) -> tuple[str, dict[str, Any]]:
+def chosen(
+    index: Index, runs: Sequence[int], version: int, filters: Filters
+) -> tuple[str, dict[str, Any]]:
     """Return the conditions for the traces that filters choose, searched by their text already."""
-    search = filters.search(run)
+    search = filters.search(runs)
     matches = None
     if search is not None:
-        matches = index.matches(run, version, filters.text, *search)
-    return filters.where(run, matches)
+        matches = index.matches(runs, version, filters.text, *search)
+    return filters.where(runs, matches)
 
 
 def traces(
     index: Index, run: int, filters: Filters, sort: str, page: int, version: int = 0
 ) -> Rows:
     """Return one page of traces, and the first one of the next page."""
-    where, values = chosen(index, run, version, filters)
+    where, values = chosen(index, [run], version, filters)
+    words = filters.words[:1]
+    around, given = "NULL AS found", {}
+    if words:
+        around = (
+            "CASE WHEN contains(words, $found) THEN substr(words,"
+            f" greatest(1, instr(words, $found) - {AROUND}), {2 * AROUND}) END AS found"
+        )
+        given = {"found": words[0]}
     # Find the page's rows by two small columns, and only then read the rest of them.
-    return index.query(
-        f"SELECT {_LISTED} FROM traces WHERE no IN"
+    rows = index.query(
+        f"SELECT {_LISTED}, {around} FROM traces WHERE no IN"
         f" (SELECT no FROM traces WHERE {where} ORDER BY {SORTS[sort]}"
         f" LIMIT {PAGE + 1} OFFSET $skip) ORDER BY {SORTS[sort]}",
-        {**values, "skip": page * PAGE},
+        {**values, **given, "skip": page * PAGE},
     )
+    for row in rows:
+        if row["found"] is not None:
+            shown = (row["name"], row["input"], row["output"], row["error"], row["asks"])
+            seen = any(words[0] in (text or "").lower() for text in shown)
+            row["found"] = None if seen else _line_of(row["found"], words[0])
+    return rows
+
+
+def _line_of(text: str, word: str) -> str:
+    """Return the text that a word is in, of several, each on lines of its own."""
+    before, found, after = text.partition(word)
+    return before.rpartition("\n")[2] + found + after.partition("\n")[0]
 
 
 def overview(index: Index, run: int, filters: Filters, version: int = 0) -> dict[str, Any]:
     """Return counts, percentiles, the latency histogram and the course over time of traces."""
-    where, values = chosen(index, run, version, filters)
+    where, values = chosen(index, [run], version, filters)
     query = f"""
         WITH chosen AS MATERIALIZED (
             SELECT outcome, cause, recovered, spans, errors, model_calls, input_tokens,
@@ -125,15 +154,32 @@ def overview(index: Index, run: int, filters: Filters, version: int = 0) -> dict
     }
 
 
-def facets(index: Index, run: int) -> dict[str, Rows]:
-    """Return the names, models and tags that occur in a Run, the most frequent first."""
+def facets(
+    index: Index, runs: Sequence[int], filters: Filters, version: int = 0
+) -> dict[str, Rows]:
+    """Return what the traces can be chosen by, the most frequent first.
+
+    Each is counted as the other filters have it: what can be chosen in its place, too.
+    """
     found: dict[str, Rows] = {}
-    for name in ("names", "models", "tags"):
+    for name in FACETED:
+        others = filters.without(name)
+        where, values = chosen(index, runs, version, others)
+        span, given = others.span()
+        if name in _LISTS and not (given and name in OF_SPAN):
+            rows = f"SELECT unnest({_LISTS[name]}) AS value, no FROM traces WHERE {where}"
+        elif name in OF_SPAN:
+            of, _ = of_runs(runs)
+            rows = (
+                f"SELECT DISTINCT {OF_SPAN[name]} AS value, no FROM spans WHERE {of} AND {span}"
+                f" AND no IN (SELECT no FROM traces WHERE {where})"
+            )
+        else:
+            rows = f"SELECT {OF_TRACE[name]} AS value, no FROM traces WHERE {where}"
         found[name] = index.query(
-            f"SELECT value, count(*) AS traces FROM"
-            f" (SELECT unnest({name}) AS value FROM traces WHERE run = $run)"
+            f"SELECT value, count(*) AS traces FROM ({rows}) WHERE value IS NOT NULL"
             f" GROUP BY value ORDER BY traces DESC, value LIMIT {FACETS}",
-            {"run": run},
+            values,
         )
     return found
 
@@ -151,20 +197,32 @@ def trace(index: Index, run: int, trace_id: str, writer_id: str | None) -> Rows:
     )
 
 
-def neighbours(index: Index, run: int, start: int | None, number: int) -> dict[str, Any]:
-    """Return the ids of the traces that started right before and after one."""
+def neighbours(
+    index: Index, run: int, start: int | None, number: int, session: str | None
+) -> dict[str, Any]:
+    """Return the ids of the traces that started right before and after one: of all, and of its
+    session."""
     found: dict[str, Any] = {}
     if start is None:
         return found
-    for name, sign, order in (("older", "<", "DESC"), ("newer", ">", "ASC")):
-        rows = index.query(
-            "SELECT trace_id, writer_id FROM traces"
-            f" WHERE run = $run AND (start, no) {sign} ($start, $no)"
-            f" ORDER BY start {order}, no {order} LIMIT 1",
-            {"run": run, "start": start, "no": number},
-        )
-        if rows:
-            found[name] = rows[0]
+    values = {"run": run, "start": start, "no": number}
+    for name, turn, sign, order in (
+        ("older", "previous_turn", "<", "DESC"),
+        ("newer", "next_turn", ">", "ASC"),
+    ):
+        for which, condition, more in (
+            (name, "", {}),
+            (turn, " AND session_id = $session", {"session": session}),
+        ):
+            if which == turn and session is None:
+                continue
+            rows = index.query(
+                f"SELECT trace_id, writer_id FROM traces WHERE run = $run{condition}"
+                f" AND (start, no) {sign} ($start, $no) ORDER BY start {order}, no {order} LIMIT 1",
+                {**values, **more},
+            )
+            if rows:
+                found[which] = rows[0]
     return found
 
 
@@ -192,9 +250,19 @@ def spans(index: Index, number: int, after: int) -> Rows:
     """Return spans of a trace, parents before children, without their payloads."""
     return index.query(
         "SELECT place, depth, span_id, parent_span_id, name, kind, outcome, cause, start, duration,"
-        " model, input_tokens, output_tokens, cost, first_token, error, hands_on, orphan FROM spans"
+        " self_time, model, input_tokens, output_tokens, cost, first_token, error, hands_on, orphan"
+        " FROM spans"
         f" WHERE no = $no AND place >= $after ORDER BY place LIMIT {SPANS}",
         {"no": number, "after": after},
+    )
+
+
+def shape(index: Index, number: int) -> Rows:
+    """Return what is told of all spans of a trace by the others, parents before children."""
+    return index.query(
+        "SELECT depth, name, kind, outcome, start, duration, error, orphan FROM spans"
+        " WHERE no = $no ORDER BY place",
+        {"no": number},
     )
 
 
@@ -221,62 +289,7 @@ def span(index: Index, number: int, place: int) -> dict[str, Any] | None:
     return rows[0] if rows else None
 
 
-def components(index: Index, runs: Sequence[int]) -> Rows:
-    """Return what each kind and name of spans took, in each of some Runs."""
-    return index.query(
-        f"SELECT run, kind, name, count(*) AS spans, {_FAILED},"
-        " sum(input_tokens)::BIGINT AS input_tokens, sum(output_tokens)::BIGINT AS output_tokens,"
-        f" quantile_disc(duration, {_MARKS}) AS latency"
-        " FROM spans WHERE run IN (SELECT unnest($runs)) GROUP BY run, kind, name"
-        f" ORDER BY spans DESC LIMIT {2 * FACETS}",
-        {"runs": list(runs)},
-    )
-
-
-def pairs(index: Index, first: int, second: int) -> dict[str, Any]:
-    """Return traces of two Runs with the same name and input, those that differ first."""
-    latest = (
-        "SELECT name, input_key, max(no) AS no, arg_max(struct_pack(outcome := outcome,"
-        " output := output_key, error := if(outcome = 'error', error, NULL)), no) AS answer"
-        " FROM traces WHERE run = ${} AND input_key IS NOT NULL"
-        " AND outcome NOT IN ('unfinished', 'abandoned') GROUP BY name, input_key"
-    )
-    joined = (
-        f"WITH a AS ({latest.format('first')}), b AS ({latest.format('second')}),"
-        " both_of AS (SELECT a.no AS a, b.no AS b,"
-        " a.answer IS DISTINCT FROM b.answer AS differs FROM a JOIN b"
-        " USING (name, input_key))"
-    )
-    values = {"first": first, "second": second}
-    counted = index.query(
-        f"{joined} SELECT count(*) AS same_input, count(*) FILTER (differs) AS differ FROM both_of",
-        values,
-    )
-    fields = (
-        "trace_id", "writer_id", "outcome", "cause", "duration", "input", "output", "error", "asks"
-    )  # fmt: skip
-    side = ", ".join(f"{one}.{field} AS {one}_{field}" for one in ("x", "y") for field in fields)
-    rows = index.query(
-        f"{joined}, shown AS (SELECT * FROM both_of ORDER BY differs DESC, a LIMIT {PAIRS})"
-        f" SELECT differs, x.name AS name, {side} FROM shown JOIN traces x ON x.no = shown.a"
-        " JOIN traces y ON y.no = shown.b ORDER BY differs DESC, shown.a",
-        values,
-    )
-    return {**(counted[0] if counted else {}), "pairs": rows}
-
-
-def model_totals(index: Index, runs: Sequence[int]) -> Mapping[int, Rows]:
-    """Return what each model took in each of some Runs."""
-    rows = index.query(
-        f"SELECT run, model, count(*) AS calls, {_FAILED},"
-        " sum(input_tokens)::BIGINT AS input_tokens, sum(output_tokens)::BIGINT AS output_tokens,"
-        f" sum(cost) AS cost, quantile_disc(duration, {_MARKS}) AS latency,"
-        f" quantile_disc(first_token, {_MARKS}) AS first_token"
-        " FROM spans WHERE run IN (SELECT unnest($runs)) AND kind IN ('llm', 'chat_model')"
-        " GROUP BY run, model ORDER BY calls DESC",
-        {"runs": list(runs)},
-    )
-    found: dict[int, Rows] = {}
-    for row in rows:
-        found.setdefault(row.pop("run"), []).append(row)
-    return found
+def components(index: Index, runs: Sequence[int], filters: Filters, version: int = 0) -> Rows:
+    """Return the chosen traces by tool, model, retriever and chain: those that fail most first."""
+    where, values = chosen(index, runs, version, filters)
+    return [asdict(one) for one in components_of(Scope(index, where, values))]

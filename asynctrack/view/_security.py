@@ -9,6 +9,9 @@ nothing but the scripts that are shipped, to frame, store and pass on nothing.
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import re
 import secrets
 from collections.abc import Mapping
@@ -52,10 +55,16 @@ HEADERS: Final[Mapping[str, str]] = {
 # Another port is fine: behind `ssh -L` the browser's port is another one.
 _HOST: Final = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?")
 _LONGEST: Final = 4_096
+_KEPT: Final = 400 * 24 * 3600
+"""Seconds that a browser keeps the cookie of a token that is kept; none keeps it longer."""
 
 
 class Guard:
     """Decides who may ask.
+
+    Args:
+        kept: A token that is kept: everything else follows from it, so that an address that was
+            opened once is good whenever the viewer runs. None makes one that ends with it.
 
     Attributes:
         place: The folder below which everything lies: a cookie is sent to any port of this
@@ -63,10 +72,12 @@ class Guard:
         token: What the address must hold once.
     """
 
-    def __init__(self) -> None:
-        self.place = f"/{secrets.token_urlsafe(9)}/"
-        self.token = secrets.token_urlsafe(24)
-        self._cookie = secrets.token_urlsafe(24)
+    def __init__(self, kept: str | None = None) -> None:
+        self.token = kept or secrets.token_urlsafe(24)
+        # Neither says anything of the token, or of the other.
+        self.place = f"/{self._derived('place')[:12]}/"
+        self._cookie = self._derived("cookie")
+        self._kept = kept is not None
 
     def refuse(
         self, method: str, path: str, headers: Mapping[str, list[str]]
@@ -122,4 +133,11 @@ class Guard:
 
     def set_cookie(self) -> str:
         """Return the value of the header that sets the cookie."""
-        return f"{self.cookie_name}={self._cookie}; Path={self.place}; HttpOnly; SameSite=Strict"
+        age = f"; Max-Age={_KEPT}" if self._kept else ""
+        return (
+            f"{self.cookie_name}={self._cookie}; Path={self.place}; HttpOnly; SameSite=Strict{age}"
+        )
+
+    def _derived(self, what: str) -> str:
+        digest = hmac.digest(self.token.encode(), what.encode(), hashlib.sha256)
+        return base64.urlsafe_b64encode(digest).decode().rstrip("=")

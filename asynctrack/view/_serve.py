@@ -16,12 +16,11 @@ import uvicorn
 from asynctrack._errors import OptionError
 from asynctrack._reading.sources.locate import Found
 from asynctrack._reading.sources.spool import Spool
-from asynctrack._reading.trees.prices import Prices, cost_of
+from asynctrack._reading.trees.prices import Prices
 
 from ._index import Index
 from ._indexer import Indexer
 from ._pages import Pages
-from ._rows import Cost
 from ._security import Guard
 from ._server import make_app
 
@@ -36,6 +35,7 @@ def serve(
     prices: Prices | None,
     spool: Spool,
     port: int,
+    token: str | None,
     open_browser: bool,
     started: Callable[[str], None],
 ) -> None:
@@ -47,6 +47,7 @@ def serve(
         prices: What models cost; None shows no cost.
         spool: This machine's spool; empty shows delivered events only.
         port: Of the loopback address; 0 takes any that is free.
+        token: What the address must hold once; None makes a new one.
         open_browser: Whether a browser is opened.
         started: Told the address.
 
@@ -55,12 +56,12 @@ def serve(
         AsynctrackError: There is nothing to show; as ``locate``.
     """
     listening = _listen(port)
-    with closing(listening), closing(Index()) as index:
-        indexer = Indexer(index, locate, _cost_by(prices), spool)
+    with closing(listening), closing(Index(prices)) as index:
+        indexer = Indexer(index, locate, spool)
         pages = Pages(index, indexer, title, priced=prices is not None)
         indexer.start(locate(), pages.warm)
         try:
-            guard = Guard()
+            guard = Guard(token)
             config = uvicorn.Config(
                 make_app(pages, guard),
                 access_log=False,
@@ -101,10 +102,6 @@ def _ended_by_signals(server: uvicorn.Server) -> Iterator[None]:
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
-
-
-def _cost_by(prices: Prices | None) -> Cost:
-    return (lambda _: None) if prices is None else lambda span: cost_of(span, prices)
 
 
 def _listen(port: int) -> socket.socket:

@@ -128,8 +128,9 @@ def make_app(pages: Pages, guard: Guard) -> ASGIApp:
         Route(place, start),
         *(
             Route(f"{place}api/{name}", api(getattr(pages, name)))
-            for name in ("state", "home", "run", "traces", "overview", "compare", "trace", "span",
-                         "text", "raw", "case")
+            for name in ("state", "home", "run", "traces", "overview", "facets", "components",
+                         "sessions", "conversation", "compare", "trace", "span", "text", "raw",
+                         "case")
         ),
         Route(f"{place}api/download", download),
         Route(f"{place}api/image", image),

@@ -8,6 +8,7 @@ from statistics import median, quantiles
 from typing import Any, Final
 
 from asynctrack._common.outcome import said_outcome
+from asynctrack._common.payload import decode
 from asynctrack._errors import OptionError
 from asynctrack._reading.decoding.events import json_text
 from asynctrack._reading.trees.span import SpanError, seconds
@@ -137,9 +138,31 @@ def extra_of(payload: Mapping[str, Any]) -> dict[str, str]:
     return {name: pretty(payload[name]) for name in names if payload.get(name)}
 
 
+def payload_of(row: Data) -> Data:
+    """Take what was logged of a span out of its row, and return it decoded."""
+    failed = row["error"] is not None
+    payload: Data = {}
+    for name in (
+        "inputs",
+        "outputs",
+        "exception",
+        "tags",
+        "metadata",
+        "attributes",
+        "data",
+        "notes",
+    ):
+        value = row.pop(name)
+        if isinstance(value, str):
+            value = decode(value.encode())
+        if value:
+            payload["error" if name == "exception" and failed else name] = value
+    return payload
+
+
 def raw_of(row: Data, payload: Data) -> str:
     """Return all that is known of a span as indented JSON."""
-    head = {name: row[name] for name in row if name not in ("payload", "run", "no", "place")}
+    head = {name: row[name] for name in row if name not in ("run", "no", "place")}
     return pretty({**head, **payload})
 
 

@@ -51,6 +51,37 @@ def test_each_format_is_a_file(place: str, tmp_path: Path, capsys: Any, format: 
     assert [one.name for one in tmp_path.iterdir() if one.is_file()] == [path.name]
 
 
+@pytest.mark.parametrize("format", ["parquet", "jsonl", "csv", "otlp", "html"])
+def test_one_trace(folder: RunFolder, tmp_path: Path, capsys: Any, format: str) -> None:  # noqa: A002
+    """One trace is a small file in every format; it is named by the beginning of an id in it."""
+    names = ("aaa-secret", "bbb-wanted")
+    events = [
+        {"kind": f"{kind}_{what}", "span_id": span, "trace_id": name, "outputs": name, **more}
+        for what in ("start", "end")
+        for name in names
+        for kind, span, more in (
+            ("chain", name, {}),
+            ("tool", f"{name}-tool", {"parent_span_id": name}),
+        )
+    ]  # the two at the same time
+    folder.artifact([event(seq, **one) for seq, one in enumerate(events, 1)])
+    folder.manifest()
+    rows = {"jsonl": 4, "html": 1}.get(format, 2)
+    for number, start in enumerate(("bbb", "bbb-wanted-t")):
+        path = tmp_path / f"{number}.{format}"
+        command = ["export", str(folder.path), "--format", format, "--output", str(path)]
+        assert cli.main([*command, "--trace", start, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["rows"] == rows
+        content = path.read_bytes()
+        assert (b"secret" in content, b"wanted" in content) == (False, True)
+    assert cli.main([*command, "--trace", "ccc", "--force"]) == 2
+    assert "begins with 'ccc'" in capsys.readouterr().err
+    keep = ["--table", "events", "--values", "keep"]
+    if format in ("parquet", "jsonl", "csv"):
+        assert cli.main([*command, "--trace", "bbb", *keep, "--force"]) == 2
+        assert "'resolve' with one trace" in capsys.readouterr().err
+
+
 def test_standard_output_is_the_file_and_nothing_else(place: str, tmp_path: Path) -> None:
     """``-`` gives the bytes to the next program, Parquet as well."""
     for format in ("jsonl", "parquet"):  # noqa: A001

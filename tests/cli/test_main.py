@@ -190,7 +190,7 @@ def test_progress_is_shown_on_a_terminal(tmp_path: Path) -> None:
     shown = read_terminal(terminal)
     out, _ = process.communicate(timeout=240)
     assert json.loads(out)["traces"] == 6
-    assert b"asynctrack: reading" in shown and b"24 of 24 events" in shown
+    assert b"asynctrack: reading" in shown and b"24 events" in shown
 
 
 def test_without_rich_everything_is_plain(tmp_path: Path) -> None:

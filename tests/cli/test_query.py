@@ -229,16 +229,15 @@ def test_ctrl_c_ends_a_long_query(runs: Path, tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TMPDIR": str(place)},
+        env={**os.environ, "ASYNCTRACK_INDEX_DIR": str(place)},
     )
     try:
-        # It is filled and closed, then, and the answer is being worked on.
-        until_in_thread(
-            lambda: (
-                any(path.stat().st_size > 100_000 for path in place.glob("*/runs.duckdb"))
-                and not any(place.glob("*/*.wal"))
-            )
-        )
+        # All is indexed then, and the answer is being worked on.
+        def is_indexed() -> bool:
+            states = [path.read_bytes() for path in place.glob("*/*/state.json")]
+            return sum(b'"events":{"ranges"' in state for state in states) == 2
+
+        until_in_thread(is_indexed)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=240)
     finally:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from asynctrack._reading.trees.span import TOKEN_PARTS
+from asynctrack.cli._screen import Screen
 from tests.cli.conftest import Command
 from tests.cli.runs import HOSTILE, PARTS, cached_prices, make_run, prices, trace_id
 from tests.reading.making import RunFolder, event
 from tests.reading.spooling import SpoolFolder, folder_of
+from tests.reading.turns import DOWN, LATE, Turn, make_turns
 
 pytestmark = pytest.mark.may_block("no event loop in here")
 
@@ -183,3 +188,117 @@ def test_warnings_of_the_logger_reach_a_terminal_as_text(command: Command, tmp_p
         assert printed.code == 0 and "\x1b" not in printed.out + printed.err, arguments
         named = (printed.out + printed.err).count("not the key of an artifact")
         assert named == (2 if arguments[0] == "diff" else 1), arguments
+
+
+def turns() -> list[Turn]:
+    """A hundred turns: a tool fails in 13 of them, three of which fail of it."""
+    return [
+        Turn(
+            tool_error=LATE if n < 3 else DOWN if n < 13 else "",
+            failed=n < 3,
+            model="big" if n % 4 == 0 else "gpt",
+            tool_seconds=(n + 1) / 100,
+            first_token=0.25 if n % 2 else None,
+            retrieves=n == 50,
+        )
+        for n in range(100)
+    ]
+
+
+def test_a_table_of_each_kind_of_component(tmp_path: Path, command: Command) -> None:
+    """Which tool fails most, and why; p95 by model; time to first token as its user feels it."""
+    make_turns(tmp_path, turns())
+    printed = command("show", tmp_path)
+    assert (printed.code, printed.err) == (0, "")
+    lines = [" ".join(line.split()) for line in printed.out.splitlines()]
+    for kind, heads, row in (
+        ("Tools", "calls failed p50 p95 errors",
+         "lookup_order 100 13 (13.0%) 500 ms 950 ms CarrierDown 10, TimeoutError 3"),
+        ("Retrievers", "calls failed p50 p95", "shelf 1 0 100 ms 100 ms"),
+        ("Models", "calls failed p50 p95 first p50 first p95 tokens in tokens out",
+         "gpt 73 0 1 s 1 s 250 ms 250 ms 730 1,460"),
+        ("Chains", "calls failed p50 p95 first p50 first p95 tokens in tokens out errors",
+         "support 100 3 (3.0%) 1.5 s 1.95 s 500 ms 500 ms 970 1,940 TimeoutError 3"),
+    ):  # fmt: skip
+        at = lines.index(kind)
+        assert lines[at + 1 : at + 3] == [f"name {heads}", row]
+    costs = command("show", tmp_path, "--prices", prices(tmp_path / "prices.json")).out
+    assert "gpt      73       0  1 s  1 s     250 ms     250 ms        730       1,460" in costs
+    assert "$0.00365" in costs
+    shown = command("show", tmp_path, "--json").document["components"]
+    (tool,) = (one for one in shown if one["kind"] == "tool")
+    assert tool["errors"] == [[DOWN, 10], [LATE, 3]]
+    assert (tool["name"], tool["calls"], tool["failed"]) == ("lookup_order", 100, 13)
+    assert (tool["p50"], tool["p95"], tool["cost"]) == (0.5, 0.95, None)
+
+
+def test_of_many_components_the_first_are_shown(tmp_path: Path, command: Command) -> None:
+    """As many of each kind as are asked for, and how many more there are."""
+    make_turns(tmp_path, [Turn(model=f"model-{n}") for n in range(9)])
+    out = command("show", tmp_path, "--top", 2).out
+    assert "model-1" in out and "model-2" not in out
+    assert "and 7 more: --top N shows more of them" in out
+    assert len(command("show", tmp_path, "--json").document["components"]) == 11
+
+
+def test_long_lists_are_cut(tmp_path: Path, command: Command) -> None:
+    """Of many parameters the first are shown; --json has all."""
+    make_run(tmp_path, **{f"p{n:02}": n for n in range(40)})
+    out = command("show", tmp_path).out
+    assert "p18" in out and "p19" not in out and "and 21 more" in out
+    assert len(command("show", tmp_path, "--json").document["parameters"]) == 41
+
+
+def test_components_fit_a_narrow_terminal(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a table is too wide, each component takes two lines, with all that is known of it."""
+    make_turns(tmp_path, turns())
+
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    for name, value in (("TERM", "dumb"), ("COLUMNS", "60")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("asynctrack.cli._show.Screen", lambda: Screen(terminal))
+    assert command("show", tmp_path).code == 0
+    told = " ".join(terminal.getvalue().split())
+    assert "lookup_order calls 100 failed 13 (13.0%) p50 500 ms p95 950 ms errors Carr" in told
+
+
+def without(document: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name not in names}
+
+
+def test_without_duckdb_it_tells_the_rest(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plain install shows all but the table by component, and names the extra in one line."""
+    make_turns(tmp_path, turns(), temperature=0.1)
+    for when in ((), ("--since", "2026-01-01T00:03:00Z", "--until", "2026-01-01T00:10:00Z")):
+        names = ["show", tmp_path, *when]
+        with monkeypatch.context() as plain:
+            indexed, told = command(*names).out, command(*names, "--json").document
+            plain.setitem(sys.modules, "duckdb", None)
+            folded, alone = command(*names), command(*names, "--json").document
+        assert told["traces"] == (42 if when else 100)
+        assert alone["components"] is None
+        assert without(alone, "components") == without(told, "components")
+        assert (folded.code, folded.err) == (0, "")
+        lacking = [line for line in folded.out.splitlines() if line not in indexed.splitlines()]
+        assert lacking == [
+            "The table by tool, model, retriever and chain needs duckdb, which is not installed:"
+            " pip install 'asynctrack[read]'"
+        ]
+
+
+def test_a_new_answer_reads_new_artifacts_only(tmp_path: Path, command: Command) -> None:
+    """What was read is not read again: it is in the index."""
+    folder = make_run(tmp_path)
+    first = command("show", tmp_path, "--json").document
+    for path in folder.path.glob("dt=*/*"):
+        path.write_bytes(b"x" * path.stat().st_size)  # nobody looks at it any more
+    assert command("show", tmp_path, "--json").document == first
+    assert first["events"] == 24

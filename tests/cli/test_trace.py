@@ -11,7 +11,7 @@ import pytest
 from asynctrack._reading.trees.span import TOKEN_PARTS
 from tests.cli.conftest import Command
 from tests.cli.runs import HOSTILE, PARTS, cached_prices, make_run, prices, trace_id
-from tests.reading.making import RunFolder, event
+from tests.reading.making import START, RunFolder, event
 
 pytestmark = pytest.mark.may_block("no event loop in here")
 
@@ -27,9 +27,10 @@ def test_a_trace_as_a_tree(
         lines = [line.rstrip() for line in printed.out.splitlines()]
         assert lines[0] == f"Trace {trace_id(2)}"
         assert "2.5 s, 2 spans, 10 tokens in, 20 out" in lines[1]
-        assert lines[3:] == [
-            "joke chain  2.5 s  +0 ms",
-            "└─ ChatOpenAI chat_model  gpt  2.5 s  +1 ms  10 → 20 tokens",
+        assert lines[2] == "Slowest step: ChatOpenAI, 2.5 s of the critical path (◆)"
+        assert lines[4:] == [
+            "◆ joke chain  2.5 s (itself 2 ms)  +0 ms",
+            "└─ ◆ ChatOpenAI chat_model  gpt  2.5 s  +1 ms  10 → 20 tokens",
             "      human: Tell me a joke about cats",
             "      ⇒ ai: Meow",
         ]
@@ -39,6 +40,32 @@ def test_a_trace_as_a_tree(
             ("joke", 0), ("ChatOpenAI", 1),
         ]  # fmt: skip
         assert shown["spans"][0]["inputs"] == {"topic": "cats"}
+
+
+def test_where_the_time_goes(tmp_path: Path, command: Command) -> None:
+    """Self time stands beside the total, and what decides how long the trace takes is marked."""
+    ids = {"trace_id": "t", "parent_span_id": "t"}
+    times = {"slow": (1, 9), "quick": (2, 4)}
+    events = [event(1, kind="chain_start", span_id="t", trace_id="t", name="both", time=START)]
+    events += [
+        event(n, kind=f"tool_{what}", span_id=name, name=name, time=START + at * 10**9, **ids)
+        for n, (at, what, name) in enumerate(
+            sorted((at, what, name) for name, both in times.items()
+                   for at, what in zip(both, ("start", "end"), strict=True)), 2)
+    ]  # fmt: skip
+    end = START + 10 * 10**9
+    events.append(event(6, kind="chain_end", span_id="t", trace_id="t", time=end))
+    RunFolder(tmp_path).artifact(events)
+    lines = command("trace", tmp_path, "t", "--timings").out.splitlines()
+    assert lines[2] == "Slowest step: slow, 8 s of the critical path (◆)"
+    assert [line.rstrip() for line in lines[4:]] == [
+        "◆ both chain  10 s (itself 2 s)  +0 ms",
+        "├─ ◆ slow tool  8 s  +1 s",
+        "└─ quick tool  2 s  +2 s",
+    ]
+    spans = command("trace", tmp_path, "t", "--json").document["spans"]
+    found = {one["name"]: (one["self_time"], one["critical_time"]) for one in spans}
+    assert found == {"both": (2, 2), "slow": (8, 8), "quick": (2, 0)}
 
 
 def test_the_beginning_of_an_id_is_enough_where_it_is_one(tmp_path: Path, command: Command) -> None:
@@ -132,7 +159,7 @@ def test_parts_of_a_call_s_tokens_are_named(tmp_path: Path, command: Command) ->
     out = command("trace", tmp_path, trace_id(2), "--timings", "--prices", file).out
     assert "from LangChain's cache $0.00" in " ".join(out.split())
     out = command("trace", tmp_path, trace_id(3), "--timings").out
-    assert "10 → 20 tokens" in out and "(" not in out
+    assert "10 → 20 tokens" in out and "tokens (" not in out
 
 
 def test_nothing_logged_can_steer_the_terminal(tmp_path: Path, command: Command) -> None:

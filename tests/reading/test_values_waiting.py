@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from asynctrack._reading.decoding.events import Event
+from asynctrack._reading.index.news import News
 from asynctrack._reading.merging.follow import Follower
 from asynctrack._reading.run import open_run
 from asynctrack._reading.sources.locate import Found
 from asynctrack._reading.sources.spool import this_spool
 from asynctrack._spool.layout import default_spool_dir
-from asynctrack.view._news import News
 from tests.reading.making import RunFolder, event
 from tests.reading.spooling import SpoolFolder, folder_of
 from tests.reading.valued import entries, prose, stored

@@ -143,7 +143,7 @@ class Conversation:
         }
         _, shared = self.span(
             "chat_model", name, parent, tags=[f"seq:step:{step}"], inputs={"messages": [messages]},
-            metadata={"ls_provider": provider, "thread": f"t-{self.number:04d}"}, attributes=attributes,
+            metadata={"ls_provider": provider, "session_id": f"chat-{self.number // 3:04d}"}, attributes=attributes,
             data={"invocation_params": {"model": version.model, "temperature": version.temperature}},
         )  # fmt: skip
         if rng.random() < version.failing:
@@ -196,7 +196,7 @@ class Conversation:
         tags = ["prod", "eu" if self.number % 3 else "us"]
         _, root = self.span(
             "chain", "answer_question", None, tags=tags, inputs={"question": question},
-            metadata={"thread": f"t-{self.number:04d}", "user": f"u-{self.number % 37:03d}"},
+            metadata={"session_id": f"chat-{self.number // 3:04d}", "user_id": f"u-{self.number // 3 % 37:03d}"},
         )  # fmt: skip
         self.at += 2 * MS
         _, found = self.span(

@@ -28,6 +28,21 @@ ALL = {
     "terminal": TERMINAL, "bidi": BIDI, "invisible": INVISIBLE, "template": TEMPLATE, "sql": SQL,
     "code": CODE,
 }  # fmt: skip
+MARKDOWN = {
+    "links": "[x](javascript:window.pwned=1) [y]( http://evil.invalid/ 'title') <http://evil.invalid> [z][1]\n\n[1]: javascript:window.pwned=2",
+    "images": '![x](http://evil.invalid/x.png) ![a](x" onerror="window.pwned=3) [![b](http://evil.invalid/b)](javascript:0)',
+    "blocks": "# <script>window.pwned=4</script>\n\n> <img src=x onerror=window.pwned=5>\n\n- <svg onload=window.pwned=6>\n\n```\n</code></pre><script>window.pwned=7</script>\n```",
+    "tables": "| <a href=javascript:window.pwned=8>x</a> | b |\n|---|---|\n| ![x](http://evil.invalid/) | <iframe src=http://evil.invalid> |",
+    "inline": "**<b onmouseover=window.pwned=9>** `<img src=x onerror=window.pwned=10>` _\u202eevil_ &#106;avascript: &lt;script&gt;",
+}
+"""The same for what is shown as Markdown."""
+STRING = '{"__proto__": {"polluted": true}, "script": "<script>window.pwned=1</script>", "inner": "[\\"<img src=x onerror=window.pwned=2>\\u202e\\"]", "constructor": {"prototype": 1}}'
+"""A string that is JSON."""
+FEEDBACK = [
+    {"name": SCRIPT, "score": 1, "comment": IMAGE},
+    {"name": BIDI, "score": CLOSING, "comment": LINK},
+    {"name": "__proto__", "score": None, "comment": None},
+]
 EVERYTHING = " ".join(ALL.values())
 LONG = "long " * 2_000_000 + "<b>the end</b>\u202e"
 """Ten million characters."""
@@ -59,6 +74,8 @@ def _events() -> list[dict[str, Any]]:
     root, model, tool = "t-" + CLOSING, SCRIPT, BIDI
     messages = [
         *({"content": text, "type": "human", "name": text} for text in ALL.values()),
+        *({"content": text, "type": "human"} for text in MARKDOWN.values()),
+        {"content": STRING, "type": "tool", "name": IMAGE, "tool_call_id": SCRIPT},
         {"content": [{"type": "text", "text": IMAGE}, {"type": CLOSING, "x": SCRIPT}], "type": "ai",
          "tool_calls": [{"name": IMAGE, "args": {SCRIPT: TERMINAL}, "id": CLOSING}]},
         {"content": "x", "type": "constructor", "role": "__proto__"},

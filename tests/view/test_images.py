@@ -13,10 +13,10 @@ from selenium.webdriver import Chrome
 
 from asynctrack import open_run
 from asynctrack._reading.decoding.media import Media, media_of
+from asynctrack._reading.index.columns import SPANS, rows_of
+from asynctrack._reading.index.said import preview
 from asynctrack.view._blocks import MAX_IMAGES, Side
 from asynctrack.view._images import MAX_BYTES, MAX_PIXELS, to_show
-from asynctrack.view._rows import rows_of
-from asynctrack.view._said import preview
 from tests.e2e.waiting import until_in_thread
 from tests.reading import pictures
 from tests.reading.making import RunFolder, event
@@ -269,11 +269,12 @@ def test_base64_is_not_searched(tmp_path: Any) -> None:
     folder = RunFolder(tmp_path)
     fill(folder)
     (trace,) = open_run(folder.path).traces()
-    row, spans = rows_of(1, 1, trace, lambda _: None)
+    row, spans = rows_of(("e", "r"), 1, 1, trace)
     words = row[-1].split("\n")
     assert {QUESTION.lower(), "audio, 200 kb, wav", "https://evil.invalid/beacon.png"} <= {*words}
     assert len(row[-1]) < 2_000
-    assert pictures.encoded(PHOTO) in spans[0][-1], "all of it is kept"
+    kept = dict(zip((name for name, _ in SPANS), spans[0], strict=True))
+    assert pictures.encoded(PHOTO) in kept["inputs"], "all of it is kept"
 
 
 # -- the route --------------------------------------------------------------------------------

@@ -15,17 +15,17 @@ from asynctrack import open_run
 from asynctrack._backends.s3_read import Access
 from asynctrack._reading.compaction.compact import compact_run
 from asynctrack._reading.decoding.events import Event
+from asynctrack._reading.index.news import PATIENCE, News
 from asynctrack._reading.sources.locate import Found, locate_runs
 from asynctrack._reading.sources.manifests import Problem
 from asynctrack._reading.sources.ranges import SeqSet
 from asynctrack._reading.trees.build import TraceBuilder
-from asynctrack._reading.trees.prices import cost_of, read_prices
+from asynctrack._reading.trees.prices import read_prices
 from asynctrack._spool.layout import spool_places
 from asynctrack.view import _indexer, _pages, _queries
 from asynctrack.view._filters import Filters
 from asynctrack.view._index import Index
 from asynctrack.view._indexer import Indexer
-from asynctrack.view._news import PATIENCE, News
 from asynctrack.view._pages import Pages
 from asynctrack.view._progress import RunState
 from asynctrack.view._question import GivenUpError, Question
@@ -150,9 +150,9 @@ def indexed(demo_place: Path) -> Iterator[tuple[Index, Indexer]]:
     """The index of the demo."""
     prices = read_prices(demo_place / "prices.json")
     assert prices is not None
-    index = Index()
+    index = Index(prices)
     place = demo_place / "runs"
-    indexer = Indexer(index, lambda: found(place), lambda span: cost_of(span, prices), ())
+    indexer = Indexer(index, lambda: found(place), ())
     ready: list[RunState] = []
     indexer.start(found(place), ready.append)
     wait_for(lambda: len(ready) >= len(indexer.runs), indexer)
@@ -254,7 +254,7 @@ def test_a_large_run_is_prepared(
     """What the page of a large run shows first is known before it is opened; small ones wait."""
     index, indexer = indexed
     asked: list[str] = []
-    for name in ("totals", "facets", "model_totals", "overview"):
+    for name in ("totals", "facets", "components", "overview"):
         question = getattr(_queries, name)
 
         def noted(*given: Any, name: str = name, question: Any = question) -> Any:
@@ -268,10 +268,10 @@ def test_a_large_run_is_prepared(
     assert asked == []
     monkeypatch.setattr(_pages, "LARGE", run.traces)
     pages.warm(run)
-    assert sorted(asked) == ["facets", "model_totals", "overview", "totals"]
+    assert sorted(asked) == ["components", "facets", "overview", "totals"]
     asked.clear()
-    shown = pages.run({"run": run.id})
-    assert shown["facets"]["names"] and shown["models"]
+    assert pages.components({"run": run.id})["components"]
+    assert pages.facets({"run": run.id})["name"]
     assert pages.overview({"run": run.id})["totals"]["traces"] == run.traces
     assert asked == []
     assert pages.home({})["count"] == len(indexer.runs)
@@ -321,7 +321,7 @@ def test_a_compacted_run(tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPa
     if when == "before":
         compact()
     index = Index()
-    indexer = Indexer(index, lambda: found(tmp_path), lambda _: None, ())
+    indexer = Indexer(index, lambda: found(tmp_path), ())
     ready: list[RunState] = []
     with closing(index):
         indexer.start(found(tmp_path), ready.append)

@@ -30,7 +30,7 @@ class Indexed:
 
     def __init__(self, place: Path) -> None:
         self.index = Index()
-        self.indexer = Indexer(self.index, lambda: found(place), lambda _: None, ())
+        self.indexer = Indexer(self.index, lambda: found(place), ())
         ready: list[Any] = []
         self.indexer.start(found(place), ready.append)
         wait_for(lambda: len(ready) >= len(self.indexer.runs), self.indexer)

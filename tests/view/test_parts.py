@@ -15,11 +15,11 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from langchain_core.messages.utils import convert_to_messages
 
 from asynctrack import MissingExtraError, OptionError, open_run
+from asynctrack._reading.index.columns import SPANS, TRACES, rows_of
 from asynctrack.cli import main
 from asynctrack.view._blocks import BEGINNING, BUDGET, MAX_BLOCKS, SHOWN, Side
 from asynctrack.view._filters import Filters
 from asynctrack.view._pytest_case import LONGEST, pytest_case
-from asynctrack.view._rows import TRACE_COLUMNS, rows_of
 from asynctrack.view._shapes import stream_of, varying
 from tests.reading.making import RunFolder, event
 
@@ -245,7 +245,7 @@ def test_nothing_that_is_asked_for_is_sql() -> None:
 
 
 def test_rows_of_a_trace(tmp_path: Path) -> None:
-    """A trace's row has its name, tokens, cost, first error, tags, and every text to search."""
+    """A trace's row has its name, tokens, first error, tags, and every text to search."""
     folder = RunFolder(tmp_path)
     ids = {"trace_id": "r"}
     folder.artifact(
@@ -263,16 +263,19 @@ def test_rows_of_a_trace(tmp_path: Path) -> None:
         ]
     )  # fmt: skip
     (trace,) = open_run(folder.path).traces()
-    row, spans = rows_of(1, 2, trace, lambda span: 0.5 if span.model else None)
-    named = {name: value for (name, _), value in zip(TRACE_COLUMNS, row, strict=True)}
+    row, spans = rows_of(("e", "r"), 1, 2, trace)
+    named = {name: value for (name, _), value in zip(TRACES, row, strict=True)}
     assert named["name"] == "root" and named["outcome"] == "ok" and len(spans) == 2
-    assert (named["errors"], named["recovered"], named["cost"]) == (1, 1, 0.5)
+    assert (named["errors"], named["recovered"]) == (1, 1)
     assert (named["input_tokens"], named["output_tokens"]) == (3, 4)
     assert (named["cache_read_tokens"], named["reasoning_tokens"]) == (2, 1)
-    assert named["error"] == "Boom: No" and named["models"] == ["m-1"] and named["tags"] == ["prod"]
-    assert named["input"] == "Why?" and named["output"] == "Because." and named["chosen"] == 1
-    assert {"why?", "because.", "ann", "no", "root"} <= set(named["words"].split("\n"))
-    assert json.loads(spans[0][-1])["metadata"] == {"user": "Ann"}
+    assert (
+        named["_error"] == "Boom: No" and named["models"] == ["m-1"] and named["tags"] == ["prod"]
+    )
+    assert named["input"] == "Why?" and named["output"] == "Because." and named["_chosen"] == 1
+    assert {"why?", "because.", "ann", "no", "root"} <= set(named["_words"].split("\n"))
+    kept = dict(zip((name for name, _ in SPANS), spans[0], strict=True))
+    assert json.loads(kept["metadata"]) == {"user": "Ann"}
 
 
 def test_token_times_add_up() -> None:

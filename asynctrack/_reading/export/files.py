@@ -19,9 +19,8 @@ from asynctrack._reading.export.otlp import otlp_lines
 from asynctrack._reading.export.rows import write_csv, write_jsonl, write_parquet
 from asynctrack._reading.run import RecordedRun
 from asynctrack._reading.tables import span_table
-from asynctrack._reading.tables.database import EVENT_COLUMNS
+from asynctrack._reading.tables.event_table import COLUMNS as EVENT_COLUMNS
 from asynctrack._reading.trees.build import build_traces
-from asynctrack._reading.trees.span import Span
 
 FORMATS: Final = ("parquet", "jsonl", "csv", "otlp", "html")
 TABLES: Final = {
@@ -69,6 +68,7 @@ def export_run(
     table: str | None = None,
     limit: int = 0,
     values: str = "resolve",
+    trace_id: str | None = None,
     progress: Progress = lambda _: None,
 ) -> Exported:
     """Write a Run to an open file. Blocks.
@@ -81,6 +81,7 @@ def export_run(
         limit: How many rows are written, for ``html`` how many traces; 0 writes all.
         values: ``resolve`` gives every event all it refers to; ``keep``, for the table ``events``,
             gives each value a row before the first event that refers to it.
+        trace_id: Only the events or spans of this trace; None writes all.
         progress: Called with how many events were read.
 
     Raises:
@@ -99,16 +100,22 @@ def export_run(
         raise OptionError("limit", limit, "0 or more")
     if values != "resolve" and not (values == "keep" and table == "events"):
         raise OptionError("values", values, f"'resolve', or 'keep' with events, not {table}")
+    if values != "resolve" and trace_id is not None:
+        # The values of one trace may stand before an event of another one.
+        raise OptionError("values", values, "'resolve' with one trace")
     counter = _Counter(out)
     reading = run.stored_events() if values == "keep" else run.events()
     with closing(reading) as source:  # type: ignore[type-var]  # a generator
         events = _watched(source, progress)
+        if trace_id is not None:
+            events = (one for one in events if (one.trace_id or one.span_id) == trace_id)
         if format == "html":
             rows = _html(run, events, counter, limit)
         elif format == "otlp":
             rows = _otlp(run, events, counter, limit)
         else:
-            items = _limited(_with_values(events) if table == "events" else _spans(events), limit)
+            spans = span_table.spanned(build_traces(events))
+            items = _limited(_with_values(events) if table == "events" else spans, limit)
             columns = EVENT_COLUMNS if table == "events" else span_table.columns_of(run.prices)
             write = {"parquet": write_parquet, "jsonl": write_jsonl, "csv": write_csv}[format]
             rows = write(run, columns, items, counter)
@@ -180,10 +187,6 @@ def _watched(events: Iterator[Event], progress: Progress) -> Iterator[Event]:
             progress(since)
             since = 0
     progress(since)
-
-
-def _spans(events: Iterable[Event]) -> Iterator[Span]:
-    return (span for trace in build_traces(events) for span in trace.walk())
 
 
 def _with_values(events: Iterable[Event]) -> Iterator[Event]:

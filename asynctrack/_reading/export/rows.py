@@ -12,7 +12,6 @@ from asynctrack._reading.export.cells import safe_cell
 from asynctrack._reading.extras import load
 from asynctrack._reading.run import RecordedRun
 from asynctrack._reading.tables import span_table
-from asynctrack._reading.trees.span import Span
 
 GROUP_ROWS: Final = 10_000
 GROUP_BYTES: Final = 16_000_000
@@ -56,7 +55,8 @@ def write_jsonl(run: RecordedRun, columns: Any, items: Iterator[Any], out: io.Ra
     return rows
 
 
-def _span_object(run: RecordedRun, columns: Any, span: Span) -> dict[str, Any]:
+def _span_object(run: RecordedRun, columns: Any, of: span_table.Spanned) -> dict[str, Any]:
+    span = of.span
     payloads = {
         "inputs": span.inputs,
         "outputs": span.outputs,
@@ -67,7 +67,7 @@ def _span_object(run: RecordedRun, columns: Any, span: Span) -> dict[str, Any]:
     return {
         "experiment": run.experiment,
         "run": run.name,
-        **{name: payloads[name] if name in payloads else take(span) for name, _, take in columns},
+        **{name: payloads[name] if name in payloads else take(of) for name, _, take in columns},
     }
 
 

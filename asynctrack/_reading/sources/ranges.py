@@ -98,6 +98,12 @@ class SeqSet:
             at = bisect_right(self._firsts, first) - 1
             return at >= 0 and last <= self._lasts[at]
 
+    @property
+    def ranges(self) -> Ranges:
+        """The ranges, sorted."""
+        with self._lock:
+            return list(zip(self._firsts, self._lasts, strict=True))
+
     def first_missing(self, seq: int) -> int:
         """Return the first number, from one on, that is not in it."""
         at = bisect_right(self._firsts, seq) - 1

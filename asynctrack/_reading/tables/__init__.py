@@ -1,6 +1,6 @@
 """Spans and events to tables. Needs ``asynctrack[read]``.
 
-In: traces, events, parameters.
-Out: a pandas data frame, an Arrow table, DuckDB's tables ``spans``, ``events``, ``parameters``.
-``run`` and ``experiment`` call it; ``query``, ``export`` and the viewer use its columns.
+In: traces, events.
+Out: a pandas data frame, an Arrow table, DuckDB's table ``spans``; the columns of ``export``.
+``run`` and ``experiment`` call it; the index has the same columns and more.
 """

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from asynctrack._reading.decoding.events import json_text
 from asynctrack._reading.extras import load
 from asynctrack._reading.trees.prices import Prices, cost_of
 from asynctrack._reading.trees.span import Span
+from asynctrack._reading.trees.timing import self_time
 from asynctrack._reading.trees.trace import Trace
 
 ROWS: Final = 2_000
@@ -21,63 +22,74 @@ BATCH_CHARACTERS: Final = 16_000_000
 Column = tuple[str, str, Callable[[Any], Any]]
 
 COLUMNS: Final[tuple[Column, ...]] = (
-    ("trace_id", "text", lambda span: span.trace_id),
-    ("span_id", "text", lambda span: span.span_id),
-    ("parent_span_id", "text", lambda span: span.parent_span_id),
-    ("writer_id", "text", lambda span: span.writer_id),
-    ("kind", "text", lambda span: span.kind),
-    ("name", "text", lambda span: span.name),
-    ("outcome", "text", lambda span: span.outcome),
-    ("cause", "text", lambda span: span.cause),
-    ("start", "time", lambda span: span.start_unix_nano),
-    ("end", "time", lambda span: span.end_unix_nano),
-    ("duration", "number", lambda span: span.duration),
-    ("model", "text", lambda span: span.model),
-    ("input_tokens", "count", lambda span: span.input_tokens),
-    ("output_tokens", "count", lambda span: span.output_tokens),
-    ("cache_read_tokens", "count", lambda span: span.cache_read_tokens),
-    ("cache_write_tokens", "count", lambda span: span.cache_write_tokens),
-    ("reasoning_tokens", "count", lambda span: span.reasoning_tokens),
-    ("audio_input_tokens", "count", lambda span: span.audio_input_tokens),
-    ("audio_output_tokens", "count", lambda span: span.audio_output_tokens),
-    ("cost", "number", lambda span: None),
-    ("stream_tokens", "count", lambda span: _stream(span, "count", int)),
-    ("time_to_first_token", "number", lambda span: _stream(span, "time_to_first_token", float)),
-    ("error_type", "text", lambda span: span.error and span.error.type),
-    ("error_message", "text", lambda span: span.error and span.error.message),
-    ("inputs", "text", lambda span: json_text(span.inputs)),
-    ("outputs", "text", lambda span: json_text(span.outputs)),
-    ("tags", "texts", lambda span: list(span.tags)),
-    ("metadata", "text", lambda span: json_text(dict(span.metadata))),
-    ("attributes", "text", lambda span: json_text(dict(span.attributes))),
-    ("data", "text", lambda span: json_text(dict(span.data))),
-    ("notes", "count", lambda span: len(span.notes)),
-    ("orphan", "truth", lambda span: span.orphan),
-    ("spooled", "truth", lambda span: span.spooled),
+    ("trace_id", "text", lambda of: of.span.trace_id),
+    ("span_id", "text", lambda of: of.span.span_id),
+    ("parent_span_id", "text", lambda of: of.span.parent_span_id),
+    ("writer_id", "text", lambda of: of.span.writer_id),
+    ("kind", "text", lambda of: of.span.kind),
+    ("name", "text", lambda of: of.span.name),
+    ("outcome", "text", lambda of: of.span.outcome),
+    ("cause", "text", lambda of: of.span.cause),
+    ("start", "time", lambda of: of.span.start_unix_nano),
+    ("end", "time", lambda of: of.span.end_unix_nano),
+    ("duration", "number", lambda of: of.span.duration),
+    ("self_time", "number", lambda of: self_time(of.span)),
+    ("session_id", "text", lambda of: of.session_id),
+    ("user_id", "text", lambda of: of.user_id),
+    ("thread_id", "text", lambda of: of.thread_id),
+    ("model", "text", lambda of: of.span.model),
+    ("input_tokens", "count", lambda of: of.span.input_tokens),
+    ("output_tokens", "count", lambda of: of.span.output_tokens),
+    ("cache_read_tokens", "count", lambda of: of.span.cache_read_tokens),
+    ("cache_write_tokens", "count", lambda of: of.span.cache_write_tokens),
+    ("reasoning_tokens", "count", lambda of: of.span.reasoning_tokens),
+    ("audio_input_tokens", "count", lambda of: of.span.audio_input_tokens),
+    ("audio_output_tokens", "count", lambda of: of.span.audio_output_tokens),
+    ("cost", "number", lambda of: None),
+    ("stream_tokens", "count", lambda of: _stream(of.span, "count", int)),
+    ("time_to_first_token", "number", lambda of: _stream(of.span, "time_to_first_token", float)),
+    ("error_type", "text", lambda of: of.span.error and of.span.error.type),
+    ("error_message", "text", lambda of: of.span.error and of.span.error.message),
+    ("inputs", "text", lambda of: json_text(of.span.inputs)),
+    ("outputs", "text", lambda of: json_text(of.span.outputs)),
+    ("tags", "texts", lambda of: list(of.span.tags)),
+    ("metadata", "text", lambda of: json_text(dict(of.span.metadata))),
+    ("attributes", "text", lambda of: json_text(dict(of.span.attributes))),
+    ("data", "text", lambda of: json_text(dict(of.span.data))),
+    ("notes", "count", lambda of: len(of.span.notes)),
+    ("orphan", "truth", lambda of: of.span.orphan),
+    ("spooled", "truth", lambda of: of.span.spooled),
 )
-"""Name, type and value of each column. Times are in UTC, durations in seconds; payloads JSON.
-``cost`` is of the prices given, see ``columns_of``."""
+"""Name, type and value of each column. Times are in UTC, durations in seconds; payloads JSON;
+session, user and thread are the trace's. ``cost`` is of the prices given, see ``columns_of``."""
 
-_POSITION: Final[Column] = ("position", "count", lambda span: span.position)
+_POSITION: Final[Column] = ("position", "count", lambda of: of.span.position)
 """Orders a table; clocks may be set while spans start."""
 
-SQL_TYPES: Final = {
-    "text": "VARCHAR",
-    "texts": "VARCHAR[]",
-    "time": "TIMESTAMPTZ",
-    "number": "DOUBLE",
-    "count": "BIGINT",
-    "truth": "BOOLEAN",
-}
-"""What each type of a column is in DuckDB."""
+
+class Spanned(NamedTuple):
+    """A span, and what its trace says."""
+
+    span: Span
+    session_id: str | None
+    user_id: str | None
+    thread_id: str | None
 
 
 def columns_of(prices: Prices | None) -> tuple[Column, ...]:
     """Return the columns of spans, with the cost by prices; it is empty without them."""
     if prices is None:
         return COLUMNS
-    costs: Column = ("cost", "number", lambda span: cost_of(span, prices))
+    costs: Column = ("cost", "number", lambda of: cost_of(of.span, prices))
     return tuple(costs if column[0] == "cost" else column for column in COLUMNS)
+
+
+def spanned(traces: Iterable[Trace]) -> Iterator[Spanned]:
+    """Yield the spans of traces, as the columns take them."""
+    for trace in traces:
+        ids = trace.session_id, trace.user_id, trace.thread_id
+        for span in trace.walk():
+            yield Spanned(span, *ids)
 
 
 def spans_to_arrow(traces: Iterable[Trace], prices: Prices | None = None) -> Any:
@@ -93,7 +105,7 @@ def spans_to_arrow(traces: Iterable[Trace], prices: Prices | None = None) -> Any
     pyarrow = load("run.to_arrow()", "pyarrow")
     columns = (*columns_of(prices), _POSITION)
     schema = schema_of(pyarrow, columns)
-    table = pyarrow.Table.from_batches(record_batches(pyarrow, columns, _spans(traces)), schema)
+    table = pyarrow.Table.from_batches(record_batches(pyarrow, columns, spanned(traces)), schema)
     return table.sort_by("position").drop_columns(["position"])
 
 
@@ -151,7 +163,7 @@ def spans_to_duckdb(
         # Beside the tables that are there, and each piece in its own transaction: DuckDB holds a
         # whole transaction in memory.
         _create(connection, _NEW, schema.empty_table())
-        for batch in record_batches(pyarrow, columns_of(prices), _spans(traces)):
+        for batch in record_batches(pyarrow, columns_of(prices), spanned(traces)):
             _insert(connection, _NEW, pyarrow.Table.from_batches([batch]))
         connection.begin()
         try:
@@ -260,10 +272,6 @@ def time_text(nanoseconds: int) -> str:
     except (ValueError, OverflowError, OSError):  # any number may have been logged
         return str(nanoseconds)
     return f"{moment:%Y-%m-%d %H:%M:%S}.{rest:09d}"
-
-
-def _spans(traces: Iterable[Trace]) -> Iterator[Span]:
-    return (span for trace in traces for span in trace.walk())
 
 
 def _batch(pyarrow: Any, schema: Any, columns: list[list[Any]]) -> Any:

@@ -7,9 +7,9 @@ open traces and a bounded number of events.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections import OrderedDict, deque
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from asynctrack._common.outcome import PARENT_ENDED
@@ -68,6 +68,13 @@ class _OpenTrace:
         self.resumes: str | None = None
         """The trace that waited for it."""
 
+    def events(self) -> Iterator[Event]:
+        """Yield its events."""
+        for span in self.spans:
+            for event in (span.start, span.end, span.gone, *span.notes):
+                if event is not None:
+                    yield event
+
     @property
     def settled(self) -> bool:
         """Whether nothing of it is to be expected: its root has ended, and all else with it."""
@@ -75,6 +82,21 @@ class _OpenTrace:
 
 
 _Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a ``TraceBuilder`` holds, to go on with it in another process.
+
+    Attributes:
+        events: Those of the open traces, in an order in which they may have come.
+        threads: By writer and trace, the thread that an open trace is of, and what it resumes.
+        waiting: By thread, the trace that waits.
+    """
+
+    events: tuple[Event, ...] = ()
+    threads: Mapping[_Key, tuple[str, str | None]] = field(default_factory=dict)
+    waiting: Mapping[str, str] = field(default_factory=dict)
 
 
 class TraceBuilder:
@@ -85,9 +107,10 @@ class TraceBuilder:
 
     Args:
         linger: How many events a complete trace waits for what comes late.
+        snapshot: What another one held, to go on from there.
     """
 
-    def __init__(self, linger: int) -> None:
+    def __init__(self, linger: int, snapshot: Snapshot | None = None) -> None:
         self._linger = {True: linger, False: max(linger, LINGER_WITHOUT_ROOT)}
         self._of_span: dict[_Key, _OpenTrace] = {}
         self._of_trace: dict[_Key, _OpenTrace] = {}
@@ -99,6 +122,31 @@ class TraceBuilder:
         self._changed: dict[int, _OpenTrace] = {}
         self._seen = 0
         self._pauses = Pauses()
+        self._known: Mapping[_Key, tuple[str, str | None]] | None = None
+        if snapshot is not None:
+            self._known = snapshot.threads
+            for event in snapshot.events:
+                deque(self.add(event), maxlen=0)  # none is due meanwhile
+            self._known = None
+            self._pauses = Pauses(snapshot.waiting)
+
+    def snapshot(self) -> Snapshot:
+        """Return what it holds."""
+        events = [event for trace in self._open.values() for event in trace.events()]
+        latest: dict[str, int] = {}
+        ordered = []
+        # As ``merged_events`` gives them: a writer's time is the latest that it has shown.
+        for event in sorted(events, key=lambda one: (one.writer_id, one.seq)):
+            time = max(latest.get(event.writer_id, 0), event.time_unix_nano)
+            latest[event.writer_id] = time
+            ordered.append((time, event))
+        ordered.sort(key=lambda pair: pair[0])
+        threads = {
+            (trace.writer_id, trace.trace_id): (trace.thread, trace.resumes)
+            for trace in self._open.values()
+            if trace.thread is not None
+        }
+        return Snapshot(tuple(event for _, event in ordered), threads, self._pauses.waiting)
 
     def add(self, event: Event) -> Iterator[Trace]:
         """Take an event; yield the traces that are due."""
@@ -131,9 +179,7 @@ class TraceBuilder:
             span.parent_span_id = parent_span_id
         if starts:
             if trace.thread is None:
-                trace.thread = thread_of(event.metadata)
-                if trace.thread is not None:
-                    trace.resumes = self._pauses.begin(trace.thread, event.inputs)
+                self._note_thread(trace, event)
             span.start = event
             span.pending = span.end is None
             trace.pending += span.pending
@@ -157,6 +203,8 @@ class TraceBuilder:
         trace.size += event.size
         if trace.pending == 0:
             self._rest(trace)
+        if self._known is not None:
+            return
         for resting in self._resting.values():
             while resting:
                 oldest, due = next(iter(resting.values()))
@@ -164,10 +212,15 @@ class TraceBuilder:
                     break
                 yield self._finish(oldest)
 
-    def rest(self) -> Iterator[Trace]:
-        """Yield all traces that are still there, in the order in which they began."""
+    def rest(self, writers: Container[str] | None = None) -> Iterator[Trace]:
+        """Yield all traces that are still there, in the order in which they began.
+
+        Args:
+            writers: Only those of these writers; None yields all.
+        """
         for trace in list(self._open.values()):
-            yield self._finish(trace)
+            if writers is None or trace.writer_id in writers:
+                yield self._finish(trace)
 
     def open(self) -> list[Trace]:
         """Return the traces that were not yielded yet, as they are now; they stay."""
@@ -192,6 +245,16 @@ class TraceBuilder:
         trace = self._of_trace[(writer_id, trace_id)] = _OpenTrace(writer_id, trace_id)
         self._open[id(trace)] = trace
         return trace
+
+    def _note_thread(self, trace: _OpenTrace, start: Event) -> None:
+        thread = thread_of(start.metadata)
+        if thread is None:
+            return
+        trace.thread = thread
+        if self._known is None:
+            trace.resumes = self._pauses.begin(thread, start.inputs)
+        else:
+            _, trace.resumes = self._known.get((trace.writer_id, trace.trace_id), ("", None))
 
     def _end(self, trace: _OpenTrace, root: SpanEvents) -> None:
         trace.ended = True

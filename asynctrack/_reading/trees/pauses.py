@@ -7,6 +7,7 @@ if it comes with ``Command(resume=…)`` or without inputs; any other one lets t
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any, Final
 
 from asynctrack._reading.trees.trace import Trace
@@ -17,10 +18,19 @@ _COMMAND: Final = frozenset({"graph", "update", "resume", "goto"})
 
 
 class Pauses:
-    """The threads that wait, as the starts and ends of traces come."""
+    """The threads that wait, as the starts and ends of traces come.
 
-    def __init__(self) -> None:
-        self._waiting: OrderedDict[str, str] = OrderedDict()  # thread -> trace
+    Args:
+        waiting: By thread, the traces that wait already; those that came last are the last.
+    """
+
+    def __init__(self, waiting: Mapping[str, str] | None = None) -> None:
+        self._waiting: OrderedDict[str, str] = OrderedDict(waiting or {})
+
+    @property
+    def waiting(self) -> dict[str, str]:
+        """By thread, the traces that wait."""
+        return dict(self._waiting)
 
     def begin(self, thread: str, inputs: Any) -> str | None:
         """Return the trace that one resumes which starts; None if it resumes none.

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from asynctrack._common.outcome import OUTCOMES
 from asynctrack._reading.sources.manifests import Metric, Problem, RunManifest
 from asynctrack._reading.trees.prices import Prices, cost_of
-from asynctrack._reading.trees.span import TOKEN_PARTS
+from asynctrack._reading.trees.span import TOKEN_PARTS, seconds
 from asynctrack._reading.trees.trace import Trace
 
 MODEL_KINDS: Final = frozenset({"llm", "chat_model"})
@@ -189,7 +189,7 @@ def summarize(
     measured = {name: array("d") for name in _MEASURED}
     counts = dict.fromkeys(_COUNTED, 0)
     outcomes = dict.fromkeys(OUTCOMES, 0)
-    parts = dict.fromkeys(TOKEN_PARTS, 0)
+    parts: dict[str, Any] = dict.fromkeys(TOKEN_PARTS, 0)
     cost = 0.0
     start: int | None = None
     end: int | None = None
@@ -216,19 +216,14 @@ def summarize(
                     counts["priced"] += 1
                     cost += price
                 _add(measured["model"], span.duration)
-                _add(measured["first"], (span.stream or {}).get("time_to_first_token"))
+                _add(measured["first"], seconds((span.stream or {}).get("time_to_first_token")))
                 _add(measured["read"], span.input_tokens)
                 _add(measured["written"], span.output_tokens)
                 for name in TOKEN_PARTS:
                     parts[name] += getattr(span, name) or 0
         counts["recovered"] += 0 if trace.failed else raised
-    manifest = run.manifest
     return RunSummary(
-        experiment=run.experiment,
-        run=run.name,
-        uri=run.uris[0],
-        closed=manifest.closed,
-        writers=len(manifest.writers),
+        **known_of(run),
         spans=counts["spans"],
         traces=counts["traces"],
         failed=outcomes["error"],
@@ -254,10 +249,22 @@ def summarize(
         trace_first_token_seconds=percentiles(measured["trace_first"]),
         call_input_tokens=percentiles(measured["read"]),
         call_output_tokens=percentiles(measured["written"]),
-        parameters=run.parameters,
-        metrics=run.metrics,
-        problems=len(run.problems),
     )
+
+
+def known_of(run: Summarized) -> dict[str, Any]:
+    """Return what is known of a Run besides its traces, as fields of ``RunSummary``."""
+    manifest = run.manifest
+    return {
+        "experiment": run.experiment,
+        "run": run.name,
+        "uri": run.uris[0],
+        "closed": manifest.closed,
+        "writers": len(manifest.writers),
+        "parameters": run.parameters,
+        "metrics": run.metrics,
+        "problems": len(run.problems),
+    }
 
 
 def percentiles(values: array[float]) -> Percentiles:

@@ -30,6 +30,13 @@ export async function ask(name, parameters, signal) {
   return answer;
 }
 
+// A file as text.
+export async function download(source) {
+  const response = await fetch(address("download", source));
+  if (!response.ok) throw new Error(`The viewer answered with status ${response.status}.`);
+  return response.text();
+}
+
 // The answer to a question: asked again when its parameters or `version` change. What was answered
 // to the same question before stays until then; `fresh` says whether it is the answer to this one.
 // Asked before the page is drawn: the server works meanwhile.

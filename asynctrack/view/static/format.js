@@ -42,6 +42,7 @@ export function dollars(value) {
   if (value === null || value === undefined) return none;
   if (value === 0) return "$0";
   if (value >= 100) return `$${GROUPS.format(Math.round(value))}`;
+  if (value < 1e-5) return `$${value.toFixed(7)}`;
   return `$${value.toFixed(value >= 1 ? 2 : value >= 0.01 ? 3 : 5)}`;
 }
 

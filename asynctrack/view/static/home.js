@@ -31,7 +31,7 @@ export function Home({ route, state }) {
   };
   const varying = answer.varying.slice(0, SHOWN);
   const several = answer.experiments.length > 1 && !answer.experiment;
-  return html`<${Crumbs} parts=${crumbs} />
+  return html`<${Crumbs} parts=${crumbs} /><h1 class="unseen">${route.experiment ? html`<${Line} text=${route.experiment} />` : "Experiments"}</h1>
     ${answer.experiments.length > 1 && html`<nav class="tabs" aria-label="Experiments">
       <a href="#/" aria-current=${answer.experiment ? null : "page"}>all <small>${number(answer.experiments.reduce((sum, one) => sum + one.runs, 0))}</small></a>
       ${answer.experiments.map((one) => html`<a key=${one.name} href=${here(["experiment", one.name])} aria-current=${answer.experiment === one.name ? "page" : null}>
@@ -43,12 +43,13 @@ export function Home({ route, state }) {
         <${Field} type="search" placeholder="find a run by its name   /" aria-label="Find a run by its name" value=${asked.text}
           onInput=${(event) => go(link({ text: event.target.value, page: null }), { replace: true })} />
         <span class="grow"></span>
+        ${answer.experiment && html`<a class="button" href=${here(["experiment", answer.experiment, "sessions"])}>sessions</a>`}
         ${picked.length === 2
           ? html`<a class="button" href=${here(["compare"], { a: picked[0], b: picked[1] })}>compare the two</a>`
           : html`<span class="quiet">${picked.length ? "pick one more to compare" : "pick two to compare"}</span>`}
       </div>
       <div class="scroll"><table class="list runs">
-        <thead><tr><th class="pick"><span class="unseen">compare</span></th>${head("name", "run", "")}<th></th>${head("started", "started", "")}
+        <thead><tr><th class="pick"><span class="unseen">compare</span></th>${head("name", "run", "")}<th><span class="unseen">state</span></th>${head("started", "started", "")}
           ${head("traces", "traces")}${head("failed", "failed")}${head("p50", "p50")}${head("p95", "p95")}<th class="number">p99</th>
           ${head("tokens", "tokens")}${answer.priced && head("cost", "cost")}
           ${varying.map((name) => html`<th key=${name} class="parameter" title=${plainly(name)}><${Line} text=${name.split(".").pop()} /></th>`)}</tr></thead>
@@ -56,13 +57,13 @@ export function Home({ route, state }) {
           <td class="pick"><input type="checkbox" aria-label=${`compare ${plainly(run.name)}`} checked=${picked.includes(run.id)} onChange=${() => pick(run.id)} /></td>
           <td class="name"><a href=${here(["run", run.id])}>${several && html`<span class="quiet"><${Line} text=${run.experiment} />/</span>`}<${Line} text=${run.name} /></a></td>
           <td><${State} run=${run} /></td>
-          <td class="time" title=${when(run.started)}>${date(run.started)} <span>${run.started ? time(run.started, false) : ""}</span></td>
-          <td class="number" title=${`${number(run.traces)} traces, ${number(run.spans)} spans`}>${short(run.traces)}</td>
-          <td class=${`number ${run.failed ? "bad" : ""}`} title=${[percent(run.failed, run.traces), ...Object.keys(ENDINGS).filter((name) => run[name]).map((name) => meaning(name, run))].join("\n")}>${short(run.failed)}</td>
-          <td class="number">${seconds(run.latency?.p50)}</td><td class="number">${seconds(run.latency?.p95)}</td><td class="number">${seconds(run.latency?.p99)}</td>
-          <td class="number" title=${`in ${tokensIn(run)}; out ${tokensOut(run)}`}>${short(run.tokens)}</td>
-          ${answer.priced && html`<td class="number">${dollars(run.cost)}</td>`}
-          ${varying.map((name) => html`<td key=${name} class="parameter"><${Line} text=${run.parameters[name]} /></td>`)}</tr>`)}</tbody>
+          <td class="time" data-label="started" title=${when(run.started)}>${date(run.started)} <span>${run.started ? time(run.started, false) : ""}</span></td>
+          <td class="number" data-label="traces" title=${`${number(run.traces)} traces, ${number(run.spans)} spans`}>${short(run.traces)}</td>
+          <td class=${`number ${run.failed ? "bad" : ""}`} data-label="failed" title=${[percent(run.failed, run.traces), ...Object.keys(ENDINGS).filter((name) => run[name]).map((name) => meaning(name, run))].join("\n")}>${short(run.failed)}</td>
+          <td class="number" data-label="p50">${seconds(run.latency?.p50)}</td><td class="number" data-label="p95">${seconds(run.latency?.p95)}</td><td class="number" data-label="p99">${seconds(run.latency?.p99)}</td>
+          <td class="number" data-label="tokens" title=${`in ${tokensIn(run)}; out ${tokensOut(run)}`}>${short(run.tokens)}</td>
+          ${answer.priced && html`<td class="number" data-label="cost">${dollars(run.cost)}</td>`}
+          ${varying.map((name) => html`<td key=${name} class="parameter" data-label=${plainly(name.split(".").pop())}><${Line} text=${run.parameters[name]} /></td>`)}</tr>`)}</tbody>
       </table></div>
       ${!runs.length && html`<p class="quiet empty">no run is called so</p>`}
       ${answer.pages > 1 && html`<${Pager} page=${answer.page} pages=${answer.pages} more=${answer.page + 1 < answer.pages} link=${(page) => link({ page })} />`}
@@ -81,7 +82,7 @@ function Course({ points, priced }) {
   const chart = (title, legend, series, format) => html`<figure class="card"><figcaption>${title}${legend}</figcaption>
     <${Lines} series=${series} titles=${titles} format=${format} label=${`${title}, by run`} onOpen=${open} marks=${ends} /></figure>`;
   const share = points.map((point) => (point.traces ? (100 * point.failed) / point.traces : null));
-  return html`<div class="charts">
+  return html`<div class="charts course">
     ${chart("Latency of traces", html`<span class="legend"><i class="p50"></i>p50 <i class="p95"></i>p95</span>`, [
       ["p95", "p95", points.map((point) => point.latency?.p95)],
       ["p50", "p50", points.map((point) => point.latency?.p50)],

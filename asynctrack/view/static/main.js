@@ -7,6 +7,9 @@ import { Home } from "./home.js";
 import { Run } from "./run.js";
 import { Trace } from "./trace.js";
 import { Compare } from "./compare.js";
+import { Conversation } from "./conversation.js";
+import { Sessions } from "./sessions.js";
+import { useMarks } from "./marks.js";
 import { go, here, useRoute } from "./route.js";
 
 const MOMENT = 500;
@@ -73,8 +76,9 @@ function Keys({ close }) {
 
 function App() {
   const route = useRoute();
-  const run = route.page === "run" || route.page === "trace" ? route.run : null;
+  const run = route.run ?? null;
   const [state, failed] = useIndexState(run);
+  useMarks(route.asked.text ?? (route.page === "trace" && route.asked.back ? new URLSearchParams(route.asked.back).get("text") : null));
   const [keys, setKeys] = useState(false);
   // At once: the next key must not meet the handler of what was shown before.
   useLayoutEffect(() => {
@@ -100,7 +104,7 @@ function App() {
     document.addEventListener("keydown", pressed);
     return () => document.removeEventListener("keydown", pressed);
   }, [keys, route.up]);
-  const Page = { home: Home, run: Run, trace: Trace, compare: Compare }[route.page];
+  const Page = { home: Home, run: Run, trace: Trace, compare: Compare, sessions: Sessions, conversation: Conversation }[route.page];
   return html`<header class="top">
       <a class="brand" href="#/"><img src="icon.svg" alt="" width="20" height="20" />asynctrack</a>
       <nav aria-label="Where you are" id="crumbs"></nav>
@@ -108,7 +112,7 @@ function App() {
       ${failed && html`<span class="bad" role="alert">${failed}</span>`}
       <button class="link" title="Keys" onClick=${() => setKeys(true)}>?</button>
     </header>
-    <main><${Page} key=${route.page + (route.run ?? "")} route=${route} state=${state} /></main>
+    <main><${Page} key=${route.page + (route.run ?? route.experiment ?? "")} route=${route} state=${state} /></main>
     ${keys && html`<${Keys} close=${() => setKeys(false)} />`}`;
 }
 

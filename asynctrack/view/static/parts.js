@@ -28,6 +28,11 @@ export function Field({ value, ...rest }) {
   return html`<input ref=${field} ...${rest} />`;
 }
 
+// What may be wider than a phone: it is scrolled for itself, with the keyboard as well.
+export function Scroll({ label, children }) {
+  return html`<div class="scroll" tabindex="0" role="region" aria-label=${label}>${children}</div>`;
+}
+
 export function Failed({ error }) {
   return html`<p class="bad" role="alert">${error.message}</p>`;
 }

@@ -41,6 +41,12 @@ export function readRoute(hash) {
   if (kind === "run" && id && what === "trace" && trace) {
     return { hash, page: "trace", run: id, trace, asked, up: here(["run", id], asked.back ? Object.fromEntries(new URLSearchParams(asked.back)) : {}) };
   }
+  // A list of sessions, and one of them: of a run, or of all runs of an experiment.
+  if ((kind === "run" || kind === "experiment") && id && (what === "sessions" || (what === "session" && trace))) {
+    const list = here([kind, id, "sessions"], asked.back ? Object.fromEntries(new URLSearchParams(asked.back)) : {});
+    const page = what === "sessions" ? { page: "sessions", up: here([kind, id]) } : { page: "conversation", session: trace, up: list };
+    return { hash, [kind]: id, place: [kind, id], asked, ...page };
+  }
   if (kind === "run" && id) return { hash, page: "run", run: id, asked, up: "#/" };
   if (kind === "compare") return { hash, page: "compare", asked, up: "#/" };
   if (kind === "experiment" && id) return { hash, page: "home", experiment: id, asked, up: "#/" };

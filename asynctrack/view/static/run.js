@@ -3,8 +3,9 @@ import { html, useMemo, useRef, useState } from "./lib.js";
 import { useAnswer } from "./api.js";
 import { Histogram, Timeline } from "./charts.js";
 import { dollars, number, seconds, short, time, tokensIn, tokensOut, when } from "./format.js";
+import { Components } from "./components.js";
 import { FILTERS, Filters } from "./filters.js";
-import { Crumbs, Failed, Pager, Recovered, State, Status, Totals, useChoice } from "./parts.js";
+import { Crumbs, Failed, Pager, Recovered, Scroll, State, Status, Totals, useChoice } from "./parts.js";
 import { go, here, readRoute } from "./route.js";
 import { Line } from "./text.js";
 
@@ -21,6 +22,10 @@ export function Run({ route, state }) {
   const shown = { run: route.run, ...filters, sort: asked.sort, page: asked.page };
   const traces = useAnswer("traces", shown, moves ? version : 0);
   const overview = useAnswer("overview", { run: route.run, ...filters }, version);
+  // The list comes first: the rest follows the filters when that is there.
+  const there = traces.fresh && overview.fresh;
+  const facets = useAnswer(there ? "facets" : null, { run: route.run, ...filters }, version);
+  const components = useAnswer(there ? "components" : null, { run: route.run, ...filters }, version);
   const [chosen, choose] = useState(null);
   // What an answer made stays as it is until the next one: drawing it anew takes time.
   const back = useRef("");
@@ -38,23 +43,26 @@ export function Run({ route, state }) {
   const table = useMemo(() => html`<${Table} rows=${rows} chosen=${chosen} open=${open} priced=${priced} />`, [traces.answer, chosen, back.current, priced]);
   const charts = useMemo(() => overview.answer && html`<${Charts} overview=${overview.answer} set=${set} />`, [overview.answer]);
   const more = useMemo(() => run.answer && html`<${About} about=${run.answer} />`, [run.answer]);
+  const parts = useMemo(() => components.answer && html`<${Components} answer=${components.answer} stale=${!components.fresh} hash=${components.fresh ? route.hash : ""} link=${(change) => link(change)} />`, [components.answer, components.fresh, route.hash]);
   if (run.error && !run.answer) return html`<${Failed} error=${run.error} />`;
   if (!run.answer) return html`<p class="quiet">asking …</p>`;
   const about = run.answer;
   const totals = overview.answer?.totals;
-  const error = traces.error ?? overview.error;
+  const error = traces.error ?? overview.error ?? facets.error ?? components.error;
   const filtered = FILTERS.some((name) => asked[name]);
   return html`<${Crumbs} parts=${[{ text: about.experiment, href: here(["experiment", about.experiment]) }, { text: about.name }]} />
     <div class="bar title"><h1><${Line} text=${about.name} /></h1><${State} run=${state.run ? { ...about, ...state.run } : about} />
       ${(state.run?.spooled ?? about.spooled) > 0 && html`<span class="badge open spool" title="They are shown all the same">${number(state.run?.spooled ?? about.spooled)} events are in this machine's spool: not delivered yet</span>`}
+      <a class="button" href=${here(["run", route.run, "sessions"], filters)}>sessions</a>
       <span class="grow"></span><span class="quiet address"><${Line} text=${about.uris[0]} /></span></div>
     ${about.problem_count > 0 && html`<details class="card bad"><summary>${number(about.problem_count)} ${about.problem_count === 1 ? "thing" : "things"} could not be read</summary>
       <ul>${about.problems.map((text, n) => html`<li key=${n}><${Line} text=${text} /></li>`)}</ul></details>`}
     ${about.error && html`<p class="bad" role="alert"><${Line} text=${about.error} /></p>`}
     ${totals && html`<${Totals} totals=${totals} priced=${about.priced} />`}
-    <${Filters} asked=${asked} facets=${about.facets} set=${set} />
+    <${Filters} asked=${asked} facets=${facets.answer} set=${set} />
     ${error && html`<${Failed} error=${error} />`}
     ${charts}
+    ${parts}
     <section class=${`card ${traces.fresh ? "" : "stale"}`} data-shown=${traces.fresh && overview.fresh ? route.hash : ""}>
       <div class="bar"><h2>${totals ? `${number(totals.traces)} ${filtered ? "matching " : ""}${totals.traces === 1 ? "trace" : "traces"}` : "traces"}</h2>
         ${filtered && html`<a href=${here(["run", route.run])}>clear all filters</a>`}
@@ -84,7 +92,7 @@ function Charts({ overview, set }) {
 function Table({ rows, chosen, open, priced }) {
   const slowest = Math.max(...rows.map((row) => row.duration ?? 0), 1e-9);
   return html`<div class="scroll"><table class="list traces">
-    <thead><tr><th></th><th>name</th><th>prompt → answer</th><th>model</th><th class="number">spans</th><th class="number">tokens</th>
+    <thead><tr><th><span class="unseen">outcome</span></th><th>name</th><th>prompt → answer</th><th>model</th><th class="number">spans</th><th class="number">tokens</th>
       ${priced && html`<th class="number cost">cost</th>`}<th class="number latency">latency</th><th class="time">started</th></tr></thead>
     <tbody>${rows.map((row, n) => html`<tr key=${`${row.writer_id}/${row.trace_id}/${row.start}`} data-chosen=${n === chosen ? "" : null} onClick=${(event) => {
       if (!event.target.closest("a") && !String(getSelection())) go(open(row));
@@ -92,7 +100,7 @@ function Table({ rows, chosen, open, priced }) {
       <td><${Status} outcome=${row.outcome} said=${row.said} /></td>
       <td class="name"><a href=${open(row)}><${Line} text=${row.name || "(no name)"} /></a>${row.spooled && html` <span class="badge open" title="In this machine's spool: not delivered yet">spool</span>`}</td>
       <td class="preview"><div><span class="prompt"><${Line} text=${row.input} /></span> <span class="arrow">→</span> ${
-        row.outcome === "ok" ? html`<${Line} text=${row.output} /> <${Recovered} count=${row.recovered} />` : html`<${Ending} row=${row} />`}</div></td>
+        row.outcome === "ok" ? html`<${Line} text=${row.output} /> <${Recovered} count=${row.recovered} />` : html`<${Ending} row=${row} />`}</div>${row.found && html`<div class="found quiet"><${Line} text=${row.found} /></div>`}</td>
       <td class="model"><${Line} text=${row.models[0] ?? ""} />${row.models.length > 1 ? html` <small>+${row.models.length - 1}</small>` : ""}</td>
       <td class="number">${number(row.spans)}</td>
       <td class="number" title=${`in ${tokensIn(row)}; out ${tokensOut(row)}`}>${row.input_tokens + row.output_tokens ? short(row.input_tokens + row.output_tokens) : "–"}</td>
@@ -115,14 +123,9 @@ function About({ about }) {
       <dl class="pairs">${parameters.map(([name, value]) => html`<div key=${name}><dt><${Line} text=${name} /></dt><dd><${Line} text=${value} /></dd></div>`)}</dl>
       ${about.parameter_count > parameters.length && html`<p class="quiet">… and ${number(about.parameter_count - parameters.length)} more in its manifest</p>`}</details>
     <details class="card" open><summary>Metrics <small>${number(metrics.length)}</small></summary>
-      <table class="plain"><thead><tr><th>name</th><th class="number">last</th><th class="number">mean</th><th class="number">min</th><th class="number">max</th><th class="number">points</th></tr></thead>
+      <${Scroll} label="Metrics"><table class="plain"><thead><tr><th>name</th><th class="number">last</th><th class="number">mean</th><th class="number">min</th><th class="number">max</th><th class="number">points</th></tr></thead>
       <tbody>${metrics.map(([name, metric]) => html`<tr key=${name}><td><${Line} text=${name} /></td>
-        ${["last", "mean", "min", "max"].map((field) => html`<td class="number" key=${field}>${plain(metric[field])}</td>`)}<td class="number">${number(metric.count)}</td></tr>`)}</tbody></table></details>
-    <details class="card" open><summary>Models <small>${number(about.models.length)}</small></summary>
-      <table class="plain"><thead><tr><th>model</th><th class="number">calls</th><th class="number">failed</th><th class="number">p50</th><th class="number">p95</th><th class="number">in</th><th class="number">out</th>${about.priced && html`<th class="number">cost</th>`}</tr></thead>
-      <tbody>${about.models.map((model, n) => html`<tr key=${n}><td><${Line} text=${model.model || "(not known)"} /></td><td class="number">${number(model.calls)}</td><td class="number">${number(model.failed)}</td>
-        <td class="number">${seconds(model.latency?.[0])}</td><td class="number">${seconds(model.latency?.[2])}</td><td class="number">${short(model.input_tokens)}</td><td class="number">${short(model.output_tokens)}</td>
-        ${about.priced && html`<td class="number">${dollars(model.cost)}</td>`}</tr>`)}</tbody></table></details></div>`;
+        ${["last", "mean", "min", "max"].map((field) => html`<td class="number" key=${field}>${plain(metric[field])}</td>`)}<td class="number">${number(metric.count)}</td></tr>`)}</tbody></table><//></details></div>`;
 }
 
 export function plain(value) {

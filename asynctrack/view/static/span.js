@@ -1,32 +1,55 @@
 // One span in full: its prompt beside its answer, its error, when its tokens came, raw JSON, and
 // the same as a test.
-import { html, useEffect, useState } from "./lib.js";
-import { address, ask, useAnswer } from "./api.js";
+import { html, useState } from "./lib.js";
+import { address, ask, download, useAnswer } from "./api.js";
 import { Tokens } from "./charts.js";
+import { Copy } from "./copy.js";
 import { bytes, dollars, number, seconds } from "./format.js";
 import { Failed, kindOf } from "./parts.js";
-import { Line, Whole, plainly } from "./text.js";
+import { Line, plainly } from "./text.js";
+import { AsMarkdown, Whole, wholeText } from "./whole.js";
 
 const TABS = { content: "content", attributes: "attributes", raw: "raw JSON" };
 
-export function SpanDetail({ source, version, hash, tab = "content", setTab }) {
+// `times` is what the waterfall knows of it: self time, and its share of the critical path.
+export function SpanDetail({ source, version, hash, times, tab = "content", setTab, markdown, setMarkdown }) {
   const { answer: span, error, fresh } = useAnswer("span", source, version);
   if (error && !span) return html`<${Failed} error=${error} />`;
   if (!span) return html`<section class="card span" data-shown=""><p class="quiet">asking …</p></section>`;
   const now = TABS[tab] ? tab : "content";
   return html`<section class=${`card span kind-${kindOf(span.kind)} ${fresh ? "" : "stale"}`} aria-label="Span" data-shown=${fresh ? hash : ""}>
     <div class="bar"><i class="dot"></i><h2><${Line} text=${span.name || span.kind} /></h2><span class="badge"><${Line} text=${span.kind} /></span>
-      <span class="facts">${span.outcome === "ok" ? "" : html`<span class=${`said ${span.outcome}`}>${span.said}${span.why && html` (<${Line} text=${span.why} />)`}</span> · `}${seconds(span.duration)}${span.orphan ? html` · <span title="It names a parent that nobody has seen">parent not known</span>` : ""}${span.model ? html` · <${Line} text=${span.model} />` : ""}${
-        span.input_tokens === null && span.output_tokens === null ? "" : ` · ${number(span.input_tokens)} → ${number(span.output_tokens)} tokens${parts(span)}`}${span.cost === null ? "" : ` · ${dollars(span.cost)}`}</span>
+      <span class="facts">${span.outcome === "ok" ? "" : html`<span class=${`said ${span.outcome}`}>${span.said}${span.why && html` (<${Line} text=${span.why} />)`}</span> · `}<b>${seconds(span.duration)}</b><${Share} times=${times} duration=${span.duration} />${span.orphan ? html` · <span title="It names a parent that nobody has seen">parent not known</span>` : ""}${span.model ? html` · <${Line} text=${span.model} />` : ""}${
+        span.input_tokens === null && span.output_tokens === null ? "" : ` · ${number(span.input_tokens)} → ${number(span.output_tokens)} tokens${parts(span)}`}${span.cost === null ? "" : ` · ${dollars(span.cost)}`}</span></div>
+    <div class="bar tools"><div class="tabs small" role="tablist" aria-label="What is shown of the span">${Object.entries(TABS).map(([name, text]) => html`<button key=${name} role="tab" aria-selected=${now === name} onClick=${() => setTab(name === "content" ? null : name)}>${text}</button>`)}</div>
+      <button class="switch" aria-pressed=${markdown} title="Show texts as Markdown; links lead nowhere" onClick=${() => setMarkdown(!markdown)}>Markdown</button>
       <span class="grow"></span>
-      <div class="tabs small" role="tablist">${Object.entries(TABS).map(([name, text]) => html`<button key=${name} role="tab" aria-selected=${now === name} onClick=${() => setTab(name === "content" ? null : name)}>${text}</button>`)}</div>
+      <${Copy} what="the span's id" text="copy id" get=${() => span.span_id} />
+      <${Copy} what="a link to this span" text="copy link" get=${() => linkTo(source.place)} />
+      <${Copy} what="all that was logged, as JSON" text="copy JSON" get=${() => download(source)} />
       <${CopyCase} source=${source} /></div>
+    <${AsMarkdown.Provider} value=${markdown}>
     ${now === "content" && html`<${Content} span=${span} source=${source} />`}
-    ${now === "attributes" && html`<${Blocks} blocks=${span.extra} source=${{ ...source, side: "extra" }} nothing="no attributes, no metadata" />
+    ${now === "attributes" && html`<h3 class="unseen">attributes</h3><${Blocks} blocks=${span.extra} source=${{ ...source, side: "extra" }} nothing="no attributes, no metadata" />
       <p class="quiet ids">span <code><${Line} text=${span.span_id} /></code>${span.parent_span_id && html` below <code><${Line} text=${span.parent_span_id} /></code>${span.orphan && ", which nobody has seen"}`}
         ${span.tags.map((tag) => html` <span class="tag" key=${tag}><${Line} text=${tag} /></span>`)}</p>`}
-    ${now === "raw" && html`<${Raw} source=${source} size=${span.bytes} />`}
+    ${now === "raw" && html`<${Raw} source=${source} size=${span.bytes} />`}<//>
   </section>`;
+}
+
+// This address, with the span that is shown in it, wherever it was opened.
+function linkTo(place) {
+  const [before, text = ""] = location.href.split(/\?(.*)/s);
+  const asked = new URLSearchParams(text);
+  asked.set("span", place);
+  return `${before}?${asked}`;
+}
+
+function Share({ times, duration }) {
+  if (!times) return null;
+  const critical = times.critical.reduce((sum, [from, to]) => sum + to - from, 0);
+  return html`${times.self_time !== null && times.self_time !== duration && html` · <span title="In which none of the spans below it ran">itself <b>${seconds(times.self_time)}</b></span>`}${
+    critical > 0 && html` · <span class="critical" title="So much of the trace's duration is decided by this span itself">critical <b>${seconds(critical)}</b></span>`}`;
 }
 
 // What is known of the parts of its tokens.
@@ -63,22 +86,28 @@ function Blocks({ blocks, source, nothing }) {
 function Block({ block, source }) {
   if (block.kind === "message") {
     return html`<div class=${`message role-${["system", "human", "ai", "tool", "document", "prompt"].includes(block.role) ? block.role : "chat"}`}>
-      <h4><${Line} text=${block.role} />${block.name && html` <span class="quiet"><${Line} text=${block.name} /></span>`}${block.tool_call_id && html` <small class="quiet"><${Line} text=${block.tool_call_id} /></small>`}${
-        block.status === "error" && html` <span class="bad">error</span>`}</h4>
+      <div class="head"><h4><${Line} text=${block.role} />${block.name && html` <span class="quiet"><${Line} text=${block.name} /></span>`}${block.tool_call_id && html` <small class="quiet"><${Line} text=${block.tool_call_id} /></small>`}${
+        block.status === "error" && html` <span class="bad">error</span>`}</h4><${Copy} what="message" get=${() => told(block.parts, source)} /></div>
       ${block.parts.length ? block.parts.map((part, n) => html`<${Part} key=${n} part=${part} source=${source} />`) : html`<p class="quiet">empty</p>`}</div>`;
   }
   if (block.kind === "field") {
-    return html`<div class="field"><h4><${Line} text=${block.name} /></h4><${Whole} text=${block.text} source=${source} /></div>`;
+    return html`<div class="field"><div class="head"><h4><${Line} text=${block.name} /></h4><${Copy} what="text" get=${() => wholeText(block.text, source)} /></div><${Whole} text=${block.text} source=${source} /></div>`;
   }
   if (block.kind === "json") {
-    return html`<div class="field">${block.name && html`<h4><${Line} text=${block.name} /></h4>`}<${Whole} text=${block.text} source=${source} class="mono" /></div>`;
+    return html`<div class="field"><div class="head">${block.name ? html`<h4><${Line} text=${block.name} /></h4>` : html`<span></span>`}<${Copy} what="JSON" get=${() => wholeText(block.text, source)} /></div><${Whole} text=${block.text} source=${source} class="mono" /></div>`;
   }
   if (block.kind === "image" || block.kind === "file") {
     return html`<div class="field">${block.name && html`<h4><${Line} text=${block.name} /></h4>`}<${Part} part=${block} source=${source} /></div>`;
   }
   if (block.kind === "heading") return html`<h4 class="quiet">${block.text}</h4>`;
   if (block.kind === "more") return html`<p class="quiet">… and ${number(block.count)} more: see the raw JSON</p>`;
-  return html`<div class="message"><${Whole} text=${block.text} source=${source} /></div>`;
+  return html`<div class="message"><div class="head"><span></span><${Copy} what="text" get=${() => wholeText(block.text, source)} /></div><${Whole} text=${block.text} source=${source} /></div>`;
+}
+
+// A message as text: its parts one below the other.
+async function told(parts, source) {
+  const texts = await Promise.all(parts.map((part) => wholeText(part.text, source)));
+  return parts.map((part, n) => (part.kind === "call" ? `${part.name}(${texts[n]})` : texts[n])).join("\n\n");
 }
 
 function Part({ part, source }) {
@@ -112,23 +141,11 @@ function Raw({ source, size }) {
 
 function CopyCase({ source }) {
   const [code, setCode] = useState(null);
-  const [note, setNote] = useState("");
-  useEffect(() => {
-    if (!note) return undefined;
-    const timer = setTimeout(() => setNote(""), 2500);
-    return () => clearTimeout(timer);
-  }, [note]);
-  const copy = async () => {
-    try {
-      const answer = await ask("case", source);
-      setCode(answer.code);
-      await navigator.clipboard.writeText(answer.code);
-      setNote("copied");
-    } catch {
-      setNote("below, to copy by hand");
-    }
+  const get = async () => {
+    const answer = await ask("case", source);
+    setCode(answer.code);
+    return answer.code;
   };
-  return html`<button class="button" onClick=${copy}>copy as pytest case</button>
-    <span class="quiet" role="status">${note}</span>
+  return html`<${Copy} what="the span as a test" text="copy as pytest case" get=${get} />
     ${code !== null && html`<div class="case"><button class="link" onClick=${() => setCode(null)}>close</button><${Whole} text=${{ text: code }} class="mono" /></div>`}`;
 }

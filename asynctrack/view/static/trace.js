@@ -2,10 +2,14 @@
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./lib.js";
 import { ask, useAnswer } from "./api.js";
 import { dollars, number, seconds, short, tokensIn, tokensOut, when } from "./format.js";
-import { Crumbs, Failed, Recovered, Status, kindOf, useChoice } from "./parts.js";
+import { Copy } from "./copy.js";
+import { Crumbs, Failed, Recovered, Status, useChoice } from "./parts.js";
 import { go, here } from "./route.js";
 import { SpanDetail } from "./span.js";
-import { Line, plainly } from "./text.js";
+import { Line } from "./text.js";
+import { Waterfall, shownRows } from "./waterfall.js";
+
+const TAGS = 8;
 
 export function Trace({ route, state }) {
   const { asked } = route;
@@ -19,7 +23,6 @@ export function Trace({ route, state }) {
     setFolded(new Set());
   }, [route.trace]);
   const rows = useMemo(() => (answer ? [...answer.rows, ...more] : []), [answer, more]);
-  const shown = useMemo(() => unfolded(rows, folded), [rows, folded]);
   // Until the answer is there, the address speaks of another trace than the page.
   const latest = useRef(0);
   if (fresh) {
@@ -27,9 +30,17 @@ export function Trace({ route, state }) {
     latest.current = Number.isInteger(wanted) && wanted >= 0 && wanted < answer?.spans ? wanted : 0;
   }
   const place = latest.current;
+  // A link to a wrapper shows them all.
+  const all = Boolean(asked.all) || Boolean(rows.find((one) => one.place === place)?.wrapper);
+  const shown = useMemo(() => shownRows(rows, folded, all), [rows, folded, all]);
+  const wrappers = useMemo(() => rows.filter((one) => one.wrapper).length, [rows]);
   const chosen = shown.findIndex((row) => row.place === place);
   const link = (change) => here(["run", route.run, "trace", route.trace], { ...asked, ...change });
-  const choose = (n) => shown[n] && go(link({ span: shown[n].place }), { replace: true });
+  const show = (change) => go(link(change), { replace: true });
+  const pick = (span) => show({ span, all: all ? 1 : null });
+  const choose = (n) => shown[n] && pick(shown[n].place);
+  // Without wrappers the span that is shown is the one that is around it.
+  const showAll = (on) => show({ all: on ? 1 : null, span: on || !rows.some((one) => one.place === place && one.wrapper) ? asked.span : (rows.findLast((one) => one.place < place && !one.wrapper)?.place ?? 0) });
   const fold = (span, away) => {
     if (folded.has(span) === away) return;
     const next = new Set(folded);
@@ -58,7 +69,9 @@ export function Trace({ route, state }) {
   }
   if (!answer) return html`<p class="quiet">asking …</p>`;
   const row = rows.find((one) => one.place === place);
-  const other = (one) => here(["run", route.run, "trace", one.trace_id], { writer: one.writer_id, back: asked.back });
+  const other = (one) => here(["run", route.run, "trace", one.trace_id], { writer: one.writer_id, back: asked.back, md: asked.md, all: asked.all });
+  const turn = (which, text, title) => answer[which] && html`<a class="button" href=${other(answer[which])} title=${title}>${text}</a>`;
+  const about = (name, text) => (name === "session" ? here(["run", route.run, "session", text]) : here(["run", route.run, "sessions"], { [name]: text }));
   return html`<${Crumbs} parts=${[
       { text: answer.run.experiment, href: here(["experiment", answer.run.experiment]) },
       { text: answer.run.name, href: route.up },
@@ -69,66 +82,42 @@ export function Trace({ route, state }) {
         answer.first_token === null ? "" : html` · <span title="From its start to the first text that a model streamed">first token after <b>${seconds(answer.first_token)}</b></span>`} · ${number(answer.spans)} ${answer.spans === 1 ? "span" : "spans"}${answer.input_tokens + answer.output_tokens ? html` · <span title=${`in ${tokensIn(answer)}; out ${tokensOut(answer)}`}>${short(answer.input_tokens)} → ${short(answer.output_tokens)} tokens</span>` : ""}${
         answer.cost === null ? "" : ` · ${dollars(answer.cost)}`} · ${when(answer.start)}</span> <${Recovered} count=${answer.recovered} />
       <span class="grow"></span>
+      ${turn("previous_turn", "← previous turn", "The turn of this session before this one")}
+      ${turn("next_turn", "next turn →", "The turn of this session after this one")}
       ${beside("older") ? html`<a class="button" href=${beside("older")} title="The trace that started before this one  [">← older</a>` : ""}
       ${beside("newer") ? html`<a class="button" href=${beside("newer")} title="The trace that started after this one  ]">newer →</a>` : ""}</div>
-    <p class="quiet ids">${answer.spooled && html`<span class="badge open" title="Not delivered yet">in this machine's spool</span> `}trace <code><${Line} text=${answer.trace_id} /></code>${answer.tags.map((tag) => html` <span class="tag" key=${tag}><${Line} text=${tag} /></span>`)}</p>
+    <div class="bar ids quiet">${whose(answer).map(([name, text]) => html`<span class="whose" key=${name}>${name} <a href=${about(name, text)} title=${name === "session" ? "The whole conversation" : "All its sessions"}><${Line} text=${text} /></a></span>`)}
+      <span>trace <code><${Line} text=${answer.trace_id} /></code> <${Copy} what="the trace's id" get=${() => answer.trace_id} /></span>
+      ${answer.spooled && html`<span class="badge open" title="Not delivered yet">in this machine's spool</span>`}
+      <${Tags} key=${answer.trace_id} tags=${answer.tags} /></div>
+    <${Feedback} feedback=${answer.feedback} />
     ${(answer.resumes || answer.resumed_by || answer.waits.length > 0) && html`<div class="card pause">
       ${answer.resumes && html`<p>resumes <a class="way" href=${other({ trace_id: answer.resumes })}>the trace that waited</a></p>`}
       ${answer.waits.map((one) => html`<p key=${one.place}><a class="way" href=${link({ span: one.place })}><${Line} text=${one.name || "it"} /></a> ${answer.resumed_by ? "asked" : "waits for an answer"}: <${Line} text=${one.asks} /></p>`)}
       ${answer.resumed_by && html`<p>resumed by <a class="way" href=${other(answer.resumed_by)}>a later trace</a></p>`}</div>`}
-    <${Waterfall} hash=${fresh ? route.hash : ""} rows=${shown} all=${answer.spans} loaded=${rows.length} length=${answer.length} place=${place} folded=${folded} fold=${fold}
-      choose=${(span) => go(link({ span }), { replace: true })} load=${load} />
-    ${answer.spans > 0 && html`<${SpanDetail} key=${place} source=${{ run: route.run, trace: answer.trace_id, writer: answer.writer_id, place }} version=${row?.outcome === "unfinished" ? version : 0} hash=${fresh ? route.hash : ""} tab=${asked.tab} setTab=${(tab) => go(link({ tab }), { replace: true })} />`}`;
+    <div class="split"><${Waterfall} hash=${fresh ? route.hash : ""} rows=${shown} spans=${answer.spans} loaded=${rows.length} length=${answer.length} place=${place} folded=${folded} fold=${fold}
+      choose=${pick} load=${load} wrappers=${wrappers} all=${all} showAll=${showAll} />
+    ${answer.spans > 0 && html`<${SpanDetail} key=${place} source=${{ run: route.run, trace: answer.trace_id, writer: answer.writer_id, place }} version=${row?.outcome === "unfinished" ? version : 0} hash=${fresh ? route.hash : ""} times=${row}
+      tab=${asked.tab} setTab=${(tab) => show({ tab })} markdown=${Boolean(asked.md)} setMarkdown=${(on) => show({ md: on ? 1 : null })} />`}</div>`;
 }
 
-// The rows that are not below a folded one; each knows whether something is below it.
-function unfolded(rows, folded) {
-  const shown = [];
-  let away = Infinity;
-  rows.forEach((row, n) => {
-    if (row.depth > away) return;
-    away = folded.has(row.place) ? row.depth : Infinity;
-    shown.push({ ...row, parent: rows[n + 1]?.depth > row.depth });
-  });
-  return shown;
+// Whose trace it is, as its metadata say: a thread is named where it is not the session.
+function whose(answer) {
+  const { session_id: session, user_id: user, thread_id: thread } = answer;
+  return [["session", session], ["thread", thread === session ? null : thread], ["user", user]].filter(([, text]) => text);
 }
 
-// What stands beside a bar: what came of it if it did not end well, else its model.
-function note(row) {
-  if (row.error) return row.error;
-  if (row.hands_on) return row.cause === "handoff" ? `→ ${row.hands_on}` : `asks: ${row.hands_on}`;
-  return row.outcome === "cancelled" || row.outcome === "interrupted" ? row.said : (row.model ?? "");
+function Tags({ tags }) {
+  const [all, setAll] = useState(false);
+  const shown = all ? tags : tags.slice(0, TAGS);
+  return html`${shown.map((tag) => html`<span class="tag" key=${tag}><${Line} text=${tag} /></span>`)}${
+    shown.length < tags.length && html`<button class="link" onClick=${() => setAll(true)}>${number(tags.length - shown.length)} more tags</button>`}`;
 }
 
-const DEEP = 12;
-
-function Waterfall({ hash, rows, all, loaded, length, place, folded, fold, choose, load }) {
-  const whole = length || 1e-9;
-  const marks = length > 0 ? [0, 0.25, 0.5, 0.75, 1] : [0];
-  return html`<section class="card waterfall" aria-label="Spans" data-shown=${hash}>
-    <div class="wf-head"><span>span</span><span class="wf-axis">${marks.map((share) => html`<i key=${share} style=${{ left: `${share * 100}%` }}>${seconds(share * whole)}</i>`)}</span><span class="number">tokens</span><span class="number">time</span></div>
-    <div class="wf-rows" role="tree" aria-label="Waterfall of spans">${rows.map((row) => {
-      const left = row.at === null ? 0 : Math.min(100, (row.at / whole) * 100);
-      // As long as it took, whatever the clock said at its end; to the right edge if no end is known.
-      const endless = row.duration === null && ["unfinished", "abandoned"].includes(row.outcome);
-      const width = row.at === null ? 0 : endless ? 100 - left : Math.min(100 - left, ((row.duration ?? 0) / whole) * 100);
-      const open = row.place === place;
-      const late = left + width > 62;
-      const tokens = (row.input_tokens ?? 0) + (row.output_tokens ?? 0);
-      return html`<div key=${row.place} role="treeitem" tabindex=${open ? 0 : -1} aria-selected=${open} aria-level=${row.depth + 1} aria-expanded=${row.parent ? !folded.has(row.place) : null}
-          data-chosen=${open ? "" : null} class=${`wf-row kind-${kindOf(row.kind)} ${row.outcome}`} onClick=${() => choose(row.place)}>
-        <span class="wf-name" style=${{ paddingLeft: `${Math.min(row.depth, DEEP) * 14}px` }}>
-          ${row.parent ? html`<button class="fold" tabindex="-1" aria-label=${folded.has(row.place) ? "unfold" : "fold"} onClick=${(event) => {
-            event.stopPropagation();
-            fold(row.place, !folded.has(row.place));
-          }}>${folded.has(row.place) ? "▸" : "▾"}</button>` : html`<span class="fold"></span>`}
-          <i class="dot" title=${plainly(row.kind)}></i><${Line} text=${row.name || row.kind} />${row.outcome === "ok" ? "" : html` <${Status} outcome=${row.outcome} said=${row.said} />`}${row.orphan ? html` <small class="quiet" title="It names a parent that nobody has seen">parent not known</small>` : ""}</span>
-        <span class="wf-bar">${row.at !== null && html`<i class="fill" style=${{ left: `${left}%`, width: `${width}%` }}></i>`}${
-          row.first_token !== null && row.at !== null && row.duration ? html`<i class="first" title=${`first token after ${seconds(row.first_token)}`} style=${{ left: `${left}%`, width: `${Math.min(width, (row.first_token / whole) * 100)}%` }}></i>` : ""}
-          <i class=${`model ${late && left < 34 ? "inside" : ""}`} style=${!late ? { left: `${left + width}%` } : { right: `${left < 34 ? 100 - left - width : 100 - left}%` }}><${Line} text=${note(row)} /></i></span>
-        <span class="number">${tokens ? short(tokens) : ""}</span>
-        <span class="number">${row.duration === null && row.outcome !== "ok" ? html`<span class="quiet">${row.outcome}</span>` : seconds(row.duration)}</span></div>`;
-    })}</div>
-    ${loaded < all && html`<button class="link more" onClick=${load}>… ${number(all - loaded)} more spans</button>`}
-  </section>`;
+// What people said of it later. Read only: it is logged elsewhere.
+function Feedback({ feedback }) {
+  if (!feedback.length) return null;
+  return html`<section class="card feedback" aria-label="Feedback"><h2>Feedback</h2><ul>${feedback.map((one, n) => html`<li key=${n}><b><${Line} text=${one.name} /></b>${
+    one.score === null || one.score === undefined ? "" : html` <span class="score"><${Line} text=${one.score} /></span>`}${one.comment ? html` <span><${Line} text=${one.comment} /></span>` : ""}${
+    one.time ? html` <small class="quiet">${when(one.time)}</small>` : ""}</li>`)}</ul></section>`;
 }

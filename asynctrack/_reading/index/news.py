@@ -7,8 +7,9 @@ waits for it, for a while: a start that comes after its end would make two trace
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from asynctrack._reading.decoding.events import Event
@@ -28,10 +29,26 @@ from asynctrack._reading.sources.manifests import (
 from asynctrack._reading.sources.ranges import Ranges, SeqSet, subtract, union
 from asynctrack._reading.sources.spool import (
     Spool,
+    SpoolWriter,
     waiting_artifacts,
     with_waiting,
     writers_of,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """What was read of a Run.
+
+    Attributes:
+        ranges: By writer, the sequence numbers of events.
+        artifacts: Addresses of artifacts that are read, and some of whose events are not in
+            ``ranges``: they could not be read.
+    """
+
+    ranges: Mapping[str, Ranges] = field(default_factory=dict)
+    artifacts: frozenset[str] = frozenset()
+
 
 PATIENCE: Final = 10.0
 """Seconds that events wait for those before them, while their writer may still deliver these."""
@@ -68,25 +85,54 @@ class News:
         spool: This machine's spool; empty reads delivered events only.
         report: Told of what cannot be read; it is set aside.
         clock: Monotonic, in seconds.
+        covered: What was read before.
+        set_aside: Set artifacts aside whose checksum differs, instead of raising.
     """
 
     def __init__(
-        self, found: Found, spool: Spool, report: Report, clock: Callable[[], float]
+        self,
+        found: Found,
+        spool: Spool,
+        report: Report,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        covered: Covered | None = None,
+        set_aside: bool = True,
     ) -> None:
         self._found = found
         self._spool = spool
         self._report = report
         self._clock = clock
         self._texts = Texts()
-        self._seen: frozenset[tuple[str, int]] = frozenset()
+        self._looked = False
+        self._seen: frozenset[tuple[str, int]] | None = None
         self._listing = Listing((), {}, {}, ())
         self._read: set[str] = set()
+        self._unsound: set[str] = set((covered or Covered()).artifacts)
         self._seen_seqs: dict[str, SeqSet] = {}
         self._last: dict[str, int] = {}
         self._gaps: dict[str, tuple[int, float]] = {}
         self._ready: dict[str, list[StoredArtifact]] = {}
         self._undelivered: dict[str, Ranges] = {}
         self._spooled_to: dict[str, int] = {}
+        self._waits: list[tuple[SpoolWriter, list[StoredArtifact]]] = []
+        self._set_aside = set_aside
+        for writer_id, ranges in (covered or Covered()).ranges.items():
+            for first, last in ranges:
+                self._seen_seqs.setdefault(writer_id, SeqSet()).add(first, last)
+                self._last[writer_id] = last
+        self._read.update((covered or Covered()).artifacts)
+
+    @property
+    def covered(self) -> Covered:
+        """What was read so far."""
+        ranges = {writer_id: seen.ranges for writer_id, seen in self._seen_seqs.items()}
+        return Covered(ranges, frozenset(self._unsound))
+
+    @property
+    def listing(self) -> Listing:
+        """What was there at the last look."""
+        return self._listing
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -107,33 +153,55 @@ class News:
             ReadError: The folder cannot be read.
             BackendError: S3 said no.
         """
+        self.scan()
+        return self.choose()
+
+    def scan(self) -> None:
+        """Do as ``look`` does, without saying what is new: ``choose`` does. Blocks."""
         spool = [
             (writer, location)
             for location in self._found.locations
             for writer in writers_of(self._spool, location)
         ]
         problems = dead_letter_problems(dead_letters_of(self._spool, self._found.locations))
-        waits = [
+        self._waits = [
             (writer, waiting_artifacts(writer, location, problems)) for writer, location in spool
         ]
-        seen = frozenset(
-            (location.store.uri(found.key), found.size)
-            for location in self._found.locations
-            for found in location.store.objects(location.prefix)
-        )
-        if seen != self._seen:
+        seen = None
+        if self._looked:  # the first time there is nothing to compare with
+            seen = frozenset(
+                (location.store.uri(found.key), found.size)
+                for location in self._found.locations
+                for found in location.store.objects(location.prefix)
+            )
+        if seen is None or seen != self._seen:
+            self._looked = True
             self._listing = list_run(self._found.locations)
             self._seen = seen
             problems += self._listing.problems
             problems += [
-                Problem(uri, "is missing: its manifest lists it")
+                Problem(
+                    uri,
+                    "is missing: its manifest lists it, with the events"
+                    f" {receipt.first_seq} to {receipt.last_seq}",
+                )
                 for gone in self._listing.missing.values()
-                for uri, _ in gone
+                for uri, receipt in gone
             ]
         for problem in problems:
             self._report(problem)
-        listing = with_waiting(self._listing, waits)
+
+    def choose(self, patience: float = PATIENCE, *, spooled: bool = True) -> Look:
+        """Say what is new, as of the last look; ``events`` yields it.
+
+        Args:
+            patience: Seconds that events wait for those before them.
+            spooled: Whether what waits in the spool counts.
+        """
+        listing = with_waiting(self._listing, self._waits)
         self._undelivered = _undelivered(listing)
+        if not spooled:
+            listing = self._listing
         writers = {writer.writer_id: writer for writer in self._listing.writers}
         self._ready = {}
         waiting = 0
@@ -142,7 +210,8 @@ class News:
             new = [new for one in artifacts if (new := self._new_part(one)) is not None]
             new.sort(key=lambda one: (one.place.first_seq, one.spooled))
             writer = writers.get(writer_id)
-            ready = self._in_order(writer_id, new, writer is not None and writer.state == "closed")
+            closed = writer is not None and writer.state == "closed"
+            ready = self._in_order(writer_id, new, 0.0 if closed else patience)
             waiting += sum(map(_events, new[ready:]))
             if ready:
                 self._ready[writer_id] = new[:ready]
@@ -152,7 +221,7 @@ class News:
             spooled=sum(
                 last - first + 1 for ranges in self._undelivered.values() for first, last in ranges
             ),
-            alive=any(writer.alive for writer, _ in spool),
+            alive=any(writer.alive for writer, _ in self._waits),
             closed=bool(writers) and all(writer.state == "closed" for writer in writers.values()),
             updated_unix_nano=max((one.updated_unix_nano for one in writers.values()), default=0),
         )
@@ -172,7 +241,7 @@ class News:
                 created,
                 fetcher=fetcher,
                 report=self._report,
-                set_aside=True,
+                set_aside=self._set_aside,
                 texts=self._texts,
             )
             for event in events:
@@ -186,8 +255,13 @@ class News:
                 yield event
         finally:
             fetcher.close()
-        for artifacts in self._ready.values():
-            self._read.update(one.uri for one in artifacts if not one.spooled)
+        for writer_id, artifacts in self._ready.items():
+            seen = self._seen_seqs.get(writer_id) or SeqSet()
+            for one in artifacts:
+                if not one.spooled:
+                    self._read.add(one.uri)
+                    if not seen.covers(one.place.first_seq, one.place.last_seq):
+                        self._unsound.add(one.uri)
         self._ready = {}
 
     def spooled_to(self, writer_id: str) -> int:
@@ -214,16 +288,16 @@ class News:
         key, place = f"{path}:{first}-{place.last_seq}", replace(place, first_seq=first)
         return replace(artifact, key=key, place=place)
 
-    def _in_order(self, writer_id: str, new: list[StoredArtifact], closed: bool) -> int:
+    def _in_order(self, writer_id: str, new: list[StoredArtifact], patience: float) -> int:
         """Return how many of a writer's new artifacts can be read now."""
         last = self._last.get(writer_id, 0)
         for n, artifact in enumerate(new):
-            if artifact.place.first_seq > last + 1 and not closed:
+            if artifact.place.first_seq > last + 1 and patience > 0:
                 gap, since = self._gaps.get(writer_id, (0, 0.0))
                 if gap != last:
                     self._gaps[writer_id] = (last, self._clock())
                     return n
-                if self._clock() - since < PATIENCE:
+                if self._clock() - since < patience:
                     return n
             last = max(last, artifact.place.last_seq)
         self._gaps.pop(writer_id, None)

@@ -21,10 +21,10 @@ _SHORT: Final = 4
 _FILES: Final = 5
 _HANDED: Final = 20
 
-# Fields of messages and results that are the same everywhere, or are found in other ways.
-_NOT_SEARCHED: Final = frozenset(
+NOT_SEARCHED: Final = frozenset(
     {"type", "id", "usage_metadata", "response_metadata", "generation_info", "lc_versions"}
 )
+"""Fields of messages and results that are the same everywhere, or are found in other ways."""
 
 
 def exception_of(span: Span) -> Any:
@@ -62,8 +62,7 @@ def handed_on(span: Span) -> str:
 
 def preview(value: Any) -> str:
     """Return the first characters of the most important text of a prompt or an answer."""
-    text = _first_text(value)
-    line = " ".join(text[: 4 * PREVIEW].split())
+    line = " ".join(text_of(value)[: 4 * PREVIEW].split())
     return line if len(line) <= PREVIEW else line[: PREVIEW - 1] + "…"
 
 
@@ -95,20 +94,37 @@ class Words:
                     self._size += len(text)
             elif kind is dict:
                 waiting.extend(
-                    field for name, field in item.items() if name not in _NOT_SEARCHED and field
+                    field for name, field in item.items() if name not in NOT_SEARCHED and field
                 )
             elif kind is list:
                 waiting.extend(item)
             elif kind is int or kind is float:
                 self._found[str(item)] = None
 
+    def add_types(self, exception: Any) -> None:
+        """Add the types of an exception, of its causes and of those in its group."""
+        waiting = [exception]
+        while waiting:
+            one = waiting.pop()
+            if isinstance(one, dict):
+                self.add(one.get("type"))
+                waiting += [one.get("causes"), one.get("exceptions")]
+            elif isinstance(one, list):
+                waiting += one
+
     def text(self) -> str:
         """Return them, one after the other."""
         return "\n".join(self._found).lower()
 
 
-def _first_text(value: Any, depth: int = 20) -> str:
-    """Return the last message's text, or without messages the first text."""
+def text_of(value: Any, depth: int = 20) -> str:
+    """Return the most important text of a prompt or an answer, whole: the last message's; without
+    messages the first text.
+
+    Args:
+        value: The prompt or the answer.
+        depth: Levels that are looked into.
+    """
     for level in range(depth):
         file = _file(value)
         if file is not None:
@@ -122,7 +138,7 @@ def _first_text(value: Any, depth: int = 20) -> str:
             if files:
                 # The question first: it may stand before its images or after them.
                 rest = [one for one in value if _file(one) is None]
-                said = [_first_text(rest, depth - level - 1), *map(str, files[:_FILES])]
+                said = [text_of(rest, depth - level - 1), *map(str, files[:_FILES])]
                 return " · ".join(one for one in said if one)
             value = value[-1]
         elif isinstance(value, dict):

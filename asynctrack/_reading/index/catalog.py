@@ -1,0 +1,346 @@
+"""Where the index lies: a folder for each Run, which is read, brought up to date and removed.
+
+::
+
+    <cache>/asynctrack/index-2/<run>/state.json    what is in the pieces; replaced as a whole
+                                     lock          held by the process that brings it up to date
+                                     used          held, shared, by those that read the pieces
+                                     7-spans.parquet, …
+
+Everything in it can be made again from what is stored: it is safe to delete at any time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from asynctrack._common import payload
+from asynctrack._reading.decoding.events import json_text
+from asynctrack._reading.index.news import Covered
+from asynctrack._reading.scratch import Scratch
+from asynctrack._reading.sources.locate import Found
+from asynctrack._reading.sources.manifests import Problem
+
+FORMAT: Final = 2
+"""Of the pieces and of ``state.json``. What has another one is not looked at."""
+VARIABLE: Final = "ASYNCTRACK_INDEX_DIR"
+"""Names the folder in place of the user's cache."""
+MAX_BYTES: Final = 10 * 1024**3
+"""Size of the whole index, in bytes: above it, what was not asked for the longest is removed."""
+_STATE: Final = "state.json"
+_NUMBERS: Final = 28
+"""Bits of a trace's number that count within its Run."""
+
+
+@dataclass(frozen=True, slots=True)
+class PieceFile:
+    """A Parquet file with rows of a table.
+
+    Attributes:
+        name: Its name in the Run's folder.
+        table: The table.
+        rows: How many there are.
+        bytes: Its size, in bytes.
+    """
+
+    name: str
+    table: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What was read of a Run into some of its tables.
+
+    Attributes:
+        covered: What was read.
+        checksums: By address, the checksums of the artifacts that were read, as far as manifests
+            list them.
+        pieces: The files.
+        problems: What could not be read in them.
+        events: How many events were read.
+        carried: The file with the events of the traces that go on; None where there are none.
+    """
+
+    covered: Covered = field(default_factory=Covered)
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    pieces: tuple[PieceFile, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    events: int = 0
+    carried: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the index holds of a Run.
+
+    Attributes:
+        uris: The addresses of its folders.
+        run: Its number.
+        traces: How many traces have a number.
+        files: How many files were written; each has the next number in its name.
+        layers: What was read, by ``traces`` (which holds spans and feedback, too) and ``events``.
+    """
+
+    uris: tuple[str, ...]
+    run: int
+    traces: int = 0
+    files: int = 0
+    layers: Mapping[str, Layer] = field(default_factory=dict)
+
+    def number(self, trace: int) -> int:
+        """Return the number of a trace among those of all Runs."""
+        return (self.run << _NUMBERS) + trace
+
+
+class RunFolder:
+    """The folder of one Run in the index.
+
+    Args:
+        path: The folder.
+        uris: The addresses of the Run's folders.
+    """
+
+    def __init__(self, path: Path, uris: tuple[str, ...]) -> None:
+        self.path = path
+        self._uris = uris
+
+    def state(self) -> State:
+        """Return what it holds; nothing where it cannot be read or is of another format."""
+        try:
+            state = _decode((self.path / _STATE).read_bytes())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            state = None
+        if state is None or state.uris != self._uris or not self._holds(state):
+            return State(self._uris, secrets.randbits(63 - _NUMBERS))
+        return state
+
+    def _holds(self, state: State) -> bool:
+        """Return whether the files are there that a state names: anybody may delete them."""
+        try:
+            return all(
+                (self.path / piece.name).stat().st_size == piece.bytes
+                for layer in state.layers.values()
+                for piece in layer.pieces
+            )
+        except OSError:
+            return False
+
+    def save(self, state: State) -> None:
+        """Write the state, whole or not at all."""
+        text = (json_text(_plain(state)) or "").encode()
+        new = self.path / f".{_STATE}"
+        with suppress(FileNotFoundError):
+            new.unlink()
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(text)
+        new.replace(self.path / _STATE)
+
+    def sweep(self) -> None:
+        """Remove files that the state does not name, unless somebody may be reading them."""
+        state = self.state()
+        named = {piece.name for layer in state.layers.values() for piece in layer.pieces}
+        named |= {layer.carried for layer in state.layers.values() if layer.carried is not None}
+        named |= {_STATE, "lock", "used"}
+        left = [entry for entry in self.path.iterdir() if entry.name not in named]
+        if left:
+            with _locked(self.path / "used", fcntl.LOCK_EX | fcntl.LOCK_NB) as alone:
+                if alone:
+                    for entry in left:
+                        entry.unlink(missing_ok=True)
+
+    @contextmanager
+    def changing(self, *, wait: bool = True) -> Iterator[bool]:
+        """Hold the lock of who brings it up to date; tells whether it could be had."""
+        how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+        with _locked(self.path / "lock", how) as held:
+            yield held
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Keep its files from being removed; what nobody needs any more is removed afterwards."""
+        with _locked(self.path / "used", fcntl.LOCK_SH):
+            with suppress(OSError):
+                os.utime(self.path)
+            yield
+        with suppress(OSError), self.changing(wait=False) as held:
+            if held:
+                self.sweep()
+
+    def size(self) -> int:
+        """Return the size of its files, in bytes."""
+        total = 0
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                with suppress(OSError):
+                    total += entry.stat(follow_symlinks=False).st_size
+        return total
+
+
+class Catalog:
+    """The index of this user.
+
+    Args:
+        given: Its folder; None takes ``ASYNCTRACK_INDEX_DIR``, else the user's cache. Where that
+            cannot be used, a temporary folder is, which ``close`` removes.
+        environ: The environment; None takes the process's.
+    """
+
+    def __init__(self, given: Path | None = None, environ: Mapping[str, str] | None = None) -> None:
+        self._scratch: Scratch | None = None
+        path = given or place_of(os.environ if environ is None else environ)
+        if path is None or not _usable(path):
+            self._scratch = Scratch("index")
+            path = self._scratch.path
+        self.path = path
+
+    def __enter__(self) -> Catalog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove it, if it is temporary."""
+        if self._scratch is not None:
+            self._scratch.close()
+
+    def folder(self, found: Found) -> RunFolder:
+        """Return a Run's folder; it is made if need be."""
+        uris = tuple(location.uri for location in found.locations)
+        digest = hashlib.sha256("\n".join(uris).encode("utf-8", "surrogatepass")).hexdigest()
+        path = self.path / digest[:32]
+        path.mkdir(mode=0o700, exist_ok=True)
+        return RunFolder(path, uris)
+
+    def trim(self, max_bytes: int = MAX_BYTES) -> None:
+        """Remove Runs that were not asked for the longest, until the rest is small enough."""
+        folders = []
+        for path in self.path.iterdir():
+            with suppress(OSError):
+                folders.append((path.stat().st_mtime, path, RunFolder(path, ()).size()))
+        total = sum(size for _, _, size in folders)
+        for _, path, size in sorted(folders):
+            if total <= max_bytes:
+                return
+            with (
+                suppress(OSError),
+                _locked(path / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB) as changing,
+                _locked(path / "used", fcntl.LOCK_EX | fcntl.LOCK_NB) as alone,
+            ):
+                if changing and alone:
+                    shutil.rmtree(path)
+                    total -= size
+
+
+def place_of(environ: Mapping[str, str]) -> Path | None:
+    """Return the folder of the index; None where the environment names none.
+
+    The XDG Base Directory Specification names the place for what can be made again.
+    """
+    name = f"index-{FORMAT}"
+    given = environ.get(VARIABLE)
+    if given:
+        return Path(given).expanduser().absolute() / name
+    cache = Path(environ.get("XDG_CACHE_HOME", ""))
+    if not cache.is_absolute():
+        home = Path(environ.get("HOME", ""))
+        if not home.is_absolute():
+            return None
+        cache = home / ".cache"
+    return cache / "asynctrack" / name
+
+
+def _usable(path: Path) -> bool:
+    """Make the folder, and tell whether it is ours alone and can be written."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+        found = path.lstat()
+    except OSError:
+        return False
+    private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o77
+    return private and found.st_uid == os.getuid() and os.access(path, os.W_OK | os.X_OK)
+
+
+@contextmanager
+def _locked(path: Path, how: int) -> Iterator[bool]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, how)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+def _plain(state: State) -> dict[str, Any]:
+    layers = {}
+    for name, layer in state.layers.items():
+        layers[name] = {
+            "ranges": dict(layer.covered.ranges),
+            "artifacts": sorted(layer.covered.artifacts),
+            "checksums": dict(layer.checksums),
+            "pieces": [[one.name, one.table, one.rows, one.bytes] for one in layer.pieces],
+            "problems": [asdict(problem) for problem in layer.problems],
+            "events": layer.events,
+            "carried": layer.carried,
+        }
+    return {
+        "format": FORMAT,
+        "uris": list(state.uris),
+        "run": state.run,
+        "traces": state.traces,
+        "files": state.files,
+        "layers": layers,
+    }
+
+
+def _decode(text: bytes) -> State | None:
+    read = payload.decode(text)
+    if read["format"] != FORMAT:
+        return None
+    layers = {}
+    for name, layer in read["layers"].items():
+        ranges = {
+            writer_id: [(first, last) for first, last in pairs]
+            for writer_id, pairs in layer["ranges"].items()
+        }
+        layers[name] = Layer(
+            Covered(ranges, frozenset(layer["artifacts"])),
+            layer["checksums"],
+            tuple(PieceFile(*one) for one in layer["pieces"]),
+            tuple(Problem(**one) for one in layer["problems"]),
+            layer["events"],
+            layer["carried"],
+        )
+    return State(tuple(read["uris"]), read["run"], read["traces"], read["files"], layers)
+
+
+def files_of(state: State, tables: Sequence[str]) -> dict[str, list[str]]:
+    """Return the names of the files of tables."""
+    found: dict[str, list[str]] = {table: [] for table in tables}
+    for layer in state.layers.values():
+        for piece in layer.pieces:
+            if piece.table in found:
+                found[piece.table].append(piece.name)
+    return found
+
+
+def with_layer(state: State, name: str, layer: Layer) -> State:
+    """Return a state with another layer."""
+    return replace(state, layers={**state.layers, name: layer})
