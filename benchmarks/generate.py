@@ -281,6 +281,7 @@ def write_run(
                 name: {"count": 1, "sum": value, "min": value, "max": value, "last": value}
                 for name, value in tally.items()
             },
+            metrics_seq=seq,
         )
         _put(root / manifest_name(writer_id), content)
         written += seq

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from asynctrack._capture import usage
 from asynctrack._capture.attributes import Attribute
+from asynctrack._common.measured import Measured
 
 MAX_DISTINCT: Final = 1_000
 """Most distinct model configurations, and prompts; further ones are in the events only."""
@@ -24,31 +24,6 @@ Parameters = tuple[Mapping[str, Any], Mapping[str, Any]]
 """What ``log_parameters`` was given, and what the user's Run object held of it at that moment."""
 Point = tuple[str, float, int, "int | None"]
 """What ``log_metric`` was given: name, value, time in nanoseconds, step."""
-
-
-@dataclass(slots=True)
-class Window:
-    """Measurements added up since the worker last took them."""
-
-    model_calls: int = 0
-    model_seconds: float = 0.0
-    model_seconds_max: float = 0.0
-    traces: int = 0
-    trace_seconds: float = 0.0
-    trace_seconds_max: float = 0.0
-    errors: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-    reasoning_tokens: int = 0
-    audio_input_tokens: int = 0
-    audio_output_tokens: int = 0
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing was measured."""
-        return not (self.model_calls or self.traces or self.errors)
 
 
 @dataclass(slots=True)
@@ -78,7 +53,7 @@ class Observations:
     def __init__(self, local: Callable[[], Mapping[str, Any]] = dict) -> None:
         self._local = local
         self._lock = threading.RLock()  # re-entrant: a finalizer may end a span while it is held
-        self._window = Window()
+        self._window = Measured()
         self._models: set[object] = set()
         self._prompts: set[str] = set()
         # One queue for all: an empty deque takes 760 bytes, and there may be a thousand trackers.
@@ -104,36 +79,14 @@ class Observations:
 
     def usage(self, attributes: Mapping[str, Attribute]) -> None:
         """Add the tokens of a model call, by the attributes of its answer."""
-        read, written = attributes.get(usage.INPUT), attributes.get(usage.OUTPUT)
         with self._lock:
-            window = self._window
-            if isinstance(read, int):
-                window.input_tokens += read
-            if isinstance(written, int):
-                window.output_tokens += written
-            if not usage.PARTS.keys().isdisjoint(attributes):
-                for name, part in usage.PARTS.items():
-                    tokens = attributes.get(name)
-                    if isinstance(tokens, int):
-                        setattr(window, part, getattr(window, part) + tokens)
+            self._window.usage(attributes)
 
     def end(self, seconds: float | None, *, model: bool, root: bool, failed: bool) -> None:
         """Add the end of a span; ``seconds`` is None if its start is unknown."""
-        if not (model or root or failed):
-            return
-        with self._lock:
-            window = self._window
-            if model and seconds is not None:
-                window.model_calls += 1
-                window.model_seconds += seconds
-                window.model_seconds_max = max(window.model_seconds_max, seconds)
-            if root and seconds is not None:
-                window.traces += 1
-                window.trace_seconds += seconds
-                window.trace_seconds_max = max(window.trace_seconds_max, seconds)
-            # One failure passes every span on its way up. It counts once, at the root.
-            if failed and root:
-                window.errors += 1
+        if model or root or failed:
+            with self._lock:
+                self._window.end(seconds, model=model, root=root, failed=failed)
 
     def parameters(self, values: Mapping[str, Any]) -> None:
         """Hand over what ``log_parameters`` was given, and what the Run object holds now."""
@@ -150,10 +103,10 @@ class Observations:
 
     # -- the worker's side --------------------------------------------------------------------
 
-    def take_window(self) -> Window:
+    def take_window(self) -> Measured:
         """Return the sums and start new ones."""
         with self._lock:
-            window, self._window = self._window, Window()
+            window, self._window = self._window, Measured()
         return window
 
     def take_news(self) -> News:

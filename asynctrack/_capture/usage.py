@@ -13,23 +13,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeGuard
 
-INPUT: Final = "gen_ai.usage.input_tokens"
-OUTPUT: Final = "gen_ai.usage.output_tokens"
-CACHE_READ: Final = "gen_ai.usage.cache_read.input_tokens"
-CACHE_WRITE: Final = "gen_ai.usage.cache_write.input_tokens"
-REASONING: Final = "gen_ai.usage.reasoning.output_tokens"
-AUDIO_INPUT: Final = "gen_ai.usage.audio.input_tokens"
-AUDIO_OUTPUT: Final = "gen_ai.usage.audio.output_tokens"
+from asynctrack._common.measured import (
+    AUDIO_INPUT,
+    AUDIO_OUTPUT,
+    CACHE_READ,
+    CACHE_WRITE,
+    INPUT,
+    OUTPUT,
+    REASONING,
+)
+
 CACHE_HIT: Final = "langchain.cache_hit"
 """Whether the answer came from LangChain's cache: the provider was not asked, nothing was used."""
-PARTS: Final = {
-    CACHE_READ: "cache_read_tokens",
-    CACHE_WRITE: "cache_write_tokens",
-    REASONING: "reasoning_tokens",
-    AUDIO_INPUT: "audio_input_tokens",
-    AUDIO_OUTPUT: "audio_output_tokens",
-}
-"""Counts of a part of the input or the output, and what they are called in sums."""
 
 # Where a provider's form lies in what LangChain has of an answer. It may also lie there openly,
 # as that of Ollama and of several gateways does.

@@ -11,6 +11,7 @@ which were refused for good, are sent again only when somebody says so.
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
@@ -20,19 +21,22 @@ from typing import Any, Final
 from asynctrack._backends.protocol import Store
 from asynctrack._common import payload
 from asynctrack._common.artifact import Artifact, Batch, Receipt
+from asynctrack._common.measured import measured_in
 from asynctrack._common.offload import offload
 from asynctrack._delivery.encode import encode_batch, split_batch
 from asynctrack._delivery.replay_plan import SegmentPlan, plan_dead_letter, plan_segment
 from asynctrack._errors import BackendError, PermanentError
 from asynctrack._format import LAYOUT_VERSION, SUFFIXES, replay_name
 from asynctrack._spool.folder import WriterFolder, bury, divide, forget, set_aside
-from asynctrack._spool.layout import dead_letters_in, read_description
+from asynctrack._spool.layout import dead_letters_in, read_description, waiting_segments
 
 IN_A_ROW: Final = 3
 """Segments that fail one after the other, after which it is not a matter of theirs."""
 _PAGE: Final = 200
 
 Upload = Callable[[Artifact], Awaitable[Receipt]]
+_Delivered = tuple[Receipt, "dict[str, float] | None"]
+"""An artifact, and what the ends of spans in it add up to, as points of metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +85,16 @@ async def replay_folder(
     failed = set() if failed is None else failed
     # Sorting keeps the order of those that are alike.
     paths = sorted(await offload(folder.segments), key=lambda path: path in failed)
+    manifest = _ReplayManifest(store, replayed_by, died=True)
     await _replay(
-        folder.path, paths, plan_segment, _settle,
-        store=store, upload=upload, replayed_by=replayed_by, report=report,
+        folder.path, paths, plan_segment, _settle, manifest, upload=upload, report=report,
         in_a_row=in_a_row, failed=failed,
     )  # fmt: skip
+    if not manifest.stored and await offload(_is_empty, folder.path):
+        # All was delivered before, and its own manifest does not say that it has ended. It is no
+        # reason to keep the folder if this cannot be said either.
+        with contextlib.suppress(BackendError):
+            await manifest.nothing_left(folder.path.name)
 
 
 async def replay_dead_letters(
@@ -116,7 +125,7 @@ async def replay_dead_letters(
     """
     await _replay(
         path, await offload(dead_letters_in, path), plan_dead_letter, _settle_dead_letter,
-        store=store, upload=upload, replayed_by=replayed_by, report=report,
+        _ReplayManifest(store, replayed_by, died=False), upload=upload, report=report,
         in_a_row=in_a_row, failed=set(),
     )  # fmt: skip
 
@@ -126,10 +135,9 @@ async def _replay(
     paths: list[Path],
     read: Callable[[Path], SegmentPlan],
     settle: Callable[[Path, SegmentPlan, _Delivery], None],
+    manifest: _ReplayManifest,
     *,
-    store: Store,
     upload: Upload,
-    replayed_by: str,
     report: Callable[[SegmentOutcome], None],
     in_a_row: int,
     failed: set[Path],
@@ -137,7 +145,6 @@ async def _replay(
     compression = (await offload(read_description, folder)).get("compression")
     if compression not in SUFFIXES:
         compression = "zstd"
-    manifest = _ReplayManifest(store, replayed_by)
     last: BackendError | None = None
     failures = 0
     for path in paths:
@@ -165,7 +172,7 @@ async def _replay(
             continue
         failures = 0
         failed.discard(path)
-        await manifest.add(delivery.receipts)
+        await manifest.add(delivery.delivered)
         await offload(settle, folder, plan, delivery)
         report(SegmentOutcome(plan, delivery.events, tuple(delivery.refused)))
     if last is not None:
@@ -180,13 +187,14 @@ class _Delivery:
     compression: str
     path: Path
     events: int = 0
-    receipts: list[Receipt] = field(default_factory=list)
+    delivered: list[_Delivered] = field(default_factory=list)
     refused: list[tuple[Batch, str]] = field(default_factory=list)
 
     async def deliver(self, batch: Batch) -> None:
         events = batch.last_seq - batch.first_seq + 1
         try:
-            self.receipts.append(await self.upload(encode_batch(batch, self.compression)))
+            receipt = await self.upload(encode_batch(batch, self.compression))
+            self.delivered.append((receipt, await offload(_points, batch)))
         except BackendError as error:
             if error.too_large and events > 1:
                 first, second = split_batch(batch)
@@ -201,49 +209,88 @@ class _Delivery:
             self.events += events
 
 
-class _ReplayManifest:
-    """Lists what one replay delivered, in pages, each stored anew with every segment."""
+def _points(batch: Batch) -> dict[str, float] | None:
+    """Return what the ends in a batch add up to; None where a line cannot be read."""
+    try:
+        return dict(measured_in(batch.raw.splitlines()).points())
+    except ValueError:
+        return None
 
-    def __init__(self, store: Store, replayed_by: str) -> None:
+
+class _ReplayManifest:
+    """Lists what one replay delivered, in pages, each stored anew with every segment.
+
+    Args:
+        store: Where its events belong.
+        replayed_by: Who replays.
+        died: Whether the writer has ended without closing: then its manifest, too, will not say
+            any more what these events add up to.
+    """
+
+    def __init__(self, store: Store, replayed_by: str, *, died: bool) -> None:
         self._store = store
         self._replayed_by = replayed_by
+        self._died = died
+        self.stored = False
         self._writer_id = ""
-        self._receipts: list[Receipt] = []
+        self._listed: list[_Delivered] = []
 
-    async def add(self, receipts: list[Receipt]) -> None:
+    async def add(self, delivered: list[_Delivered]) -> None:
         """List what was delivered.
 
         Raises:
             BackendError: It cannot be stored.
         """
-        for receipt in receipts:
+        for receipt, points in delivered:
             # The writer's id is the first part of every key, which is what readers compare.
             writer_id = receipt.name.rpartition("/")[2].partition("-")[0]
-            if writer_id != self._writer_id or len(self._receipts) >= _PAGE:
+            if writer_id != self._writer_id or len(self._listed) >= _PAGE:
                 await self._save()
-                self._writer_id, self._receipts = writer_id, []
-            self._receipts.append(receipt)
-        if receipts:
+                self._writer_id, self._listed = writer_id, []
+            self._listed.append((receipt, points))
+        if delivered:
             await self._save()
 
+    async def nothing_left(self, writer_id: str) -> None:
+        """Say that a writer has died, and left nothing.
+
+        Raises:
+            BackendError: It cannot be stored.
+        """
+        self._writer_id = writer_id
+        await self._put(0)
+
     async def _save(self) -> None:
-        if not self._receipts:
-            return
+        # Named for its first event: a second round of the same replay never replaces the page of
+        # the first, unless it lists the same and more.
+        if self._listed:
+            await self._put(self._listed[0][0].first_seq)
+
+    async def _put(self, number: int) -> None:
         page: dict[str, Any] = {
             "v": LAYOUT_VERSION,
             "writer_id": self._writer_id,
             "replayed_by": self._replayed_by,
-            "artifacts": [asdict(receipt) for receipt in self._receipts],
+            "died": self._died,
+            "artifacts": [
+                {**asdict(receipt), **({} if points is None else {"metrics": points})}
+                for receipt, points in self._listed
+            ],
         }
         content = payload.encode(page)
-        # Named for its first event: a second round of the same replay never replaces the page of
-        # the first, unless it lists the same and more.
         await self._store.put(
-            replay_name(self._writer_id, f"{self._replayed_by}-{self._receipts[0].first_seq}"),
+            replay_name(self._writer_id, f"{self._replayed_by}-{number}"),
             content,
             crc32=zlib.crc32(content),
             media_type="application/json",
         )
+        self.stored = True
+
+
+def _is_empty(folder: Path) -> bool:
+    """Return whether nothing in a writer's folder is worth keeping."""
+    aside = (*waiting_segments(folder), *dead_letters_in(folder), *folder.glob("*.damaged"))
+    return not aside
 
 
 def _settle(folder: Path, plan: SegmentPlan, delivery: _Delivery) -> None:

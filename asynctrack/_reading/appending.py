@@ -86,6 +86,8 @@ class _Writer:
         self._store.write(self._prefix + artifact.name, artifact.content)
         self._manifest.delivered(Receipt.of(artifact))
         counts = {"accepted": seq, "delivered": seq, "pending": 0, "dead_lettered": 0}
-        manifest = self._manifest.encode(state="closed", counts=counts, parameters={}, metrics={})
+        manifest = self._manifest.encode(
+            state="closed", counts=counts, parameters={}, metrics={}, metrics_seq=seq
+        )
         self._store.write(self._prefix + manifest_name(self._id), manifest)
         self.seq = seq

@@ -12,9 +12,10 @@ from asynctrack._common.artifact import Receipt
 from asynctrack._common.markup import facts_html
 from asynctrack._errors import PausingError
 from asynctrack._format import parse_artifact_name
+from asynctrack._reading.merging.recount import recount
 from asynctrack._reading.sources.compacted import read_compacted
 from asynctrack._reading.sources.dead_letters import dead_letters_of, refused_events
-from asynctrack._reading.sources.listing import list_run
+from asynctrack._reading.sources.listing import StoredArtifact, list_run
 from asynctrack._reading.sources.locate import Found
 from asynctrack._reading.sources.manifests import (
     Metric,
@@ -23,7 +24,10 @@ from asynctrack._reading.sources.manifests import (
     merge_metrics,
     merge_parameters,
     read_manifests,
+    with_points,
+    without_manifest,
 )
+from asynctrack._reading.sources.ranges import union
 from asynctrack._reading.sources.spool import (
     Spool,
     is_same_s3,
@@ -41,14 +45,16 @@ _MODEL: Final = re.compile(r"gen_ai\.request\.model(?:\.\d+)?")
 
 @dataclass(frozen=True, slots=True)
 class RunOverview:
-    """A Run at a glance. Counts are what its writers said at their last update.
+    """A Run at a glance. Counts are what its writers said at their last update; of a writer that
+    died, what it did after that is counted from its events.
 
     Attributes:
         experiment: The experiment's name.
         run: The Run's name.
         uri: Its address.
-        state: ``closed``; ``writing``, by a writer of this machine; ``open``: being written
-            elsewhere, or its writer died; ``unknown``: without a manifest.
+        state: ``closed``; ``writing``, by a writer of this machine; ``died``: a writer ended
+            without closing, by this machine's spool or by who took over what it left; ``open``:
+            being written elsewhere, or its writer died there; ``unknown``: without a manifest.
         based_on: ``manifests``, or ``listing`` where there is none: sizes and events only.
         writers: How many there are.
         events: Events delivered.
@@ -58,7 +64,8 @@ class RunOverview:
         dropped: Events that were never accepted.
         objects: How many artifacts there are, and Parquet files that they were compacted into.
         bytes: Their size, in bytes.
-        traces: Traces that ended; None if unknown, like the counts of calls and tokens.
+        traces: Traces that ended; None if unknown, like the counts of calls and tokens: without a
+            manifest, or where too much would have to be read.
         failed: Traces that ended with an error.
         model_calls: Calls of models that ended.
         input_tokens: What models read.
@@ -117,52 +124,57 @@ def overview(found: Found, spool: Spool = (), prices: Prices | None = None) -> R
         BackendError: S3 said no.
     """
     first = found.locations[0]
-    spooled, alive = _spooled(found, spool)
+    left = _left(found, spool)
     problems: list[Problem] = []
-    writers = [
-        writer
-        for location in found.locations
-        for writer in read_manifests(location, problems)
-    ]  # fmt: skip
+    manifests = {location: read_manifests(location, problems) for location in found.locations}
+    writers = [writer for some in manifests.values() for writer in some]
+    known = {writer.writer_id for writer in writers}
+    writers += [one for one in left.died.values() if one.writer_id not in known]
     writers.sort(key=lambda writer: (writer.created_unix_nano, writer.writer_id))
-    if writers:
-        receipts = [receipt for writer in writers for receipt in writer.artifacts]
-        sizes = _sizes(found.locations, receipts)
-        objects, size = len(sizes), sum(sizes)
-        events = sum(receipt.last_seq - receipt.first_seq + 1 for receipt in receipts)
-        ids = {writer.writer_id for writer in writers}
-    else:
-        stored = [one for some in list_run(found.locations).artifacts.values() for one in some]
-        objects, size = len(stored), sum(one.size for one in stored)
-        events = sum(one.place.last_seq - one.place.first_seq + 1 for one in stored)
-        ids = {one.place.writer_id for one in stored}
+    died = [
+        writer
+        for writer in writers
+        if writer.state == "died" or (writer.state == "open" and writer.writer_id in left.died)
+    ]
     closed = bool(writers) and all(writer.state == "closed" for writer in writers)
-    metrics = merge_metrics(writers)
+    receipts = [receipt for writer in writers for receipt in writer.artifacts]
+    # All is listed by those that closed. What others stored last is in no manifest.
+    artifacts = {} if closed else dict(list_run(found.locations, manifests).artifacts)
+    unlisted = [one for some in artifacts.values() for one in some if one.sha256 is None]
+    sizes = _sizes(found.locations, receipts, unlisted)
+    metrics: dict[str, Metric] | None = merge_metrics(writers) if writers else None
+    if metrics is not None and died:
+        for one in left.waiting:
+            artifacts[one.place.writer_id] = [*artifacts.get(one.place.writer_id, ()), one]
+        more = recount(died, {name: _in_order(some) for name, some in artifacts.items()})
+        metrics = None if more is None else with_points(metrics, more.points())
     parameters = {**found.parameters, **merge_parameters(writers)}
-    read = _sum(metrics, "gen_ai.usage.input_tokens", writers)
-    written = _sum(metrics, "gen_ai.usage.output_tokens", writers)
-    parts = {name: _sum(metrics, metric, writers) for name, metric in TOKEN_PARTS.items()}
+    read = _sum(metrics, "gen_ai.usage.input_tokens")
+    written = _sum(metrics, "gen_ai.usage.output_tokens")
+    parts = {name: _sum(metrics, metric) for name, metric in TOKEN_PARTS.items()}
     return RunOverview(
         experiment=first.experiment,
         run=first.run,
         uri=first.uri,
-        state="writing" if alive else "closed" if closed else "open" if writers else "unknown",
+        state=_state(writers, died, alive=left.alive),
         based_on="manifests" if writers else "listing",
-        writers=len(ids),
-        events=events,
-        spooled=spooled,
+        writers=len({*(writer.writer_id for writer in writers), *artifacts}),
+        events=_events(receipts, unlisted),
+        spooled=sum(one.place.last_seq - one.place.first_seq + 1 for one in left.waiting),
         refused=refused_events(writers, dead_letters_of(spool, found.locations)),
         dropped=sum(sum(writer.dropped.values()) for writer in writers),
-        objects=objects,
-        bytes=size,
-        traces=_sum(metrics, "asynctrack.trace.count", writers),
-        failed=_sum(metrics, "asynctrack.trace.errors", writers),
-        model_calls=_sum(metrics, "gen_ai.client.operation.count", writers),
+        objects=len(sizes),
+        bytes=sum(sizes),
+        traces=_sum(metrics, "asynctrack.trace.count"),
+        failed=_sum(metrics, "asynctrack.trace.errors"),
+        model_calls=_sum(metrics, "gen_ai.client.operation.count"),
         input_tokens=read,
         output_tokens=written,
         **parts,
         cost=_cost(parameters, read, written, parts, prices),
-        start_unix_nano=min((one.created_unix_nano for one in writers), default=None) or None,
+        start_unix_nano=min(
+            (one.created_unix_nano for one in writers if one.created_unix_nano), default=None
+        ),
         updated_unix_nano=max((one.updated_unix_nano for one in writers), default=None) or None,
         parameters=parameters,
         problems=tuple(problems),
@@ -217,19 +229,70 @@ def _when(unix_nano: int | None) -> str:
     return at.strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def _spooled(found: Found, spool: Spool) -> tuple[int, bool]:
-    """Return how many events wait, and whether one of their writers lives."""
-    waiting, alive = 0, False
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What is in this machine's spool of a Run.
+
+    Attributes:
+        waiting: Its segments, each in place of the artifact it will become.
+        alive: Whether one of their writers lives, or is being replayed.
+        died: The others, as writers without a manifest.
+    """
+
+    waiting: list[StoredArtifact]
+    alive: bool
+    died: dict[str, WriterManifest]
+
+
+def _left(found: Found, spool: Spool) -> _Left:
+    waiting: list[StoredArtifact] = []
+    died: dict[str, WriterManifest] = {}
+    alive = False
     for location in found.locations:
         for writer in writers_of(spool, location):
             if is_same_s3(writer, location.store):
-                alive = alive or writer.alive
-                for one in waiting_artifacts(writer, location, []):
-                    waiting += one.place.last_seq - one.place.first_seq + 1
-    return waiting, alive
+                # Asked before the manifests are read: it may close meanwhile.
+                if writer.alive:
+                    alive = True
+                else:
+                    died[writer.writer_id] = without_manifest(writer.writer_id, location)
+                waiting += waiting_artifacts(writer, location, [])
+    return _Left(waiting, alive, died)
 
 
-def _sizes(locations: Iterable[Location], receipts: list[Receipt]) -> list[int]:
+def _state(writers: list[WriterManifest], died: list[WriterManifest], *, alive: bool) -> str:
+    if alive:
+        return "writing"
+    if not writers:
+        return "unknown"
+    rest = len(writers) - len(died)
+    if sum(writer.state == "closed" for writer in writers) < rest:
+        return "open"
+    return "died" if died else "closed"
+
+
+def _events(receipts: Iterable[Receipt], unlisted: Iterable[StoredArtifact]) -> int:
+    """Return how many events are stored; each once."""
+    ranges: dict[str, list[tuple[int, int]]] = {}
+    for receipt in receipts:
+        place = parse_artifact_name(receipt.name)
+        assert place is not None  # only such receipts are kept
+        ranges.setdefault(place.writer_id, []).append((receipt.first_seq, receipt.last_seq))
+    for one in unlisted:
+        place = one.place
+        ranges.setdefault(place.writer_id, []).append((place.first_seq, place.last_seq))
+    return sum(last - first + 1 for some in ranges.values() for first, last in union(some))
+
+
+def _in_order(artifacts: Iterable[StoredArtifact]) -> list[StoredArtifact]:
+    return sorted(
+        artifacts, key=lambda one: (one.place.first_seq, one.spooled, one.place.last_seq, one.key)
+    )
+
+
+def _sizes(
+    locations: Iterable[Location], receipts: list[Receipt], unlisted: list[StoredArtifact]
+) -> list[int]:
     """Return the sizes of what is stored: from the manifests, unless it was compacted."""
     compacted: list[int] = []
     for location in locations:
@@ -239,7 +302,7 @@ def _sizes(locations: Iterable[Location], receipts: list[Receipt]) -> list[int]:
             continue
         compacted += [file.size for file in files]
     if not compacted:
-        return [receipt.bytes for receipt in receipts]
+        return [*(receipt.bytes for receipt in receipts), *(one.size for one in unlisted)]
     # Some segments may be deleted: the listing has what is there.
     segments = [
         one.size
@@ -250,9 +313,9 @@ def _sizes(locations: Iterable[Location], receipts: list[Receipt]) -> list[int]:
     return segments + compacted
 
 
-def _sum(metrics: Mapping[str, Metric], name: str, writers: list[WriterManifest]) -> int | None:
-    """Return a metric's sum; 0 if the manifests lack it, None without a manifest."""
-    if not writers:
+def _sum(metrics: Mapping[str, Metric] | None, name: str) -> int | None:
+    """Return a metric's sum; 0 if it is not there, None if nothing is known of any."""
+    if metrics is None:
         return None
     metric = metrics.get(name)
     return 0 if metric is None else round(metric.sum)

@@ -80,6 +80,7 @@ class Manifest:
         counts: Mapping[str, Any],
         parameters: Mapping[str, Any],
         metrics: Mapping[str, Any],
+        metrics_seq: int,
     ) -> bytes:
         """Return the manifest.
 
@@ -88,6 +89,7 @@ class Manifest:
             counts: The counters of the accounting equation.
             parameters: Every parameter, whole.
             metrics: A summary of every metric.
+            metrics_seq: Number of the last event that the metrics count.
         """
         return payload.encode(
             {
@@ -101,6 +103,7 @@ class Manifest:
                 "artifacts": [_listed(receipt) for receipt in self._receipts],
                 "parameters": dict(parameters),
                 "metrics": dict(metrics),
+                "metrics_seq": metrics_seq,
             }
         )
 
@@ -180,6 +183,7 @@ class ManifestUpload:
         closed: bool,
         found: Callable[[], Mapping[str, Any]],
         metrics: Callable[[], Mapping[str, Any]],
+        metrics_seq: Callable[[], int],
     ) -> None:
         """Store it if it says something new.
 
@@ -187,6 +191,7 @@ class ManifestUpload:
             closed: Whether the writer is closed.
             found: Returns the parameters that asynctrack adds, under their keys in the Run.
             metrics: Returns a summary of every metric.
+            metrics_seq: Returns the number of the last event that the metrics count.
 
         Raises:
             BackendError: It is not stored.
@@ -208,6 +213,7 @@ class ManifestUpload:
             counts=counts,
             parameters=every,
             metrics=metrics(),
+            metrics_seq=metrics_seq(),
         )
         try:
             await self._put(self._name, content)

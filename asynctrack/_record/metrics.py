@@ -10,9 +10,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 
-from asynctrack._capture.observations import Window
-from asynctrack._capture.usage import PARTS
 from asynctrack._common.artifact import MetricPoint, NotTaken
+from asynctrack._common.measured import Measured
 from asynctrack._common.notices import Notices
 from asynctrack._errors import PermanentError, TransientError
 from asynctrack._record import limits
@@ -30,36 +29,9 @@ class MetricLog:
         self._steps: dict[str, int] = {}
         self._summary: dict[str, dict[str, float]] = {}
 
-    def window(self, window: Window, time_unix_nano: int) -> list[MetricPoint]:
-        """Return the points for the measurements of a window: at most one for each metric.
-
-        ``gen_ai.client.operation.duration``, a name of OpenTelemetry, is the mean duration of the
-        model calls in seconds. ``asynctrack.trace.duration`` is that of whole traces.
-        """
-        values: list[tuple[str, float]] = []
-        if window.model_calls:
-            mean = window.model_seconds / window.model_calls
-            values += [
-                ("gen_ai.client.operation.duration", mean),
-                ("gen_ai.client.operation.duration.max", window.model_seconds_max),
-                ("gen_ai.client.operation.count", window.model_calls),
-            ]
-        if window.input_tokens or window.output_tokens:
-            values += [
-                ("gen_ai.usage.input_tokens", window.input_tokens),
-                ("gen_ai.usage.output_tokens", window.output_tokens),
-            ]
-        for name, part in PARTS.items():
-            if tokens := getattr(window, part):
-                values.append((name, tokens))
-        if window.traces:
-            values += [
-                ("asynctrack.trace.duration", window.trace_seconds / window.traces),
-                ("asynctrack.trace.duration.max", window.trace_seconds_max),
-                ("asynctrack.trace.count", window.traces),
-                ("asynctrack.trace.errors", window.errors),
-            ]
-        return [self._point(name, value, time_unix_nano, None) for name, value in values]
+    def window(self, window: Measured, time_unix_nano: int) -> list[MetricPoint]:
+        """Return the points for the measurements of a window: at most one for each metric."""
+        return [self._point(name, value, time_unix_nano, None) for name, value in window.points()]
 
     def points(self, points: Iterable[tuple[str, float, int, int | None]]) -> list[MetricPoint]:
         """Return the user's points, each with a step."""

@@ -173,6 +173,8 @@ class Recorder:
         self._closed = False
         self._finished = False
         self._window_taken = monotonic()
+        self._counts = counts
+        self._metrics_seq = 0
         self._metrics = MetricLog()
         self._points = MetricQueue(backend.put_metrics, notices)
         self.manifest = ManifestUpload(
@@ -344,6 +346,8 @@ class Recorder:
         # Calls that only wait for a hanging request do not make a point each time.
         if last or age >= WINDOW or (everything and (not self._polling or age >= WINDOW / 5)):
             self._window_taken = self._monotonic()
+            # Asked first: what is accepted has been measured.
+            self._metrics_seq = self._counts().get("accepted", 0)
             window = self._observations.take_window()
             if not window.empty:
                 points += self._metrics.window(window, time.time_ns())
@@ -357,5 +361,8 @@ class Recorder:
 
     async def _store_manifest(self, closed: bool) -> None:
         await self.manifest.store(
-            closed=closed, found=self._updates.found, metrics=self._metrics.summary
+            closed=closed,
+            found=self._updates.found,
+            metrics=self._metrics.summary,
+            metrics_seq=lambda: self._metrics_seq,
         )

@@ -63,8 +63,9 @@ def add_parser(commands: Any) -> None:
     """Add the command to the parser."""
     parser = add_command(
         commands, "ls", "list experiments and runs: counts, tokens, errors, size, cost", run,
-        description="It reads manifests, not events: counts are what writers said at their last"
-        " update, and cost is known for Runs of one model only. --exact reads every event.",
+        description="It reads manifests, and no events but what writers that died stored last:"
+        " counts are what writers said at their last update, and cost is known for Runs of one"
+        " model only. --exact reads every event.",
     )  # fmt: skip
     parser.add_argument(
         "place",
@@ -195,12 +196,12 @@ def _show(
             row = {
                 "run": words.name(one.run),
                 "state": one.state,
-                "traces": words.count(one.traces),
-                "failed": words.count(one.failed),
-                "tokens in": words.count(one.input_tokens),
-                "cached": words.count(one.cache_read_tokens),
-                "tokens out": words.count(one.output_tokens),
-                "reasoning": words.count(one.reasoning_tokens),
+                "traces": words.count(one.traces) or "?",
+                "failed": words.count(one.failed) or "?",
+                "tokens in": words.count(one.input_tokens) or "?",
+                "cached": words.count(one.cache_read_tokens) or "?",
+                "tokens out": words.count(one.output_tokens) or "?",
+                "reasoning": words.count(one.reasoning_tokens) or "?",
                 "cost": words.usd(one.cost) or "?",
                 "events": words.count(one.events),
                 "spooled": words.count(one.spooled),
@@ -216,6 +217,8 @@ def _show(
         screen.line("Counted from all events.")
     else:
         screen.line("From manifests, as of their writers' last update; --exact reads all events.")
+        if any(one.traces is None for one in runs):
+            screen.line("?: no manifest counts it; --exact does.")
     problems = [problem for one in runs for problem in one.problems]
     for problem in problems[:PROBLEMS]:
         screen.line(f"cannot be read, and not counted: {problem}")
@@ -224,7 +227,19 @@ def _show(
     if any(one.based_on == "listing" for one in runs):
         screen.line("state unknown: no manifest; events and size are those of the objects.")
     if any(one.state == "open" for one in runs):
-        screen.line("state open: being written elsewhere, or its writer died; asynctrack verify.")
+        screen.line(
+            "state open: being written elsewhere, or its writer died there; asynctrack verify."
+        )
+    died = [one for one in runs if one.state == "died"]
+    if died:
+        screen.line(
+            "state died: a writer ended without closing. What it stored is counted"
+            + (
+                "; asynctrack spool replay delivers the rest, or the next tracker does."
+                if any(one.spooled for one in died)
+                else "."
+            )
+        )
     if any(one.cache_read_tokens for one in runs):
         screen.line("cached: of the tokens in, those that came from the provider's cache.")
     if any(one.reasoning_tokens for one in runs):

@@ -135,6 +135,9 @@ async def _all(
                     # Those of the living are theirs no more: no lock is needed.
                 if dead_letters_in(path) if options.dead_letters else waiting_segments(path):
                     await deliver(path, folder)
+                elif not options.dead_letters:  # its Run is told that it died, where that can be
+                    with contextlib.suppress(_NoPlaceError, BackendError):
+                        await deliver(path, folder)
         except _NoPlaceError:
             total.problems.append(
                 f"{path} does not say where its events belong: give --to s3://bucket/prefix,"

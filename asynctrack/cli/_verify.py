@@ -112,7 +112,7 @@ def _hints(writer: WriterReport) -> list[str]:
             "Refused for good: asynctrack show RUN --dead-letters shows them and why, on the"
             " machine that logged them."
         )
-    if writer.undelivered and writer.state == "open":
+    if writer.undelivered and writer.state in ("open", "died"):
         hints.append(
             "It has not closed: they may still come, or wait in the spool of the machine it ran on."
         )

@@ -97,7 +97,7 @@ def test_exact_counts_from_the_events(tmp_path: Path, command: Command) -> None:
 
 
 def test_states_are_told_apart(tmp_path: Path, command: Command) -> None:
-    """Closed, open, being written on this machine, without a manifest: each is said."""
+    """Closed, open, being written on this machine, without a manifest, died: each is said."""
     make_run(tmp_path, "closed")
     make_run(tmp_path, "open").manifest(state="open")
     unknown = RunFolder(tmp_path, run="unknown")
@@ -110,10 +110,17 @@ def test_states_are_told_apart(tmp_path: Path, command: Command) -> None:
     printed = command("ls", tmp_path)
     for name in ("closed", "open", "unknown", "writing"):
         assert row(printed.out, name)[1] == name
-    assert row(printed.out, "writing")[2:5] == ["0", "4", "0"], "events, spooled, size"
-    assert row(printed.out, "unknown")[2] == "4"
+    assert row(printed.out, "writing")[2:9] == ["?", "?", "?", "?", "0", "4", "0"], (
+        "traces, failed, tokens in and out, events, spooled, size"
+    )
+    assert row(printed.out, "unknown")[2:7] == ["?", "?", "?", "?", "4"]
+    assert "?: no manifest counts it; --exact does." in printed.out
+    assert "state died" not in printed.out
     spool.die()
-    assert row(command("ls", tmp_path).out, "writing")[1] == "unknown"
+    printed = command("ls", tmp_path)
+    assert row(printed.out, "writing")[1] == "died"
+    assert row(printed.out, "writing")[6:8] == ["0", "4"], "events, spooled"
+    assert "asynctrack spool replay delivers the rest" in printed.out
     assert "writing" not in command("ls", tmp_path, "--no-spool").out.replace("being written", "")
 
 

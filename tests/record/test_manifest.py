@@ -20,7 +20,9 @@ def receipt(first: int, last: int) -> Receipt:
 
 
 def decoded(manifest: Manifest, state: str = "open") -> dict[str, object]:
-    content = manifest.encode(state=state, counts={"accepted": 5}, parameters={}, metrics={})
+    content = manifest.encode(
+        state=state, counts={"accepted": 5}, parameters={}, metrics={}, metrics_seq=4
+    )
     return dict(json.loads(content))
 
 
@@ -35,6 +37,7 @@ def test_what_it_says() -> None:
             counts={"accepted": 5, "delivered": 3, "dead_lettered": 2},
             parameters={"a": {"b": "x" * 5_000}},
             metrics={"score": {"count": 1}},
+            metrics_seq=5,
         )
     )
     assert 0 < content.pop("created_unix_nano") <= content.pop("updated_unix_nano")
@@ -48,6 +51,7 @@ def test_what_it_says() -> None:
         }],
         "parameters": {"a": {"b": "x" * 5_000}},
         "metrics": {"score": {"count": 1}},
+        "metrics_seq": 5,
     }  # fmt: skip
 
 

@@ -7,21 +7,21 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynctrack._capture.observations import Window
 from asynctrack._common.artifact import MetricPoint
+from asynctrack._common.measured import Measured
 from asynctrack._record.metrics import MetricLog
 from tests.property.strategies import quick
 
 
 def test_an_empty_window_has_no_points() -> None:
     """Where nothing happened nothing is measured."""
-    assert Window().empty
-    assert MetricLog().window(Window(), 5) == []
+    assert Measured().empty
+    assert MetricLog().window(Measured(), 5) == []
 
 
 def test_a_window() -> None:
     """One point of each metric: means, maxima, counts and sums."""
-    window = Window(
+    window = Measured(
         model_calls=2, model_seconds=3.0, model_seconds_max=2.5, traces=4, trace_seconds=6.0,
         trace_seconds_max=2.0, errors=1, input_tokens=10, output_tokens=20,
     )  # fmt: skip
@@ -43,7 +43,7 @@ def test_a_window() -> None:
 
 def test_only_what_was_measured() -> None:
     """A window without model calls says nothing of them."""
-    points = MetricLog().window(Window(traces=1, trace_seconds=1.0), 5)
+    points = MetricLog().window(Measured(traces=1, trace_seconds=1.0), 5)
     assert {point.name for point in points} == {
         "asynctrack.trace.duration", "asynctrack.trace.duration.max", "asynctrack.trace.count",
         "asynctrack.trace.errors",

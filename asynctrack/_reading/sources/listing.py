@@ -104,11 +104,15 @@ def _stored(twin: Twin) -> StoredArtifact:
     return StoredArtifact(twin.store, twin.key, twin.size, twin.place, twin.sha256)
 
 
-def list_run(locations: Iterable[Location]) -> Listing:
+def list_run(
+    locations: Iterable[Location],
+    manifests: Mapping[Location, list[WriterManifest]] | None = None,
+) -> Listing:
     """Read the manifests of a Run and list its artifacts. Blocks.
 
     Args:
         locations: The places it was tracked into.
+        manifests: Its manifests at each place, where they have been read already.
 
     Raises:
         ReadError: A folder cannot be read.
@@ -119,7 +123,7 @@ def list_run(locations: Iterable[Location]) -> Listing:
     artifacts: dict[str, list[StoredArtifact]] = {}
     missing: dict[str, list[tuple[str, Receipt]]] = {}
     for location in locations:
-        here = read_manifests(location, problems)
+        here = read_manifests(location, problems) if manifests is None else manifests[location]
         listed = {receipt.name: receipt for writer in here for receipt in writer.artifacts}
         seen: dict[str, ArtifactName] = {}
         for found in location.store.objects(location.prefix):

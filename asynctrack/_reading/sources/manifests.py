@@ -70,7 +70,7 @@ class WriterManifest:
     Attributes:
         writer_id: Who.
         uri: The manifest's address.
-        state: ``open`` or ``closed``.
+        state: ``open``, ``closed``, or ``died``: somebody has taken over what it left.
         created_unix_nano: When the writer began.
         updated_unix_nano: When it wrote this.
         accepted: Events it accepted.
@@ -82,7 +82,10 @@ class WriterManifest:
         refused_ranges: The same of what was refused.
         artifacts: Every artifact with its checksum, those of all pages.
         parameters: Its parameters, whole.
-        metrics: Its metrics.
+        metrics: Its metrics; of one that died with what was replayed.
+        metrics_seq: Number of the last event that its own manifest's metrics count; None if it does
+            not say.
+        replay_counted: What was replayed, and is in ``metrics``.
     """
 
     writer_id: str
@@ -100,6 +103,8 @@ class WriterManifest:
     artifacts: tuple[Receipt, ...] = field(repr=False)
     parameters: Mapping[str, Any]
     metrics: Mapping[str, Metric]
+    metrics_seq: int | None = None
+    replay_counted: tuple[Receipt, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +165,7 @@ def read_manifests(location: Location, problems: list[Problem]) -> list[WriterMa
     folder = location.prefix + _FOLDER
     mains: dict[str, dict[str, Any]] = {}
     pages: dict[str, list[Receipt]] = {}
+    replays: dict[str, list[Any]] = {}
     read: set[str] = set()
     for found in sorted(store.objects(folder), key=lambda one: one.key):
         name = found.key[len(folder) :]
@@ -186,6 +192,8 @@ def read_manifests(location: Location, problems: list[Problem]) -> list[WriterMa
         read.add(f"{_FOLDER}{name}")
         if not page:
             mains[writer_id] = content
+        elif content.get("died") is True:
+            replays.setdefault(writer_id, []).extend(_list(content.get("artifacts")))
     writers = []
     for writer_id, content in mains.items():
         for page in _list(content.get("pages")):
@@ -195,21 +203,39 @@ def read_manifests(location: Location, problems: list[Problem]) -> list[WriterMa
         # A page may be listed twice: stored on its own, and still in the manifest.
         receipts = list({receipt.name: receipt for receipt in pages[writer_id]}.values())
         uri = store.uri(f"{folder}{writer_id}.json")
-        writers.append(_writer(writer_id, uri, content, receipts))
-    # Pages list artifacts even if the writer's own manifest is lost.
+        writers.append(_writer(writer_id, uri, content, receipts, replays.get(writer_id)))
+    # Pages list artifacts even if the writer's own manifest is lost, or it never stored one.
     for writer_id in sorted(pages.keys() - mains.keys()):
         uri = store.uri(f"{folder}{writer_id}.json")
-        writers.append(_writer(writer_id, uri, {"state": "open"}, pages[writer_id]))
+        content = {"state": "open", "metrics_seq": 0}
+        receipts = list({receipt.name: receipt for receipt in pages[writer_id]}.values())
+        writers.append(_writer(writer_id, uri, content, receipts, replays.get(writer_id)))
     return writers
 
 
+def without_manifest(writer_id: str, location: Location) -> WriterManifest:
+    """Return what is known of a writer that died before it stored a manifest."""
+    uri = location.store.uri(f"{location.prefix}{_FOLDER}{writer_id}.json")
+    return _writer(writer_id, uri, {"metrics_seq": 0}, (), [])
+
+
 def _writer(
-    writer_id: str, uri: str, content: Mapping[str, Any], receipts: Iterable[Receipt]
+    writer_id: str,
+    uri: str,
+    content: Mapping[str, Any],
+    receipts: Iterable[Receipt],
+    replayed: list[Any] | None,
 ) -> WriterManifest:
+    closed, died = content.get("state") == "closed", replayed is not None
+    metrics_seq = content.get("metrics_seq")
+    metrics = _metrics(content.get("metrics"))
+    counted: tuple[Receipt, ...] = ()
+    if not closed and replayed is not None and type(metrics_seq) is int:
+        counted = _add_replayed(metrics, metrics_seq, replayed, writer_id)
     return WriterManifest(
         writer_id=writer_id,
         uri=uri,
-        state="closed" if content.get("state") == "closed" else "open",
+        state="closed" if closed else "died" if died else "open",
         created_unix_nano=_count(content.get("created_unix_nano")),
         updated_unix_nano=_count(content.get("updated_unix_nano")),
         accepted=_count(content.get("accepted")),
@@ -221,7 +247,55 @@ def _writer(
         refused_ranges=_ranges(content.get("refused_ranges")),
         artifacts=tuple(sorted(receipts, key=lambda one: (one.first_seq, one.name))),
         parameters=_dict(content.get("parameters")),
-        metrics=_metrics(content.get("metrics")),
+        metrics=metrics,
+        metrics_seq=metrics_seq if type(metrics_seq) is int else None,
+        replay_counted=counted,
+    )
+
+
+def _add_replayed(
+    metrics: dict[str, Metric], metrics_seq: int, replayed: list[Any], writer_id: str
+) -> tuple[Receipt, ...]:
+    """Add what a replay delivered to the metrics of its writer, as a point for each artifact.
+
+    An artifact of which a part was counted before is left out: nobody knows how much of it.
+
+    Returns:
+        What was added.
+    """
+    added: dict[str, Receipt] = {}
+    for value in replayed:
+        points = _dict(value).get("metrics")
+        receipts, _ = _receipts([value], writer_id)
+        if type(points) is not dict or not receipts:
+            continue
+        (receipt,) = receipts
+        if receipt.first_seq <= metrics_seq or receipt.name in added:
+            continue
+        added[receipt.name] = receipt
+        numbers = [(name, one) for name, one in points.items() if type(one) in (int, float)]
+        metrics.update(with_points(metrics, numbers))
+    return tuple(added.values())
+
+
+def with_points(
+    metrics: Mapping[str, Metric], points: Iterable[tuple[str, float]]
+) -> dict[str, Metric]:
+    """Return metrics with one point more of some."""
+    more = dict(metrics)
+    for name, value in points:
+        point = Metric(1, value, value, value, value)
+        more[name] = _together(more[name], point) if name in more else point
+    return more
+
+
+def _together(one: Metric, later: Metric) -> Metric:
+    return Metric(
+        count=one.count + later.count,
+        sum=one.sum + later.sum,
+        min=min(one.min, later.min),
+        max=max(one.max, later.max),
+        last=later.last,
     )
 
 
@@ -252,13 +326,7 @@ def merge_metrics(writers: Iterable[WriterManifest]) -> dict[str, Metric]:
     for writer in sorted(writers, key=lambda writer: writer.updated_unix_nano):
         for name, metric in writer.metrics.items():
             before = merged.get(name)
-            merged[name] = metric if before is None else Metric(
-                count=before.count + metric.count,
-                sum=before.sum + metric.sum,
-                min=min(before.min, metric.min),
-                max=max(before.max, metric.max),
-                last=metric.last,
-            )  # fmt: skip
+            merged[name] = metric if before is None else _together(before, metric)
     return merged
 
 
