@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal, Union
@@ -45,55 +45,10 @@ _SIZE = re.compile(r"\s*(\d+)\s*([a-z]*)\s*", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of one tracker, all of them valid.
-
-    Attributes:
-        durability: What accepted events survive: ``"process"`` any end of the process,
-            ``"power"`` also a power failure, except for the last 10 ms, ``"memory"`` neither.
-        spool_dir: Where events are kept until S3 has acknowledged them; None takes a folder under
-            the user's state directory, or a private one in TMPDIR if that cannot be used.
-        max_spool_bytes: Bound of that folder, in bytes, for all who use it together. 512 MiB of
-            the disk stay free.
-        overflow: What happens when the buffer is full: ``"spool"`` goes on, on disk, up to
-            ``max_spool_bytes``, and then drops and counts; ``"block"`` makes the callback wait
-            for room (an async one awaits, a sync one waits); ``"drop_newest"`` drops and counts.
-            None is ``"spool"`` if there is a spool, else ``"block"``.
-        block_timeout: The longest a callback waits for room, in seconds; None waits as long as
-            it takes. After that the event is dropped and counted.
-        max_buffer_bytes: Bound of everything this tracker has accepted and that is not
-            acknowledged, in bytes. All trackers of a process together: the sum of theirs, of which
-            ``max_spool_bytes`` at the most is on disk.
-        max_buffer_events: The same bound, in events.
-        max_batch_bytes: A batch is cut when it has this size, in bytes before compression.
-        max_batch_events: A batch is cut when it has this many events.
-        max_delay: A batch is cut when its first event is this old, in seconds.
-        upload_concurrency: How many artifacts of this tracker are uploaded at a time. All trackers
-            of a process together upload at most 32 at a time to one bucket.
-        close_timeout: The longest that leaving the ``with`` block may take, in seconds.
-        close_patience: Seconds without progress after which leaving the ``with`` block ends
-            before ``close_timeout``, if all events are on disk; a second more for each 100 kB
-            under way. The next tracker delivers them. Set it to ``close_timeout`` in a container
-            whose disk ends with it.
-        close_on_sigterm: Whether SIGTERM delivers everything first, in at most ``close_timeout``,
-            and then does what it did before. Needs a block entered in the main thread.
-        bucket: S3 bucket; None takes the Run's own.
-        prefix: Key prefix in the bucket; None takes the Run's own.
-        s3_options: Further arguments of every PutObject, by AWS's names: ``ExpectedBucketOwner``,
-            ``ServerSideEncryption``, ``SSEKMSKeyId``, ``SSEKMSEncryptionContext``,
-            ``BucketKeyEnabled``, ``StorageClass``, ``ACL``, ``Tagging``, ``RequestPayer``.
-        compression: ``"zstd"``, ``"gzip"`` or ``"none"``.
-        redact: What to cut out of everything before it is stored, besides the secrets that are
-            always cut out: a function from string to string, or one or more regular expressions.
-        max_value_bytes: Largest text that is stored, in bytes: of one that is larger only its
-            first characters, its size and its SHA-256 are. None stores all.
-        tokens: How streamed tokens are kept: ``"stream"`` one record for each stream,
-            ``"each"`` an event for each token, ``"none"`` not at all.
-        experiment_name: Name of the experiment when tracking into a folder.
-        run_name: Name of the Run when tracking into a folder; None makes one up.
-    """
+    """The options of one tracker, all of them valid; ``asynctrack.tracker`` documents each."""
 
     durability: Durability = "process"
-    spool_dir: str | None = None
+    spool_dir: str | os.PathLike[str] | None = None
     max_spool_bytes: int = GIB
     overflow: Overflow | None = None
     block_timeout: float | None = None
@@ -115,6 +70,8 @@ class Options:
     tokens: Tokens = "stream"
     experiment_name: str | None = None
     run_name: str | None = None
+    session_keys: str | Sequence[str] = ()
+    user_keys: str | Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Check every option.
@@ -168,6 +125,8 @@ class Options:
             limit = getattr(self, large)
             if getattr(self, small) > limit:
                 raise OptionError(small, getattr(self, small), f"at most {large}={limit}")
+        for option in ("session_keys", "user_keys"):
+            object.__setattr__(self, option, _names(option, getattr(self, option)))
         # Compiled here, because an iterator of patterns can be read only once.
         object.__setattr__(self, "redact", compile_redact(self.redact))
 
@@ -273,6 +232,8 @@ def _from_environment(name: str, text: str, default: object) -> object:
             return float(text)
         except ValueError:
             raise OptionError(f"ASYNCTRACK_{name.upper()}", text, "a number of seconds") from None
+    if name in ("session_keys", "user_keys"):
+        return tuple(one.strip() for one in text.split(","))
     if isinstance(default, int) or name == "max_value_bytes":
         match = _SIZE.fullmatch(text)
         unit = match and _UNITS.get(match[2].lower())
@@ -313,6 +274,14 @@ def _seconds(options: Options, name: str, low: float, high: float) -> None:
     good = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not good or not low <= value <= high:
         raise OptionError(name, value, f"seconds from {low:g} to {high:g}")
+
+
+def _names(option: str, value: object) -> tuple[str, ...]:
+    names = (value,) if isinstance(value, str) else value
+    # Neither a set, whose order changes, nor an iterator, which can be read only once.
+    if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) and n for n in names):
+        raise OptionError(option, value, "the name of a key of metadata, or a list of names")
+    return tuple(names)
 
 
 def _text(options: Options, name: str, pattern: re.Pattern[str], allowed: str) -> None:

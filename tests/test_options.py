@@ -36,6 +36,8 @@ ALLOWED: dict[str, list[Any]] = {
     "run_name": [None, "a", "x" * 119],
     "max_spool_bytes": [16 * MIB, 1024 * GIB],
     "max_value_bytes": [None, 64, 1024 * GIB],
+    "session_keys": [(), ("chat",), ("chat", "room")],
+    "user_keys": [("who",)],
 }
 
 REFUSED: dict[str, list[Any]] = {
@@ -79,6 +81,8 @@ REFUSED: dict[str, list[Any]] = {
     "max_value_bytes": [63, 1024 * GIB + 1, 64.0, "1MiB", True],
     "s3_options": [["ACL"], {"Key": "x"}, {"ChecksumCRC32": "x"}],
     "spool_dir": [5, b"x"],
+    "session_keys": [None, 5, "", [""], ["chat", 5], {"chat"}, b"chat", iter("c")],
+    "user_keys": [5, ""],
 }
 
 
@@ -112,9 +116,21 @@ def test_every_option_is_tested() -> None:
 
 
 def test_every_option_is_described() -> None:
-    """Each option has its paragraph in the docstring."""
-    described = set(re.findall(r"^    (\w+): ", str(inspect.getdoc(Options)), re.MULTILINE))
-    assert described == {item.name for item in dataclasses.fields(Options)}
+    """Each option has its paragraph in the documentation of tracker()."""
+    described = set(re.findall(r"^    (\w+): ", str(inspect.getdoc(tracker)), re.MULTILINE))
+    raised = {"MissingExtraError", "OptionError", "RunError"}
+    assert described - raised - {"run"} == {item.name for item in dataclasses.fields(Options)}
+
+
+def test_the_keywords_are_the_options() -> None:
+    """tracker() declares every option in its order, with its type and its default."""
+    declared = inspect.signature(tracker).parameters
+    options = {item.name: (item.type, item.default) for item in dataclasses.fields(Options)}
+    assert list(declared) == ["run", *options]
+    for name, (kind, default) in options.items():
+        parameter = declared[name]
+        assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        assert (parameter.annotation, parameter.default) == (kind, default), name
 
 
 def test_the_defaults_are_allowed() -> None:
@@ -189,6 +205,8 @@ def test_what_happens_when_full() -> None:
         ("prefix", "a/b", "a/b"),
         ("tokens", "each", "each"),
         ("run_name", "r1", "r1"),
+        ("session_keys", "chat, room", ("chat", "room")),
+        ("user_keys", "who", ("who",)),
         ("s3_options", '{"ACL": "private"}', {"ACL": "private"}),
     ],
 )

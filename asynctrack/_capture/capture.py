@@ -23,6 +23,7 @@ from asynctrack._capture.observations import Observations
 from asynctrack._capture.recurring import MAX_REMEMBERED, Recurring, Request
 from asynctrack._capture.redact import Redactor
 from asynctrack._capture.reported import reported_by
+from asynctrack._capture.sessions import Roots
 from asynctrack._capture.tracebacks import describe_error
 
 SHEDDABLE: Final = frozenset(
@@ -51,6 +52,7 @@ class Capture:
         time_ns: Wall clock, in nanoseconds.
         perf_ns: Monotonic clock, in nanoseconds.
         recurring: Remembers what many events share; None begins anew.
+        roots: Completes the metadata of roots; None knows the usual names only.
     """
 
     def __init__(
@@ -62,9 +64,10 @@ class Capture:
         time_ns: Callable[[], int] = time.time_ns,
         perf_ns: Callable[[], int] = time.perf_counter_ns,
         recurring: Recurring | None = None,
+        roots: Roots | None = None,
     ) -> None:
         self._recurring = recurring or Recurring(redactor)
-        self.events = Events(redactor, observations, time_ns, perf_ns, self._recurring)
+        self.events = Events(redactor, observations, time_ns, perf_ns, self._recurring, roots)
         self._observations = observations
         self._each_token = tokens == "each"
         self.joins_tokens = tokens == "stream"

@@ -10,6 +10,7 @@ Fields of an event: see ``README.md``, "Event schema". Every body starts with ``
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from sys import _getframe
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,10 +20,12 @@ from asynctrack._capture.observations import Observations
 from asynctrack._capture.packing import AWAY, Packed, Packing
 from asynctrack._capture.recurring import Recurring
 from asynctrack._capture.redact import Redactor, unsearched
+from asynctrack._capture.sessions import Roots
 from asynctrack._capture.spans import OpenSpan, OpenSpans
 from asynctrack._capture.streams import Streams
 from asynctrack._capture.tracebacks import describe_error, said_value, verdict_on
 from asynctrack._common import payload
+from asynctrack._common.feedback import finished
 from asynctrack._common.lines import without_references
 from asynctrack._common.outcome import Verdict
 
@@ -46,6 +49,7 @@ class Events:
         time_ns: Wall clock, in nanoseconds.
         perf_ns: Monotonic clock, in nanoseconds.
         recurring: Remembers what many events share.
+        roots: Completes the metadata of roots; None knows the usual names only.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Events:
         time_ns: Callable[[], int],
         perf_ns: Callable[[], int],
         recurring: Recurring,
+        roots: Roots | None = None,
     ) -> None:
         self._redactor = redactor
         self._values = recurring.values
@@ -63,6 +68,7 @@ class Events:
         self._perf_ns = perf_ns
         self._doubles = Doubles()
         self._renamed = self._doubles.open
+        self._roots = roots or Roots()
         self.streams = Streams(perf_ns, self._doubles)
         """The streams that are open."""
         self.spans = OpenSpans()
@@ -122,7 +128,9 @@ class Events:
         }
         if parent_run_id is not None:
             record["parent_span_id"] = parent_run_id
-        record["trace_id"] = run_id if span is None else span.trace_id
+        trace_id = record["trace_id"] = run_id if span is None else span.trace_id
+        if trace_id is run_id:
+            metadata = self._roots.complete(metadata, run_id, _getframe(1))
         if name:
             record["name"] = name
         if tags:
@@ -295,6 +303,13 @@ class Events:
             record["name"] = name
         record["data"] = data
         return self.encode_whole(record)
+
+    def feedback(self, record: dict[str, Any]) -> bytes:
+        """Make the event of feedback; see ``feedback_record``."""
+        data = record["data"]
+        if "comment" in data:
+            data["comment"] = self._values.kept(data["comment"])
+        return finished(self.encode_whole({"time_unix_nano": self._time_ns(), **record}))
 
     def encode(self, record: dict[str, Any]) -> Body:
         """Encode a record and cut secrets out of it; what is new and large of it, later."""

@@ -17,6 +17,9 @@ from uuid import UUID
 from langchain_core.callbacks.base import AsyncCallbackHandler, BaseCallbackHandler
 
 from asynctrack._capture.capture import SHEDDABLE
+from asynctrack._capture.sessions import Session, current_session
+from asynctrack._capture.sessions import session as name_session
+from asynctrack._common.feedback import feedback_record
 from asynctrack._common.own import is_own
 
 if TYPE_CHECKING:
@@ -190,6 +193,80 @@ class _Handler:
             step: The iteration, 0 or more; None numbers the values of a name by themselves.
         """
         self._sink.log_metric(name, value, step)
+
+    def log_feedback(
+        self,
+        trace_id: str | UUID,
+        name: str,
+        score: float | str | None = None,
+        *,
+        comment: str | None = None,
+        span_id: str | UUID | None = None,
+        user_id: str | int | UUID | None = None,
+    ) -> None:
+        """Log what somebody thinks of a trace: an event of its own, which changes nothing of what
+        is stored. Never blocks. For a Run that is done: ``open_run(...).log_feedback(...)``.
+
+        Args:
+            trace_id: The trace: LangChain's run id of its root. ``session.trace_id`` tells it, and
+                ``config={"run_id": uuid4()}`` sets it.
+            name: What is scored, 1 to 255 characters: ``"thumbs"``, ``"correctness"``.
+            score: A number, True or False (1 or 0), or a label; None for a comment alone.
+            comment: In words, at most 10,000 characters.
+            span_id: The span of the trace that it is about; None for all of it.
+            user_id: Who says so; None takes the user of the session that it is called in.
+
+        Raises:
+            OptionError: One of them is not allowed; the text names it, its value and what is.
+
+        Example:
+            >>> from uuid import uuid4
+            >>> from asynctrack import open_run, tracker
+            >>> from langchain_core.runnables import RunnableLambda
+            >>> trace_id = uuid4()
+            >>> with tracker("runs") as handler:
+            ...     config = {"callbacks": [handler], "run_id": trace_id}
+            ...     answer = RunnableLambda(str.upper).invoke("hello", config=config)
+            ...     handler.log_feedback(trace_id, "thumbs", 1, comment="loud and clear")
+            >>> for one in open_run("runs").feedback():
+            ...     print(one.name, one.score, one.comment, one.trace_id == str(trace_id))
+            thumbs 1 loud and clear True
+        """
+        session = current_session()
+        if user_id is None and session is not None:
+            user_id = session.user_id
+        self._sink.log_feedback(feedback_record(trace_id, name, score, comment, span_id, user_id))
+
+    def session(
+        self,
+        *,
+        session_id: str | int | UUID | None = None,
+        user_id: str | int | UUID | None = None,
+        thread_id: str | int | UUID | None = None,
+    ) -> Session:
+        """Name the session, user and thread of all that is called in a ``with`` block.
+
+        The same as ``asynctrack.session``, for who has a handler.
+
+        Args:
+            session_id: The session.
+            user_id: The user.
+            thread_id: The thread: a conversation, LangGraph's ``thread_id``.
+
+        Raises:
+            OptionError: An id is no text and no number; the text names it, its value and what is.
+
+        Example:
+            >>> from asynctrack import open_run, tracker
+            >>> from langchain_core.runnables import RunnableLambda
+            >>> with tracker("runs") as handler, handler.session(user_id="ada") as session:
+            ...     RunnableLambda(str.upper).invoke("hello", config={"callbacks": [handler]})
+            'HELLO'
+            >>> [(trace.user_id, trace.trace_id == session.trace_id)
+            ...  for trace in open_run("runs").traces()]
+            [('ada', True)]
+        """
+        return name_session(session_id=session_id, user_id=user_id, thread_id=thread_id)
 
     def statistics(self) -> Statistics:
         """Return a frozen snapshot of all counters; may be called from any thread."""

@@ -66,5 +66,8 @@ class Sink(Protocol):
     def log_metric(self, name: str, value: float, step: int | None) -> None:
         """Store a metric as an event and for the Run."""
 
+    def log_feedback(self, record: dict[str, Any]) -> None:
+        """Store feedback as an event; see ``feedback_record``."""
+
     def request_flush(self) -> Flush:
         """Start to deliver everything accepted so far."""

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Generator
 from typing import Any
 
+from asynctrack._capture.sessions import session
 from asynctrack._statistics import Statistics
 
 
@@ -130,6 +131,8 @@ def _handler(base: str, drop: Callable[..., None], statistics: Callable[[], Stat
         "statistics": lambda self: statistics(),
         "log_parameters": called,
         "log_metric": called,
+        "log_feedback": called,
+        "session": staticmethod(session),
         "flush_tracker": lambda self: _Nothing(),
         "flush": flush if asynchronous else lambda self, timeout=None: False,
     }

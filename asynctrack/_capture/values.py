@@ -410,6 +410,14 @@ class Values:
         self._lock = threading.RLock()  # a finalizer may come in again
         _all.add(self)
 
+    def kept(self, text: str) -> Any:
+        """Return what is stored of a text that is no value: all of it, or how it begins."""
+        if self._fits(text):
+            return text
+        content = Content(text, self._redactor, self._max_bytes)
+        content.prepare()
+        return payload.decode(content.ref)
+
     def content(self, content: str | bytes) -> Content | None:
         """Return the value of a large text; None where it is not large after all."""
         if len(content) <= LARGE and self._fits(content):

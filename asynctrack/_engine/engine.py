@@ -75,7 +75,7 @@ class Engine:
         self._idle: asyncio.Event | None = None
         # As long as somebody uses one: its key may hold the user's session.
         self._gates: WeakValueDictionary[Hashable, Gate] = WeakValueDictionary()
-        self._replayers: dict[str | None, Replayer] = {}
+        self._replayers: dict[str | os.PathLike[str] | None, Replayer] = {}
         self.pool = ClientPool()
         """AWS's clients; used in the loop."""
         self.board = Board(monotonic)
@@ -136,7 +136,7 @@ class Engine:
             self._gates[way] = gate
         return gate
 
-    def replayer(self, spool_dir: str | None) -> Replayer:
+    def replayer(self, spool_dir: str | os.PathLike[str] | None) -> Replayer:
         """Return what delivers the leftovers of a spool, once for all trackers that use it.
 
         Args:

@@ -24,6 +24,7 @@ from asynctrack._capture.capture import Capture
 from asynctrack._capture.observations import Observations
 from asynctrack._capture.recurring import recurring_for
 from asynctrack._capture.redact import Redactor
+from asynctrack._capture.sessions import Roots
 from asynctrack._common.notices import Notices
 from asynctrack._common.retry import RetryBudget, RetryPolicy
 from asynctrack._delivery.delivery import Delivery
@@ -163,6 +164,7 @@ class Pipeline:
                 redactor=redactor,
                 observations=self._observations,
                 recurring=recurring_for(redactor, options.max_value_bytes),
+                roots=Roots(options.session_keys, options.user_keys),
             ),
             buffer=self.buffer,
             observations=self._observations,

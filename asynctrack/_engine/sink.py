@@ -27,6 +27,20 @@ SPOOL_WAIT: Final = 5.0
 """Seconds that a callback waits at the most, with memory full, for a disk that has not refused to
 take more: it takes a millisecond, unless the worker or the disk is held up."""
 
+_FULL: Final = (
+    "The buffer is full: events come in faster than they can be uploaded, or uploads fail."
+)
+_ROOM: Final = "Raise max_buffer_bytes, max_buffer_events or upload_concurrency."
+_NEVER_WAITS: Final = (
+    f"{_FULL} log_parameters and log_metric never wait for room. {_ROOM} The Run gets the value all"
+    " the same."
+)
+_IS_LOST: Final = (
+    f"{_FULL} log_feedback never waits for room. {_ROOM} Log it again later:"
+    " open_run(...).log_feedback(...) says whether it is stored."
+)
+_KINDS: Final = {_NEVER_WAITS: "drop:own", _IS_LOST: "drop:feedback"}
+
 
 class DriverView(Protocol):
     """What the sink needs of the driver."""
@@ -235,6 +249,17 @@ class Sink:
         else:
             self._observations.points_skipped += 1
 
+    def log_feedback(self, record: dict[str, Any]) -> None:
+        """Store feedback as an event; see ``feedback_record``."""
+        if is_own() and self.leaves_out():
+            return
+        try:
+            body = self.capture.events.feedback(record)
+        except Exception as error:
+            self.capture_failed("log_feedback", error)
+            return
+        self._put_own(body, _IS_LOST)
+
     def abandon_open(self) -> bool:
         """Say of every span that is open that it is abandoned, as the tracker ends.
 
@@ -264,11 +289,11 @@ class Sink:
         """Start delivering everything accepted so far."""
         return Flush(self._driver.request_flush())
 
-    def _put_own(self, body: bytes | Packed) -> None:
+    def _put_own(self, body: bytes | Packed, full: str = _NEVER_WAITS) -> None:
         """Take the user's own values, which never wait; the reserved tenth is for them as well."""
         if not self._buffer.put_ahead(body):
             reason = self._buffer.closed_reason
-            self._drop(reason or "buffer_full", None if reason else _NEVER_WAITS)
+            self._drop(reason or "buffer_full", None if reason else full)
 
     def _put_last(self, body: bytes | Packed) -> None:
         """Take what a chain says as it is cancelled, where there is room: it ends when it must."""
@@ -286,15 +311,10 @@ class Sink:
         self._tell_dropped(reason, text)
 
     def _tell_dropped(self, reason: str, text: str | None = None) -> None:
-        kind = "drop:own" if text is _NEVER_WAITS else f"drop:{reason}"
+        kind = _KINDS.get(text or "", f"drop:{reason}")
         self._notices.warn(kind, f"asynctrack dropped an event. {text or _WHY[reason]}")
 
 
-_FULL = "The buffer is full: events come in faster than they can be uploaded, or uploads fail."
-_NEVER_WAITS = (
-    f"{_FULL} log_parameters and log_metric never wait for room. Raise max_buffer_bytes,"
-    " max_buffer_events or upload_concurrency. The Run gets the value all the same."
-)
 _WHY = {
     "buffer_full": f"{_FULL} Raise max_buffer_bytes or upload_concurrency, or use"
     " overflow='block'.",

@@ -13,10 +13,13 @@ from collections.abc import (
 )
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, Literal
+from uuid import UUID
 
 from asynctrack._backends.s3_read import Access
+from asynctrack._common.feedback import EVENT, feedback_record, run_id_text
 from asynctrack._errors import NotFoundError, OptionError
 from asynctrack._reading.decoding.events import Event
+from asynctrack._reading.decoding.feedback import Feedback, feedback_of
 from asynctrack._reading.merging.fetch import AHEAD, Fetcher
 from asynctrack._reading.merging.merge import merged_events
 from asynctrack._reading.sources.dead_letters import (
@@ -57,6 +60,8 @@ if TYPE_CHECKING:
     import duckdb
     import pandas
     import pyarrow
+
+    from asynctrack._reading.appending import Appender
 
 logger = logging.getLogger("asynctrack")
 
@@ -107,6 +112,7 @@ class RecordedRun:
         self._listing: Listing | None = None
         self._logged: dict[str, dict[str, Any]] | None = None
         self._problems: dict[tuple[str, str], Problem] = {}
+        self._appender: Appender | None = None
 
     def __repr__(self) -> str:
         return f"RecordedRun({', '.join(self.uris)})"
@@ -257,6 +263,104 @@ class RecordedRun:
 
         async for trace in from_thread(close_events(), TRACES):
             yield trace
+
+    def feedback(self, trace_id: str | UUID | None = None) -> Iterator[Feedback]:
+        """Yield what was logged with ``log_feedback``, in order.
+
+        Args:
+            trace_id: Of this trace only.
+
+        Raises:
+            OptionError: ``trace_id`` cannot be one.
+            ChecksumError: As ``events``.
+            ReadError: As ``events``.
+            BackendError: As ``events``.
+
+        Example:
+            >>> from uuid import uuid4
+            >>> from asynctrack import open_run, tracker
+            >>> with tracker("runs") as handler:
+            ...     handler.log_feedback(uuid4(), "thumbs", True)
+            ...     handler.log_feedback(uuid4(), "thumbs", False, comment="too long")
+            >>> [(one.score, one.comment) for one in open_run("runs").feedback()]
+            [(1, None), (0, 'too long')]
+        """
+        wanted = None if trace_id is None else run_id_text("trace_id", trace_id)
+        for event in self.events(EVENT):
+            feedback = feedback_of(event)
+            if feedback is not None and wanted in (None, feedback.trace_id):
+                yield feedback
+
+    async def afeedback(self, trace_id: str | UUID | None = None) -> AsyncIterator[Feedback]:
+        """Yield what ``feedback`` does, from async code: all work is done in threads."""
+        wanted = None if trace_id is None else run_id_text("trace_id", trace_id)
+        async for event in self.aevents(EVENT):
+            feedback = feedback_of(event)
+            if feedback is not None and wanted in (None, feedback.trace_id):
+                yield feedback
+
+    def log_feedback(
+        self,
+        trace_id: str | UUID,
+        name: str,
+        score: float | str | None = None,
+        *,
+        comment: str | None = None,
+        span_id: str | UUID | None = None,
+        user_id: str | int | UUID | None = None,
+    ) -> None:
+        """Log what somebody thinks of a trace, also days later. Blocks until it is stored.
+
+        It is an event of its own, by another writer, and changes nothing of what is stored. A
+        handler does this without blocking, while its tracker is open.
+
+        Args:
+            trace_id: The trace.
+            name: What is scored, 1 to 255 characters: ``"thumbs"``, ``"correctness"``.
+            score: A number, True or False (1 or 0), or a label; None for a comment alone.
+            comment: In words, at most 10,000 characters.
+            span_id: The span of the trace that it is about; None for all of it.
+            user_id: Who says so.
+
+        Raises:
+            OptionError: One of them is not allowed; the text names it, its value and what is.
+            ReadError: The Run's folder cannot be written to: it may not be stored.
+            BackendError: S3 said no, or did not say that it is stored: it may not be.
+
+        Example:
+            >>> from asynctrack import open_run, tracker
+            >>> from langchain_core.runnables import RunnableLambda
+            >>> with tracker("runs") as handler:
+            ...     answer = RunnableLambda(str.upper).invoke("hello", {"callbacks": [handler]})
+            >>> run = open_run("runs")
+            >>> (trace,) = run.traces()
+            >>> run.log_feedback(trace.trace_id, "tone", "rude", user_id="ada")
+            >>> [(one.name, one.value, one.user_id) for one in run.feedback(trace.trace_id)]
+            [('tone', 'rude', 'ada')]
+        """
+        record = feedback_record(trace_id, name, score, comment, span_id, user_id)
+        if self._appender is None:
+            from asynctrack._reading.appending import Appender  # nothing that reading needs
+
+            self._appender = Appender(self.found.locations[0])
+        self._appender.append(record)
+
+    async def alog_feedback(
+        self,
+        trace_id: str | UUID,
+        name: str,
+        score: float | str | None = None,
+        *,
+        comment: str | None = None,
+        span_id: str | UUID | None = None,
+        user_id: str | int | UUID | None = None,
+    ) -> None:
+        """Log feedback from async code: ``log_feedback`` in a thread, with its errors."""
+        await in_thread(
+            lambda: self.log_feedback(
+                trace_id, name, score, comment=comment, span_id=span_id, user_id=user_id
+            )
+        )
 
     def to_arrow(self) -> pyarrow.Table:
         """Return a table with a row for each span, by start. Needs ``asynctrack[read]``."""

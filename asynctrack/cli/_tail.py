@@ -312,28 +312,34 @@ def _kinds(given: Iterable[str]) -> frozenset[str]:
 
 
 def _show_event(event: Event, name: str | None, screen: Screen) -> None:
+    from asynctrack._reading.decoding.feedback import feedback_of
     from asynctrack._reading.trees.ending import exception_of, verdict_on
 
     from . import _words as words
 
-    exception = exception_of(event)
+    exception, feedback = exception_of(event), feedback_of(event)
     style = _STYLES.get(event.event.rpartition("_")[2], "bold")
     if exception is not None:
         style = OUTCOME_STYLES[verdict_on(event, None)[0]]
     if event.event == "metric" and isinstance(event.data, dict):
         text = f"{event.data.get('value')}"
+    elif feedback is not None:
+        text = words.feedback(feedback)
     elif exception is not None:
         text = exception.line
     else:
         payload = (event.outputs, event.inputs, event.data)
         text = next((words.said(one) for one in payload if one is not None), "")
+    about = event.span_id
+    if feedback is not None:
+        about = feedback.span_id or feedback.trace_id
     screen.parts(
         ("~ " if event.spooled else "  ", "dim"),
         (f"{words.clock(event.time_unix_nano)}  ", "dim"),
         (f"{words.name(event.event):<16} ", style),
         (f"{words.name(name)}  ", "bold"),
         (words.one_line(text, LINE), ""),
-        (f"  {event.span_id}" if event.span_id else "", "dim"),
+        (f"  {about}" if about else "", "dim"),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from asynctrack._common.outcome import said_outcome
 from asynctrack._reading.decoding.events import json_text
+from asynctrack._reading.decoding.feedback import Feedback
 from asynctrack._reading.decoding.media import Media, Say, in_words, media_of
 from asynctrack._reading.trees.span import Span
 from asynctrack._reading.trees.trace import Trace
@@ -181,6 +182,13 @@ def handed_on(span: Span) -> str:
         goto = value["goto"]
         return f"to {goto}" if isinstance(goto, str) else f"to {json_text(goto)}"
     return said(value)
+
+
+def feedback(given: Feedback) -> str:
+    """Return what feedback says: the score or the label, who says so, the comment."""
+    score = given.value if given.score is None else f"{given.score:.6g}"
+    by = "" if given.user_id is None else f"by {given.user_id}"
+    return "  ".join(part for part in (score, by, given.comment) if part)
 
 
 def prompt(span: Span) -> list[tuple[str, str]]:

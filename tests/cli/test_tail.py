@@ -117,6 +117,22 @@ def test_events_of_a_tracker_come_from_the_spool_until_it_closes(
     assert len(set(seqs(follower))) == len(follower.lines)
 
 
+def test_feedback(tmp_path: Path, tail: Callable[..., Tail]) -> None:
+    """What was said, who said so, and about what: the span, or else the trace."""
+    with asynctrack.tracker(tmp_path, run_name="one") as handler:
+        handler.log_feedback("a-trace", "thumbs", True, comment="nice\nand \x1b[31mred", user_id=7)
+        handler.log_feedback("a-trace", "tone", "rude", span_id="a-span")
+        handler.log_feedback("a-trace", "length", 0.25)
+    follower = tail(tmp_path, "--until-closed", "--kind", "feedback")
+    code, err = follower.end()
+    assert (code, err) == (0, "")
+    assert [line.split(None, 1)[1] for line in follower.lines] == [
+        "feedback         thumbs  1 by 7 nice and \\x1b[31mred  a-trace",
+        "feedback         tone  rude  a-span",
+        "feedback         length  0.25  a-trace",
+    ]
+
+
 def test_ctrl_c_ends_it_cleanly(tmp_path: Path, tail: Callable[..., Tail]) -> None:
     """One word, no traceback, code 130, and what came is printed."""
     make_run(tmp_path, "one")

@@ -229,6 +229,29 @@ def test_otlp_is_what_opentelemetry_reads(run: RecordedRun) -> None:
     assert len(orphan.parent_span_id) == 8
 
 
+def test_otlp_tells_session_and_user(folder: RunFolder) -> None:
+    """Every span of a trace has its session, user and conversation, those of its root; a trace
+    that has none says nothing of them."""
+    other = "0190d3a4-0000-7000-8000-0000000000aa"
+    step = {"span_id": "0190d3a4-0000-7000-8000-0000000000ab", "parent_span_id": ROOT}
+    ids = {"langfuse_session_id": "s", "ls_user_id": "u", "conversation_id": 7}
+    folder.artifact(
+        [
+            event(1, kind="chain_start", span_id=ROOT, trace_id=ROOT, metadata=ids),
+            event(2, kind="chain_start", trace_id=ROOT, **step),
+            event(3, kind="chain_start", span_id=other, trace_id=other),
+        ]
+    )
+    (line,) = exported(open_run(folder.path), "otlp").splitlines()
+    names = ("session.id", "user.id", "gen_ai.conversation.id")
+    found = [
+        {one.key: one.value.string_value for one in span.attributes if one.key in names}
+        for span in parsed(line).resource_spans[0].scope_spans[0].spans
+    ]
+    whole = dict(zip(names, ("s", "u", "7"), strict=True))
+    assert found == [whole, whole, {}]
+
+
 def test_otlp_lines_are_bounded(
     run: RecordedRun, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,8 +58,11 @@ def otlp_lines(
     size = 0
     lines = 0
     for trace in traces:
+        around = _attributes(session_attributes(trace))
         for span in trace.walk():
-            one = (json_text(otlp_span(span)) or "").encode()
+            made = otlp_span(span)
+            made["attributes"] += around
+            one = (json_text(made) or "").encode()
             if spans and (len(spans) >= SPANS or size + len(one) > LINE_BYTES):
                 yield head + b",".join(spans) + tail
                 lines += 1
@@ -88,6 +91,18 @@ def _id_bytes(text: str) -> bytes:
     if not any(found[:8]) or not any(found[8:]):  # zeros are no id
         found = hashlib.sha256(text.encode()).digest()[:16]
     return found
+
+
+def session_attributes(trace: Trace) -> dict[str, Any]:
+    """Return what all spans of a trace say of its session, user and conversation: what shows them
+    looks at any span, and LangChain hands on to the spans below what metadata say, not all of it.
+    """
+    session, thread = trace.session_id, trace.thread_id
+    return {
+        "session.id": session,
+        "user.id": trace.user_id,
+        "gen_ai.conversation.id": thread or session,
+    }
 
 
 def otlp_span(span: Span) -> dict[str, Any]:

@@ -156,7 +156,8 @@ class LocalStore:
         except OSError as error:
             raise ReadError(f"{path} cannot be written: {error.strerror or error}") from error
         finally:
-            unfinished.unlink(missing_ok=True)
+            with suppress(OSError):  # whatever is in the way of writing it
+                unfinished.unlink(missing_ok=True)
 
     def remove(self, key: str) -> None:
         """Delete a file, and its folder when nothing else is in it."""

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-SESSION_KEYS: Final = (
-    "session_id", "langfuse_session_id", "ls_session_id", "conversation_id", "thread_id"
-)  # fmt: skip
-"""Names of metadata that tell the session; the first one that is there counts."""
-USER_KEYS: Final = ("user_id", "langfuse_user_id", "ls_user_id")
-"""The same for the user."""
-THREAD_KEYS: Final = ("thread_id", "conversation_id")
-"""The same for the thread."""
+from asynctrack._common.sessions import SESSION_KEYS, THREAD_KEYS, USER_KEYS
 
 
 def session_of(metadata: Mapping[str, Any]) -> str | None:
