@@ -75,7 +75,7 @@ def page(topic: str) -> str:
         return _text(name)
     near = difflib.get_close_matches(name, known, n=1)
     meant = f"did you mean {near[0]}? " if near else ""
-    raise Missing(f"there is no topic {topic!r}: {meant}asynctrack guide lists all of them")
+    raise Missing(f"there is no topic {topic!r}: {meant}'asynctrack guide' lists all")
 
 
 def _text(name: str) -> str:

@@ -23,10 +23,12 @@ _INLINE = re.compile(
     r"|(?<![\w*])\*(?P<stressed>[^\s*](?:[^*]*[^\s*])?)\*(?![\w*])",
     re.DOTALL,
 )
-_CODE = re.compile(r"`[^`]{1,40}`")
+_CODE = re.compile(r"`[^`]+`")
 _NO_BREAK: Final = "\0"
 _UNDERLINES: Final = {1: "=", 2: "-"}
 _INDENT: Final = "    "
+_SHORT: Final = 40
+"""Characters of code that stay on one line."""
 
 
 def readable(page: str, width: int) -> str:
@@ -99,11 +101,15 @@ def _wrapped(text: str, first: str, width: int) -> str:
 
 
 def _fill(text: str, width: int, first: str, others: str) -> str:
-    whole = _CODE.sub(lambda code: code[0].replace(" ", _NO_BREAK), text)
+    whole = _CODE.sub(_kept_whole, text)
     return textwrap.fill(
         whole, width, initial_indent=first, subsequent_indent=others, break_long_words=False,
         break_on_hyphens=False,
     ).replace(_NO_BREAK, " ")  # fmt: skip
+
+
+def _kept_whole(code: re.Match[str]) -> str:
+    return code[0].replace(" ", _NO_BREAK) if len(code[0]) <= _SHORT else code[0]
 
 
 def _table(lines: list[str], width: int) -> str:

@@ -25,9 +25,7 @@ _PER_SDK = re.compile(r"from \S+ import (\w+) +# sagemaker 3: \S+")
 
 def examples(page: str) -> list[Block]:
     """The blocks of a page that are to run."""
-    return [
-        one for one in blocks(page) if one.language == "python" and "not run" not in one.marks
-    ]
+    return [one for one in blocks(page) if one.language == "python" and "not run" not in one.marks]
 
 
 WITH_AWS = [page for page in PAGES if any("aws" in one.marks for one in examples(page))]
@@ -62,7 +60,7 @@ def run_page(page: str, names: dict[str, Any], places: Mapping[str, str]) -> Non
             # Tracebacks tell the line of the page.
             made = compile(
                 "\n" * (one.line - 1) + code, PAGES[page], "exec",
-                ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
+                ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True,
             )  # fmt: skip
             result = eval(made, names)
             if made.co_flags & inspect.CO_COROUTINE:

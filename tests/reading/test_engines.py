@@ -25,12 +25,12 @@ from asynctrack._reading.compaction.compact import compact_run
 from asynctrack._reading.decoding.parquet_rows import NAMES
 from asynctrack._reading.sources.locate import locate_runs
 from benchmarks.generate import generate
+from tests.guide.pages import block
 from tests.reading.making import lines as as_lines
 from tests.reading.making import packed
 from tests.reading.valued import raw_lines, rewrite, track_states
 from tests.support.s3 import S3Server
 from tests.support.tls import tls_proxy
-from tests.guide.pages import block
 
 ENGINES = Path(__file__).parents[2] / "benchmarks/engines"
 ATHENA = (ENGINES / "athena.sql").read_text()

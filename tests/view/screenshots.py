@@ -1,7 +1,7 @@
 """Pictures of each page, from the demo: ``python -m tests.view.screenshots [FOLDER]``.
 
-They are what the README shows; those of the Run of the guide's program lie beside the guide. Times
-are in UTC, so that they look the same everywhere.
+They are what the README and the guide show; those of the guide's program lie beside the guide.
+Times are in UTC, so that they look the same everywhere.
 """
 
 from __future__ import annotations
