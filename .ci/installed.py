@@ -28,6 +28,7 @@ def main(kind: str) -> None:
     assert (installed / "py.typed").exists()
     assert (installed / "view/static/vendor/preact.js").exists()
     assert command("--help").returncode == 0
+    assert command("guide", "tracking").stdout.startswith("Tracking\n")
     assert importlib.util.find_spec("sagemaker") is None
     with tempfile.TemporaryDirectory() as name:
         {"alone": alone, "s3": from_s3}[kind](Path(name))

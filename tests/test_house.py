@@ -83,9 +83,9 @@ def test_every_package_says_what_it_is_for(name: str) -> None:
 
 
 def test_the_picture_of_the_way_is_the_folder_listing() -> None:
-    """README and the package's own docstring show every package of the folder, and no other."""
+    """The guide and the package's own docstring show every package of the folder, and no other."""
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
-    for text in ((ROOT.parent / "README.md").read_text(), str(asynctrack.__doc__)):
+    for text in ((ROOT / "guide/how-it-works.md").read_text(), str(asynctrack.__doc__)):
         shown = set(re.findall(r"(?m)^ +(_[a-z]+)/ ", text))
         assert shown >= {name for name in packages if name.startswith("_")} - {"_reading"}
         assert shown <= packages

@@ -46,12 +46,12 @@ _GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "Configure AWS credentials; each attempt looks for them anew.": ("NoCredentialsError",),
     "Name a profile that is in the AWS configuration.": ("ProfileNotFound",),
     "Correct the AWS configuration file.": ("ConfigParseError", "InvalidConfigError"),
-    "Allow s3:PutObject on the prefix (see the README, IAM permissions); a bucket policy may also"
-    " demand an encryption, which s3_options=… asks for.": (
+    "Allow s3:PutObject on the prefix ('asynctrack guide permissions' has a policy); a bucket"
+    " policy may also demand an encryption, which s3_options=… asks for.": (
         "AccessDenied", "UnauthorizedAccess",
     ),
-    "Allow sagemaker:UpdateTrialComponent, DescribeTrialComponent and BatchPutMetrics; see the"
-    " README, IAM permissions.": ("AccessDeniedException", "NotAuthorized"),
+    "Allow sagemaker:UpdateTrialComponent, DescribeTrialComponent and BatchPutMetrics:"
+    " 'asynctrack guide permissions' has a policy.": ("AccessDeniedException", "NotAuthorized"),
     _ACCOUNT: ("AccountProblem", "AllAccessDisabled", "InvalidPayer"),
     "Add RequestPayer='requester' to s3_options=…": ("RequesterPays", "RequestPayerRequired"),
     _REGION: (

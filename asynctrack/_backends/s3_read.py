@@ -47,9 +47,8 @@ _TOLD: Final = frozenset(
     {"AccessDenied", "CertificateError", "NotS3", "NotSageMaker", "ProxyConnectionError"}
 )
 _ACCESS: Final = (
-    "Reading takes s3:GetObject and s3:ListBucket (see the README, IAM permissions), and of a"
-    " bucket whose reader pays s3_options={'RequestPayer': 'requester'}, or --request-payer"
-    " requester."
+    "Reading takes s3:GetObject and s3:ListBucket (asynctrack guide permissions), and of a bucket"
+    " whose reader pays s3_options={'RequestPayer': 'requester'}, or --request-payer requester."
 )
 _GONE = frozenset({"NoSuchKey", "404", "NotFound"})
 

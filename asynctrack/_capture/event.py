@@ -4,7 +4,7 @@ All kinds have a time, a span and a trace, name, tags, metadata, and a payload b
 a span opens it; its end or error closes it and gives its duration. Empty fields are left out:
 absent and empty read the same.
 
-Fields of an event: see ``README.md``, "Event schema". Every body starts with ``time_unix_nano``.
+Fields of an event: see ``guide/storage.md``. Every body starts with ``time_unix_nano``.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ COMMANDS = (
     "_demo",
     "_diff",
     "_export",
+    "_guide",
     "_ls",
     "_query",
     "_search",
@@ -47,6 +48,7 @@ Start here:
   asynctrack ls FOLDER         what was tracked there; also s3://bucket/prefix
   asynctrack show RUN          one Run in numbers, its slowest and its failed traces
   asynctrack COMMAND --help    everything about a command
+  asynctrack guide             everything else: tracking, reading, options, limits, …
 
 A RUN is an s3:// address, a folder, or experiment/run: looked for below --root, else SageMaker is
 asked. Every command prints JSON with --json.

@@ -145,7 +145,7 @@ def _show_next(report: Report, screen: Screen) -> None:
         name = report.outcomes[0].experiment
         screen.line("asynctrack demo                    an embedded AWS, and what tracking costs")
         screen.line(f'The Runs are in the experiment "{name}" of your account, and stay there.')
-    screen.line("In your own code: async with tracker(run) as handler: ... (see the README)")
+    screen.line("In your own code: async with tracker(run) as handler: ... (asynctrack guide)")
 
 
 def _cell(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The figures in the README and in the reports are those of the committed results."""
+"""The figures in the README, the guides and the reports are those of the committed results."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from benchmarks import _measure, _scoreboard_table, report
 from benchmarks._report_format import Results, overhead_of
 from benchmarks._report_many import many_section
 from benchmarks.tracers import OURS
-
-README = _measure.ROOT / "README.md"
+from tests.guide.pages import text
 
 
 def committed(name: str) -> dict[str, Any]:
@@ -27,9 +26,9 @@ def tables(text: str) -> set[str]:
     return {line for line in text.splitlines() if line.startswith("| ")}
 
 
-def prose() -> str:
-    """The README in one line: a figure may stand at the end of one."""
-    return re.sub(r"\s+", " ", README.read_text(encoding="utf-8"))
+def prose(page: str) -> str:
+    """A page in one line: a figure may stand at the end of one."""
+    return re.sub(r"\s+", " ", text(page))
 
 
 def test_the_report_is_made_of_the_results_beside_it(tmp_path: Path) -> None:
@@ -46,19 +45,19 @@ def test_the_report_is_made_of_the_results_beside_it(tmp_path: Path) -> None:
 
 
 def test_the_scoreboard_is_the_committed_one() -> None:
-    """scoreboard.md is what scoreboard.json gives, and the README has its lines."""
+    """scoreboard.md is what scoreboard.json gives, and the guide has its lines."""
     board = (_measure.RESULTS / "scoreboard.md").read_text(encoding="utf-8")
     assert _scoreboard_table.markdown(committed("scoreboard")).strip() == board.strip()
     lines = tables(board)
     assert len(lines) == 9
-    assert lines <= tables(README.read_text(encoding="utf-8"))
+    assert lines <= tables(text("durability"))
 
 
 @pytest.mark.parametrize("name", ["readback", "readback-1m"])
 def test_reading_back_is_the_committed_one(name: str) -> None:
-    """The README's table of how fast a Run is read has what was measured."""
+    """The table of how fast a Run is read has what was measured."""
     result = committed(name)
-    lines = tables(README.read_text(encoding="utf-8"))
+    lines = tables(text("performance"))
     for asked in result["questions"].values():
         # Dask's work is done in other processes than the one that was measured.
         workers = "Dask" in asked["title"]
@@ -71,7 +70,7 @@ def test_reading_back_is_the_committed_one(name: str) -> None:
 
 
 def test_what_it_costs_is_the_committed_one() -> None:
-    """The line of cost on the README's first screen has the figures of overhead.json."""
+    """The README's line of cost, and the guide's, have the figures of overhead.json."""
     results: Results = {"overhead": committed("overhead")}
     core = overhead_of(results, "lcel-100", "core")
     frozen = overhead_of(results, "lcel-100", "frozen")
@@ -82,38 +81,37 @@ def test_what_it_costs_is_the_committed_one() -> None:
     over, without_collections = (
         plan["tracers"][OURS]["thread_over_empty"]["value"] for plan in (core, frozen)
     )
-    line = (
-        f"**What it costs.** {core['invocations']:,} `ainvoke` of an LCEL chain,"
-        f" {core['callbacks']} callbacks each, {core['concurrency']} at a time: asynctrack adds"
-        f" {ours['thread_us']['value']:.1f} µs of CPU a callback to your thread, **{over:.2f} ×**"
-        f" what an empty `AsyncCallbackHandler` adds (**{without_collections:.2f} ×** after"
-        " `gc.freeze()`, as `asynctrack demo` measures it on your machine). LangSmith adds"
-        f" {langsmith:.1f} × as much to the whole process: [all figures, and the"
-        " goals](benchmarks/results/report.md)."
-    )
-    assert line in prose(), f"the README is to say: {line}"
+    cost = f"asynctrack adds {ours['thread_us']['value']:.1f} µs of CPU a callback to your thread,"
+    beside = f"**{over:.2f} ×** what an empty `AsyncCallbackHandler` adds"
+    frozen_beside = f"(**{without_collections:.2f} ×** after `gc.freeze()`"
+    assert f"{cost} {beside} {frozen_beside})" in prose("README.md")
+    for line in (
+        f"{core['invocations']:,} `ainvoke` of an LCEL chain, {core['callbacks']} callbacks each,"
+        f" {core['concurrency']} at a time: {cost} {beside} {frozen_beside},",
+        f"LangSmith adds {langsmith:.1f} × as much to the whole process",
+    ):
+        assert line in prose("performance"), line
 
 
 def test_what_durability_costs_is_the_committed_one() -> None:
     """The three levels' costs are those of one run of the variants."""
     variants = overhead_of({"overhead": committed("overhead")}, "lcel-100", "variants")
     assert variants
-    said = README.read_text(encoding="utf-8")
     for level in ("process", "power", "memory"):
         name = f"{OURS} durability={level}"
-        [line] = [one for one in said.splitlines() if one.startswith(f'`"{level}"`')]
+        [line] = [one for one in tables(text("durability")) if one.startswith(f'| `"{level}"`')]
         cost = f"{variants['tracers'][name]['thread_us']['value']:.1f} µs"
-        assert cost in line.rpartition("|")[2], (level, cost)
+        assert cost in line.split("|")[3], (level, cost)
 
 
 def test_many_trackers_are_the_committed_ones() -> None:
-    """The README's tables of many trackers are the report's."""
+    """The guide's tables of many trackers are the report's."""
     result = committed("many")
     lines = tables("\n".join(many_section(result)))
     assert len(lines) > 15
-    assert lines <= tables(README.read_text(encoding="utf-8"))
+    assert lines <= tables(text("performance"))
     stops = [row for row in result["opening"] if row["place"] != "none"]
-    said = prose()
+    said = prose("limits")
     for figure in (
         f"stop of your loop is {max(row['stop_ms']['value'] for row in stops):.0f} ms, and"
         f" {max(row['max_ms'] for row in stops):.0f} ms in the worst",
@@ -124,7 +122,7 @@ def test_many_trackers_are_the_committed_ones() -> None:
 def test_the_viewers_figures_are_the_committed_ones() -> None:
     """First paint, interactions, live and the index are those of view.json."""
     result = committed("view")
-    said = prose()
+    said = prose("viewer")
     times = result["interactions_seconds"]
     medians = [one["median"] * 1e3 for one in times.values()]
     for figure in (
@@ -141,10 +139,10 @@ def test_the_viewers_figures_are_the_committed_ones() -> None:
 
 
 def test_what_kept_values_save_is_the_committed_one() -> None:
-    """The README's sizes of Parquet with values kept and resolved are those that were measured."""
+    """The sizes of Parquet with values kept and resolved are those that were measured."""
     result = committed("compact_values")
     keep, resolve = (result["values"][name] for name in ("keep", "resolve"))
-    said = prose()
+    said = prose("engines")
     for figure in (
         f"{result['states']} LangGraph states with a document of"
         f" {result['document_bytes'] // 1000} KB",
@@ -156,9 +154,9 @@ def test_what_kept_values_save_is_the_committed_one() -> None:
 
 
 def test_how_long_a_new_text_is_in_memory_only_is_the_committed_one() -> None:
-    """The README's boundary of what a killed process loses has what was measured."""
+    """The boundary of what a killed process loses has what was measured."""
     texts = committed("values")["texts"]
     said = " and ".join(
         f"{texts[size]['in_memory_ms']['value']:.3g} ms for {size}" for size in ("100 KB", "5 MB")
     )
-    assert f"({said}, on an idle machine)" in prose()
+    assert f"({said}, on an idle machine)" in prose("durability")

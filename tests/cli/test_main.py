@@ -75,7 +75,7 @@ def test_every_command_says_its_exit_codes_and_has_json() -> None:
             continue
         assert "Exit codes:" in (parser.epilog or ""), name
         options = {text for action in parser._actions for text in action.option_strings}
-        assert "--json" in options or name in ("completion", "view"), name
+        assert "--json" in options or name in ("completion", "guide", "view"), name
 
 
 def test_every_module_is_a_command() -> None:

@@ -25,12 +25,12 @@ from asynctrack._reading.compaction.compact import compact_run
 from asynctrack._reading.decoding.parquet_rows import NAMES
 from asynctrack._reading.sources.locate import locate_runs
 from benchmarks.generate import generate
+from tests.guide.pages import block
 from tests.reading.making import lines as as_lines
 from tests.reading.making import packed
 from tests.reading.valued import raw_lines, rewrite, track_states
 from tests.support.s3 import S3Server
 from tests.support.tls import tls_proxy
-from tests.test_readme import block
 
 ENGINES = Path(__file__).parents[2] / "benchmarks/engines"
 ATHENA = (ENGINES / "athena.sql").read_text()
@@ -255,7 +255,7 @@ def decoded(text: str | None) -> Any:
 
 
 def test_pandas_puts_values_back(states: Path) -> None:
-    """README's block gives every event whole, and no row is a value."""
+    """The page's block gives every event whole, and no row is a value."""
     lines = pandas.concat(
         pandas.read_json(path, lines=True, dtype=False, compression="zstd")
         for path in sorted(states.glob("dt=*/*.jsonl.zst"))
@@ -263,7 +263,7 @@ def test_pandas_puts_values_back(states: Path) -> None:
     names: dict[str, Any] = {"lines": lines, "events": lines[lines["event"] != "value"]}
     assert len(lines) > len(names["events"])
     assert str(lines["seq"].dtype) == str(names["events"]["seq"].dtype) == "int64"
-    exec(block("pandas-values"), names)
+    exec(block("engines", "pandas-values"), names)
     whole = list(asynctrack.open_run(states).events())
     found = names["events"].sort_values("seq").to_dict("records")
     assert [row["seq"] for row in found] == [one.seq for one in whole]
@@ -274,10 +274,10 @@ def test_pandas_puts_values_back(states: Path) -> None:
 
 
 def test_duckdb_joins_values(states: Path) -> None:
-    """README's statement gives document and messages of each event whole, from several artifacts
+    """The page's statement gives document and messages of each event whole, from several artifacts
     in which they stand again; also where an object is stored twice, cut in another way."""
     place = f"{states.parents[1].as_posix().removesuffix('/v1')}/v1/experiment=jokes/"
-    statement = block("duckdb-values")
+    statement = block("engines", "duckdb-values")
     there = "s3://bucket/prefix/asynctrack/v1/experiment=jokes/"
     assert there in statement
     rows = duckdb.execute(statement.replace(there, place)).fetchall()
@@ -299,9 +299,9 @@ def test_duckdb_joins_values(states: Path) -> None:
 
 
 def test_duckdb_reads_columns_of_one_type(states: Path) -> None:
-    """README's statement without a join has no row for a value, and its columns keep their types,
+    """The page's statement without a join has no row for a value, and its columns keep their types,
     whatever stands in the lines of values."""
-    statement = block("duckdb").replace(
+    statement = block("engines", "duckdb").replace(
         "s3://bucket/prefix/asynctrack/v1/", f"{states.parents[1].as_posix()}/"
     )
     relation = duckdb.sql(statement)
@@ -310,7 +310,7 @@ def test_duckdb_reads_columns_of_one_type(states: Path) -> None:
 
 
 def test_compacted_values_are_joined_alike(states: Path, tmp_path: Path) -> None:
-    """README's statement over the Parquet of ``compact`` gives the same, with values kept."""
+    """The page's statement over the Parquet of ``compact`` gives the same, with values kept."""
     root = tmp_path / "again"
     shutil.copytree(states.parents[3], root)
     (found,) = locate_runs(root, None, Access())
@@ -319,7 +319,7 @@ def test_compacted_values_are_joined_alike(states: Path, tmp_path: Path) -> None
         r"SELECT \* FROM read_ndjson\(.*?\n    \)",
         "SELECT writer_id, seq, event, name, inputs::JSON AS inputs, data::JSON AS data, run"
         f" FROM read_parquet('{root}/**/*.parquet', hive_partitioning = true)",
-        block("duckdb-values"),
+        block("engines", "duckdb-values"),
         flags=re.DOTALL,
     )
     assert "read_parquet" in statement

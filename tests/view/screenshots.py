@@ -1,7 +1,7 @@
 """Pictures of each page, from the demo: ``python -m tests.view.screenshots [FOLDER]``.
 
-They are what the README shows; those of the Run of the guide's program lie beside the guide. Times
-are in UTC, so that they look the same everywhere.
+They are what the README and the guide show; those of the guide's program lie beside the guide.
+Times are in UTC, so that they look the same everywhere.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from selenium.webdriver import Chrome
 
-from tests.guide import GUIDE, run_program
+from tests.guide.pages import GUIDE, run_langgraph
 from tests.support.s3 import REGION, rclone_s3
 from tests.view import demo
 from tests.view.browser import chromium, resize, save
@@ -54,7 +54,7 @@ def main(folder: Path = FOLDER) -> None:
 def guide(folder: Path = GUIDE) -> None:
     """Write the pictures of the guide: how the traces of its program are shown."""
     with tempfile.TemporaryDirectory() as scratch:
-        run_program(Path(scratch))
+        run_langgraph(Path(scratch))
         os.environ["TZ"] = "UTC"
         with (
             viewer(str(Path(scratch) / "runs"), "--no-spool") as served,

@@ -1,4 +1,4 @@
-"""The guide: its programs run, and print what it says."""
+"""The page on LangGraph: its program runs, and prints what it says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pytest
 
 from asynctrack import open_run
 from asynctrack.cli import main
-from tests.guide import GUIDE, PAGE, run_program
+from tests.guide.pages import GUIDE, run_langgraph, text
+
+PAGE = text("langgraph")
 
 
 def steady(text: str) -> str:
@@ -30,7 +32,7 @@ def quoted(mark: str) -> str:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the page's program has tracked its Run, in a process of its own."""
     folder = tmp_path_factory.mktemp("guide")
-    run_program(folder)
+    run_langgraph(folder)
     return folder / "runs"
 
 

@@ -1,8 +1,7 @@
-"""What README says about reading back: its own blocks, word for word, against a real S3 server."""
+"""The page on engines: its own blocks, word for word, against a real S3 server."""
 
 from __future__ import annotations
 
-import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,52 +11,20 @@ from botocore.exceptions import SSLError
 from langchain_core.runnables import RunnableLambda
 
 from asynctrack import tracker
-from asynctrack.demo._sagemaker import sagemaker_sdk
 from tests.e2e.chains import CHAIN_EVENTS, joke_chain
-from tests.e2e.conftest import heavy_imports, make_run
 from tests.e2e.runs import RunFactory, Site
-from tests.support.s3 import REGION, S3Server
+from tests.guide.pages import block
+from tests.guide.test_examples import for_this_sdk
+from tests.support.s3 import S3Server
 from tests.support.tls import tls_proxy
 
-__all__ = ["heavy_imports", "make_run"]  # pytest finds fixtures by their names here
-
-README = Path(__file__).parents[1] / "README.md"
 AWKWARD: list[Any] = [{"a": 1, "A": 2}, "2020-01-01", 5, ["x", {"b": None}], {"a": "text"}]
 """Outputs whose keys differ in case only, and whose types differ from event to event."""
 
 
-def block(name: str) -> str:
-    """Return the block of code behind a comment of README."""
-    found = re.search(
-        rf"<!-- read-back: {name} -->\n```\w+\n(.*?)```", README.read_text(), re.DOTALL
-    )
-    if found is None:
-        pytest.fail(f"README has no block that is marked with read-back: {name}")
-    return found[1]
-
-
-def for_this_sdk(code: str) -> str:
-    """Return code that imports from where README says that this SDK has it."""
-    used = sagemaker_sdk().ExperimentAnalytics.__module__
-    pattern = r"from (\S+) import ExperimentAnalytics +# sagemaker 3: (\S+)"
-    places = re.search(pattern, code)
-    assert places is not None and used in places.groups()
-    return code.replace(f"from {places[1]} ", f"from {used} ")
-
-
 @pytest.fixture
-def runs(make_run: RunFactory, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
-    """Two Runs of the experiment that README names, tracked; S3 is where a user's would be."""
-    settings = {
-        "AWS_ENDPOINT_URL_S3": s3.endpoint_url,
-        "AWS_ACCESS_KEY_ID": s3.access_key,
-        "AWS_SECRET_ACCESS_KEY": s3.secret_key,
-        "AWS_DEFAULT_REGION": REGION,
-        # rclone answers a ranged GET with the checksum of the whole object.
-        "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
+def runs(make_run: RunFactory, users_s3: S3Server) -> dict[str, Site]:
+    """Two Runs of the experiment that the page names, tracked."""
     sites: dict[str, Site] = {}
     for name in ("scenario-1", "scenario-2"):
         sites[name] = site = make_run(name, experiment="jokes")
@@ -107,7 +74,7 @@ def read_with_s3fs(runs: dict[str, Site]) -> None:
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
-    code = block("s3fs")
+    code = block("engines", "s3fs")
     site = runs["scenario-1"]
     (key,) = [
         path.relative_to(site.s3.root)
@@ -122,7 +89,7 @@ def read_with_s3fs(runs: dict[str, Site]) -> None:
 
 
 def read_with_pandas(runs: dict[str, Site]) -> None:
-    code = for_this_sdk(block("pandas"))
+    code = for_this_sdk(block("engines", "pandas"))
     session = runs["scenario-1"].run._artifact_uploader.sagemaker_session
     # As a user's: the environment says where S3 is.
     session.boto_session = runs["scenario-1"].s3.boto_session()
@@ -143,7 +110,7 @@ def read_with_duckdb(runs: dict[str, Site], s3: S3Server) -> None:
     import duckdb
     import fsspec
 
-    query = block("duckdb")
+    query = block("engines", "duckdb")
     prefix = runs["scenario-1"].prefix.partition("/asynctrack/v1/")[0]
     assert "s3://bucket/prefix/" in query
     with warnings.catch_warnings():
