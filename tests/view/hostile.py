@@ -101,7 +101,16 @@ def _events(run: str) -> list[dict[str, Any]]:
         add("feedback", root, **one)
         del found[-1]["span_id"]
     add("chain_start", "deep", name="deep", inputs=deep)
-    add("chain_end", "deep", outputs={"output": f"{EVERYTHING} {run}", "deep": deep, "none": None, "number": 12345678901234567890})
+    add(
+        "chain_end",
+        "deep",
+        outputs={
+            "output": f"{EVERYTHING} {run}",
+            "deep": deep,
+            "none": None,
+            "number": 12345678901234567890,
+        },
+    )
     add("chain_start", "asked", name=IMAGE, inputs={"question": EVERYTHING})
     add("chain_end", "asked", outputs=f"{EVERYTHING} {MARKDOWN} {run}")  # not the same in both Runs
     return found
