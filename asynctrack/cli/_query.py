@@ -32,7 +32,8 @@ CELL = 200
 """Rows, and characters of a cell, that a table shows."""
 
 _DESCRIPTION = (
-    "The tables are spans (a row for each call), events (a row for each callback) and parameters;"
+    "The tables are traces (a row for each call from outside), spans (a row for each call in them),"
+    " events (a row for each callback), feedback and parameters;"
     " each begins with experiment and run. DESCRIBE spans lists a table's columns; payloads are"
     " JSON text: inputs->>'topic'. Times are in UTC, durations in seconds; write \"end\" in quotes."
     " What is read is checked and each event counts once. The statement can only read these tables:"

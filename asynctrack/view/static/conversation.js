@@ -24,7 +24,7 @@ export function Conversation({ route, state }) {
   const crumbs = [{ text: where.experiment, href: here(["experiment", where.experiment]) }, ...(where.run ? [{ text: where.run, href: here(place) }] : []), { text: "sessions", href: route.up }];
   return html`<${Crumbs} parts=${[...crumbs, { text: session }]} />
     <div class="bar title"><h1><${Line} text=${session} /></h1>
-      <span class="facts"><b>${number(answer.turns)}</b> ${answer.turns === 1 ? "turn" : "turns"}${answer.failed ? html` · <b class="bad">${number(answer.failed)} failed</b>` : ""}${
+      <span class="facts"><b>${number(answer.turns)}</b> ${answer.turns === 1 ? "turn" : "turns"}${answer.failed_turns ? html` · <b class="bad">${number(answer.failed_turns)} failed</b>` : ""}${
         answer.input_tokens + answer.output_tokens ? html` · <span title=${`in ${number(answer.input_tokens)}; out ${number(answer.output_tokens)}`}>${short(answer.input_tokens + answer.output_tokens)} tokens</span>` : ""}${answer.cost === null ? "" : ` · ${dollars(answer.cost)}`}${
         several ? ` · ${number(answer.runs)} runs` : ""}</span>
       ${answer.users.map((user) => html`<a class="badge" key=${user} href=${here([...place, "sessions"], { user })} title="All sessions of this user">user <${Line} text=${user} /></a>`)}</div>
@@ -51,6 +51,6 @@ function Turn({ turn, before, several, here: own, chosen }) {
 }
 
 function Said({ text, length, who }) {
-  return html`<h4><${Line} text=${who} /></h4>${text ? html`<div class="logged" dir="auto">${visible(text)}</div>` : html`<p class="quiet">nothing that is a text</p>`}${
+  return html`<h2 class="who"><${Line} text=${who} /></h2>${text ? html`<div class="logged" dir="auto">${visible(text)}</div>` : html`<p class="quiet">nothing that is a text</p>`}${
     length > text.length && html`<p class="quiet">… ${number(length - text.length)} characters more in its trace</p>`}`;
 }
