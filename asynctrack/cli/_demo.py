@@ -15,6 +15,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from asynctrack._install import install_command
+
 from ._common import Missing
 from ._demo_show import Report, show
 from ._screen import Screen
@@ -165,8 +167,8 @@ def _check_packages(*, embedded: bool) -> None:
         # Beside an SDK that is there: another would bring its own boto3.
         extra = "scenarios" if not set(missing) & set(_SDK) else "demo"
         raise Missing(
-            f"the demo needs packages that are not installed ({', '.join(missing)}). "
-            f'Install them with: pip install "asynctrack[{extra}]"'
+            f"the demo needs packages that are not installed ({', '.join(missing)}):"
+            f" {install_command(extra)}"
         )
 
 

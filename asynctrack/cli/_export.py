@@ -15,14 +15,14 @@ from ._common import (
     add_json_option,
     add_prices_option,
     add_source_options,
-    open_named_run,
     print_json,
 )
+from ._named import open_named_run
 from ._runs import add_damaged_option
 
 if TYPE_CHECKING:
     from asynctrack._reading.export.files import Exported
-    from asynctrack._reading.run import RecordedRun
+    from asynctrack._reading.run import Damaged, RecordedRun
 
 FORMATS = ("parquet", "jsonl", "csv", "otlp", "html")
 TRACES = 1_000
@@ -91,7 +91,7 @@ def _export(options: argparse.Namespace) -> int:
         raise Missing("--json is not allowed with --output -: both go to standard output")
     if to_stdout and sys.stdout.isatty():
         raise Missing("--output - does not write to a terminal: give a file, or pipe it elsewhere")
-    damaged = "set_aside" if options.set_aside else "raise"
+    damaged: Damaged = "set_aside" if options.set_aside else "raise"
     run = open_named_run(options.run_name, options, damaged=damaged)
     trace_id = None if options.trace is None else _trace_id(run, options.trace)
     with progress("exporting") as advance:
