@@ -31,7 +31,6 @@ def nearest(name: str, known: Iterable[str], most: int = 1) -> tuple[str, ...]:
         names.setdefault(one.lower()[:LONGEST], []).append(one)
     alike = difflib.get_close_matches(wanted, names, n=most)
     containing = sorted((one for one in names if len(wanted) > 2 and wanted in one), key=len)
-    # A misspelt name first, unless what was given is a part of others.
     order = dict.fromkeys([*containing[:most], *alike])
     return tuple(one for key in order for one in names[key])[:most]
 

@@ -42,7 +42,9 @@ def known_kinds(given: Iterable[str], *, spans: bool) -> frozenset[str]:
         near = did_you_mean(kind, known)
         if near or not spans:
             what = "spans" if spans else "events"
+            more = f"; {near}" if near else ". "
             raise Missing(
-                f"there are no {what} of the kind {kind!r}{f'; {near}' if near else '. '}{_listed(known)}"
+                f"there are no {what} of the kind {kind!r}{more}The kinds are"
+                f" {', '.join(sorted(known))}"
             )
     return kinds
