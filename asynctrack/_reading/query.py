@@ -121,9 +121,8 @@ def _said(error: Exception) -> str:
     if _NO_TABLE.search(text):
         return _NO_TABLE.sub(_no_table, text, count=1)
     if _NO_COLUMN.search(text):
-        return (
-            f"{text.rstrip()}\nDESCRIBE spans lists the columns of spans; a text takes quotes: 'x'"
-        )
+        more = "DESCRIBE spans lists the columns of spans. Texts take quotes: 'x'"
+        return f"{text.rstrip()}\n{more}"
     return text
 
 

@@ -39,9 +39,12 @@ def source_of(text: str, options: argparse.Namespace) -> tuple[Source, str | Non
     parts = text.split("/")
     if len(parts) == 2 and all(parts) and parts[0] not in (".", "..", "~"):
         return (parts[0], parts[1]), root_of(options)
+    from asynctrack._reading.sources.stores import no_folder
+
+    missing = str(no_folder(path.absolute()))
     raise Missing(
-        f"there is no folder {text!r}, and it is no Run's name: give an s3:// address, a folder, or"
-        " experiment/run (with --root PLACE, or known to SageMaker)"
+        f"{missing}{'' if missing.endswith('?') else '.'} It is no Run's name: give an s3://"
+        " address, a folder, or experiment/run (with --root PLACE, or known to SageMaker)"
     )
 
 
@@ -158,10 +161,11 @@ def _no_folder_either(text: str, *, asked: bool) -> Iterator[None]:
     except (BackendError, MissingExtraError, NotFoundError) as error:
         if not asked:
             raise
+        missing = str(no_folder(Path(text).expanduser().absolute()))
         why = (
-            f"{no_folder(Path(text).expanduser().absolute())}. SageMaker was asked for an"
-            f" experiment of that name: {str(error).rstrip('.')}. Names below a folder or an"
-            " s3:// address take --root PLACE"
+            f"{missing}{'' if missing.endswith('?') else '.'} SageMaker was asked for an experiment"
+            f" of that name: {str(error).rstrip('.')}. Names below a folder or an s3:// address"
+            " take --root PLACE"
         )
         if isinstance(error, MissingExtraError) or is_about_access(error):
             raise Missing(why) from error
