@@ -86,7 +86,16 @@ entrypoints = [
     { name = "asynctrack", install-path = "/home/me/.local/bin/asynctrack", from = "asynctrack" },
 ]
 """
-SHARED = RECEIPT.replace("requirements = [", 'requirements = [{ name = "jupyter" }, ')
+SHARED = """\
+[tool]
+requirements = [
+    { name = "jupyter" },
+    { name = "asynctrack", extras = ["s3"] },
+]
+entrypoints = [
+    { name = "jupyter", install-path = "/home/me/.local/bin/jupyter", from = "jupyter" },
+]
+"""
 PIPX = json.dumps(
     {"main_package": {"package": "asynctrack", "package_or_url": "asynctrack[read]"},
      "injected_packages": {}}

@@ -16,7 +16,8 @@ from asynctrack._reading.overview import COLUMNS, overview_row
 from asynctrack._reading.run import Damaged, RecordedRun
 from asynctrack._reading.sources.locate import Found, Place, locate_experiment, resolve_s3_options
 from asynctrack._reading.sources.spool import GivenSpool, Spool, this_spool
-from asynctrack._reading.sources.stores import bullets, spellings
+from asynctrack._reading.sources.stores import spellings
+from asynctrack._reading.sources.wanted import bullets
 from asynctrack._reading.threads import in_thread
 from asynctrack._reading.trees.prices import GivenPrices, Prices, read_prices
 from asynctrack._reading.trees.summary import RunSummary

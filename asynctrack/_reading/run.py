@@ -54,7 +54,8 @@ from asynctrack._reading.sources.spool import (
     with_waiting,
     writers_of,
 )
-from asynctrack._reading.sources.stores import Location, bullets
+from asynctrack._reading.sources.stores import Location
+from asynctrack._reading.sources.wanted import bullets
 from asynctrack._reading.threads import from_thread, in_thread
 from asynctrack._reading.trees.prices import GivenPrices, Prices, read_prices
 from asynctrack._reading.trees.select import Wanted, first_needed, last_needed, select, wanted

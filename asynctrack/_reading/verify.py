@@ -35,7 +35,8 @@ from asynctrack._reading.sources.spool import (
     waiting_ranges,
     writers_of,
 )
-from asynctrack._reading.sources.stores import Store, nothing_at
+from asynctrack._reading.sources.stores import Store
+from asynctrack._reading.sources.wanted import nothing_at
 from asynctrack._reading.threads import in_thread
 from asynctrack._reading.verify_report import Report, WriterReport
 

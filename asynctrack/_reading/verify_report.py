@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from asynctrack._reading.sources.manifests import Problem
 from asynctrack._reading.sources.ranges import SeqRange
-from asynctrack._reading.sources.stores import bullets
+from asynctrack._reading.sources.wanted import bullets
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ def source_of(text: str, options: argparse.Namespace) -> tuple[Source, str | Non
     parts = text.split("/")
     if len(parts) == 2 and all(parts) and parts[0] not in (".", "..", "~"):
         return (parts[0], parts[1]), root_of(options)
-    from asynctrack._reading.sources.stores import no_folder
+    from asynctrack._reading.sources.wanted import no_folder
 
     missing = str(no_folder(path.absolute()))
     raise Missing(
@@ -87,7 +87,7 @@ def find_named_run(text: str, options: argparse.Namespace) -> Found:
     from asynctrack._errors import SeveralRunsError
     from asynctrack._reading.sources.locate import locate_run
     from asynctrack._reading.sources.spool import this_spool
-    from asynctrack._reading.sources.stores import newest_first
+    from asynctrack._reading.sources.wanted import newest_first
 
     spool = this_spool(spool_of(options))
     if not _is_an_experiment(text, options):
@@ -118,7 +118,7 @@ def find_named_runs(text: str | None, options: argparse.Namespace) -> list[Found
     """
     from asynctrack._reading.sources.locate import describe, locate_experiment, locate_runs
     from asynctrack._reading.sources.spool import this_spool
-    from asynctrack._reading.sources.stores import nothing_at
+    from asynctrack._reading.sources.wanted import nothing_at
 
     spool = this_spool(spool_of(options))
     place, root = text, None
@@ -154,7 +154,7 @@ def _is_an_experiment(text: str, options: argparse.Namespace) -> bool:
 def _no_folder_either(text: str, *, asked: bool) -> Iterator[None]:
     """Say that there is no such folder, where SageMaker knows no experiment of that name."""
     from asynctrack._errors import BackendError, MissingExtraError, NotFoundError
-    from asynctrack._reading.sources.stores import no_folder
+    from asynctrack._reading.sources.wanted import no_folder
 
     try:
         yield

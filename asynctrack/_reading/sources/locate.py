@@ -26,14 +26,16 @@ from asynctrack._reading.sources.stores import (
     LocalStore,
     Location,
     Store,
-    bullets,
     find_runs,
+    run_at,
+    spellings,
+)
+from asynctrack._reading.sources.wanted import (
+    bullets,
     no_folder,
     nothing_at,
     nothing_yet,
     only_run,
-    run_at,
-    spellings,
     unknown_run,
 )
 

@@ -10,32 +10,23 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shlex
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from asynctrack._backends.protocol import GoneError, StoredObject
-from asynctrack._common.nearest import did_you_mean, nearest
-from asynctrack._errors import NotFoundError, ReadError, SeveralRunsError
+from asynctrack._errors import ReadError
 from asynctrack._format import LAYOUT_VERSION
 
 MAX_LISTINGS: Final = 2_000
 """Folders that the search looks into before it gives up: it started too high."""
-LISTED: Final = 1_000
-LISTED_AT_A_TIME: Final = 8
-"""Runs that are asked when they began, in all and at a time."""
-
-_ROOT: Final = f"asynctrack/v{LAYOUT_VERSION}/"
+ROOT: Final = f"asynctrack/v{LAYOUT_VERSION}/"
 # Folders above may have any name, even one with line breaks.
-_RUN = re.compile(
-    rf"(?:.*/)?{_ROOT}experiment=(?P<experiment>[^/]+)/run=(?P<run>[^/]+)/", re.DOTALL
-)
-_EXPERIMENT = re.compile(rf"(?:.*/)?{_ROOT}experiment=[^/]+/", re.DOTALL)
+_RUN = re.compile(rf"(?:.*/)?{ROOT}experiment=(?P<experiment>[^/]+)/run=(?P<run>[^/]+)/", re.DOTALL)
+_EXPERIMENT = re.compile(rf"(?:.*/)?{ROOT}experiment=[^/]+/", re.DOTALL)
 
 
 class Store(Protocol):
@@ -234,7 +225,7 @@ def find_runs(store: Store, prefix: str) -> list[Location]:
     if waiting:
         raise ReadError(
             f"gave up looking for Runs below {store.uri(prefix)} after {MAX_LISTINGS} folders:"
-            f" give an address nearer to them, one that ends in {_ROOT} or lies below it"
+            f" give an address nearer to them, one that ends in {ROOT} or lies below it"
         )
     return sorted(found, key=lambda location: location.prefix)
 
@@ -252,95 +243,6 @@ def spellings(*names: str) -> list[tuple[str, ...]]:
     gives; a folder that was tracked into keeps them as they were given.
     """
     return list(dict.fromkeys((names, tuple(name.lower() for name in names))))
-
-
-def only_run(found: Sequence[Location], place: str) -> Location:
-    """Return the one Run that was found.
-
-    Raises:
-        NotFoundError: None was found.
-        SeveralRunsError: There are several.
-    """
-    if not found:
-        raise nothing_at(place)
-    if len(found) > 1:
-        uris = [location.uri for location in newest_first(found)]
-        raise SeveralRunsError(
-            f"there are {len(found)} Runs at {place}; open one of them, the newest first:"
-            f"{bullets(uris)}",
-            uris,
-        )
-    return found[0]
-
-
-def newest_first(found: Sequence[Location]) -> list[Location]:
-    """Return Runs by when their latest writer began, which its id says. Blocks: lists manifests.
-
-    What is older than the latest thousand by name is behind them, and not asked for.
-    """
-    names = sorted(found, key=lambda location: (location.experiment, location.run), reverse=True)
-    with ThreadPoolExecutor(LISTED_AT_A_TIME, thread_name_prefix="asynctrack-newest") as pool:
-        began = list(pool.map(_latest_writer, names[:LISTED]))
-    ranked = sorted(zip(began, names[:LISTED], strict=True), key=lambda one: one[0], reverse=True)
-    return [location for _, location in ranked] + names[LISTED:]
-
-
-def _latest_writer(location: Location) -> str:
-    listed = location.store.objects(f"{location.prefix}_manifest/")
-    return max((one.key.rpartition("/")[2] for one in listed), default="")
-
-
-def unknown_run(place: str, name: str, known: Iterable[str]) -> NotFoundError:
-    """Return the error for a name that no Run, or no experiment, below a place has.
-
-    Args:
-        place: Where was looked.
-        name: What was given.
-        known: The names of what is there.
-    """
-    near = did_you_mean(name, known)
-    return NotFoundError(
-        f"there is no Run at {place} with the name {name}; {near}asynctrack ls"
-        f" {shlex.quote(place)} lists what is there"
-    )
-
-
-def no_folder(path: Path) -> NotFoundError:
-    """Return the error for a folder that is not there; it names the nearest one beside it."""
-    try:
-        beside = [one.name for one in path.parent.iterdir() if one.is_dir()]
-    except OSError:
-        beside = []
-    near = nearest(path.name, beside)
-    meant = f"; did you mean {path.parent / near[0]}?" if near else ""
-    return NotFoundError(f"there is no folder {path}{meant}")
-
-
-def nothing_at(place: str) -> NotFoundError:
-    """Return the error for a place without Runs."""
-    return NotFoundError(
-        f"there is no Run at {place}: no folder below it is called"
-        f" {_ROOT}experiment=<name>/run=<name>/. handler.statistics() tells whether anything was"
-        " delivered, the Run's parameter asynctrack.events where to."
-    )
-
-
-def nothing_yet(uri: str) -> NotFoundError:
-    """Return the error for a Run's own place in which nothing is stored."""
-    return NotFoundError(
-        f"there is no Run at {uri}: nothing is stored there, and nothing of it waits in this"
-        " machine's spool. A tracker delivers its first events after max_delay (5 seconds);"
-        " asynctrack tail --wait waits for them. handler.statistics() tells whether anything was"
-        " delivered."
-    )
-
-
-def bullets(items: Sequence[str], shown: int = 20) -> str:
-    """Return items as lines of a message, the first ones only."""
-    lines = [f"\n  {item}" for item in items[:shown]]
-    if len(items) > shown:
-        lines.append(f"\n  … and {len(items) - shown} more")
-    return "".join(lines)
 
 
 def _unreadable(error: OSError) -> ReadError:
