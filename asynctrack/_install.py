@@ -57,6 +57,19 @@ def install_command(extra: str) -> str:
         return command(Installation(), extra)
 
 
+def program(called: str) -> str:
+    """Return what to type for this program, for a shell: a path where its folder is on no path.
+
+    Args:
+        called: As what it was called, ``sys.argv[0]``.
+    """
+    path = Path(called)
+    found = shutil.which(NAME)
+    if path.stem != NAME or not path.is_file() or (found and path.samefile(found)):
+        return NAME
+    return shlex.quote(_shortest(path.absolute()))
+
+
 def command(here: Installation, extra: str) -> str:
     """Return the command that installs an extra.
 

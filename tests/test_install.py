@@ -13,7 +13,7 @@ import pytest
 
 import asynctrack
 from asynctrack._errors import MissingExtraError
-from asynctrack._install import Installation, command
+from asynctrack._install import Installation, command, program
 
 CLONE = {"url": "file:///home/me/my%20code", "dir_info": {"editable": True}}
 FOLDER = {"url": "file:///home/me/code", "dir_info": {}}
@@ -129,3 +129,19 @@ def test_the_error_says_it() -> None:
     error = MissingExtraError("asynctrack view", "uvicorn", "view", "a note")
     assert str(error).startswith("asynctrack view needs uvicorn, which is not installed: ")
     assert "[view]" in str(error) and str(error).endswith(" (a note)")
+
+
+def test_the_program_is_named_as_it_can_be_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its name where the shell finds it, else by its path; ``python -m`` has no path."""
+    script = tmp_path / "my env/bin/asynctrack"
+    script.parent.mkdir(parents=True)
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert program(str(script)) == program("my env/bin/asynctrack") == "'my env/bin/asynctrack'"
+    assert program("/x/asynctrack/cli/__main__.py") == "asynctrack"
+    monkeypatch.setenv("PATH", str(script.parent))
+    assert program(str(script)) == "asynctrack"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from asynctrack._install import program
 
 if TYPE_CHECKING:
     from asynctrack.demo._overhead import Overhead
@@ -145,15 +148,16 @@ def _show_overhead(report: Report, screen: Screen) -> None:
 def _show_next(report: Report, screen: Screen) -> None:
     screen.heading("What to do next")
     place = report.folder or report.logged.address.rpartition("run=")[0]
-    screen.line(f"asynctrack view {shlex.quote(place)}    all of it in your browser")
+    name = program(sys.argv[0])
+    screen.line(f"{name} view {shlex.quote(place)}    all of it in your browser")
     if report.lacking:
         screen.line(f"    that needs: {report.lacking}")
     if report.aws == "embedded":
-        screen.line("asynctrack demo --style classic    the old notebook, with one import changed")
-        screen.line("asynctrack demo --aws real         the same in your own AWS account")
+        screen.line(f"{name} demo --style classic    the old notebook, with one import changed")
+        screen.line(f"{name} demo --aws real         the same in your own AWS account")
     else:
         name = report.outcomes[0].experiment
-        screen.line("asynctrack demo                    an embedded AWS, and what tracking costs")
+        screen.line(f"{name} demo                    an embedded AWS, and what tracking costs")
         screen.line(f'The Runs are in the experiment "{name}" of your account, and stay there.')
     screen.line("In your own code: async with tracker(run) as handler: ... (asynctrack guide)")
 
