@@ -95,12 +95,13 @@ def this_installation() -> Installation:
     """Return how this package was installed. Blocks: reads a few small files."""
     import site
     import sysconfig
-    from importlib.metadata import PackageNotFoundError, distribution
+    from importlib.metadata import distributions
     from importlib.util import find_spec
 
-    try:
-        package = distribution(NAME)
-    except PackageNotFoundError:  # a program in one file, a source tree
+    # A clone has metadata of its own beside what was installed, and no installer.
+    installed = (one for one in distributions(name=NAME) if one.read_text("INSTALLER"))
+    package = next(installed, None)
+    if package is None:  # a program in one file, a source tree
         return Installation()
     prefix = Path(sys.prefix)
     tool, extras = _tool(prefix)
@@ -161,7 +162,9 @@ def _requirement(here: Installation, extras: str) -> str:
         folder = Path(unquote(parts.path))
         flag = {"": "-e ", "uv": "--editable ", "pipx": "--editable "}[here.tool]
         editable = flag if (here.origin["dir_info"] or {}).get("editable") else ""
-        return f"{editable}{shlex.quote(f'{_shortest(folder)}[{extras}]')}"
+        near = _shortest(folder)
+        typed = f"./{near}" if near != "." and "/" not in near else near  # a name is no folder
+        return f"{editable}{shlex.quote(f'{typed}[{extras}]')}"
     return shlex.quote(f"{NAME}[{extras}] @ {_without_secrets(url)}")
 
 

@@ -163,9 +163,9 @@ def _no_folder_either(text: str, *, asked: bool) -> Iterator[None]:
             raise
         missing = str(no_folder(Path(text).expanduser().absolute()))
         why = (
-            f"{missing}{'' if missing.endswith('?') else '.'} SageMaker was asked for an experiment"
-            f" of that name: {str(error).rstrip('.')}. Names below a folder or an s3:// address"
-            " take --root PLACE"
+            f"{missing}{'' if missing.endswith('?') else '.'} Names below a folder or an s3://"
+            " address take --root PLACE. SageMaker, which was asked for an experiment of that name:"
+            f" {error}"
         )
         if isinstance(error, MissingExtraError) or is_about_access(error):
             raise Missing(why) from error

@@ -247,4 +247,4 @@ def test_it_says_what_it_needs(
     monkeypatch.setitem(sys.modules, "duckdb", None)
     printed = command("diff", "jokes/a", "jokes/b", "--root", tmp_path)
     assert printed.code == 2 and printed.out == ""
-    assert "asynctrack diff needs duckdb" in printed.err and "asynctrack[read]" in printed.err
+    assert "asynctrack diff needs duckdb" in printed.err and "[read]" in printed.err

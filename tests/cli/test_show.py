@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from asynctrack._install import install_command
 from asynctrack._reading.trees.span import TOKEN_PARTS
 from asynctrack.cli._screen import Screen
 from tests.cli.conftest import Command
@@ -290,7 +291,7 @@ def test_without_duckdb_it_tells_the_rest(
         lacking = [line for line in folded.out.splitlines() if line not in indexed.splitlines()]
         assert lacking == [
             "The table by tool, model, retriever and chain needs duckdb, which is not installed:"
-            " pip install 'asynctrack[read]'"
+            f" {install_command('read')}"
         ]
 
 

@@ -215,7 +215,7 @@ def test_without_duckdb_the_package_to_install_is_named(
         printed = command(*arguments)
         assert printed.code == 2
         assert f"asynctrack {arguments[0]} needs duckdb" in printed.err
-        assert "asynctrack[read]" in printed.err
+        assert "[read]" in printed.err
 
 
 def test_a_conversation_is_shown_in_order_over_all_runs(command: Command, tmp_path: Path) -> None:

@@ -224,7 +224,9 @@ def _of_experiment(name: str, access: Access) -> list[Found]:
             if locations[0].experiment == experiment:
                 found.append(Found(locations, state.parameters))
     if not found:
-        raise _not_tracked(f"the experiment {experiment!r}")
+        # SageMaker may answer for an experiment that it does not know.
+        meant = "" if components else _meant_in_sagemaker(sagemaker, experiment)
+        raise _not_tracked(f"the experiment {experiment!r}", meant)
     return found
 
 
@@ -267,11 +269,11 @@ def _meant_in_sagemaker(client: Any, experiment: str, run: str | None = None) ->
     return meant and f"; {meant}".rstrip()
 
 
-def _not_tracked(what: str) -> NotFoundError:
+def _not_tracked(what: str, meant: str = "") -> NotFoundError:
     return NotFoundError(
-        f"SageMaker holds no address of events for {what} (the parameter asynctrack.events): it"
-        " was not tracked, or its first event is not delivered yet. Where it was tracked into a"
-        " folder or a prefix, say which: root=..."
+        f"SageMaker knows no address of events of {what} (the parameter asynctrack.events): it was"
+        " not tracked, or its first event is not delivered yet. Where it was tracked into a folder"
+        f" or a prefix, say which: --root PLACE, or root=... in Python{meant}"
     )
 
 
