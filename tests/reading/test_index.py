@@ -335,11 +335,11 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_places_of_the_index() -> None:
     """The user's word comes first, then the cache that XDG names, then the one at home."""
-    assert place_of({"ASYNCTRACK_INDEX_DIR": "/a", "HOME": "/h"}) == Path("/a/index-2")
+    assert place_of({"ASYNCTRACK_INDEX_DIR": "/a", "HOME": "/h"}) == Path("/a/index")
     xdg = {"XDG_CACHE_HOME": "/c", "HOME": "/h"}
-    assert place_of(xdg) == Path("/c/asynctrack/index-2")
+    assert place_of(xdg) == Path("/c/asynctrack/index")
     relative = {"XDG_CACHE_HOME": "c", "HOME": "/h"}
-    assert place_of(relative) == Path("/h/.cache/asynctrack/index-2")
+    assert place_of(relative) == Path("/h/.cache/asynctrack/index")
     assert place_of({}) is None
 
 
