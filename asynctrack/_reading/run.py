@@ -303,8 +303,15 @@ class RecordedRun:
             BackendError: As ``events``.
 
         Example:
-            >>> for trace in run.traces(failed=True, since="1h"):  # doctest: +SKIP
-            ...     print(trace.tree())
+            >>> from asynctrack import open_run, tracker
+            >>> from langchain_core.runnables import RunnableLambda
+            >>> chain = RunnableLambda(lambda text: text[9], name="tenth letter")
+            >>> with tracker("runs") as handler:
+            ...     letters = chain.batch(
+            ...         ["hello", "how are you"], {"callbacks": [handler]}, return_exceptions=True
+            ...     )
+            >>> [trace.outcome for trace in open_run("runs").traces(failed=True, since="1h")]
+            ['error']
         """
         return self._traces(wanted(failed, since, until, name, session, user, now=time.time_ns()))
 
