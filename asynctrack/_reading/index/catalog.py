@@ -264,7 +264,8 @@ def place_of(environ: Mapping[str, str]) -> Path | None:
     name = f"index-{FORMAT}"
     given = environ.get(VARIABLE)
     if given:
-        return Path(os.path.expanduser(given)).absolute() / name  # as it is, if there is no such ~user
+        here = os.path.expanduser(given)  # noqa: PTH111  # pathlib's raises for an unknown ~user
+        return Path(here).absolute() / name
     cache = Path(environ.get("XDG_CACHE_HOME", ""))
     if not cache.is_absolute():
         home = Path(environ.get("HOME", ""))

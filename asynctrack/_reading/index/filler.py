@@ -217,7 +217,8 @@ class Filler:
     def _fill(self) -> Iterator[int]:
         pieces = _Pieces(self._folder, self._state.files)
         told = count = 0
-        begun = {name: ranges[-1][1] for name, ranges in self._layer.covered.ranges.items()}
+        read = self._layer.covered.ranges
+        begun = {writer_id: ranges[-1][1] for writer_id, ranges in read.items() if ranges}
         try:
             with closing(self._news.events()) as events, _without_collections():
                 for event in events:

@@ -93,7 +93,7 @@ def read_prices(given: GivenPrices, environ: Mapping[str, str] | None = None) ->
             return None
     source: Any = given
     if isinstance(given, (str, os.PathLike)):
-        path = Path(os.path.expanduser(given))
+        path = Path(os.path.expanduser(given))  # noqa: PTH111  # pathlib's raises for no ~user
         try:
             given = json.loads(path.read_bytes())
         except (OSError, ValueError, RecursionError) as error:
