@@ -38,6 +38,8 @@ VARIABLE: Final = "ASYNCTRACK_INDEX_DIR"
 MAX_BYTES: Final = 10 * 1024**3
 """Size of the whole index, in bytes: above it, what was not asked for the longest is removed."""
 _STATE: Final = "state.json"
+_PARQUET_END: Final = b"PAR1"
+_PATTERN: Final = frozenset("*?[")
 _NUMBERS: Final = 28
 """Bits of a trace's number that count within its Run."""
 
@@ -123,14 +125,24 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             state = None
         if state is None or state.uris != self._uris or not self._holds(state):
-            return State(self._uris, secrets.randbits(63 - _NUMBERS))
+            # No name comes again: somebody may be reading the file that has it.
+            return State(self._uris, secrets.randbits(63 - _NUMBERS), files=self._last_number())
         return state
 
+    def _last_number(self) -> int:
+        try:
+            names = [entry.name for entry in self.path.iterdir()]
+        except OSError:
+            return 0
+        numbers = (name.partition("-")[0] for name in names)
+        return max((int(one) for one in numbers if one.isascii() and one.isdigit()), default=0)
+
     def _holds(self, state: State) -> bool:
-        """Return whether the files are there that a state names: anybody may delete them."""
+        """Return whether the files are there and whole that a state names: anybody may delete
+        them, and after a power failure a file may have its size and not what was written."""
         try:
             return all(
-                (self.path / piece.name).stat().st_size == piece.bytes
+                _is_whole(self.path / piece.name, piece.bytes)
                 for layer in state.layers.values()
                 for piece in layer.pieces
             )
@@ -256,7 +268,8 @@ def place_of(environ: Mapping[str, str]) -> Path | None:
     """
     given = environ.get(VARIABLE)
     if given:
-        return Path(given).expanduser().absolute() / "index"
+        here = os.path.expanduser(given)  # noqa: PTH111  # pathlib's raises for an unknown ~user
+        return Path(here).absolute() / "index"
     cache = Path(environ.get("XDG_CACHE_HOME", ""))
     if not cache.is_absolute():
         home = Path(environ.get("HOME", ""))
@@ -268,6 +281,9 @@ def place_of(environ: Mapping[str, str]) -> Path | None:
 
 def _usable(path: Path) -> bool:
     """Make the folder, and tell whether it is ours alone and can be written."""
+    # DuckDB takes texts only, and some characters for a pattern, with other files in it.
+    if not str(path).isprintable() or _PATTERN & set(str(path)):
+        return False
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
@@ -276,6 +292,14 @@ def _usable(path: Path) -> bool:
         return False
     private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o77
     return private and found.st_uid == os.getuid() and os.access(path, os.W_OK | os.X_OK)
+
+
+def _is_whole(path: Path, size: int) -> bool:
+    if path.stat().st_size != size:
+        return False
+    with path.open("rb") as file:
+        file.seek(-len(_PARQUET_END), os.SEEK_END)
+        return file.read() == _PARQUET_END
 
 
 @contextmanager

@@ -338,7 +338,8 @@ _EVENTS: Final = (
 
 def _read(paths: Iterable[Path]) -> str:
     listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
-    return f"SELECT * FROM read_parquet([{listed}])"
+    # No column comes of the user's folder, if it is called ``env=prod``.
+    return f"SELECT * FROM read_parquet([{listed}], hive_partitioning = false)"
 
 
 def _costs(spans: str) -> str:
