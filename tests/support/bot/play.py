@@ -125,6 +125,7 @@ class _Stage:
             if rng.random() < 0.15:
                 self._thumb(turns[-1])
         return Conversation(
+            number=script.number,
             session_id=talk.session_id,
             thread_id=talk.session_id if script.kind == "thread" else None,
             user_id=script.user_id,
@@ -164,7 +165,6 @@ class _Stage:
             outcome=outcome,
             error=error,
             recovered=playing.errors if outcome == "ok" else 0,
-            inputs=json.dumps(inputs),
             usage=playing.usage,
             holds_phrase=playing.holds_phrase,
             began=began,
