@@ -7,7 +7,7 @@ import json
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,13 @@ class Played:
         place: The folder it was tracked into.
         prices: The file of prices.
         truth: What the bot has counted.
+        printed: What commands have printed: none of them changes anything.
     """
 
     place: Path
     prices: Path
     truth: Truth
+    printed: dict[tuple[str, ...], str] = field(default_factory=dict)
 
     def folder(self, run: str) -> Path:
         """Return the folder of a Run."""
@@ -117,9 +119,12 @@ class Asker:
     def text(self, name: str, *arguments: object) -> str:
         """Return the text that a command prints."""
         prices = () if name == "search" else ("--prices", self.played.prices)
-        printed = self.command(name, *arguments, *prices)
-        assert (printed.code, printed.err) == (0, "")
-        return printed.out
+        asked = (name, *map(str, arguments))
+        if asked not in self.played.printed:
+            printed = self.command(name, *arguments, *prices)
+            assert (printed.code, printed.err) == (0, "")
+            self.played.printed[asked] = printed.out
+        return self.played.printed[asked]
 
     def show(self, run: str, *arguments: object) -> Any:
         """Return what ``asynctrack show`` prints of a Run."""

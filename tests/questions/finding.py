@@ -231,15 +231,16 @@ def _phrase_since_by_search(asker: Asker) -> Any:
 
 
 def _written(_: Played) -> Any:
-    """The Runs that were written to before and after the newer one began."""
+    """The Runs that were written to before the older one ended, and after the newer one began."""
     return {"until": [OLDER], "since": [NEWER], "1h": [*RUNS], "text": [NEWER]}
 
 
 def _written_by_ls(asker: Asker) -> Any:
     moment = _iso(_since(asker.played))
+    ended = _iso(max(turn.ended for turn in asker.played.truth.runs[0].turns))
     found: dict[str, Any] = {}
     for name, option in (
-        ("until", f"--until={moment}"), ("since", f"--since={moment}"), ("1h", "--since=1h"),
+        ("until", f"--until={ended}"), ("since", f"--since={moment}"), ("1h", "--since=1h"),
     ):  # fmt: skip
         (shown,) = asker.cli("ls", asker.played.place, option)["experiments"]
         found[name] = sorted(run["run"] for run in shown["runs"])

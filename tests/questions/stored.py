@@ -135,12 +135,12 @@ class StoredRun:
             for span in running(spans):
                 if not running(inside[span.span_id]):
                     own[span.span_id] += end - begin
-            (last,) = running([root]) or [None]
-            while last is not None:
-                below = running(inside[last.span_id])
-                if not below:
+            deciding = running([root])
+            while deciding:
+                last = max(deciding, key=lambda span: span.end)
+                deciding = running(inside[last.span_id])
+                if not deciding:
                     decides[last.span_id] += end - begin
-                last = max(below, key=lambda span: span.end, default=None)
         return {
             name: (round(own[name] / 1e9, 6), round(decides[name] / 1e9, 6))
             for name in (span.span_id for span in spans)

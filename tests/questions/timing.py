@@ -1,6 +1,6 @@
 """What is slow: by component, to the first token, and the slowest step of the slowest trace.
 
-The truth is what is stored, summed up without asynctrack; and the bot's own clock has bounds for it.
+The truth is what is stored, summed up without asynctrack; the bot's own clock has bounds for it.
 """
 
 from __future__ import annotations

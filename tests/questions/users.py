@@ -146,14 +146,31 @@ def _conversations_by_python(asker: Asker) -> Any:
     return found
 
 
-def _conversations_by_view(asker: Asker) -> Any:
+def _some(played: Played) -> Any:
+    """One conversation of each kind, in each Run: its user, thread and turns."""
     found = {}
-    for run in RUNS:
-        for session in asker.pages("sessions", "sessions", run):
-            shown = asker.page("conversation", run, session=session["id"])
-            (user,) = shown["users"]
-            (thread,) = {turn["thread_id"] for turn in shown["list"]}
-            found[session["id"]] = user, thread, [turn["trace_id"] for turn in shown["list"]]
+    for run in played.truth.runs:
+        for one in {one.kind: one for one in run.conversations}.values():
+            turns = [turn.trace_id for turn in one.turns]
+            found[run.run, one.session_id] = one.user_id, one.thread_id, turns
+    return found
+
+
+def _some_by_view(asker: Asker) -> Any:
+    found = {}
+    for run, session in _some(asker.played):
+        shown = asker.page("conversation", run, session=session)
+        (user,), (thread,) = shown["users"], {turn["thread_id"] for turn in shown["list"]}
+        found[run, session] = user, thread, [turn["trace_id"] for turn in shown["list"]]
+    return found
+
+
+def _some_by_thread(asker: Asker) -> Any:
+    found = {}
+    for run, session in _some(asker.played):
+        turns = asker.cli("thread", asker.played.folder(run), session)["turns"]
+        (user,), (thread,) = ({turn[of] for turn in turns} for of in ("user_id", "thread_id"))
+        found[run, session] = user, thread, [turn["trace_id"] for turn in turns]
     return found
 
 
@@ -254,17 +271,26 @@ def _feedback_by_python(asker: Asker) -> Any:
     )
 
 
-def _feedback_by_view(asker: Asker) -> Any:
-    found = []
-    for run in asker.played.truth.runs:
-        for turn in run.turns:
-            if any(one.trace_id == turn.trace_id for one in run.feedback):
-                shown = asker.page("trace", run.run, trace=turn.trace_id)["feedback"]
-                found += [
-                    (turn.trace_id, one["name"], one["score"], one["comment"] or "")
-                    for one in shown
-                ]
-    return sorted(found)
+def _comments(played: Played) -> Any:
+    """What users say of traces, where they say something."""
+    given = [one for run in played.truth.runs for one in run.feedback]
+    return {one.trace_id: [(one.name, one.score, one.comment)] for one in given if one.comment}
+
+
+def _comments_by_view(asker: Asker) -> Any:
+    asked = [
+        (run.run, one.trace_id)
+        for run in asker.played.truth.runs
+        for one in run.feedback
+        if one.comment
+    ]
+    return {
+        trace_id: [
+            (one["name"], one["score"], one["comment"])
+            for one in asker.page("trace", run, trace=trace_id)["feedback"]
+        ]
+        for run, trace_id in asked
+    }
 
 
 def _thumbs(played: Played) -> Any:
@@ -311,11 +337,12 @@ QUESTIONS: Final = (
     Question(
         "all conversations, whose they are, their turns in order",
         _conversations,
-        {
-            "sql": _conversations_by_sql,
-            "python": _conversations_by_python,
-            "view": _conversations_by_view,
-        },
+        {"sql": _conversations_by_sql, "python": _conversations_by_python},
+    ),
+    Question(
+        "some conversations, their turns in order",
+        _some,
+        {"thread": _some_by_thread, "view": _some_by_view},
     ),
     Question(
         "the conversation that went wrong, all turns in order",
@@ -335,7 +362,8 @@ QUESTIONS: Final = (
     Question(
         "what users think",
         _feedback,
-        {"sql": _feedback_by_sql, "python": _feedback_by_python, "view": _feedback_by_view},
+        {"sql": _feedback_by_sql, "python": _feedback_by_python},
     ),
+    Question("what users say", _comments, {"view": _comments_by_view}),
     Question("what users think, by user", _thumbs, {"threads": _thumbs_by_threads}),
 )

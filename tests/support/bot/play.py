@@ -73,8 +73,8 @@ async def _play(
 ) -> RunTruth:
     book = Book()
     bot = bot_of(version, book)
-    named = {"experiment_name": EXPERIMENT, "run_name": version.run}
-    async with tracker(folder, **named, **options) as handler:
+    experiment, run = EXPERIMENT, version.run
+    async with tracker(folder, experiment_name=experiment, run_name=run, **options) as handler:
         handler.log_parameters({"prompt": version.prompt, "temperature": 0.2})
         stage = _Stage(version, book, bot, handler, trouble, seed)
         room = asyncio.Semaphore(CONCURRENCY)
