@@ -247,6 +247,7 @@ QUESTIONS: Final = (
             "python": _totals_by_python,
             "pandas": _totals_by_pandas,
             "sql": _totals_by_sql,
+            "view": _totals_by_view,
         },
     ),
     Question("what does ls say of the Runs", _totals_listed, {"ls": _totals_by_ls}),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tests.questions import failing, finding, timing, users, versions
+from tests.questions import failing, feedback, finding, steps, timing, users, versions
 from tests.questions.asking import Asker, Question
 
 QUESTIONS = (
     *failing.QUESTIONS,
     *timing.QUESTIONS,
+    *steps.QUESTIONS,
     *users.QUESTIONS,
+    *feedback.QUESTIONS,
     *versions.QUESTIONS,
     *finding.QUESTIONS,
 )

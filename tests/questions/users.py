@@ -1,4 +1,4 @@
-"""Questions about people: users, their sessions, what was said, and what they think of it."""
+"""Users and their sessions: what they cost, and what was said."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from asynctrack import Trace
 from tests.questions.asking import OLDER, RUNS, Asker, Played, Question, rows_of, usd
 from tests.questions.versions import answer_of
 from tests.support.bot import EXPERIMENT, Conversation
@@ -196,11 +195,10 @@ def _went_wrong_by_sql(asker: Asker) -> Any:
 
 
 def _went_wrong_by_python(asker: Asker) -> Any:
-    sessions: dict[Any, list[Trace]] = defaultdict(list)
-    for trace in asker.played.traces[OLDER]:
-        sessions[trace.session_id].append(trace)
-    name = max(sessions, key=lambda one: sum(trace.failed for trace in sessions[one]))
-    turns = sorted(sessions[name], key=lambda one: one.start_unix_nano or 0)
+    run = asker.played.run(OLDER)
+    failed = Counter(trace.session_id for trace in run.traces(failed=True))
+    ((name, _),) = failed.most_common(1)
+    turns = sorted(run.traces(session=name), key=lambda one: one.start_unix_nano or 0)
     return name, [
         (turn.trace_id, turn.root.inputs["messages"][-1]["content"], turn.outcome, answer_of(turn))
         for turn in turns
@@ -246,70 +244,6 @@ def _went_wrong_by_text(asker: Asker) -> Any:
         command = next(line.split() for line in lines if line.startswith("  asynctrack trace "))
         said.append((*quoted, *failed, command[-1]))
     return said
-
-
-# -- what users think ---------------------------------------------------------------------------
-
-
-def _feedback(played: Played) -> Any:
-    given = [one for run in played.truth.runs for one in run.feedback]
-    return sorted((one.trace_id, one.name, one.score, one.comment or "") for one in given)
-
-
-def _feedback_by_sql(asker: Asker) -> Any:
-    rows = asker.sql("SELECT trace_id, name, score, comment FROM feedback")
-    return sorted(
-        (row["trace_id"], row["name"], row["score"], row["comment"] or "") for row in rows
-    )
-
-
-def _feedback_by_python(asker: Asker) -> Any:
-    return sorted(
-        (one.trace_id, one.name, one.score, one.comment or "")
-        for run in RUNS
-        for one in asker.played.run(run).feedback()
-    )
-
-
-def _comments(played: Played) -> Any:
-    """What users say of traces, where they say something."""
-    given = [one for run in played.truth.runs for one in run.feedback]
-    return {one.trace_id: [(one.name, one.score, one.comment)] for one in given if one.comment}
-
-
-def _comments_by_view(asker: Asker) -> Any:
-    asked = [
-        (run.run, one.trace_id)
-        for run in asker.played.truth.runs
-        for one in run.feedback
-        if one.comment
-    ]
-    return {
-        trace_id: [
-            (one["name"], one["score"], one["comment"])
-            for one in asker.page("trace", run, trace=trace_id)["feedback"]
-        ]
-        for run, trace_id in asked
-    }
-
-
-def _thumbs(played: Played) -> Any:
-    scores: dict[str, list[int]] = defaultdict(list)
-    for run in played.truth.runs:
-        users = {turn.trace_id: one.user_id for one in run.conversations for turn in one.turns}
-        for one in run.feedback:
-            scores[users[one.trace_id]].append(one.score)
-    return {user: (len(each), round(sum(each) / len(each), 6)) for user, each in scores.items()}
-
-
-def _thumbs_by_threads(asker: Asker) -> Any:
-    users = asker.cli("threads", asker.played.place, "--by", "user")["users"]
-    return {
-        user["id"]: (one["count"], round(one["mean"], 6))
-        for user in users
-        for one in user["feedback"]
-        if one["name"] == "thumbs"
-    }
 
 
 QUESTIONS: Final = (
@@ -359,11 +293,4 @@ QUESTIONS: Final = (
         _went_wrong_printed,
         {"thread": _went_wrong_by_text},
     ),
-    Question(
-        "what users think",
-        _feedback,
-        {"sql": _feedback_by_sql, "python": _feedback_by_python},
-    ),
-    Question("what users say", _comments, {"view": _comments_by_view}),
-    Question("what users think, by user", _thumbs, {"threads": _thumbs_by_threads}),
 )
