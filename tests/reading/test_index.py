@@ -336,11 +336,11 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_places_of_the_index() -> None:
     """The user's word comes first, then the cache that XDG names, then the one at home."""
-    assert place_of({"ASYNCTRACK_INDEX_DIR": "/a", "HOME": "/h"}) == Path("/a/index-2")
+    assert place_of({"ASYNCTRACK_INDEX_DIR": "/a", "HOME": "/h"}) == Path("/a/index")
     xdg = {"XDG_CACHE_HOME": "/c", "HOME": "/h"}
-    assert place_of(xdg) == Path("/c/asynctrack/index-2")
+    assert place_of(xdg) == Path("/c/asynctrack/index")
     relative = {"XDG_CACHE_HOME": "c", "HOME": "/h"}
-    assert place_of(relative) == Path("/h/.cache/asynctrack/index-2")
+    assert place_of(relative) == Path("/h/.cache/asynctrack/index")
     assert place_of({}) is None
 
 
@@ -668,7 +668,7 @@ def test_the_index_may_lie_anywhere(
 def test_a_user_that_does_not_exist() -> None:
     """A tilde that names nobody's home is a name like any other."""
     here = place_of({"ASYNCTRACK_INDEX_DIR": "~no such user/x"})
-    assert here == Path("~no such user/x/index-2").absolute()
+    assert here == Path("~no such user/x/index").absolute()
 
 
 def test_a_build_that_failed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,10 @@
 
 ::
 
-    <cache>/asynctrack/index-2/<run>/state.json    what is in the pieces; replaced as a whole
-                                     lock          held by the process that brings it up to date
-                                     used          held, shared, by those that read the pieces
-                                     7-spans.parquet, …
+    <cache>/asynctrack/index/<run>/state.json    what is in the pieces; replaced as a whole
+                                   lock          held by the process that brings it up to date
+                                   used          held, shared, by those that read the pieces
+                                   7-spans.parquet, …
 
 Everything in it can be made again from what is stored: it is safe to delete at any time.
 """
@@ -231,19 +231,24 @@ class Catalog:
     def folder(self, found: Found) -> RunFolder:
         """Return a Run's folder; it is made if need be."""
         uris = tuple(location.uri for location in found.locations)
-        digest = hashlib.sha256("\n".join(uris).encode("utf-8", "surrogatepass")).hexdigest()
+        # With the format, so that two versions of asynctrack do not write over each other's.
+        digest = hashlib.sha256(
+            "\n".join((str(FORMAT), *uris)).encode("utf-8", "surrogatepass")
+        ).hexdigest()
         path = self.path / digest[:32]
         path.mkdir(mode=0o700, exist_ok=True)
         return RunFolder(path, uris)
 
     def trim(self, max_bytes: int = MAX_BYTES) -> None:
-        """Remove Runs that were not asked for the longest, until the rest is small enough."""
+        """Remove Runs that were not asked for the longest, until the rest is small enough. What is
+        in use stays, and so does the latest, which would only be made again."""
         folders = []
-        for path in self.path.iterdir():
-            with suppress(OSError):
-                folders.append((path.stat().st_mtime, path, RunFolder(path, ()).size()))
+        with suppress(FileNotFoundError):  # anybody may delete it
+            for path in self.path.iterdir():
+                with suppress(OSError):
+                    folders.append((path.stat().st_mtime, path, RunFolder(path, ()).size()))
         total = sum(size for _, _, size in folders)
-        for _, path, size in sorted(folders):
+        for _, path, size in sorted(folders)[:-1]:
             if total <= max_bytes:
                 return
             with (
@@ -261,18 +266,17 @@ def place_of(environ: Mapping[str, str]) -> Path | None:
 
     The XDG Base Directory Specification names the place for what can be made again.
     """
-    name = f"index-{FORMAT}"
     given = environ.get(VARIABLE)
     if given:
         here = os.path.expanduser(given)  # noqa: PTH111  # pathlib's raises for an unknown ~user
-        return Path(here).absolute() / name
+        return Path(here).absolute() / "index"
     cache = Path(environ.get("XDG_CACHE_HOME", ""))
     if not cache.is_absolute():
         home = Path(environ.get("HOME", ""))
         if not home.is_absolute():
             return None
         cache = home / ".cache"
-    return cache / "asynctrack" / name
+    return cache / "asynctrack" / "index"
 
 
 def _usable(path: Path) -> bool:
@@ -300,16 +304,32 @@ def _is_whole(path: Path, size: int) -> bool:
 
 @contextmanager
 def _locked(path: Path, how: int) -> Iterator[bool]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = _opened(path)
     try:
         try:
             fcntl.flock(descriptor, how)
+            while not _is_at(descriptor, path):  # its folder was removed meanwhile
+                os.close(descriptor)
+                descriptor = _opened(path)
+                fcntl.flock(descriptor, how)
         except BlockingIOError:
             yield False
             return
         yield True
     finally:
         os.close(descriptor)
+
+
+def _opened(path: Path) -> int:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _plain(state: State) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from typing import Final
 
@@ -23,6 +23,7 @@ from asynctrack._reading.index.catalog import (
     with_layer,
 )
 from asynctrack._reading.index.columns import Row, event_row, feedback_row, rows_of
+from asynctrack._reading.index.merge import merge
 from asynctrack._reading.index.news import Covered, News
 from asynctrack._reading.index.pieces import Piece
 from asynctrack._reading.sources.listing import Listing
@@ -153,6 +154,7 @@ class Filler:
                         f" {error.strerror or error}. Nothing that is stored is lost; make room, or"
                         f" name another folder with {VARIABLE}"
                     ) from error
+            self._merge()
         return True
 
     def rest(self, emit: Emit) -> int:
@@ -274,6 +276,22 @@ class Filler:
         self._layer = layer
         self._folder.save(self._state)
 
+    def _merge(self) -> None:
+        """Write small pieces as one; where that cannot be, there are more of them for now."""
+        files = self._state.files
+
+        def new_name(table: str) -> str:
+            nonlocal files
+            files += 1
+            return f"{files}-{table}.parquet"
+
+        with suppress(OSError, ValueError):  # pyarrow's errors are one or the other
+            layer = merge(self._folder.path, self._layer, new_name)
+            if layer is not self._layer:
+                state = replace(with_layer(self._state, self._name, layer), files=files)
+                self._folder.save(state)
+                self._state, self._layer = state, layer
+
     def _take(self, event: Event, add: Emit) -> None:
         if self._name == EVENTS:
             add(EVENTS, [event_row(self._of, event)], event.size)
@@ -339,9 +357,7 @@ class _Pieces:
         if table not in self._open:
             self.files += 1
             name = f"{self.files}-{table}.parquet"
-            path = self._folder.path / name
-            path.unlink(missing_ok=True)  # of a process that was killed
-            self._open[table] = name, Piece(path, table, self._pool)
+            self._open[table] = name, Piece(self._folder.path / name, table, self._pool)
         self._open[table][1].add(rows, characters)
 
     def close(self) -> list[PieceFile]:
