@@ -20,7 +20,7 @@ from asynctrack._errors import ChecksumError, ReadError
 from asynctrack._reading.conversations import sessions
 from asynctrack._reading.decoding.events import Event
 from asynctrack._reading.index import filler, pieces
-from asynctrack._reading.index.catalog import Catalog, place_of
+from asynctrack._reading.index.catalog import Catalog, RunFolder, place_of
 from asynctrack._reading.index.tables import open_tables, shown_columns
 from asynctrack._reading.run import RecordedRun
 from asynctrack._reading.tables import span_table
@@ -753,3 +753,30 @@ def test_feedback_counts_once(tmp_path: Path) -> None:
     with open_tables([open_run(folder.path)]) as tables:
         (found,) = sessions(tables).found
     assert [(one.count, one.mean) for one in found.feedback] == [(2, 1.0)]
+
+
+def test_a_build_that_was_killed_before_it_was_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a killed process has written, the next one writes it again."""
+    folder = Made(tmp_path)
+    first, second = chain(1, 1)[:2]
+    folder.artifact([first])
+    folder.manifest(state="open")
+    run = open_run(folder.path)
+    question = "SELECT outcome, spans FROM traces"
+    assert ask(run, question, tables=("traces",)) == [("unfinished", 1)]
+    folder.artifact([second])
+    folder.manifest(state="open")
+    save = RunFolder.save
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ask(run, question, tables=("traces",))
+    monkeypatch.setattr(RunFolder, "save", save)
+    with Catalog() as catalog:
+        assert len(list(catalog.folder(run.found).path.glob("*-open.jsonl.zst"))) == 2
+    assert ask(run, question, tables=("traces",)) == [("unfinished", 2)]
