@@ -694,7 +694,7 @@ def test_sums_of_tokens_stay_numbers(tmp_path: Path) -> None:
     folder = Made(tmp_path)
     events = [event(1, kind="chain_start", trace_id="t", span_id="t")]
     for n, tokens in enumerate((2**63 - 1, 2**32, 2**32 - 1)):
-        ids = {"trace_id": "t", "span_id": f"m{n}", "parent_span_id": "t"}
+        ids: dict[str, Any] = {"trace_id": "t", "span_id": f"m{n}", "parent_span_id": "t"}
         events += [
             event(2 + 2 * n, kind="chat_model_start", **ids),
             event(3 + 2 * n, kind="llm_end", **ids,
@@ -738,7 +738,7 @@ def test_feedback_counts_once(tmp_path: Path) -> None:
     """What was said of a trace that two writers recorded is one feedback of its session."""
     folder = Made(tmp_path)
     for writer in (WRITER, OTHER):
-        ids = {"writer": writer, "trace_id": "t", "span_id": "t"}
+        ids: dict[str, Any] = {"writer": writer, "trace_id": "t", "span_id": "t"}
         folder.artifact(
             [
                 event(1, kind="chain_start", metadata={"session_id": "s"}, **ids),
