@@ -20,7 +20,7 @@ from asynctrack._errors import ChecksumError, ReadError
 from asynctrack._reading.conversations import sessions
 from asynctrack._reading.decoding.events import Event
 from asynctrack._reading.index import filler, pieces
-from asynctrack._reading.index.catalog import Catalog, place_of
+from asynctrack._reading.index.catalog import Catalog, RunFolder, place_of
 from asynctrack._reading.index.tables import open_tables, shown_columns
 from asynctrack._reading.run import RecordedRun
 from asynctrack._reading.tables import span_table
@@ -694,7 +694,7 @@ def test_sums_of_tokens_stay_numbers(tmp_path: Path) -> None:
     folder = Made(tmp_path)
     events = [event(1, kind="chain_start", trace_id="t", span_id="t")]
     for n, tokens in enumerate((2**63 - 1, 2**32, 2**32 - 1)):
-        ids = {"trace_id": "t", "span_id": f"m{n}", "parent_span_id": "t"}
+        ids: dict[str, Any] = {"trace_id": "t", "span_id": f"m{n}", "parent_span_id": "t"}
         events += [
             event(2 + 2 * n, kind="chat_model_start", **ids),
             event(3 + 2 * n, kind="llm_end", **ids,
@@ -738,7 +738,7 @@ def test_feedback_counts_once(tmp_path: Path) -> None:
     """What was said of a trace that two writers recorded is one feedback of its session."""
     folder = Made(tmp_path)
     for writer in (WRITER, OTHER):
-        ids = {"writer": writer, "trace_id": "t", "span_id": "t"}
+        ids: dict[str, Any] = {"writer": writer, "trace_id": "t", "span_id": "t"}
         folder.artifact(
             [
                 event(1, kind="chain_start", metadata={"session_id": "s"}, **ids),
@@ -753,3 +753,42 @@ def test_feedback_counts_once(tmp_path: Path) -> None:
     with open_tables([open_run(folder.path)]) as tables:
         (found,) = sessions(tables).found
     assert [(one.count, one.mean) for one in found.feedback] == [(2, 1.0)]
+
+
+def test_a_build_that_was_killed_before_it_was_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a killed process has written, the next one writes it again."""
+    folder = Made(tmp_path)
+    first, second = chain(1, 1)[:2]
+    folder.artifact([first])
+    folder.manifest(state="open")
+    run = open_run(folder.path)
+    question = "SELECT outcome, spans FROM traces"
+    assert ask(run, question, tables=("traces",)) == [("unfinished", 1)]
+    folder.artifact([second])
+    folder.manifest(state="open")
+    save = RunFolder.save
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ask(run, question, tables=("traces",))
+    monkeypatch.setattr(RunFolder, "save", save)
+    with Catalog() as catalog:
+        assert len(list(catalog.folder(run.found).path.glob("*-open.jsonl.zst"))) == 2
+    assert ask(run, question, tables=("traces",)) == [("unfinished", 2)]
+
+
+def test_a_full_disk_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where not even the Run's folder in the index can be made, the error says so."""
+    run = open_run(make_run(tmp_path).path)
+    with Catalog() as catalog:
+        monkeypatch.setattr(catalog, "path", tmp_path / "gone")
+        with pytest.raises(ReadError, match=r"No such file.*ASYNCTRACK_INDEX_DIR"):
+            catalog.folder(run.found)
+        monkeypatch.undo()

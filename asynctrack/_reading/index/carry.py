@@ -20,6 +20,7 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
         "waiting": list(snapshot.waiting.items()),
         "events": len(snapshot.events),
     }
+    path.unlink(missing_ok=True)  # of a process that was killed
     with (
         os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
         zstandard.ZstdCompressor(level=1).stream_writer(file) as packed,

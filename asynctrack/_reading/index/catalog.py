@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from asynctrack._common import payload
+from asynctrack._errors import ReadError
 from asynctrack._reading.decoding.events import json_text
 from asynctrack._reading.index.news import Covered
 from asynctrack._reading.scratch import Scratch
@@ -186,7 +187,7 @@ class RunFolder:
             with suppress(OSError):
                 os.utime(self.path)
             yield
-        with suppress(OSError), self.changing(wait=False) as held:
+        with suppress(OSError, ReadError), self.changing(wait=False) as held:
             if held:
                 self.sweep()
 
@@ -229,14 +230,21 @@ class Catalog:
             self._scratch.close()
 
     def folder(self, found: Found) -> RunFolder:
-        """Return a Run's folder; it is made if need be."""
+        """Return a Run's folder; it is made if need be.
+
+        Raises:
+            ReadError: It cannot be.
+        """
         uris = tuple(location.uri for location in found.locations)
         # With the format, so that two versions of asynctrack do not write over each other's.
         digest = hashlib.sha256(
             "\n".join((str(FORMAT), *uris)).encode("utf-8", "surrogatepass")
         ).hexdigest()
         path = self.path / digest[:32]
-        path.mkdir(mode=0o700, exist_ok=True)
+        try:
+            path.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise unwritable(path, error) from error
         return RunFolder(path, uris)
 
     def trim(self, max_bytes: int = MAX_BYTES) -> None:
@@ -252,13 +260,21 @@ class Catalog:
             if total <= max_bytes:
                 return
             with (
-                suppress(OSError),
+                suppress(OSError, ReadError),
                 _locked(path / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB) as changing,
                 _locked(path / "used", fcntl.LOCK_EX | fcntl.LOCK_NB) as alone,
             ):
                 if changing and alone:
                     shutil.rmtree(path)
                     total -= size
+
+
+def unwritable(path: Path, error: OSError) -> ReadError:
+    """Return what to say where a Run's folder in the index cannot be written."""
+    return ReadError(
+        f"the index of what is stored cannot be written to {path}: {error.strerror or error}."
+        f" Nothing that is stored is lost; make room, or name another folder with {VARIABLE}"
+    )
 
 
 def place_of(environ: Mapping[str, str]) -> Path | None:
@@ -321,8 +337,11 @@ def _locked(path: Path, how: int) -> Iterator[bool]:
 
 
 def _opened(path: Path) -> int:
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise unwritable(path.parent, error) from error
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -11,15 +11,14 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from typing import Final
 
-from asynctrack._errors import ReadError
 from asynctrack._reading.decoding.events import Event
 from asynctrack._reading.index.carry import read_snapshot, write_snapshot
 from asynctrack._reading.index.catalog import (
-    VARIABLE,
     Layer,
     PieceFile,
     RunFolder,
     State,
+    unwritable,
     with_layer,
 )
 from asynctrack._reading.index.columns import Row, event_row, feedback_row, rows_of
@@ -149,11 +148,7 @@ class Filler:
                 except _LateError:
                     self._open_anew(with_layer(self._state, self._name, Layer()))
                 except OSError as error:
-                    raise ReadError(
-                        f"the index of what is stored cannot be written to {self._folder.path}:"
-                        f" {error.strerror or error}. Nothing that is stored is lost; make room, or"
-                        f" name another folder with {VARIABLE}"
-                    ) from error
+                    raise unwritable(self._folder.path, error) from error
             self._merge()
         return True
 

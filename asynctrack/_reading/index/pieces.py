@@ -23,7 +23,6 @@ _LONG: Final = frozenset(
     }
 )  # fmt: skip
 """Columns whose texts hardly come twice: a dictionary of them is no use."""
-_TEXTS: Final = frozenset({"text"})
 
 
 def schema_of(pyarrow: Any, columns: Columns) -> Any:
