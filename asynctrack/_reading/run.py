@@ -256,6 +256,20 @@ class RecordedRun:
         """
         return self._events(resolve=False)
 
+    def events_since(self, since: int | None) -> Iterator[Event]:
+        """Yield the events without those of the days before a moment: what began since then is
+        whole. Else as ``events``.
+
+        Args:
+            since: The moment, in nanoseconds since 1970; None yields all.
+
+        Raises:
+            ChecksumError: As ``events``.
+            ReadError: As ``events``.
+            BackendError: As ``events``.
+        """
+        return self._events(since=since)
+
     async def aevents(self, kind: str | Iterable[str] | None = None) -> AsyncIterator[Event]:
         """Yield the events as ``events`` does, from async code: all work is done in threads."""
         kinds = _kinds(kind)
@@ -304,8 +318,15 @@ class RecordedRun:
             BackendError: As ``events``.
 
         Example:
-            >>> for trace in run.traces(failed=True, since="1h"):  # doctest: +SKIP
-            ...     print(trace.tree())
+            >>> from asynctrack import open_run, tracker
+            >>> from langchain_core.runnables import RunnableLambda
+            >>> chain = RunnableLambda(lambda text: text[9], name="tenth letter")
+            >>> with tracker("runs") as handler:
+            ...     letters = chain.batch(
+            ...         ["hello", "how are you"], {"callbacks": [handler]}, return_exceptions=True
+            ...     )
+            >>> [trace.outcome for trace in open_run("runs").traces(failed=True, since="1h")]
+            ['error']
         """
         return self._traces(wanted(failed, since, until, name, session, user, now=time.time_ns()))
 
@@ -481,10 +502,7 @@ class RecordedRun:
         return overview(self.found, self.spool, self.prices)
 
     def _traces(self, asked: Wanted) -> Generator[Trace, None, None]:
-        artifacts = {
-            writer_id: some[first_needed([one.place for one in some], asked.since) :]
-            for writer_id, some in self._artifacts().items()
-        }
+        artifacts = self._artifacts(asked.since)
         ends = {
             writer_id: max((one.place.last_seq for one in some), default=0)
             for writer_id, some in artifacts.items()
@@ -496,12 +514,14 @@ class RecordedRun:
         with closing(self._read(artifacts)) as events:
             yield from select(events, asked, needed, ends)
 
-    def _events(self, *, resolve: bool = True) -> Generator[Event, None, None]:
-        with closing(self._read(self._artifacts(), resolve=resolve)) as events:
+    def _events(
+        self, *, resolve: bool = True, since: int | None = None
+    ) -> Generator[Event, None, None]:
+        with closing(self._read(self._artifacts(since), resolve=resolve)) as events:
             yield from events
 
-    def _artifacts(self) -> Mapping[str, Sequence[StoredArtifact]]:
-        """Return what there is to read, of each writer; report what is missing."""
+    def _artifacts(self, since: int | None = None) -> Mapping[str, Sequence[StoredArtifact]]:
+        """Return what there is to read since a moment, of each writer; report what is missing."""
         waiting = self._look_into_spool()  # before the listing: see ``spool``
         self._listing = listing = self._list()
         artifacts = self._wanted(with_waiting(listing, waiting))
@@ -511,7 +531,10 @@ class RecordedRun:
                 f" {receipt.first_seq} to {receipt.last_seq}"
             )
             self.report(Problem(uri, reason))
-        return artifacts
+        return {
+            writer_id: some[first_needed([one.place for one in some], since) :]
+            for writer_id, some in artifacts.items()
+        }
 
     def _read(
         self, artifacts: Mapping[str, Sequence[StoredArtifact]], *, resolve: bool = True

@@ -13,8 +13,10 @@ from ._common import (
     Missing,
     add_command,
     add_json_option,
+    add_period_options,
     add_prices_option,
     add_source_options,
+    period_of,
     print_json,
 )
 from ._named import open_named_run
@@ -72,6 +74,7 @@ def add_parser(commands: Any) -> None:
         " refers to them, or keep them as rows of their own (event = 'value'; for --table events);"
         " default: resolve",
     )
+    add_period_options(parser, "traces that started, with their spans, and events")
     add_json_option(parser, "print what was written as one JSON document")
     add_damaged_option(parser)
     add_prices_option(parser)
@@ -91,6 +94,7 @@ def _export(options: argparse.Namespace) -> int:
         raise Missing("--json is not allowed with --output -: both go to standard output")
     if to_stdout and sys.stdout.isatty():
         raise Missing("--output - does not write to a terminal: give a file, or pipe it elsewhere")
+    period = period_of(options)
     damaged: Damaged = "set_aside" if options.set_aside else "raise"
     run = open_named_run(options.run_name, options, damaged=damaged)
     trace_id = None if options.trace is None else _trace_id(run, options.trace)
@@ -100,6 +104,7 @@ def _export(options: argparse.Namespace) -> int:
             "limit": limit,
             "values": options.values,
             "trace_id": trace_id,
+            "period": period,
             "progress": advance,
         }
         if to_stdout:

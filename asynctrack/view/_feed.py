@@ -47,7 +47,7 @@ class Feed:
         self._index = index
         self._clock = clock
         self._wall = wall
-        self._folder = index.catalog.folder(state.found)
+        self._folder = index.folder(state.found)
         self._filler = Filler(
             self._folder, state.found, TRACES, spool, state.report, set_aside=True, clock=clock
         )

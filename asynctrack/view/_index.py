@@ -13,6 +13,7 @@ from asynctrack._reading.index.catalog import Catalog, RunFolder, State
 from asynctrack._reading.index.columns import Row
 from asynctrack._reading.index.tables import Tables, insert_rows
 from asynctrack._reading.scratch import Scratch
+from asynctrack._reading.sources.locate import Found
 from asynctrack._reading.trees.prices import Prices
 
 from ._question import GivenUpError, asked
@@ -91,14 +92,16 @@ class Index:
         self._matches: dict[tuple[tuple[int, ...], int, str], str] = {}
         self._numbers = count()
 
-    @property
-    def catalog(self) -> Catalog:
-        """The index of this user."""
-        return self._catalog
+    def folder(self, found: Found) -> RunFolder:
+        """Return a Run's folder in the index of this user; what is in it stays until ``close``.
+        Blocks.
+        """
+        folder = self._catalog.folder(found)
+        self._used.enter_context(folder.reading())
+        return folder
 
     def add(self, folder: RunFolder, state: State) -> None:
         """Take what is indexed of a Run. Blocks."""
-        self._used.enter_context(folder.reading())
         self._tables.add_files(folder.path, state)
         self._make_views()
 
@@ -223,6 +226,7 @@ class Index:
                 cursor.interrupt()
         self._connection.close()
         self._used.close()
+        self._catalog.trim()
         self._catalog.close()
         self._folder.close()
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from asynctrack import cli
+from tests.reading import making
 from tests.reading.making import RunFolder, event
 from tests.support.s3 import S3Server
 
@@ -148,3 +149,34 @@ def test_what_is_wrong_is_said(place: str, tmp_path: Path, capsys: Any) -> None:
     assert not (tmp_path / "x").exists()
     assert cli.main([*command, "--set-aside"]) == 0
     assert f"set aside: {segment}" in capsys.readouterr().err
+
+
+def test_since_and_until(folder: RunFolder, tmp_path: Path, capsys: Any) -> None:
+    """What started from one moment to another is written; the days before are not even read."""
+    days = [*range(1, 9)]
+    for day in days:
+        start = making.START + (day - 1) * 86_400 * 10**9
+        named: dict[str, Any] = {"span_id": f"t{day}", "trace_id": f"t{day}", "name": f"day {day}"}
+        first = {"kind": "chain_start", "time": start, **named}
+        last = {"kind": "chain_end", "time": start + 10**9, **named}
+        folder.artifact(
+            [event(2 * day - 1, **first), event(2 * day, **last)], day=f"2026-01-{day:02d}"
+        )
+    folder.manifest()
+    next(folder.path.glob("dt=2026-01-01/*")).write_bytes(b"not what it was")
+    period = ["--since", "2026-01-06", "--until", "2026-01-08"]
+    for format in ("csv", "jsonl", "parquet", "otlp", "html"):  # noqa: A001  # what users call it
+        path = tmp_path / f"some.{format}"
+        command = ["export", str(folder.path), "--format", format, "--output", str(path), *period]
+        assert cli.main([*command, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["rows"] == (4 if format == "jsonl" else 2)
+        if format != "parquet":
+            said = path.read_text()
+            assert [day for day in days if f"day {day}" in said] == [6, 7], format
+
+
+def test_no_values_by_themselves_of_a_time(place: str, tmp_path: Path, capsys: Any) -> None:
+    """Values may stand before the time that is asked for, so they are not written as rows."""
+    command = ["export", place, "--format", "jsonl", "--output", str(tmp_path / "x")]
+    assert cli.main([*command, "--values", "keep", "--since", "1d"]) == 2
+    assert "'resolve' with a time" in capsys.readouterr().err

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
 
 import pytest
 
 from asynctrack.testing import end_engine
 from tests.cli.conftest import Command
 from tests.cli.conftest import command as command
-from tests.questions.asking import Asker, Played
+from tests.questions.asking import Asker, Played, Site
 from tests.support.bot import PRICES, play
+from tests.view.serving import viewer
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +27,19 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     return Played(place / "runs", prices, truth)
 
 
+@pytest.fixture(scope="session")
+def site(played: Played) -> Iterator[Site]:
+    """The pages of a viewer that has read all of it."""
+    with viewer(played.place, "--prices", str(played.prices), "--no-spool") as served:
+        found = Site(served)
+        deadline = time.monotonic() + 120
+        while (state := found("state"))["reading"] or state["runs"] != 2:
+            assert time.monotonic() < deadline, state
+            time.sleep(0.05)
+        yield found
+
+
 @pytest.fixture
-def asker(played: Played, command: Command) -> Asker:
+def asker(played: Played, command: Command, site: Site) -> Asker:
     """Asks the bot's data."""
-    return Asker(played, command)
+    return Asker(played, command, site)

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
+from asynctrack._common.period import ALL, Period
 from asynctrack._errors import OptionError
 from asynctrack._reading.decoding.events import Event, StoredEvent
 from asynctrack._reading.export.html import html_pieces
@@ -21,6 +22,8 @@ from asynctrack._reading.run import RecordedRun
 from asynctrack._reading.tables import span_table
 from asynctrack._reading.tables.event_table import COLUMNS as EVENT_COLUMNS
 from asynctrack._reading.trees.build import build_traces
+from asynctrack._reading.trees.select import Wanted
+from asynctrack._reading.trees.trace import Trace
 
 FORMATS: Final = ("parquet", "jsonl", "csv", "otlp", "html")
 TABLES: Final = {
@@ -69,6 +72,7 @@ def export_run(
     limit: int = 0,
     values: str = "resolve",
     trace_id: str | None = None,
+    period: Period = ALL,
     progress: Progress = lambda _: None,
 ) -> Exported:
     """Write a Run to an open file. Blocks.
@@ -82,6 +86,8 @@ def export_run(
         values: ``resolve`` gives every event all it refers to; ``keep``, for the table ``events``,
             gives each value a row before the first event that refers to it.
         trace_id: Only the events or spans of this trace; None writes all.
+        period: Only traces that started then, with their spans; of the table ``events`` only those
+            of that time.
         progress: Called with how many events were read.
 
     Raises:
@@ -103,18 +109,25 @@ def export_run(
     if values != "resolve" and trace_id is not None:
         # The values of one trace may stand before an event of another one.
         raise OptionError("values", values, "'resolve' with one trace")
+    if values != "resolve" and period:
+        # They may stand before an event of an earlier time.
+        raise OptionError("values", values, "'resolve' with a time")
     counter = _Counter(out)
-    reading = run.stored_events() if values == "keep" else run.events()
+    reading = run.stored_events() if values == "keep" else run.events_since(period.since_ns)
     with closing(reading) as source:  # type: ignore[type-var]  # a generator
         events = _watched(source, progress)
         if trace_id is not None:
             events = (one for one in events if (one.trace_id or one.span_id) == trace_id)
+        if table == "events" and period:
+            events = (one for one in events if period.holds(one.time_unix_nano))
+        asked = Wanted(since=period.since_ns, until=period.until_ns)
+        traces = filter(asked.in_time, build_traces(events))
         if format == "html":
-            rows = _html(run, events, counter, limit)
+            rows = _html(run, traces, counter, limit)
         elif format == "otlp":
-            rows = _otlp(run, events, counter, limit)
+            rows = _otlp(run, traces, counter, limit)
         else:
-            spans = span_table.spanned(build_traces(events))
+            spans = span_table.spanned(traces)
             items = _limited(_with_values(events) if table == "events" else spans, limit)
             columns = EVENT_COLUMNS if table == "events" else span_table.columns_of(run.prices)
             write = {"parquet": write_parquet, "jsonl": write_jsonl, "csv": write_csv}[format]
@@ -203,12 +216,12 @@ def _limited(items: Iterable[Any], limit: int) -> Iterator[Any]:
             return
 
 
-def _otlp(run: RecordedRun, events: Iterator[Event], out: _Counter, limit: int) -> int:
+def _otlp(run: RecordedRun, traces: Iterable[Trace], out: _Counter, limit: int) -> int:
     rows = 0
 
     def counted() -> Iterator[Any]:
         nonlocal rows
-        for trace in build_traces(events):
+        for trace in traces:
             yield trace
             rows += sum(1 for _ in trace.walk())
             if limit and rows >= limit:
@@ -222,12 +235,12 @@ def _otlp(run: RecordedRun, events: Iterator[Event], out: _Counter, limit: int) 
     return rows
 
 
-def _html(run: RecordedRun, events: Iterator[Event], out: _Counter, limit: int) -> int:
+def _html(run: RecordedRun, traces: Iterable[Trace], out: _Counter, limit: int) -> int:
     rows = 0
 
     def counted() -> Iterator[Any]:
         nonlocal rows
-        for trace in build_traces(events):
+        for trace in traces:
             rows += 1
             yield trace
 

@@ -28,8 +28,9 @@ def main() -> None:
     (options.folder / "truth.json").write_text(told + "\n")
     for run in truth.runs:
         _print(run)
-    same, changed = len(truth.same_inputs), len(truth.changed_answers)
-    print(f"\n{same} turns with the same input in both, {changed} with another final answer")
+    same, changed = len(truth.same_questions), len(truth.changed)
+    answers = len(truth.changed_answers)
+    print(f"\n{same} turns in both, {changed} end otherwise, {answers} with another answer")
 
 
 def _print(run: RunTruth) -> None:

@@ -73,8 +73,8 @@ async def _play(
 ) -> RunTruth:
     book = Book()
     bot = bot_of(version, book)
-    named = {"experiment_name": EXPERIMENT, "run_name": version.run}
-    async with tracker(folder, **named, **options) as handler:
+    experiment, run = EXPERIMENT, version.run
+    async with tracker(folder, experiment_name=experiment, run_name=run, **options) as handler:
         handler.log_parameters({"prompt": version.prompt, "temperature": 0.2})
         stage = _Stage(version, book, bot, handler, trouble, seed)
         room = asyncio.Semaphore(CONCURRENCY)
@@ -125,6 +125,7 @@ class _Stage:
             if rng.random() < 0.15:
                 self._thumb(turns[-1])
         return Conversation(
+            number=script.number,
             session_id=talk.session_id,
             thread_id=talk.session_id if script.kind == "thread" else None,
             user_id=script.user_id,
@@ -164,7 +165,6 @@ class _Stage:
             outcome=outcome,
             error=error,
             recovered=playing.errors if outcome == "ok" else 0,
-            inputs=json.dumps(inputs),
             usage=playing.usage,
             holds_phrase=playing.holds_phrase,
             began=began,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -79,7 +79,6 @@ class Turn:
         outcome: How it ended.
         error: The type of the error that it failed of.
         recovered: Errors in it that it did not fail of.
-        inputs: What the chain or graph was called with, as JSON.
         usage: What its models used.
         holds_phrase: Whether the phrase is in a prompt of it: said now, or before.
         began: Wall clock before the call, in nanoseconds.
@@ -95,7 +94,6 @@ class Turn:
     outcome: Outcome
     error: str | None
     recovered: int
-    inputs: str
     usage: Usage
     holds_phrase: bool
     began: int
@@ -105,8 +103,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversation:
-    """All turns of a session, in order."""
+    """All turns of a session, in order; the one with the same number in the other Run is asked the
+    same."""
 
+    number: int
     session_id: str
     thread_id: str | None
     user_id: str
@@ -194,24 +194,28 @@ class Truth:
     runs: tuple[RunTruth, RunTruth]
 
     @property
-    def changed_answers(self) -> tuple[tuple[Turn, Turn], ...]:
-        """Turns with the same input in both Runs, and another final answer."""
+    def same_questions(self) -> tuple[tuple[Turn, Turn], ...]:
+        """The turns in which both Runs are asked the same: all of them."""
+        older, newer = (
+            {(one.number, turn.number): turn for one in run.conversations for turn in one.turns}
+            for run in self.runs
+        )
+        assert older.keys() == newer.keys()
+        return tuple((turn, newer[place]) for place, turn in older.items())
+
+    @property
+    def changed(self) -> tuple[tuple[Turn, Turn], ...]:
+        """Those of them that end otherwise: with another answer or error, or with none."""
         return tuple(
             (one, other)
-            for one, other in self.same_inputs
-            if one.answer != other.answer and one.answer is not None and other.answer is not None
+            for one, other in self.same_questions
+            if (one.outcome, one.error, one.answer) != (other.outcome, other.error, other.answer)
         )
 
     @property
-    def same_inputs(self) -> tuple[tuple[Turn, Turn], ...]:
-        """Turns with the same input in both Runs; of equal ones, the first with the first."""
-        waiting: dict[str, deque[Turn]] = defaultdict(deque)
-        older, newer = (sorted(run.turns, key=lambda turn: turn.began) for run in self.runs)
-        for turn in newer:
-            waiting[turn.inputs].append(turn)
-        return tuple(
-            (turn, waiting[turn.inputs].popleft()) for turn in older if waiting[turn.inputs]
-        )
+    def changed_answers(self) -> tuple[tuple[Turn, Turn], ...]:
+        """Those of them where both have a final answer."""
+        return tuple(pair for pair in self.changed if None not in {turn.answer for turn in pair})
 
 
 # -- while it is played -------------------------------------------------------------------------
