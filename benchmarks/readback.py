@@ -119,7 +119,7 @@ def _compact(folder: Path) -> dict[str, Any]:
 
     events = files = size = before = 0
     for run in _runs(folder):
-        for location in run._found.locations:
+        for location in run.found.locations:
             report = compact_run(location, now=time.time())
             events += report.events
             files += len(report.files)

@@ -287,10 +287,13 @@ def _feedback(
 ) -> dict[Any, tuple[Feedback, ...]]:
     """Return the feedback of traces by a column of theirs; feedback of any time counts."""
     rows = tables.rows(
-        f"SELECT t.{key} AS key, coalesce(f.name, '') AS name, count(*) AS n, avg(f.score) AS mean"
-        " FROM inside.all_feedback f JOIN inside.traces t USING (experiment, run, trace_id)"
+        # Two writers may have recorded one trace: what was said of it counts once.
+        f"WITH given AS (SELECT DISTINCT t.{key} AS key, coalesce(f.name, '') AS name, f.score,"
+        " f.writer_id, f.seq FROM inside.all_feedback f JOIN inside.traces t"
+        " USING (experiment, run, trace_id)"
         f" WHERE t.{key} IS NOT NULL AND ($numbers::BIGINT[] IS NULL OR"
-        f" list_contains($numbers::BIGINT[], t._no)) GROUP BY ALL ORDER BY ALL",
+        f" list_contains($numbers::BIGINT[], t._no)))"
+        " SELECT key, name, count(*) AS n, avg(score) AS mean FROM given GROUP BY ALL ORDER BY ALL",
         {"numbers": None if numbers is None else list(numbers)},
     )
     found: dict[Any, tuple[Feedback, ...]] = {}

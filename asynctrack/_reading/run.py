@@ -255,20 +255,6 @@ class RecordedRun:
         """
         return self._events(resolve=False)
 
-    def events_since(self, since: int | None) -> Iterator[Event]:
-        """Yield the events without those of the days before a moment: what began since then is
-        whole. Else as ``events``.
-
-        Args:
-            since: The moment, in nanoseconds since 1970; None yields all.
-
-        Raises:
-            ChecksumError: As ``events``.
-            ReadError: As ``events``.
-            BackendError: As ``events``.
-        """
-        return self._events(since=since)
-
     async def aevents(self, kind: str | Iterable[str] | None = None) -> AsyncIterator[Event]:
         """Yield the events as ``events`` does, from async code: all work is done in threads."""
         kinds = _kinds(kind)
@@ -317,8 +303,15 @@ class RecordedRun:
             BackendError: As ``events``.
 
         Example:
-            >>> for trace in run.traces(failed=True, since="1h"):  # doctest: +SKIP
-            ...     print(trace.tree())
+            >>> from asynctrack import open_run, tracker
+            >>> from langchain_core.runnables import RunnableLambda
+            >>> chain = RunnableLambda(lambda text: text[9], name="tenth letter")
+            >>> with tracker("runs") as handler:
+            ...     letters = chain.batch(
+            ...         ["hello", "how are you"], {"callbacks": [handler]}, return_exceptions=True
+            ...     )
+            >>> [trace.outcome for trace in open_run("runs").traces(failed=True, since="1h")]
+            ['error']
         """
         return self._traces(wanted(failed, since, until, name, session, user, now=time.time_ns()))
 

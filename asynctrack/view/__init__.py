@@ -2,10 +2,12 @@
 
 ::
 
-    folder, S3, spool ─► _news ─► _feed ─► _index ─► _queries ─► _pages ─► _server ─► page
-                      what is new  _rows  (DuckDB)   _filters    _blocks   _security
-                      _indexer drives them in a thread           _shapes, _pytest_case
+    the index ─► _feed ─► _index ─► _queries ─► _pages ─► _server ─► page
+    (_reading)            (DuckDB)  _filters    _shapes   _security
+                                    _scope      _blocks, _tree, _sessions, _compare, …
+    _indexer drives it in a thread
 
-``_serve`` puts them together, ``_token`` keeps the address. The page itself is in ``static``:
-nothing is loaded from elsewhere. Needs ``asynctrack[view]``.
+``_feed`` takes what is indexed of a Run, and what has come since; ``_question`` is what a page
+waits for, and may give up. ``_serve`` puts them together, ``_token`` keeps the address. The page
+itself is in ``static``: nothing is loaded from elsewhere. Needs ``asynctrack[view]``.
 """

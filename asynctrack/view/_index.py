@@ -223,6 +223,7 @@ class Index:
                 cursor.interrupt()
         self._connection.close()
         self._used.close()
+        self._catalog.trim()
         self._catalog.close()
         self._folder.close()
 

@@ -66,7 +66,8 @@ def conversation_page(index: Index, runs: Sequence[RunState], asked: Asked) -> D
     given = {**values, "session": session}
     (count,) = index.query(
         "SELECT count(*) AS turns, count(DISTINCT run) AS runs, coalesce(list_sort("
-        "list(DISTINCT user_id) FILTER (user_id IS NOT NULL)), []) AS users, sum(input_tokens)::BIGINT AS input_tokens,"
+        "list(DISTINCT user_id) FILTER (user_id IS NOT NULL)), []) AS users,"
+        " sum(input_tokens)::BIGINT AS input_tokens,"
         " sum(output_tokens)::BIGINT AS output_tokens, sum(cost) AS cost,"
         f" count(*) FILTER (outcome = 'error') AS failed_turns FROM traces WHERE {where}",
         given,

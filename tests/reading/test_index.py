@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from asynctrack import open_run
 from asynctrack._errors import ChecksumError, ReadError
+from asynctrack._reading.conversations import sessions
 from asynctrack._reading.decoding.events import Event
 from asynctrack._reading.index import filler, pieces
 from asynctrack._reading.index.catalog import Catalog, place_of
@@ -27,7 +28,7 @@ from asynctrack._reading.trees.build import TraceBuilder
 from asynctrack._reading.trees.prices import cost_of, read_prices
 from asynctrack._reading.trees.trace import Trace
 from tests.cli.runs import chain, make_run, trace_id
-from tests.reading.making import OTHER, event
+from tests.reading.making import OTHER, WRITER, event
 from tests.reading.making import RunFolder as Made
 from tests.reading.spooling import SpoolFolder, folder_of
 
@@ -335,11 +336,11 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_places_of_the_index() -> None:
     """The user's word comes first, then the cache that XDG names, then the one at home."""
-    assert place_of({"ASYNCTRACK_INDEX_DIR": "/a", "HOME": "/h"}) == Path("/a/index-2")
+    assert place_of({"ASYNCTRACK_INDEX_DIR": "/a", "HOME": "/h"}) == Path("/a/index")
     xdg = {"XDG_CACHE_HOME": "/c", "HOME": "/h"}
-    assert place_of(xdg) == Path("/c/asynctrack/index-2")
+    assert place_of(xdg) == Path("/c/asynctrack/index")
     relative = {"XDG_CACHE_HOME": "c", "HOME": "/h"}
-    assert place_of(relative) == Path("/h/.cache/asynctrack/index-2")
+    assert place_of(relative) == Path("/h/.cache/asynctrack/index")
     assert place_of({}) is None
 
 
@@ -577,3 +578,178 @@ def test_row_groups_end_by_their_texts(tmp_path: Path, monkeypatch: pytest.Monke
     with Catalog() as catalog:
         (piece,) = catalog.folder(run.found).path.glob("*-events.parquet")
     assert parquet.ParquetFile(piece).num_row_groups == 4
+
+
+@pytest.mark.parametrize("first", ["begin", "end"])
+def test_what_a_closed_writer_left_behind(tmp_path: Path, first: str) -> None:
+    """A replay after the writer's end completes the traces that were read half, and adds none."""
+    folder = Made(tmp_path)
+    events = chain(1, 1)
+    parts = [events[:2], events[2:]]
+    for part in parts if first == "begin" else parts[::-1]:
+        folder.artifact(part)
+        folder.manifest(accepted=4)
+        assert sorted_rows(told(open_run(folder.path))) == known(open_run(folder.path))
+    assert {row[3] for row in told(open_run(folder.path))} == {"ok"}
+
+
+def test_what_was_refused_is_no_gap(tmp_path: Path) -> None:
+    """What follows events that the backend refused for good is indexed, and not read each time."""
+    folder = Made(tmp_path)
+    folder.artifact(chain(1, 1))
+    after = folder.artifact(chain(3, 9))
+    folder.manifest(state="open", refused_ranges=[[5, 8]], dead_lettered=4)
+    run = open_run(folder.path)
+    assert ask(run, "SELECT count(*) FROM traces", tables=("traces",)) == [(2,)]
+    after.write_bytes(b"x" * after.stat().st_size)  # nobody looks at it any more
+    assert ask(run, "SELECT count(*) FROM traces", tables=("traces",)) == [(2,)]
+
+
+@pytest.mark.parametrize("how", ["cut off", "spoiled"])
+def test_open_traces_that_are_not_whole(tmp_path: Path, place: Path, how: str) -> None:
+    """Where the file with the open traces is damaged, they are read again from what is stored."""
+    folder = Made(tmp_path)
+    ids = [os.urandom(900).hex() for _ in range(200)]
+    folder.artifact(
+        [event(n, kind="chain_start", trace_id=one, span_id=one) for n, one in enumerate(ids, 1)]
+    )
+    folder.manifest(state="open")
+    run = open_run(folder.path)
+    question = "SELECT count(*) FROM traces"
+    assert ask(run, question) == [(200,)]
+    (carried,) = place.glob("*/*/*-open.jsonl.zst")
+    content = carried.read_bytes()
+    carried.write_bytes(content[:-9_000] if how == "cut off" else b"spoiled")
+    assert ask(run, question) == [(200,)]
+
+
+def test_pieces_that_were_never_written(tmp_path: Path, place: Path) -> None:
+    """A file that has its size and no content, as after a power failure, is made again."""
+    run = open_run(make_run(tmp_path).path)
+    assert ask(run, "SELECT count(*) FROM spans") == [(12,)]
+    for path in place.rglob("*.parquet"):
+        path.write_bytes(bytes(path.stat().st_size))
+    assert ask(run, "SELECT count(*) FROM spans") == [(12,)]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_who_reads_keeps_what_it_began_with(tmp_path: Path, place: Path, lost: bool) -> None:
+    """Tables that are open stay as they are while another one makes the Run's index anew."""
+    folder = make_run(tmp_path)
+    question = "SELECT count(*) AS n, min(trace_id) AS first FROM spans"
+    with open_tables([open_run(folder.path)]) as tables:
+        before = tables.rows(question)
+        for path in folder.path.rglob("*.*"):
+            path.unlink()
+        if lost:
+            for path in place.rglob("state.json"):
+                path.unlink()
+        again = Made(tmp_path)
+        again.artifact(chain(9, 1, writer=OTHER), writer=OTHER)
+        again.manifest(OTHER)
+        assert ask(open_run(folder.path), question) == [(2, trace_id(9))]
+        assert tables.rows(question) == before
+
+
+@pytest.mark.parametrize("name", ["a*", "a?", "[a]", "run=7", "name=x", "it's", "\udcff"])
+def test_the_index_may_lie_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """What the user's folder is called is neither a pattern for other files nor a column."""
+    run = open_run(make_run(tmp_path / "runs").path)
+    for one in ("ab", name):
+        monkeypatch.setenv("ASYNCTRACK_INDEX_DIR", str(tmp_path / one))
+        with open_tables([run]) as tables:
+            tables.lock()
+            rows = tables.rows("SELECT DISTINCT run, count(*) AS n FROM spans GROUP BY run")
+        assert rows == [{"run": "one", "n": 12}]
+
+
+def test_a_user_that_does_not_exist() -> None:
+    """A tilde that names nobody's home is a name like any other."""
+    here = place_of({"ASYNCTRACK_INDEX_DIR": "~no such user/x"})
+    assert here == Path("~no such user/x/index").absolute()
+
+
+def test_a_build_that_failed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read and could not be written is not taken for read by the next attempt."""
+    run = open_run(make_run(tmp_path).path)
+    write = pieces.Piece._write_table
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with Catalog() as catalog:
+        one = filler.Filler(catalog.folder(run.found), run.found, filler.TRACES, (), run.report)
+        monkeypatch.setattr(pieces.Piece, "_write_table", full)
+        with pytest.raises(ReadError):
+            list(one.fill())
+        monkeypatch.setattr(pieces.Piece, "_write_table", write)
+        list(one.fill())
+        assert sum(piece.rows for piece in one.state.layers[filler.TRACES].pieces) == 6 + 12
+
+
+def test_sums_of_tokens_stay_numbers(tmp_path: Path) -> None:
+    """A call that says it read more than any call can does not make the Run unreadable."""
+    folder = Made(tmp_path)
+    events = [event(1, kind="chain_start", trace_id="t", span_id="t")]
+    for n, tokens in enumerate((2**63 - 1, 2**32, 2**32 - 1)):
+        ids = {"trace_id": "t", "span_id": f"m{n}", "parent_span_id": "t"}
+        events += [
+            event(2 + 2 * n, kind="chat_model_start", **ids),
+            event(3 + 2 * n, kind="llm_end", **ids,
+                  attributes={"gen_ai.usage.input_tokens": tokens}),
+        ]  # fmt: skip
+    folder.artifact(events)
+    folder.manifest()
+    run = open_run(folder.path)
+    assert ask(run, "SELECT input_tokens FROM traces") == [(2**32 - 1,)]
+    assert run.summary().input_tokens == 2**32 - 1
+
+
+def test_feedback_is_what_open_run_reads(tmp_path: Path) -> None:
+    """Scores, labels and comments are the same by SQL and by ``feedback``, also odd ones."""
+    said: list[dict[str, Any]] = [
+        {"score": True},
+        {"score": 2},
+        {"score": 2**63},
+        {"value": "rude", "user_id": "ada"},
+        {"value": "", "user_id": "", "comment": ""},
+        {"comment": {"$cut": "bytes", "head": "too long to"}},
+    ]
+    folder = Made(tmp_path)
+    folder.artifact(
+        [
+            event(n, kind="feedback", name="x", data={"trace_id": "inner", **one},
+                  trace_id="outer" if n % 2 else None)
+            for n, one in enumerate(said, 1)
+        ]
+    )  # fmt: skip
+    folder.manifest()
+    run = open_run(folder.path)
+    question = "SELECT seq, trace_id, score, value, comment, user_id FROM feedback ORDER BY seq"
+    assert ask(run, question) == [
+        (one.seq, one.trace_id, one.score, one.value, one.comment, one.user_id)
+        for one in run.feedback()
+    ]
+
+
+def test_feedback_counts_once(tmp_path: Path) -> None:
+    """What was said of a trace that two writers recorded is one feedback of its session."""
+    folder = Made(tmp_path)
+    for writer in (WRITER, OTHER):
+        ids = {"writer": writer, "trace_id": "t", "span_id": "t"}
+        folder.artifact(
+            [
+                event(1, kind="chain_start", metadata={"session_id": "s"}, **ids),
+                event(2, kind="chain_end", **ids),
+            ],
+            writer=writer,
+        )
+    said = {"score": 1, "trace_id": "t"}
+    folder.artifact([event(n, kind="feedback", name="x", data=said) for n in (3, 4)])
+    folder.manifest()
+    folder.manifest(OTHER)
+    with open_tables([open_run(folder.path)]) as tables:
+        (found,) = sessions(tables).found
+    assert [(one.count, one.mean) for one in found.feedback] == [(2, 1.0)]

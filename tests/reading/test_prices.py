@@ -239,3 +239,20 @@ def test_audio_has_prices_of_its_own_or_none() -> None:
         prices = read_prices({"m": given})
         assert prices is not None
         assert cost_of(trace.root, prices) == (None if cost is None else pytest.approx(cost))
+
+
+@pytest.mark.parametrize(
+    "text", ['{"m": [1%s, 1]}' % ("0" * 400), '{"\\ud800": [1, 1]}', '{"a\\nb": [1, 1]}']
+)
+def test_hostile_prices_are_refused(tmp_path: Path, text: str) -> None:
+    """A rate that is no number of a machine, and a model that no text can name, are refused."""
+    file = tmp_path / "prices.json"
+    file.write_text(text)
+    with pytest.raises(OptionError):
+        read_prices(file)
+
+
+def test_a_home_that_is_none_is_refused() -> None:
+    """A file of a user who does not exist is not there, as any other."""
+    with pytest.raises(OptionError, match="no such user"):
+        read_prices("~no such user/prices.json")

@@ -18,6 +18,7 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
     head = {
         "threads": [[*key, *value] for key, value in snapshot.threads.items()],
         "waiting": list(snapshot.waiting.items()),
+        "events": len(snapshot.events),
     }
     with (
         os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
@@ -35,9 +36,14 @@ def read_snapshot(path: Path) -> Snapshot:
         OSError: It is not there.
         ValueError: It is not whole.
     """
-    with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as unpacked:
-        lines = unpacked.read().split(b"\n")
+    try:
+        with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as unpacked:
+            lines = unpacked.read().split(b"\n")
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from error
     head = payload.decode(lines[0])
+    if len(lines) - 2 != head["events"]:
+        raise ValueError("it was cut off")
     events = []
     for line in lines[1:-1]:
         read = payload.decode(line)

@@ -2,10 +2,10 @@
 
 ::
 
-    <cache>/asynctrack/index-2/<run>/state.json    what is in the pieces; replaced as a whole
-                                     lock          held by the process that brings it up to date
-                                     used          held, shared, by those that read the pieces
-                                     7-spans.parquet, …
+    <cache>/asynctrack/index/<run>/state.json    what is in the pieces; replaced as a whole
+                                   lock          held by the process that brings it up to date
+                                   used          held, shared, by those that read the pieces
+                                   7-spans.parquet, …
 
 Everything in it can be made again from what is stored: it is safe to delete at any time.
 """
@@ -38,6 +38,8 @@ VARIABLE: Final = "ASYNCTRACK_INDEX_DIR"
 MAX_BYTES: Final = 10 * 1024**3
 """Size of the whole index, in bytes: above it, what was not asked for the longest is removed."""
 _STATE: Final = "state.json"
+_PARQUET_END: Final = b"PAR1"
+_PATTERN: Final = frozenset("*?[")
 _NUMBERS: Final = 28
 """Bits of a trace's number that count within its Run."""
 
@@ -123,14 +125,24 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             state = None
         if state is None or state.uris != self._uris or not self._holds(state):
-            return State(self._uris, secrets.randbits(63 - _NUMBERS))
+            # No name comes again: somebody may be reading the file that has it.
+            return State(self._uris, secrets.randbits(63 - _NUMBERS), files=self._last_number())
         return state
 
+    def _last_number(self) -> int:
+        try:
+            names = [entry.name for entry in self.path.iterdir()]
+        except OSError:
+            return 0
+        numbers = (name.partition("-")[0] for name in names)
+        return max((int(one) for one in numbers if one.isascii() and one.isdigit()), default=0)
+
     def _holds(self, state: State) -> bool:
-        """Return whether the files are there that a state names: anybody may delete them."""
+        """Return whether the files are there and whole that a state names: anybody may delete
+        them, and after a power failure a file may have its size and not what was written."""
         try:
             return all(
-                (self.path / piece.name).stat().st_size == piece.bytes
+                _is_whole(self.path / piece.name, piece.bytes)
                 for layer in state.layers.values()
                 for piece in layer.pieces
             )
@@ -219,19 +231,24 @@ class Catalog:
     def folder(self, found: Found) -> RunFolder:
         """Return a Run's folder; it is made if need be."""
         uris = tuple(location.uri for location in found.locations)
-        digest = hashlib.sha256("\n".join(uris).encode("utf-8", "surrogatepass")).hexdigest()
+        # With the format, so that two versions of asynctrack do not write over each other's.
+        digest = hashlib.sha256(
+            "\n".join((str(FORMAT), *uris)).encode("utf-8", "surrogatepass")
+        ).hexdigest()
         path = self.path / digest[:32]
         path.mkdir(mode=0o700, exist_ok=True)
         return RunFolder(path, uris)
 
     def trim(self, max_bytes: int = MAX_BYTES) -> None:
-        """Remove Runs that were not asked for the longest, until the rest is small enough."""
+        """Remove Runs that were not asked for the longest, until the rest is small enough. What is
+        in use stays, and so does the latest, which would only be made again."""
         folders = []
-        for path in self.path.iterdir():
-            with suppress(OSError):
-                folders.append((path.stat().st_mtime, path, RunFolder(path, ()).size()))
+        with suppress(FileNotFoundError):  # anybody may delete it
+            for path in self.path.iterdir():
+                with suppress(OSError):
+                    folders.append((path.stat().st_mtime, path, RunFolder(path, ()).size()))
         total = sum(size for _, _, size in folders)
-        for _, path, size in sorted(folders):
+        for _, path, size in sorted(folders)[:-1]:
             if total <= max_bytes:
                 return
             with (
@@ -249,21 +266,24 @@ def place_of(environ: Mapping[str, str]) -> Path | None:
 
     The XDG Base Directory Specification names the place for what can be made again.
     """
-    name = f"index-{FORMAT}"
     given = environ.get(VARIABLE)
     if given:
-        return Path(given).expanduser().absolute() / name
+        here = os.path.expanduser(given)  # noqa: PTH111  # pathlib's raises for an unknown ~user
+        return Path(here).absolute() / "index"
     cache = Path(environ.get("XDG_CACHE_HOME", ""))
     if not cache.is_absolute():
         home = Path(environ.get("HOME", ""))
         if not home.is_absolute():
             return None
         cache = home / ".cache"
-    return cache / "asynctrack" / name
+    return cache / "asynctrack" / "index"
 
 
 def _usable(path: Path) -> bool:
     """Make the folder, and tell whether it is ours alone and can be written."""
+    # DuckDB takes texts only, and some characters for a pattern, with other files in it.
+    if not str(path).isprintable() or _PATTERN & set(str(path)):
+        return False
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
@@ -274,18 +294,42 @@ def _usable(path: Path) -> bool:
     return private and found.st_uid == os.getuid() and os.access(path, os.W_OK | os.X_OK)
 
 
+def _is_whole(path: Path, size: int) -> bool:
+    if path.stat().st_size != size:
+        return False
+    with path.open("rb") as file:
+        file.seek(-len(_PARQUET_END), os.SEEK_END)
+        return file.read() == _PARQUET_END
+
+
 @contextmanager
 def _locked(path: Path, how: int) -> Iterator[bool]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = _opened(path)
     try:
         try:
             fcntl.flock(descriptor, how)
+            while not _is_at(descriptor, path):  # its folder was removed meanwhile
+                os.close(descriptor)
+                descriptor = _opened(path)
+                fcntl.flock(descriptor, how)
         except BlockingIOError:
             yield False
             return
         yield True
     finally:
         os.close(descriptor)
+
+
+def _opened(path: Path) -> int:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _plain(state: State) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from asynctrack._reading.decoding.events import Event, json_text
+from asynctrack._reading.decoding.feedback import feedback_of
 from asynctrack._reading.index import chat
 from asynctrack._reading.index.said import (
     Words,
@@ -351,21 +352,14 @@ def event_row(of: tuple[str, str], event: Event) -> Row:
 
 def feedback_row(of: tuple[str, str], event: Event) -> Row:
     """Return the row of a feedback."""
-    data = event.data if isinstance(event.data, dict) else {}
-    score = data.get("score")
-    trace_id = _text(data.get("trace_id")) or event.trace_id
+    said = feedback_of(event)
+    ids = (event.writer_id, event.seq)
+    if said is None:  # of no trace
+        return (*of, event.time_unix_nano, None, None, event.name, None, None, None, None, *ids)
+    score = None if said.score is None else float(said.score)
     return (
-        *of,
-        event.time_unix_nano,
-        trace_id,
-        _text(data.get("span_id")),
-        event.name,
-        float(score) if isinstance(score, (int, float)) else None,
-        _text(data.get("value")),
-        _text(data.get("comment")),
-        _text(data.get("user_id")),
-        event.writer_id,
-        event.seq,
+        *(*of, said.time_unix_nano, said.trace_id, said.span_id, said.name, score),
+        *(said.value, said.comment, said.user_id, *ids),
     )
 
 
@@ -400,10 +394,6 @@ def _key(value: Any) -> int | None:
         return None
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def _whole(value: Any) -> int | None:

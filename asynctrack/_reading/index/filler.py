@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from typing import Final
 
@@ -23,6 +23,7 @@ from asynctrack._reading.index.catalog import (
     with_layer,
 )
 from asynctrack._reading.index.columns import Row, event_row, feedback_row, rows_of
+from asynctrack._reading.index.merge import merge
 from asynctrack._reading.index.news import Covered, News
 from asynctrack._reading.index.pieces import Piece
 from asynctrack._reading.sources.listing import Listing
@@ -86,6 +87,7 @@ class Filler:
         self.expected = 0
         self._snapshot: Snapshot | None = None
         self._builder: TraceBuilder | None = None
+        self._half_read = False
         self._open(folder.state())
 
     @property
@@ -124,6 +126,8 @@ class Filler:
             ReadError: A folder cannot be read, or the index cannot be written.
             BackendError: S3 said no.
         """
+        if self._half_read:  # what was read then is not written
+            self._open(self._folder.state())
         self._news.scan()
         look = self._news.choose(math.inf, spooled=False)
         self.expected = self._layer.events + look.events
@@ -136,17 +140,21 @@ class Filler:
             self._open(self._folder.state())
             self._news.scan()
             if self._is_stale():
-                self._open(State(self._state.uris, self._state.run))
-                self._news.scan()
+                self._open_anew(replace(self._state, layers={}))
             while self._news.choose(math.inf, spooled=False).events:
+                self._half_read = True
                 try:
                     yield from self._fill()
+                    self._half_read = False
+                except _LateError:
+                    self._open_anew(with_layer(self._state, self._name, Layer()))
                 except OSError as error:
                     raise ReadError(
                         f"the index of what is stored cannot be written to {self._folder.path}:"
                         f" {error.strerror or error}. Nothing that is stored is lost; make room, or"
                         f" name another folder with {VARIABLE}"
                     ) from error
+            self._merge()
         return True
 
     def rest(self, emit: Emit) -> int:
@@ -171,7 +179,14 @@ class Filler:
 
     # -- inside -------------------------------------------------------------------------------
 
+    def _open_anew(self, state: State) -> None:
+        """Begin with a state in which nothing of the Run is read."""
+        self._open(state)
+        self._news.scan()
+        self.expected = self._news.choose(math.inf, spooled=False).events
+
     def _open(self, state: State) -> None:
+        self._half_read = False
         self._state = state
         self._layer = state.layers.get(self._name) or Layer()
         self._snapshot = None
@@ -204,10 +219,14 @@ class Filler:
     def _fill(self) -> Iterator[int]:
         pieces = _Pieces(self._folder, self._state.files)
         told = count = 0
+        read = self._layer.covered.ranges
+        begun = {writer_id: ranges[-1][1] for writer_id, ranges in read.items() if ranges}
         try:
             with closing(self._news.events()) as events, _without_collections():
                 for event in events:
                     count += 1
+                    if event.seq < begun.pop(event.writer_id, 0) and self._name == TRACES:
+                        raise _LateError
                     self._take(event, pieces.add)
                     if count - told == TOLD:
                         told = count
@@ -225,16 +244,12 @@ class Filler:
     def _ended(self) -> set[str]:
         """Return the writers of which nothing more comes."""
         covered = self._news.covered.ranges
-        listing = self._news.listing
-        there = {
-            writer_id: union((one.place.first_seq, one.place.last_seq) for one in artifacts)
-            for writer_id, artifacts in listing.artifacts.items()
-        }
         return {
             writer.writer_id
-            for writer in listing.writers
+            for writer in self._news.listing.writers
             if writer.state == "closed"
-            and not subtract(there.get(writer.writer_id, []), covered.get(writer.writer_id, []))
+            # What waits in a spool, or was refused, may be delivered yet.
+            and not subtract([(1, writer.accepted)], covered.get(writer.writer_id, []))
         }
 
     def _save(self, written: list[PieceFile], files: int, count: int) -> None:
@@ -261,6 +276,22 @@ class Filler:
         self._layer = layer
         self._folder.save(self._state)
 
+    def _merge(self) -> None:
+        """Write small pieces as one; where that cannot be, there are more of them for now."""
+        files = self._state.files
+
+        def new_name(table: str) -> str:
+            nonlocal files
+            files += 1
+            return f"{files}-{table}.parquet"
+
+        with suppress(OSError, ValueError):  # pyarrow's errors are one or the other
+            layer = merge(self._folder.path, self._layer, new_name)
+            if layer is not self._layer:
+                state = replace(with_layer(self._state, self._name, layer), files=files)
+                self._folder.save(state)
+                self._state, self._layer = state, layer
+
     def _take(self, event: Event, add: Emit) -> None:
         if self._name == EVENTS:
             add(EVENTS, [event_row(self._of, event)], event.size)
@@ -277,6 +308,10 @@ class Filler:
         size = len(row[-1])  # its words
         add("traces", [row], size)
         add("spans", spans, 4 * size)
+
+
+class _LateError(Exception):
+    """An event comes that belongs before those that are read: their traces may be others."""
 
 
 def is_stale(layer: Layer, listing: Listing) -> bool:
@@ -322,9 +357,7 @@ class _Pieces:
         if table not in self._open:
             self.files += 1
             name = f"{self.files}-{table}.parquet"
-            path = self._folder.path / name
-            path.unlink(missing_ok=True)  # of a process that was killed
-            self._open[table] = name, Piece(path, table, self._pool)
+            self._open[table] = name, Piece(self._folder.path / name, table, self._pool)
         self._open[table][1].add(rows, characters)
 
     def close(self) -> list[PieceFile]:

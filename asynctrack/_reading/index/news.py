@@ -211,7 +211,8 @@ class News:
             new.sort(key=lambda one: (one.place.first_seq, one.spooled))
             writer = writers.get(writer_id)
             closed = writer is not None and writer.state == "closed"
-            ready = self._in_order(writer_id, new, 0.0 if closed else patience)
+            refused = [] if writer is None else union(writer.refused_ranges)
+            ready = self._in_order(writer_id, new, 0.0 if closed else patience, refused)
             waiting += sum(map(_events, new[ready:]))
             if ready:
                 self._ready[writer_id] = new[:ready]
@@ -288,11 +289,21 @@ class News:
         key, place = f"{path}:{first}-{place.last_seq}", replace(place, first_seq=first)
         return replace(artifact, key=key, place=place)
 
-    def _in_order(self, writer_id: str, new: list[StoredArtifact], patience: float) -> int:
-        """Return how many of a writer's new artifacts can be read now."""
+    def _in_order(
+        self,
+        writer_id: str,
+        new: list[StoredArtifact],
+        patience: float,
+        refused: Ranges,
+    ) -> int:
+        """Return how many of a writer's new artifacts can be read now.
+
+        Nobody waits for what the backend refused for good.
+        """
         last = self._last.get(writer_id, 0)
         for n, artifact in enumerate(new):
-            if artifact.place.first_seq > last + 1 and patience > 0:
+            gap_here = [(last + 1, artifact.place.first_seq - 1)]
+            if artifact.place.first_seq > last + 1 and patience > 0 and subtract(gap_here, refused):
                 gap, since = self._gaps.get(writer_id, (0, 0.0))
                 if gap != last:
                     self._gaps[writer_id] = (last, self._clock())

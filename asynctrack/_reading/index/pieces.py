@@ -93,6 +93,12 @@ class Piece:
         if len(self._held) >= ROWS or self._characters >= CHARACTERS:
             self._write()
 
+    def add_table(self, table: Any) -> None:
+        """Add a ``pyarrow.Table`` with rows of another piece, as one row group."""
+        self.rows += len(table)
+        self._wait()
+        self._writing = self._pool.submit(self._write_table, table)
+
     def close(self) -> bool:
         """Write what is left; return whether there is a file at all."""
         if self._held:
@@ -114,6 +120,7 @@ class Piece:
         if self._writer is None:
             from pyarrow import parquet
 
+            self._path.unlink(missing_ok=True)  # of a process that was killed
             os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             self._writer = parquet.ParquetWriter(
                 self._path,

@@ -253,6 +253,8 @@ def open_tables(
     prices = next((run.prices for run in runs if run.prices is not None), None)
     with ExitStack() as stack:
         catalog = stack.enter_context(Catalog())
+        grown = False
+        stack.callback(lambda: catalog.trim() if grown else None)
         opened = Tables(prices, settings)
         stack.callback(opened.close)
         for run in runs:
@@ -266,6 +268,7 @@ def open_tables(
                     )
                     for events in filler.fill():
                         if not events:
+                            grown = True
                             first()
                         elif progress is not None:
                             progress(events)
@@ -335,7 +338,8 @@ _EVENTS: Final = (
 
 def _read(paths: Iterable[Path]) -> str:
     listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
-    return f"SELECT * FROM read_parquet([{listed}])"
+    # No column comes of the user's folder, if it is called ``env=prod``.
+    return f"SELECT * FROM read_parquet([{listed}], hive_partitioning = false)"
 
 
 def _costs(spans: str) -> str:

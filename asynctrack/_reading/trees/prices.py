@@ -5,8 +5,8 @@ by account, region and day; a wrong number is worse than none.
 from __future__ import annotations
 
 import json
-import math
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +93,7 @@ def read_prices(given: GivenPrices, environ: Mapping[str, str] | None = None) ->
             return None
     source: Any = given
     if isinstance(given, (str, os.PathLike)):
-        path = Path(given).expanduser()
+        path = Path(os.path.expanduser(given))  # noqa: PTH111  # pathlib's raises for no ~user
         try:
             given = json.loads(path.read_bytes())
         except (OSError, ValueError, RecursionError) as error:
@@ -126,7 +126,7 @@ def cost_of(span: Span, prices: Prices) -> float | None:
 
 
 def _model(name: Any) -> str:
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not name.isprintable():
         raise OptionError("prices", name, _ALLOWED)
     return name
 
@@ -154,6 +154,6 @@ def _rates(name: Any, value: Any) -> Rates:
 
 
 def _rate(of: str, value: Any) -> float:
-    if type(value) in (int, float) and math.isfinite(value) and value >= 0:
+    if type(value) in (int, float) and 0 <= value <= sys.float_info.max:
         return float(value)
     raise OptionError(of, value, f"USD per million tokens, 0 or more; prices are {_ALLOWED}")

@@ -237,5 +237,9 @@ def seconds(value: Any) -> float | None:
     return float(value) if type(value) in (int, float) and 0 <= value < 1e9 else None
 
 
+_MAX_TOKENS: Final = 2**32
+"""More than any call reads; the sums of any number of calls stay far from 64 bits."""
+
+
 def _tokens(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value < 2**63 else None
+    return value if type(value) is int and 0 <= value < _MAX_TOKENS else None

@@ -197,8 +197,14 @@ class Trace:
             OptionError: There is no such outcome.
 
         Example:
-            >>> trace.find(name="lookup_order", outcome="error")  # doctest: +SKIP
-            <Span lookup_order: tool, error, 12 ms, 0 below, 0197…>
+            >>> from asynctrack import open_run, tracker
+            >>> from langchain_core.runnables import RunnableLambda
+            >>> chain = RunnableLambda(str.upper) | RunnableLambda(str.strip, name="strip")
+            >>> with tracker("runs") as handler:
+            ...     answer = chain.invoke(" hello ", {"callbacks": [handler]})
+            >>> (trace,) = open_run("runs").traces()
+            >>> trace.find(name="strip").outputs
+            'HELLO'
         """
         return next(self._matching(span_id, name, kind, outcome), None)
 
@@ -243,10 +249,15 @@ class Trace:
             OptionError: ``width`` is less.
 
         Example:
-            >>> print(trace.tree())  # doctest: +SKIP
-            support-bot: chain, ok, 1.20 s
-            ├─ lookup_order: tool, ok, 12 ms
-            └─ ChatOpenAI: chat_model, ok, 1.18 s, gpt-4o-mini, 350 → 40 tokens
+            >>> from asynctrack import open_run, tracker
+            >>> from langchain_core.runnables import RunnableLambda
+            >>> chain = RunnableLambda(str.upper, name="shout") | RunnableLambda(str.strip)
+            >>> with tracker("runs") as handler:
+            ...     answer = chain.invoke(" hello ", {"callbacks": [handler]})
+            >>> (trace,) = open_run("runs").traces()
+            >>> lines = trace.tree().splitlines()  # as: ├─ shout: chain, ok, 0.24 ms
+            >>> [line.split(":")[0] for line in lines]
+            ['RunnableSequence', '├─ shout', '└─ strip']
         """
         if type(width) is not int or width < 20:
             raise OptionError("width", width, "a whole number, 20 or more")
