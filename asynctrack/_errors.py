@@ -123,10 +123,12 @@ class MissingExtraError(AsynctrackError, ImportError):
     """
 
     def __init__(self, what: str, package: str, extra: str, note: str = "") -> None:
+        from asynctrack._install import install_command  # rarely needed
+
         self.package = package
         self.extra = extra
         super().__init__(
-            f"{what} needs {package}, which is not installed: pip install 'asynctrack[{extra}]'"
+            f"{what} needs {package}, which is not installed: {install_command(extra)}"
             + (f" ({note})" if note else "")
         )
 

@@ -13,6 +13,7 @@ import sys
 from typing import Any, Final, Protocol
 
 from asynctrack._errors import MissingExtraError, PausingError
+from asynctrack._install import install_command
 
 AWS_EXTRA_BOTO3: Final = ((1, 40, 46), (1, 40, 62))
 """The versions of boto3 that the extra ``aws`` goes with: from the first up to the second."""
@@ -67,7 +68,7 @@ def prepare() -> None:
         raise PausingError(
             "OldLibrary",
             f"the installed aiobotocore {_text('aiobotocore')} is too old:"
-            f" pip install 'asynctrack[{extra}]'{note and f' ({note})'}, and start again",
+            f" {install_command(extra)}{note and f' ({note})'}, and start again",
         )
     import aiobotocore.session  # noqa: F401  # for the time it takes
     from aiobotocore.config import AioConfig  # noqa: F401

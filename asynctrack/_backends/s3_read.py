@@ -198,11 +198,11 @@ class S3Store:
             with content.open("rb") as file:
                 put_object(self._client, self._bucket, key, file)
 
-        _with_retries(attempt)
+        self._retried(attempt)
 
     def remove(self, key: str) -> None:
         """Delete an object."""
-        _with_retries(lambda: self._client.delete_object(Bucket=self._bucket, Key=key))
+        self._retried(lambda: self._client.delete_object(Bucket=self._bucket, Key=key))
 
     def uri(self, key: str) -> str:
         """Return an object's ``s3://`` address."""
@@ -219,7 +219,7 @@ class S3Store:
 
     def _there(self, key: str, attempt: Callable[[], bytes]) -> bytes:
         try:
-            return _with_retries(attempt)
+            return self._retried(attempt)
         except PausingError as error:
             if error.code in _GONE:
                 raise GoneError(f"{self.uri(key)} is not there any more") from error
@@ -229,11 +229,24 @@ class S3Store:
         token: dict[str, str] = {}
         while True:
             arguments = {"Bucket": self._bucket, **request, **token}
-            page = _with_retries(lambda: self._list(arguments))  # noqa: B023  # called at once
+            page = self._retried(lambda: self._list(arguments))  # noqa: B023  # called at once
             yield page
             if not page.get("IsTruncated"):
                 return
             token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def _retried(self, attempt: Callable[[], _T]) -> _T:
+        """Return what an attempt returns; an error names the bucket."""
+        try:
+            return _with_retries(attempt)
+        except BackendError as error:
+            if error.code == "NoSuchBucket":
+                raise NotFoundError(
+                    f"there is no bucket {self._bucket!r} where was asked: check its name, the"
+                    " endpoint (--endpoint-url, AWS_ENDPOINT_URL) and the AWS account"
+                ) from error
+            error.args = (f"s3://{self._bucket}: {error}",)
+            raise
 
     def _list(self, arguments: dict[str, str]) -> Any:
         page = self._client.list_objects_v2(**arguments)
@@ -274,11 +287,12 @@ def ask_for_run(client: Any, trial_component: str) -> RecordedRunState:
             ),
             recording=True,
         )
-    except PausingError as error:
-        if error.code == "ResourceNotFound":
+    except BackendError as error:
+        if _is_unknown(error):
             raise NotFoundError(
                 f"SageMaker knows no Run with the trial component {trial_component!r}; for a"
-                " folder or a prefix, say where: open_run((experiment, run), root=...)"
+                " folder or a prefix, say where: --root PLACE, or"
+                " open_run((experiment, run), root=...)"
             ) from error
         raise
     parameters = {
@@ -300,20 +314,51 @@ def ask_for_experiment(client: Any, experiment: str) -> list[str]:
     """Return the names of the trial components of an experiment.
 
     Raises:
+        NotFoundError: SageMaker does not know it.
         BackendError: SageMaker said no.
     """
     names: list[str] = []
     token: dict[str, str] = {}
     while True:
         arguments = {"ExperimentName": experiment, **token}
-        page = _with_retries(
-            lambda: _asked(client.list_trial_components, "TrialComponentSummaries", **arguments),  # noqa: B023  # called at once
-            recording=True,
-        )
+        try:
+            page = _with_retries(
+                lambda: _asked(
+                    client.list_trial_components,
+                    "TrialComponentSummaries",
+                    **arguments,  # noqa: B023  # called at once
+                ),
+                recording=True,
+            )
+        except BackendError as error:
+            if _is_unknown(error):
+                raise NotFoundError(
+                    f"SageMaker knows no experiment {experiment!r}; for a folder or a prefix, say"
+                    " where: --root PLACE, or open_experiment(name, root=...)"
+                ) from error
+            raise
         names += [item["TrialComponentName"] for item in page.get("TrialComponentSummaries", ())]
         if not page.get("NextToken"):
             return names
         token = {"NextToken": page["NextToken"]}
+
+
+def latest_experiments(client: Any) -> list[str]:
+    """Return the names of the hundred latest experiments.
+
+    Raises:
+        BackendError: SageMaker said no.
+    """
+    page = _with_retries(
+        lambda: _asked(client.list_experiments, "ExperimentSummaries", MaxResults=100),
+        recording=True,
+    )
+    return [str(item["ExperimentName"]) for item in page["ExperimentSummaries"]]
+
+
+def _is_unknown(error: BackendError) -> bool:
+    """Tell whether SageMaker has nothing of that name, or can have nothing."""
+    return error.code in ("ResourceNotFound", "ValidationException", "ParamValidationError")
 
 
 def read_state_of(run: Any, s3_options: Mapping[str, Any]) -> tuple[Any, RecordedRunState]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from asynctrack._common import payload
+from asynctrack._common.nearest import nearest
 from asynctrack._common.outcome import Cause, Outcome
 from asynctrack._reading.index.asking import Asks
 from asynctrack._reading.index.chat import answered, asked
@@ -19,6 +20,8 @@ Sort = Literal["last", "cost", "tokens", "turns", "failed"]
 SORTS: Final[tuple[Sort, ...]] = get_args(Sort)
 NEAREST: Final = 5
 """Ids that are suggested in place of an unknown one."""
+LIKELY: Final = 100
+"""Of all ids, those that they are taken from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,17 +261,16 @@ def turns(tables: Asks, conversation: str) -> tuple[Turn, ...]:
     return tuple(found)
 
 
-def nearest(tables: Asks, conversation: str) -> tuple[str, ...]:
+def nearest_ids(tables: Asks, conversation: str) -> tuple[str, ...]:
     """Return ids of sessions and threads that look most like an unknown one. Blocks."""
     rows = tables.rows(
         "WITH ids AS (SELECT session_id AS id FROM inside.traces UNION"
-        " SELECT thread_id FROM inside.traces) SELECT id FROM ids WHERE id IS NOT NULL AND"
-        " (contains(lower(id), lower($id)) OR jaro_winkler_similarity(lower(id), lower($id)) > 0.7)"
+        " SELECT thread_id FROM inside.traces) SELECT id FROM ids WHERE id IS NOT NULL"
         " ORDER BY contains(lower(id), lower($id)) DESC,"
         " jaro_winkler_similarity(lower(id), lower($id)) DESC, id LIMIT $most",
-        {"id": conversation, "most": NEAREST},
+        {"id": conversation, "most": LIKELY},
     )
-    return tuple(row["id"] for row in rows)
+    return nearest(conversation, (row["id"] for row in rows), NEAREST)
 
 
 _KEYS: Final[Mapping[Group, str]] = {"session": "session_id", "user": "user_id"}

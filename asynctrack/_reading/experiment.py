@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from asynctrack._backends.s3_read import Access
 from asynctrack._common.markup import one_line, table_html
+from asynctrack._common.nearest import did_you_mean
 from asynctrack._errors import AsynctrackError, OptionError
 from asynctrack._reading.merging.fetch import AHEAD
 from asynctrack._reading.overview import COLUMNS, overview_row
@@ -95,7 +96,8 @@ class RecordedExperiment:
             named = named or [run for run in self.runs if run.name == one]
         if len(named) != 1:
             there = bullets([run.uris[0] for run in named or self.runs])
-            raise KeyError(f"{len(named)} runs are called {name!r}:{there}")
+            near = "" if named else did_you_mean(name, (run.name for run in self.runs))
+            raise KeyError(f"{len(named)} runs are called {name!r}{near and f'; {near}'}:{there}")
         return named[0]
 
     @cached_property

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from asynctrack._common.nearest import did_you_mean
 from asynctrack._common.period import ALL, Period
 from asynctrack._errors import AsynctrackError
 from asynctrack._reading.extras import load
@@ -38,8 +39,15 @@ _DESCRIBES: Final = re.compile(r"\s*(?:DESCRIBE|DESC|SHOW)\s+\w+\s*;?\s*\Z", re.
 """What asks for the columns of a table, or for the tables."""
 
 
+_NO_TABLE: Final = re.compile(r"Table with name (\S+) does not exist!(?:\n?Did you mean .*)?")
+_NO_COLUMN: Final = re.compile(
+    r"Referenced column|does not have a column|list not found in FROM|side of join"
+)
+"""What DuckDB says of a name that it does not know."""
+
+
 class QueryError(AsynctrackError, ValueError):
-    """The statement cannot be answered; the text is DuckDB's."""
+    """The statement cannot be answered; the text is DuckDB's, and what was meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +101,7 @@ def query(
             try:
                 empty.sql(sql)
             except duckdb.Error as error:
-                raise QueryError(str(error)) from error
+                raise QueryError(_said(error)) from error
 
     with Scratch("query") as folder:
         settings = {"temp_directory": str(folder / "spill"), **ANSWER}
@@ -107,6 +115,23 @@ def query(
             yield _answer(duckdb, tables.connection, sql)
 
 
+def _said(error: Exception) -> str:
+    """Return what DuckDB says; of a table that is not there, with ours instead of its own ones."""
+    text = str(error)
+    if _NO_TABLE.search(text):
+        return _NO_TABLE.sub(_no_table, text, count=1)
+    if _NO_COLUMN.search(text):
+        more = "DESCRIBE spans lists the columns of spans. Texts take quotes: 'x'"
+        return f"{text.rstrip()}\n{more}"
+    return text
+
+
+def _no_table(found: re.Match[str]) -> str:
+    near = did_you_mean(found[1].strip('"'), TABLES)
+    more = f"; {near}" if near else ". "
+    return f"Table with name {found[1]} does not exist{more}The tables are {', '.join(TABLES)}"
+
+
 def tables_in(sql: str) -> tuple[str, ...]:
     """Return the tables a statement may read: those whose names occur in it at all."""
     text = sql.lower()
@@ -118,7 +143,7 @@ def _check(duckdb: Any, sql: str) -> bool:
     try:
         statements = duckdb.extract_statements(sql)
     except duckdb.Error as error:
-        raise QueryError(str(error)) from error
+        raise QueryError(_said(error)) from error
     if len(statements) != 1:
         raise QueryError(f"one statement is wanted, and these are {len(statements)}")
     kind = statements[0].type.name
@@ -134,7 +159,7 @@ def _answer(duckdb: Any, connection: Any, sql: str) -> Answer:
     try:
         answered = connection.execute(sql)
     except duckdb.Error as error:
-        raise QueryError(str(error)) from error
+        raise QueryError(_said(error)) from error
     columns = answered.description
     names = tuple(str(column[0]) for column in columns)
     return Answer(names, tuple(str(column[1]) for column in columns), _rows(duckdb, answered))
@@ -145,4 +170,4 @@ def _rows(duckdb: Any, answered: Any) -> Iterator[tuple[Any, ...]]:
         while rows := answered.fetchmany(ROWS):
             yield from rows
     except (duckdb.Error, OSError, ValueError) as error:  # Python cannot hold every date
-        raise QueryError(str(error)) from error
+        raise QueryError(_said(error)) from error

@@ -73,13 +73,14 @@ def verify(
         ReadError: A folder or file cannot be read.
         BackendError: AWS said no, or could not be reached in several attempts.
     """
-    return verify_found(
-        source,
-        root,
-        Access(endpoint_url, profile, region, session, s3_options=resolve_s3_options(s3_options)),
-        this_spool(spool_dir),
-        concurrency=concurrency,
+    access = Access(
+        endpoint_url, profile, region, session, s3_options=resolve_s3_options(s3_options)
     )
+    spool = this_spool(spool_dir)
+    found = locate_runs(source, root, access, spool)
+    if not found:
+        raise nothing_at(describe(source, root))
+    return verify_found(found, describe(source, root), spool, concurrency=concurrency)
 
 
 async def averify(source: Source, **options: Any) -> Report:
@@ -88,16 +89,14 @@ async def averify(source: Source, **options: Any) -> Report:
 
 
 def verify_found(
-    source: Source,
-    root: Place | None,
-    access: Access,
+    found: Sequence[Found],
+    place: str,
     spool: Spool,
     *,
     concurrency: int = AHEAD,
     checked: Callable[[StoredArtifact], None] = lambda _: None,
 ) -> Report:
-    """Do as ``verify`` does, and call ``checked`` for each object. Blocks."""
-    found = locate_runs(source, root, access, spool)
+    """Verify Runs that were found at a place, and call ``checked`` for each object. Blocks."""
     writers: list[WriterReport] = []
     problems: list[Problem] = []
     fetcher = Fetcher(concurrency)
@@ -111,12 +110,10 @@ def verify_found(
     finally:
         fetcher.close()
     if not writers and not problems:
-        if found:
-            raise NotFoundError(
-                f"there is nothing to verify at {describe(source, root)}: nothing was delivered, no"
-                " manifest is there, and nothing waits in this machine's spool"
-            )
-        raise nothing_at(describe(source, root))
+        raise NotFoundError(
+            f"there is nothing to verify at {place}: nothing was delivered, no manifest is there,"
+            " and nothing waits in this machine's spool"
+        )
     uris = tuple(location.uri for run in found for location in run.locations)
     return Report(uris, tuple(writers), tuple(problems))
 

@@ -17,8 +17,9 @@ from collections.abc import Sequence
 
 from asynctrack import __version__
 
-from ._common import CLOSED, CODES, FAILED, INTERRUPTED, USAGE, Missing
+from ._common import CLOSED, CODES, FAILED, INTERRUPTED, USAGE, Missing, is_about_access
 from ._notes import notes
+from ._parser import Parser
 from ._screen import printable
 
 COMMANDS = (
@@ -101,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser with all commands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="asynctrack",
         description="LangChain events into your own S3 bucket and SageMaker Experiments.",
         epilog=_EPILOG,
@@ -128,9 +129,7 @@ def _failed(error: Exception) -> int:
     )
     if isinstance(error, needed):
         return _say(str(error), USAGE)
-    if isinstance(error, _errors.BackendError) and error.code in (
-        "NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "NoRegionError",
-    ):  # fmt: skip
+    if is_about_access(error):
         return _say(
             f"AWS cannot be asked ({str(error).rstrip('.')}). Set AWS_PROFILE, or"
             " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_REGION; or give --profile and"
@@ -138,7 +137,8 @@ def _failed(error: Exception) -> int:
             " names are asked of SageMaker.",
             USAGE,
         )
-    return _say(f"{type(error).__name__}: {error}", FAILED)
+    ours = type(error).__module__.partition(".")[0] == "asynctrack"
+    return _say(str(error) if ours else f"{type(error).__name__}: {error}", FAILED)
 
 
 def _say(text: str, code: int) -> int:

@@ -13,14 +13,10 @@ import math
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from asynctrack._common.period import Period
-    from asynctrack._reading.experiment import RecordedExperiment
-    from asynctrack._reading.run import RecordedRun
-    from asynctrack._reading.sources.locate import Found, Source
 
 OK: Final = 0
 FAILED: Final = 1
@@ -40,13 +36,17 @@ CODES: Final = (
 RUN_HELP: Final = (
     "s3://… address, folder, or experiment/run (below --root, else asked of SageMaker)"
 )
-EXPERIMENT_HELP: Final = (
-    "s3://… address, folder, or the experiment's name (below --root, else asked of SageMaker)"
-)
 
 
 class Missing(RuntimeError):
     """Called wrongly, or something the command needs is not there; the message says what to do."""
+
+
+def is_about_access(error: Exception) -> bool:
+    """Tell whether AWS was not asked at all: no credentials, no region, no such profile."""
+    return getattr(error, "code", None) in (
+        "NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "NoRegionError",
+    )  # fmt: skip
 
 
 def add_command(
@@ -180,37 +180,6 @@ def root_of(options: argparse.Namespace) -> str | None:
     return root
 
 
-def source_of(text: str, options: argparse.Namespace) -> tuple[Source, str | None]:
-    """Return ``source`` and ``root`` of ``open_run`` for what a user calls a Run.
-
-    An address and a folder that exists are what they are; everything else is a name.
-
-    Raises:
-        Missing: It is neither.
-    """
-    if text.startswith("s3://"):
-        return text, None
-    if not text:
-        raise Missing("an empty text is no Run's name: is a variable of the shell not set?")
-    path = Path(text).expanduser()
-    # With --root it is a name, even if a folder has the same name.
-    if options.root is None and path.exists():
-        return path, None
-    parts = text.split("/")
-    if len(parts) == 2 and all(parts) and parts[0] not in (".", "..", "~"):
-        return (parts[0], parts[1]), root_of(options)
-    raise Missing(
-        f"there is no folder {text!r}, and it is no Run's name: give an s3:// address, a folder, or"
-        " experiment/run (with --root PLACE, or known to SageMaker)"
-    )
-
-
-def reading(options: argparse.Namespace) -> dict[str, Any]:
-    """Return how Runs are read, as keywords of ``open_run`` and its like."""
-    more = {"prices": options.prices} if hasattr(options, "prices") else {}
-    return {**access_of(options), "spool_dir": spool_of(options), **more}
-
-
 def access_of(options: argparse.Namespace) -> dict[str, Any]:
     """Return how AWS is reached, as keywords of ``open_run`` and its like."""
     from asynctrack._reading.sources.locate import resolve_s3_options
@@ -224,90 +193,6 @@ def access_of(options: argparse.Namespace) -> dict[str, Any]:
         "region": options.region,
         "s3_options": s3_options,
     }
-
-
-def open_named_run(text: str, options: argparse.Namespace, **more: Any) -> RecordedRun:
-    """Open the Run that a user names.
-
-    Args:
-        text: The argument.
-        options: With the options of ``add_source_options``.
-        **more: Further keywords of ``open_run``.
-
-    Raises:
-        Missing: ``text`` names nothing.
-        AsynctrackError: As ``open_run``.
-    """
-    from asynctrack._reading.run import open_run
-
-    source, root = source_of(text, options)
-    return open_run(source, root=root, **reading(options), **more)
-
-
-def open_named_experiment(
-    text: str, options: argparse.Namespace, **more: Any
-) -> RecordedExperiment:
-    """Open the experiment that a user names.
-
-    Args:
-        text: The argument.
-        options: With the options of ``add_source_options``.
-        **more: Further keywords of ``open_experiment``.
-
-    Raises:
-        Missing: ``text`` names nothing.
-        AsynctrackError: As ``open_experiment``.
-    """
-    from asynctrack._reading.experiment import open_experiment
-
-    root = root_of(options)
-    if text.startswith("s3://") or (options.root is None and Path(text).expanduser().exists()):
-        root = None
-    elif "/" in text or text in (".", ".."):
-        raise Missing(
-            f"there is no folder {text!r}, and an experiment's name has no '/': give an s3://"
-            " address, a folder, or the name (with --root PLACE, or known to SageMaker)"
-        )
-    return open_experiment(text, root=root, **reading(options), **more)
-
-
-def find_named_runs(text: str | None, options: argparse.Namespace) -> list[Found]:
-    """Find all Runs that a user's argument names. Blocks.
-
-    Args:
-        text: A Run, an experiment, or any folder or address above; None is all of ``--root``.
-        options: With the options of ``add_source_options``.
-
-    Raises:
-        Missing: ``text`` names nothing.
-        AsynctrackError: As ``open_run``; ``NotFoundError`` where there is none.
-    """
-    from asynctrack._backends.s3_read import Access
-    from asynctrack._reading.sources.locate import describe, locate_experiment, locate_runs
-    from asynctrack._reading.sources.spool import this_spool
-    from asynctrack._reading.sources.stores import nothing_at
-
-    access = Access(**access_of(options))
-    spool = this_spool(spool_of(options))
-    place, root = text, None
-    if text is None:
-        place = root_of(options)
-        if place is None:
-            raise Missing(
-                "say where: a folder, s3://bucket/prefix, or the name of an experiment; or set"
-                " ASYNCTRACK_ROOT"
-            )
-    assert place is not None
-    name = not place.startswith("s3://") and "/" not in place and place not in (".", "..")
-    if name and (options.root is not None or not Path(place).expanduser().exists()):
-        return locate_experiment(place, text and root_of(options), access, spool)[1]
-    source: Source = place
-    if text is not None:
-        source, root = source_of(place, options)
-    found = locate_runs(source, root, access, spool)
-    if not found:
-        raise nothing_at(describe(source, root))
-    return found
 
 
 def print_json(document: Any) -> None:

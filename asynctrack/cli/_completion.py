@@ -17,7 +17,7 @@ _DESCRIPTION = (
     "bash: asynctrack completion bash > ~/.local/share/bash-completion/completions/asynctrack;"
     " zsh: asynctrack completion zsh > a folder of $fpath/_asynctrack;"
     " fish: asynctrack completion fish > ~/.config/fish/completions/asynctrack.fish."
-    " Needs shtab: pip install 'asynctrack[read]'."
+    " Needs shtab, of the extra read."
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,10 @@ class Report:
     keys: dict[str, list[str]]
     logged: LoggedCall
     overhead: Overhead | None
+    folder: str | None = None
+    """Where the events are afterwards, on this machine; None where AWS keeps them."""
+    lacking: str = ""
+    """The command that installs what the viewer needs; empty if it is there."""
 
 
 def show(report: Report, screen: Screen) -> None:
@@ -127,7 +132,8 @@ def _show_overhead(report: Report, screen: Screen) -> None:
         "and in other threads compressing and sending it."
     )
     screen.line(
-        f"Medians of {overhead.rounds} rounds in turns, with 95 % intervals: "
+        f"Medians of {overhead.rounds} short rounds in turns, with 95 % intervals, which are wide "
+        "as it only takes seconds: "
         f"{overhead.invocations} ainvoke of prompt | chat model | parser, "
         f"{overhead.concurrency} at a time, {overhead.callbacks} callbacks each (the chain itself "
         f"takes {overhead.chain:.0f} µs for each). They scatter with the machine's load, "
@@ -138,6 +144,10 @@ def _show_overhead(report: Report, screen: Screen) -> None:
 
 def _show_next(report: Report, screen: Screen) -> None:
     screen.heading("What to do next")
+    place = report.folder or report.logged.address.rpartition("run=")[0]
+    screen.line(f"asynctrack view {shlex.quote(place)}    all of it in your browser")
+    if report.lacking:
+        screen.line(f"    that needs: {report.lacking}")
     if report.aws == "embedded":
         screen.line("asynctrack demo --style classic    the old notebook, with one import changed")
         screen.line("asynctrack demo --aws real         the same in your own AWS account")

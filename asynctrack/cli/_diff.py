@@ -15,12 +15,12 @@ from ._common import (
     add_period_options,
     add_prices_option,
     add_source_options,
-    open_named_run,
     period_of,
     print_json,
     whole_number,
 )
 from ._diff_show import Compared, document, show
+from ._named import open_named_run
 from ._progress import progress
 from ._screen import Screen
 

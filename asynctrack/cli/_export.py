@@ -16,15 +16,15 @@ from ._common import (
     add_period_options,
     add_prices_option,
     add_source_options,
-    open_named_run,
     period_of,
     print_json,
 )
+from ._named import open_named_run
 from ._runs import add_damaged_option
 
 if TYPE_CHECKING:
     from asynctrack._reading.export.files import Exported
-    from asynctrack._reading.run import RecordedRun
+    from asynctrack._reading.run import Damaged, RecordedRun
 
 FORMATS = ("parquet", "jsonl", "csv", "otlp", "html")
 TRACES = 1_000
@@ -95,7 +95,7 @@ def _export(options: argparse.Namespace) -> int:
     if to_stdout and sys.stdout.isatty():
         raise Missing("--output - does not write to a terminal: give a file, or pipe it elsewhere")
     period = period_of(options)
-    damaged = "set_aside" if options.set_aside else "raise"
+    damaged: Damaged = "set_aside" if options.set_aside else "raise"
     run = open_named_run(options.run_name, options, damaged=damaged)
     trace_id = None if options.trace is None else _trace_id(run, options.trace)
     with progress("exporting") as advance:

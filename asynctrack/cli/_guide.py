@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 import shutil
 import sys
 from importlib.resources import files
 from typing import Any
+
+from asynctrack._common.nearest import did_you_mean
 
 from ._common import OK, Missing, add_command
 from ._markdown import readable
@@ -73,9 +74,9 @@ def page(topic: str) -> str:
     name = topic.lower().removesuffix(".md")
     if name in known:
         return _text(name)
-    near = difflib.get_close_matches(name, known, n=1)
-    meant = f"did you mean {near[0]}? " if near else ""
-    raise Missing(f"there is no topic {topic!r}: {meant}'asynctrack guide' lists all")
+    raise Missing(
+        f"there is no topic {topic!r}: {did_you_mean(name, known)}'asynctrack guide' lists all"
+    )
 
 
 def _text(name: str) -> str:

@@ -14,11 +14,11 @@ from ._common import (
     add_period_options,
     add_prices_option,
     add_source_options,
-    find_named_runs,
     period_of,
     print_json,
     spool_of,
 )
+from ._named import find_named_runs
 from ._progress import Advance, progress
 from ._screen import Screen
 

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ._common import find_named_runs, spool_of
+from ._common import spool_of
+from ._named import find_named_runs
 from ._screen import printable
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from ._common import (
     add_period_options,
     add_prices_option,
     add_source_options,
-    open_named_run,
     period_of,
     print_json,
     whole_number,
 )
+from ._named import open_named_run
 from ._read_run import ReadRun, read_run
 from ._screen import Screen
 

@@ -18,15 +18,15 @@ from asynctrack._errors import TransientError
 from ._common import (
     RUN_HELP,
     Missing,
-    access_of,
     add_command,
     add_json_option,
     add_source_options,
     print_json_line,
-    source_of,
     spool_of,
     whole_number,
 )
+from ._kinds import known_kinds
+from ._named import find_named_run
 from ._screen import OUTCOME_STYLES, Screen, printable
 
 if TYPE_CHECKING:
@@ -107,10 +107,11 @@ def run(options: argparse.Namespace) -> int:
     from asynctrack._reading.merging.follow import Follower
     from asynctrack._reading.sources.spool import this_spool
 
+    kinds = None if options.kind is None else known_kinds(options.kind, spans=options.spans)
     spool = this_spool(spool_of(options))
     found = _find(options)
     follower = Follower(found, spool)
-    show = _printer(options)
+    show = _printer(options, kinds)
     objects = _Objects(follower)
     try:
         for event in _before(follower, objects, found, spool, options.lines):
@@ -201,18 +202,12 @@ class _Objects:
 
 
 def _find(options: argparse.Namespace) -> Found:
-    from asynctrack._backends.s3_read import Access
     from asynctrack._errors import NotFoundError
-    from asynctrack._reading.sources.locate import locate_run
-    from asynctrack._reading.sources.spool import this_spool
 
-    access = Access(**access_of(options))
-    spool = this_spool(spool_of(options))
     told = False
     while True:
         try:
-            source, root = source_of(options.run_name, options)
-            return locate_run(source, root, access, spool)
+            return find_named_run(options.run_name, options)
         except (NotFoundError, Missing):
             if not options.wait:
                 raise
@@ -273,12 +268,11 @@ def _coming(follower: Follower, objects: _Objects, options: argparse.Namespace) 
             time.sleep(min(SPOOL_EVERY, options.interval))
 
 
-def _printer(options: argparse.Namespace) -> Callable[[Event], None]:
+def _printer(options: argparse.Namespace, kinds: frozenset[str] | None) -> Callable[[Event], None]:
     from asynctrack._reading.trees.build import Pairs
 
     from . import _words as words
 
-    kinds = None if options.kind is None else _kinds(options.kind)
     screen = Screen()
     pairs = Pairs()
     names: OrderedDict[str, str] = OrderedDict()  # only starts say them
@@ -305,10 +299,6 @@ def _printer(options: argparse.Namespace) -> Callable[[Event], None]:
                 _show_span(span, screen)
 
     return show_span if options.spans else show_event
-
-
-def _kinds(given: Iterable[str]) -> frozenset[str]:
-    return frozenset(one.strip().removeprefix("on_") for text in given for one in text.split(","))
 
 
 def _show_event(event: Event, name: str | None, screen: Screen) -> None:

@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
         MissingExtraError: duckdb or pyarrow is not installed.
         AsynctrackError: A Run cannot be read.
     """
-    from asynctrack._reading.conversations import TABLES, nearest, turns
+    from asynctrack._reading.conversations import TABLES, nearest_ids, turns
     from asynctrack._reading.index.tables import open_tables
 
     runs = named_runs(options.place, options)
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
         opened = open_tables(runs, TABLES, asked_by="asynctrack thread", progress=advance)
         with opened as tables:
             found = turns(tables, options.id)
-            near = () if found else nearest(tables, options.id)
+            near = () if found else nearest_ids(tables, options.id)
     say_set_aside(runs)
     if not found:
         raise Missing(_unknown(options, near))

@@ -14,10 +14,10 @@ from ._common import (
     add_json_option,
     add_prices_option,
     add_source_options,
-    open_named_run,
     print_json,
 )
 from ._folded import expected_events, traces_with_progress
+from ._named import open_named_run
 from ._progress import progress
 from ._screen import OUTCOME_STYLES, Screen
 

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 from ._common import (
     FAILED,
     OK,
-    access_of,
     add_command,
     add_json_option,
     add_source_options,
     print_json,
-    source_of,
     spool_of,
 )
+from ._named import find_named_runs
 from ._progress import progress
 from ._screen import Screen
 
@@ -54,16 +53,14 @@ def run(options: argparse.Namespace) -> int:
         Missing: The argument names nothing.
         AsynctrackError: It cannot be read.
     """
-    from asynctrack._backends.s3_read import Access
     from asynctrack._reading.sources.spool import this_spool
     from asynctrack._reading.verify import verify_found
 
-    source, root = source_of(options.run_or_place, options)
+    found = find_named_runs(options.run_or_place, options)
     with progress("checking", None, "objects") as advance:
         report = verify_found(
-            source,
-            root,
-            Access(**access_of(options)),
+            found,
+            options.run_or_place,
             this_spool(spool_of(options)),
             checked=lambda _: advance(1),
         )

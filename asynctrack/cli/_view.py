@@ -13,10 +13,10 @@ from ._common import (
     add_command,
     add_prices_option,
     add_source_options,
-    find_named_runs,
     root_of,
     spool_of,
 )
+from ._named import find_named_runs
 from ._screen import printable
 
 EXTRA: Final = "view"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import queue
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit, urlunsplit
 
 from ._openai import local_openai
 
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
 
 #: Low enough for a critic to be fair twice; it is one of the parameters that land in the Run.
 TEMPERATURE = 0.1
+#: Seconds that a server of the user's may take to answer at all.
+PATIENCE: Final = 5.0
+_OPENAI: Final = "https://api.openai.com/v1"
 _CHAT_MODEL, _COMPLETION_MODEL = "gpt-4o-mini", "gpt-3.5-turbo-instruct"
 
 
@@ -37,33 +43,84 @@ class ModelServer:
     completion_model: str = _COMPLETION_MODEL
     local: bool = False
 
+    @property
+    def address(self) -> str:
+        """Its base URL, also where that is OpenAI's own."""
+        return (self.base_url or _OPENAI).rstrip("/")
 
-@contextmanager
-def model_server(*, local: bool | None = None) -> Iterator[ModelServer]:
-    """The server that the environment names, else a local scripted one for this block.
+    @property
+    def shown(self) -> str:
+        """Its address without a password in it."""
+        parts = urlsplit(self.address)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
+
+
+def named_server() -> ModelServer:
+    """The server that the environment names.
 
     ``OPENAI_BASE_URL`` and ``OPENAI_API_KEY`` name it, one of them is enough; ``OPENAI_MODEL``
     names the model for both kinds of completions.
 
-    Args:
-        local: True takes the scripted server whatever the environment says.
-
     Raises:
-        ServerNotStarted: The scripted server did not come up.
+        LookupError: Neither is set.
     """
     base_url, key = os.environ.get("OPENAI_BASE_URL"), os.environ.get("OPENAI_API_KEY")
-    if local or not (base_url or key):
-        with local_openai() as scripted:
-            yield ModelServer(scripted.base_url, scripted.api_key, local=True)
-        return
+    if not (base_url or key):
+        raise LookupError("neither OPENAI_API_KEY nor OPENAI_BASE_URL is set")
     name = os.environ.get("OPENAI_MODEL")
-    yield ModelServer(
+    return ModelServer(
         base_url or None,
         # Servers that need no key want one in the header all the same.
         key or "not-needed",
         name or _CHAT_MODEL,
         name or _COMPLETION_MODEL,
     )
+
+
+@contextmanager
+def scripted_server() -> Iterator[ModelServer]:
+    """A scripted server on this machine for this block, whatever the environment says.
+
+    Raises:
+        ServerNotStarted: It did not come up.
+    """
+    with local_openai() as scripted:
+        yield ModelServer(scripted.base_url, scripted.api_key, local=True)
+
+
+def why_unreachable(server: ModelServer, seconds: float = PATIENCE) -> str | None:
+    """Ask a server for its models; return what is wrong, or None. Blocks, for so long at most.
+
+    Args:
+        server: The server.
+        seconds: How long to wait for an answer.
+    """
+    answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(_asked_for_models(server, seconds))
+        except Exception as error:
+            answers.put(f"cannot be reached ({str(error) or type(error).__name__})")
+
+    # In a thread that is left behind: looking up a name takes no time limit.
+    threading.Thread(target=ask, name="ask-for-models", daemon=True).start()
+    try:
+        return answers.get(timeout=seconds)
+    except queue.Empty:
+        return f"did not answer within {seconds:g} s"
+
+
+def _asked_for_models(server: ModelServer, seconds: float) -> str | None:
+    import httpx
+
+    headers = {"Authorization": f"Bearer {server.api_key}"}
+    status = httpx.get(f"{server.address}/models", headers=headers, timeout=seconds).status_code
+    if status in (401, 403):
+        return f"refuses the key in OPENAI_API_KEY (HTTP {status})"
+    if status == 404:
+        return "has no list of models (HTTP 404); most addresses end in /v1"
+    return f"answers with HTTP {status}" if status >= 500 else None
 
 
 @asynccontextmanager

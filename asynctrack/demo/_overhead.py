@@ -25,6 +25,9 @@ from ._estimates import UNBOUNDED, Estimate, differences, median, ratio
 from ._sagemaker import sagemaker_sdk
 from ._workload import CONCURRENCY, INVOCATIONS, EmptyAsync, LocalModel, Round, drive, jokes, timed
 
+ROUNDS: Final = 7
+SHORT: Final = 100
+"""Rounds of the demo, and `ainvoke` calls in each: some seconds, so its intervals are wide."""
 _INVOKE: Final = jokes(LocalModel())
 _LIVES: Final = 5
 
@@ -89,7 +92,7 @@ def measure_into_run(experiment: str, session: Any) -> Overhead:
         run = sagemaker_sdk().Run
         return run(experiment_name=experiment, run_name=name, sagemaker_session=session)
 
-    return measure(make)
+    return measure(make, rounds=ROUNDS, invocations=SHORT)
 
 
 def measure(

@@ -8,6 +8,6 @@
     _indexer drives it in a thread
 
 ``_feed`` takes what is indexed of a Run, and what has come since; ``_question`` is what a page
-waits for, and may give up. ``_serve`` puts them together, ``_token`` keeps the address. The page
-itself is in ``static``: nothing is loaded from elsewhere. Needs ``asynctrack[view]``.
+waits for, and may give up. ``_serve`` puts them together, ``_token`` keeps the address. The
+page itself is in ``static``: nothing is loaded from elsewhere. Needs ``asynctrack[view]``.
 """

@@ -43,6 +43,12 @@ def test_names_are_asked_of_sagemaker(
     assert command("verify", f"{experiment}/run-1").code == 0
     unknown = command("show", f"{experiment}/run-2")
     assert unknown.code == 2 and "SageMaker knows no Run" in unknown.err
+    assert f"did you mean '{experiment}/run-1'?" in unknown.err
+    for name in (f"{experiment}x/run-1", f"{experiment}x", f"{experiment}/under_scores"):
+        unknown = command("show", name)
+        assert unknown.code == 2, "also what SageMaker can have no name for"
+        assert "SageMaker knows no" in unknown.err and f"did you mean '{experiment}" in unknown.err
+    assert command("show", experiment, "--json").document["uri"] == uri  # its only Run
     as_written(command, written, uri)
     unknown = command("show", f"{written}/Run-2")
     assert unknown.code == 2 and f"'{written.lower()}-run-2'" in unknown.err

@@ -60,7 +60,7 @@ def test_a_wrong_topic_suggests_the_nearest(command: Command) -> None:
     """Exit code 2; where nothing is near, only the list."""
     near = command("guide", "limit")
     assert (near.code, near.out) == (2, "")
-    assert "'limit': did you mean limits?" in near.err
+    assert "'limit': did you mean 'limits'?" in near.err
     far = command("guide", "zzz")
     assert far.code == 2 and "did you mean" not in far.err and "asynctrack guide" in far.err
     assert command("guide", "../README").code == 2

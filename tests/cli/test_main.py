@@ -18,7 +18,8 @@ import pytest
 
 import asynctrack
 from asynctrack.cli import COMMANDS, main, make_parser
-from asynctrack.cli._common import Missing, plain, source_of
+from asynctrack.cli._common import Missing, plain
+from asynctrack.cli._named import source_of
 from asynctrack.cli._progress import progress
 from tests.cli.conftest import Command
 from tests.cli.runs import HOSTILE, make_run, trace_id

@@ -7,36 +7,73 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from asynctrack import open_experiment, verify
 from asynctrack.cli import main
 from asynctrack.cli._screen import Screen, printable
-from asynctrack.demo._models import model_server
+from asynctrack.demo._folder import new_folder
+from asynctrack.demo._models import named_server, scripted_server, why_unreachable
 from tests.e2e.waiting import until_in_thread
 from tests.support.foreign import watched
 
 COMMAND = [sys.executable, "-m", "asynctrack.cli"]
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     environment = {**(environment or os.environ), "PYTHONIOENCODING": "utf-8"}
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=280, env=environment
-    )
+        [*COMMAND, *arguments],
+        capture_output=True, text=True, timeout=280, env=environment, cwd=cwd,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def document() -> Any:
-    """What the whole demo prints with --json, parsed."""
-    finished = run("demo", "--style", "both", "--json")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the demo runs, and leaves its events."""
+    return tmp_path_factory.mktemp("here")
+
+
+@pytest.fixture(scope="module")
+def document(folder: Path) -> Any:
+    """What the whole demo prints with --json, parsed: it was told of a model server that is not
+    there, and of a proxy that is not there."""
+    nobody = "http://127.0.0.1:9"
+    finished = run(
+        "demo", "--style", "both", "--json", cwd=folder,
+        **{**os.environ, "OPENAI_BASE_URL": f"{nobody}/v1", "OPENAI_API_KEY": "sk-of-the-user",
+           "OPENAI_MODEL": "my-model", "HTTP_PROXY": nobody, "http_proxy": nobody},
+    )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr == ""
     return json.loads(finished.stdout)
+
+
+@pytest.mark.timeout(300)
+def test_it_leaves_its_events_in_a_folder(document: Any, folder: Path) -> None:
+    """All of them, verified; another demo does not touch it."""
+    assert document["folder"] == "asynctrack-demo"
+    report = verify(folder / "asynctrack-demo")
+    accepted = sum(one["statistics"]["accepted"] for one in document["outcomes"])
+    assert report.ok and report.events == accepted
+    assert len(open_experiment(folder / "asynctrack-demo")) == 6
+
+
+def test_a_folder_that_is_there_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one has a number."""
+    monkeypatch.chdir(tmp_path)
+    assert [str(new_folder()) for _ in range(3)] == [
+        "asynctrack-demo", "asynctrack-demo-2", "asynctrack-demo-3",
+    ]  # fmt: skip
 
 
 @pytest.mark.timeout(300)
@@ -106,11 +143,13 @@ def report(
 ) -> tuple[subprocess.CompletedProcess[str], Path]:
     """A demo without --json on a machine where nobody has switched off any telemetry, and the file
     with the addresses beyond this machine that it asked for."""
-    file = tmp_path_factory.mktemp("foreign") / "addresses"
+    cwd = tmp_path_factory.mktemp("foreign")
+    file = cwd / "addresses"
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("SAGEMAKER_")
     }
-    return run("demo", "--scenario", "2", "--no-overhead", **watched(environment, file)), file
+    watching = watched(environment, file)
+    return run("demo", "--scenario", "2", "--no-overhead", cwd=cwd, **watching), file
 
 
 @pytest.mark.timeout(300)
@@ -133,11 +172,13 @@ def test_the_report_for_a_human(report: tuple[subprocess.CompletedProcess[str], 
     assert "  │ You are a playwright." in finished.stdout
     assert "_manifest/" in finished.stdout and ".jsonl.zst" in finished.stdout
     assert "What it costs" not in finished.stdout
-    assert "asynctrack demo --aws real" in finished.stdout.split("What to do next")[1]
+    following = finished.stdout.split("What to do next")[1]
+    assert "asynctrack view asynctrack-demo " in following
+    assert "asynctrack demo --aws real" in following
 
 
 @pytest.mark.timeout(300)
-def test_ctrl_c_ends_it_quietly_and_takes_the_servers_along() -> None:
+def test_ctrl_c_ends_it_quietly_and_takes_the_servers_along(tmp_path: Path) -> None:
     """An interrupt of the whole group is one line and exit code 130, and no server stays."""
     controller, terminal = pty.openpty()
     process = subprocess.Popen(
@@ -145,6 +186,7 @@ def test_ctrl_c_ends_it_quietly_and_takes_the_servers_along() -> None:
         stdout=subprocess.DEVNULL,
         stderr=terminal,
         start_new_session=True,
+        cwd=tmp_path,
     )
     os.close(terminal)
     said = b""
@@ -194,31 +236,68 @@ def test_without_a_command_it_says_where_to_start(capsys: pytest.CaptureFixture[
     ids=["no credentials", "no region"],
 )
 def test_a_real_account_needs_credentials_and_a_region(
-    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], wanted: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, environment: dict[str, str], wanted: str
 ) -> None:
     """Without them nothing is run, the message says what to set, and the exit code is 2."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    finished = run("demo", "--aws", "real")
+    finished = run("demo", "--aws", "real", cwd=tmp_path)
     assert finished.returncode == 2
     assert wanted in finished.stderr and "nothing was run" in finished.stderr
     assert "Traceback" not in finished.stderr
 
 
-def test_a_wrong_option_is_refused() -> None:
+def test_a_wrong_option_is_refused(tmp_path: Path) -> None:
     """A scenario that does not exist is a usage error."""
-    assert run("demo", "--scenario", "4").returncode == 2
+    assert run("demo", "--scenario", "4", cwd=tmp_path).returncode == 2
 
 
-def test_the_environments_model_server_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OPENAI_BASE_URL and OPENAI_MODEL are taken as they are; --llm local overrules them."""
-    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+def test_the_environments_model_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OPENAI_BASE_URL and OPENAI_MODEL are taken as they are; a password in one is not shown."""
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://me:secret@127.0.0.1:9/v1")
     monkeypatch.setenv("OPENAI_MODEL", "my-model")
-    with model_server() as server:
-        assert (server.base_url, server.chat_model) == ("http://127.0.0.1:9/v1", "my-model")
-        assert not server.local
-    with model_server(local=True) as server:
-        assert server.local and server.base_url != "http://127.0.0.1:9/v1"
+    server = named_server()
+    assert (server.base_url, server.chat_model) == ("http://me:secret@127.0.0.1:9/v1", "my-model")
+    assert server.shown == "http://127.0.0.1:9/v1" and not server.local
+    with scripted_server() as scripted:
+        assert scripted.local and scripted.base_url != server.base_url
+        assert why_unreachable(scripted) is None
+
+
+@pytest.mark.parametrize("silent", (False, True), ids=("refused", "silent"))
+def test_a_model_server_that_is_not_there_is_told_in_time(
+    silent: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One line, exit code 2, and nothing is run: whether nobody listens, or nobody answers."""
+    monkeypatch.chdir(tmp_path)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        if silent:
+            listening.listen()
+        port = listening.getsockname()[1]
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{port}/v1")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        began = time.monotonic()
+        assert main(["demo", "--llm", "openai"]) == 2
+        # Five seconds of waiting, and what a busy machine takes beside it.
+        assert time.monotonic() - began < 15
+    said = capsys.readouterr().err
+    why = "did not answer within 5 s" if silent else "cannot be reached ("
+    assert f"http://127.0.0.1:{port}/v1 {why}" in said and said.count("\n") == 1
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_model_server_must_be_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--llm openai says which variables name it."""
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["demo", "--llm", "openai"]) == 2
+    assert "neither OPENAI_API_KEY nor OPENAI_BASE_URL is set" in capsys.readouterr().err
 
 
 def test_logged_texts_cannot_steer_the_terminal() -> None:

@@ -49,7 +49,7 @@ def test_several_runs_are_listed(tmp_path: Path) -> None:
         filled(RunFolder(tmp_path, run=name))
     with pytest.raises(SeveralRunsError, match="there are 2 Runs at") as caught:
         open_run(tmp_path)
-    assert [open_run(place).name for place in caught.value.found] == ["one", "two"]
+    assert [open_run(place).name for place in caught.value.found] == ["two", "one"]
     assert all(place in str(caught.value) for place in caught.value.found)
 
 

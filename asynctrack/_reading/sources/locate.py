@@ -14,10 +14,12 @@ from asynctrack._backends.s3_read import (
     S3Store,
     ask_for_experiment,
     ask_for_run,
+    latest_experiments,
     read_state_of,
     split_uri,
 )
-from asynctrack._errors import NotFoundError, OptionError, SeveralRunsError
+from asynctrack._common.nearest import did_you_mean
+from asynctrack._errors import BackendError, NotFoundError, OptionError, SeveralRunsError
 from asynctrack._options import Options
 from asynctrack._reading.sources.spool import Spool, spool_writers, spooled_runs, writers_of
 from asynctrack._reading.sources.stores import (
@@ -26,11 +28,13 @@ from asynctrack._reading.sources.stores import (
     Store,
     bullets,
     find_runs,
+    no_folder,
     nothing_at,
     nothing_yet,
     only_run,
     run_at,
     spellings,
+    unknown_run,
 )
 
 Place = Union[str, "os.PathLike[str]"]
@@ -145,6 +149,8 @@ def locate_experiment(
         found = _of_experiment(source, access)
     else:
         found = [Found((run,)) for run in _below(source, access, spool)]
+    if not found and root is not None and runs:
+        raise unknown_run(os.fspath(root), name, sorted({run.experiment for run in runs}))
     if not found:
         raise nothing_at(describe(source, root))
     names = sorted({run.locations[0].experiment for run in found})
@@ -176,12 +182,19 @@ def _by_names(
         runs = _below(root, access, spool)
         if any((run.experiment,) == names[:1] != possible[-1][:1] for run in runs):
             possible = possible[:1]  # not the SDK's experiment, so not its Run
-        return _first(
+        found = _first(
             possible, lambda *one: [run for run in runs if (run.experiment, run.run) == one]
         )
+        if not found and runs:
+            raise _unknown_below(root, possible, runs)
+        return found
     # As the SDK writes them: SageMaker has them in lower case, whatever the user gives.
     experiment, run = possible[-1]
-    state = ask_for_run(access.client("sagemaker"), f"{experiment}-{run}")
+    client = access.client("sagemaker")
+    try:
+        state = ask_for_run(client, f"{experiment}-{run}")
+    except NotFoundError as error:
+        raise NotFoundError(f"{error}{_meant_in_sagemaker(client, experiment, run)}") from error
     # The first delivery records the address; the spool has it before that.
     waiting = (
         writer.uri
@@ -198,7 +211,11 @@ def _of_experiment(name: str, access: Access) -> list[Found]:
     experiment = name.lower()  # as the SDK writes it
     sagemaker, s3 = access.client("sagemaker"), access.client("s3")
     found = []
-    for trial_component in ask_for_experiment(sagemaker, experiment):
+    try:
+        components = ask_for_experiment(sagemaker, experiment)
+    except NotFoundError as error:
+        raise NotFoundError(f"{error}{_meant_in_sagemaker(sagemaker, experiment)}") from error
+    for trial_component in components:
         state = ask_for_run(sagemaker, trial_component)
         if state.events:
             locations = _addresses(state.events, s3)
@@ -217,6 +234,35 @@ def _first(
         if runs := choose(*one):
             return [Found((run,)) for run in runs]
     return []
+
+
+def _unknown_below(
+    root: Place, possible: Sequence[tuple[str, ...]], runs: Sequence[Location]
+) -> NotFoundError:
+    """Return the error for names that no Run below a place has."""
+    experiments = {names[0] for names in possible}
+    # A Run of the experiment that was named is likelier than one of another.
+    near = [run for run in runs if run.experiment in experiments] or runs
+    name = " or ".join("/".join(names) for names in possible)
+    return unknown_run(os.fspath(root), name, (f"{run.experiment}/{run.run}" for run in near))
+
+
+def _meant_in_sagemaker(client: Any, experiment: str, run: str | None = None) -> str:
+    """Return a question with the nearest name that SageMaker knows; empty if there is none, or
+    SageMaker does not tell."""
+    try:
+        experiments = latest_experiments(client)
+        if run is None:
+            meant = did_you_mean(experiment, experiments)
+        elif experiment in experiments:
+            known = ask_for_experiment(client, experiment)
+            names = (name.removeprefix(f"{experiment}-") for name in known)
+            meant = did_you_mean(f"{experiment}/{run}", (f"{experiment}/{one}" for one in names))
+        else:
+            meant = did_you_mean(f"{experiment}/{run}", (f"{one}/{run}" for one in experiments))
+    except (BackendError, NotFoundError):
+        return ""  # the permission to list is no condition for reading
+    return meant and f"; {meant}".rstrip()
 
 
 def _not_tracked(what: str) -> NotFoundError:
@@ -246,7 +292,7 @@ def _below(place: Place, access: Access, spool: Spool) -> list[Location]:
     if not found and isinstance(store, LocalStore):
         path = Path(place).expanduser().absolute()
         if not path.exists():  # checked last: the first delivery makes it
-            raise NotFoundError(f"there is no folder {path}")
+            raise no_folder(path)
     return [found[key] for key in sorted(found)]
 
 

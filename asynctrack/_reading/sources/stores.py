@@ -10,19 +10,25 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shlex
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from asynctrack._backends.protocol import GoneError, StoredObject
+from asynctrack._common.nearest import did_you_mean, nearest
 from asynctrack._errors import NotFoundError, ReadError, SeveralRunsError
 from asynctrack._format import LAYOUT_VERSION
 
 MAX_LISTINGS: Final = 2_000
 """Folders that the search looks into before it gives up: it started too high."""
+LISTED: Final = 1_000
+LISTED_AT_A_TIME: Final = 8
+"""Runs that are asked when they began, in all and at a time."""
 
 _ROOT: Final = f"asynctrack/v{LAYOUT_VERSION}/"
 # Folders above may have any name, even one with line breaks.
@@ -258,11 +264,56 @@ def only_run(found: Sequence[Location], place: str) -> Location:
     if not found:
         raise nothing_at(place)
     if len(found) > 1:
-        uris = [location.uri for location in found]
+        uris = [location.uri for location in newest_first(found)]
         raise SeveralRunsError(
-            f"there are {len(found)} Runs at {place}; open one of them:{bullets(uris)}", uris
+            f"there are {len(found)} Runs at {place}; open one of them, the newest first:"
+            f"{bullets(uris)}",
+            uris,
         )
     return found[0]
+
+
+def newest_first(found: Sequence[Location]) -> list[Location]:
+    """Return Runs by when their latest writer began, which its id says. Blocks: lists manifests.
+
+    What is older than the latest thousand by name is behind them, and not asked for.
+    """
+    names = sorted(found, key=lambda location: (location.experiment, location.run), reverse=True)
+    with ThreadPoolExecutor(LISTED_AT_A_TIME, thread_name_prefix="asynctrack-newest") as pool:
+        began = list(pool.map(_latest_writer, names[:LISTED]))
+    ranked = sorted(zip(began, names[:LISTED], strict=True), key=lambda one: one[0], reverse=True)
+    return [location for _, location in ranked] + names[LISTED:]
+
+
+def _latest_writer(location: Location) -> str:
+    listed = location.store.objects(f"{location.prefix}_manifest/")
+    return max((one.key.rpartition("/")[2] for one in listed), default="")
+
+
+def unknown_run(place: str, name: str, known: Iterable[str]) -> NotFoundError:
+    """Return the error for a name that no Run, or no experiment, below a place has.
+
+    Args:
+        place: Where was looked.
+        name: What was given.
+        known: The names of what is there.
+    """
+    near = did_you_mean(name, known)
+    return NotFoundError(
+        f"there is no Run at {place} with the name {name}; {near}asynctrack ls"
+        f" {shlex.quote(place)} lists what is there"
+    )
+
+
+def no_folder(path: Path) -> NotFoundError:
+    """Return the error for a folder that is not there; it names the nearest one beside it."""
+    try:
+        beside = [one.name for one in path.parent.iterdir() if one.is_dir()]
+    except OSError:
+        beside = []
+    near = nearest(path.name, beside)
+    meant = f"; did you mean {path.parent / near[0]}?" if near else ""
+    return NotFoundError(f"there is no folder {path}{meant}")
 
 
 def nothing_at(place: str) -> NotFoundError:
