@@ -256,20 +256,6 @@ class RecordedRun:
         """
         return self._events(resolve=False)
 
-    def events_since(self, since: int | None) -> Iterator[Event]:
-        """Yield the events without those of the days before a moment: what began since then is
-        whole. Else as ``events``.
-
-        Args:
-            since: The moment, in nanoseconds since 1970; None yields all.
-
-        Raises:
-            ChecksumError: As ``events``.
-            ReadError: As ``events``.
-            BackendError: As ``events``.
-        """
-        return self._events(since=since)
-
     async def aevents(self, kind: str | Iterable[str] | None = None) -> AsyncIterator[Event]:
         """Yield the events as ``events`` does, from async code: all work is done in threads."""
         kinds = _kinds(kind)

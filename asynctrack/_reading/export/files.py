@@ -113,7 +113,7 @@ def export_run(
         # They may stand before an event of an earlier time.
         raise OptionError("values", values, "'resolve' with a time")
     counter = _Counter(out)
-    reading = run.stored_events() if values == "keep" else run.events_since(period.since_ns)
+    reading = run.stored_events() if values == "keep" else run._events(since=period.since_ns)
     with closing(reading) as source:  # type: ignore[type-var]  # a generator
         events = _watched(source, progress)
         if trace_id is not None:
