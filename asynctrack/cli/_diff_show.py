@@ -225,6 +225,11 @@ def _show_answers(compared: Compared, screen: Screen, *, full: bool) -> None:
     screen.heading(
         f"Final answers to the same questions: {changed:,} of {len(matches.pairs):,} changed"
     )
+    ended = sum(pair.first.outcome != pair.second.outcome for pair in matches.changed)
+    if ended:
+        screen.line(
+            f"{ended:,} of them ended otherwise: well in one run, with an error, say, in the other"
+        )
     for name, alone in (("A", matches.only_first), ("B", matches.only_second)):
         if alone:
             screen.line(f"Only in {name}: {len(alone):,} traces, the first is {alone[0].trace_id}")
@@ -250,8 +255,14 @@ def _show_answers(compared: Compared, screen: Screen, *, full: bool) -> None:
 
 
 def _answers(compared: Compared, pair: Pair) -> tuple[str, str]:
-    first = _answer(pair.first, compared.first_texts[pair.first.number])
-    return first, _answer(pair.second, compared.second_texts[pair.second.number])
+    sides = (
+        (pair.first, compared.first_texts[pair.first.number]),
+        (pair.second, compared.second_texts[pair.second.number]),
+    )
+    first, second = (_answer(trace, texts) for trace, texts in sides)
+    if first == second:  # the files in it are others
+        first, second = ("\n".join((_answer(trace, texts), *texts.files)) for trace, texts in sides)
+    return first, second
 
 
 def _answer(trace: Asked, texts: Texts) -> str:

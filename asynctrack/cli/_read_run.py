@@ -64,7 +64,13 @@ def _indexed(recorded: RecordedRun, top: int, prices: Prices | None, period: Per
 
     with (
         progress("reading") as advance,
-        open_tables([recorded], ("spans", "traces"), period=period, progress=advance) as tables,
+        open_tables(
+            [recorded],
+            ("spans", "traces"),
+            period=period,
+            progress=advance,
+            asked_by="the table by tool, model, retriever and chain",
+        ) as tables,
     ):
         return ReadRun(
             numbers(tables, recorded, prices),

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from asynctrack._common import payload
 from asynctrack._common.outcome import Cause, Outcome, said_outcome
+from asynctrack._reading.decoding.media import files_in
 from asynctrack._reading.index.asking import Asks
 from asynctrack._reading.index.chat import answered, asked
 
@@ -93,11 +94,13 @@ class Texts:
         inputs: What went into its root.
         question: What was asked.
         answer: The final answer.
+        files: What tells its files apart from others of the same kind and size.
     """
 
     inputs: Any
     question: str
     answer: str
+    files: tuple[str, ...] = ()
 
 
 def traces_of(tables: Asks) -> tuple[Asked, ...]:
@@ -136,7 +139,8 @@ def texts(tables: Asks, numbers: Sequence[int]) -> dict[int, Texts]:
             for name in ("inputs", "outputs")
         )
         question = asked(inputs)
-        found[row["_no"]] = Texts(inputs, question, answered(outputs, question))
+        files = tuple(f"{one}, SHA-256 {one.checksum()[:16]}" for one in files_in(outputs))
+        found[row["_no"]] = Texts(inputs, question, answered(outputs, question), files)
     return found
 
 

@@ -8,6 +8,7 @@ Nothing here decodes more than the first bytes, except ``Media.content``.
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -99,6 +100,11 @@ class Media:
         """Return its first bytes; those that tell what an image is."""
         return b"" if self.held is None else _head(self.held, self.form, self.begin)
 
+    def checksum(self) -> str:
+        """Return the SHA-256 of the text that holds its data; empty without data."""
+        held = "" if self.held is None else self.held[self.begin :]
+        return held and hashlib.sha256(held.encode("utf-8", "surrogatepass")).hexdigest()
+
     def content(self) -> bytes | None:
         """Return all of its bytes; None without data, and if the data cannot be decoded."""
         if self.held is None:
@@ -123,6 +129,19 @@ def media_of(value: Any) -> Media | None:
         if found is not None:
             return found
     return None
+
+
+def files_in(value: Any) -> tuple[Media, ...]:
+    """Return the images and other files whose data a payload holds, in their order."""
+    found: dict[int, Media] = {}
+
+    def take(media: Media) -> str:
+        if media.held is not None:
+            found.setdefault(id(media.held), media)
+        return ""
+
+    in_words(value, take)
+    return tuple(found.values())
 
 
 def raster_type(head: bytes) -> str | None:

@@ -32,7 +32,7 @@ from asynctrack._reading.scratch import Scratch
 from asynctrack._reading.sources.locate import Found
 from asynctrack._reading.sources.manifests import Problem
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Of the pieces and of ``state.json``. What has another one is not looked at."""
 VARIABLE: Final = "ASYNCTRACK_INDEX_DIR"
 """Names the folder in place of the user's cache."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from asynctrack._reading.decoding.events import Event, json_text
 from asynctrack._reading.decoding.feedback import feedback_of
+from asynctrack._reading.decoding.media import files_in
 from asynctrack._reading.index import chat
 from asynctrack._reading.index.said import (
     Words,
@@ -24,6 +26,8 @@ from asynctrack._reading.trees.span import Span, seconds
 from asynctrack._reading.trees.timing import self_time
 from asynctrack._reading.trees.trace import Trace
 
+_FILE: Final = re.compile(r"\b(?:image|audio|video|file), ")
+"""How ``Media`` begins, in words."""
 _PLUMBING: Final = ("seq:step:", "graph:step:", "map:key:", "branch:", "condition:")
 MODEL_KINDS: Final = ("llm", "chat_model")
 
@@ -339,8 +343,8 @@ def rows_of(
         error,
         cut(" · ".join(asks)) if paused else None,
         list(names),
-        _key(question),
-        _key(chat.answered(root.outputs, question)),
+        _key(question, root.inputs),
+        _key(chat.answered(root.outputs, question), root.outputs),
         words.text(),
     ), spans
 
@@ -387,11 +391,10 @@ def _walk(trace: Trace) -> Iterator[tuple[int, Span]]:
         waiting.extend((depth + 1, child) for child in reversed(span.children))
 
 
-def _key(value: Any) -> int | None:
-    """Return a number that is the same for the same value, to find it in another Run."""
-    text = json_text(value)
-    if text is None:
-        return None
+def _key(text: str, payload: Any) -> int:
+    """Return a number that is the same for the same text and files, to find it in another Run."""
+    if _FILE.search(text):  # it says what they are, not what is in them
+        text = "\n".join((text, *(file.checksum() for file in files_in(payload))))
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
