@@ -145,3 +145,13 @@ def test_the_program_is_named_as_it_can_be_called(
     assert program("/x/asynctrack/cli/__main__.py") == "asynctrack"
     monkeypatch.setenv("PATH", str(script.parent))
     assert program(str(script)) == "asynctrack"
+
+
+def test_a_folder_inside_this_one_is_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip would look for a package of that name."""
+    monkeypatch.chdir(tmp_path)
+    for folder, said in ((tmp_path / "code", "'./code[s3]'"), (tmp_path, "'.[s3]'")):
+        origin = {"url": folder.as_uri(), "dir_info": {}}
+        assert command(Installation(origin=origin), "s3") == f"pip install {said}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ._progress import progress
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from asynctrack._reading.run import RecordedRun
     from asynctrack._reading.trees.prices import Prices
     from asynctrack._reading.trees.summary import RunSummary
+
+
+_ASKED_BY: Final = "The table by tool, model, retriever and chain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +68,7 @@ def _indexed(recorded: RecordedRun, top: int, prices: Prices | None, period: Per
     with (
         progress("reading") as advance,
         open_tables(
-            [recorded],
-            ("spans", "traces"),
-            period=period,
-            progress=advance,
-            asked_by="the table by tool, model, retriever and chain",
+            [recorded], ("spans", "traces"), asked_by=_ASKED_BY, period=period, progress=advance
         ) as tables,
     ):
         return ReadRun(

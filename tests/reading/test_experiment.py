@@ -90,7 +90,7 @@ def test_a_missing_extra_is_named(experiment: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "pandas", None)
     found = open_experiment(experiment)
     assert len(found.summaries) == 2
-    with pytest.raises(MissingExtraError, match=r"asynctrack\[read\]"):
+    with pytest.raises(MissingExtraError, match=r"\[read\]"):
         found.to_pandas()
 
 
