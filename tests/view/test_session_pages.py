@@ -169,10 +169,16 @@ def test_filters_of_one_span(page: Page) -> None:
     page.choose("any ending", "error")
     page.wait(lambda: count(page) == "10 matching traces", "in which that failed")
     page.settled()
-    offered = page.texts('select[aria-label="any error"] option')
-    assert offered == ["any error", f"{ERRORS[0]} (10)"]
-    rows = {row.split("\t")[1]: row.split("\t") for row in page.texts(".components tbody tr")}
-    assert rows["lookup_order"][2:4] == ["10", "10 100 %"] and rows["refund"][2] == "10"
+    offered = ["any error", f"{ERRORS[0]} (10)"]
+    options = 'select[aria-label="any error"] option'
+    page.wait(lambda: page.texts(options) == offered, "the errors of this tool")
+
+    def components() -> dict[str, list[str]]:
+        rows = [row.split("\t") for row in page.texts(".components tbody tr")]
+        return {row[1]: row[2:4] for row in rows}
+
+    page.wait(lambda: components().get("lookup_order") == ["10", "10 100 %"], "its numbers")
+    assert components()["refund"][0] == "10"
     page.follow("clear all filters")
     page.wait(lambda: count(page) == "40 traces", "all")
     page.settled()
@@ -263,11 +269,11 @@ def test_hostile_sessions(browser: Chrome, tmp_path: Path) -> None:
         page = Page(browser, served.url)
         page.shows(".runs td", "one")
         page.ready()
-        for by in ("session", "user"):
+        for by in ("user", "session"):
             page.go(f"experiment/jokes/sessions?by={by}")
+            page.shows(".sessions th", "sessions" if by == "user" else "users")
             page.shows(".sessions td.name", "<script>")
             page.settled()
-        page.go("experiment/jokes/sessions")
         page.click(".sessions td.name a")
         page.shows(".turn .asked", "<script>")
         page.shows(".turn .answered .bad", "<svg onload")
