@@ -87,6 +87,7 @@ class Index:
         self._connection.execute("ATTACH ':memory:' AS found")
         self._reading: set[Any] = set()
         self._lock = threading.Lock()
+        self._added = False
         self._closed = False
         self._searching = threading.Lock()
         self._matches: dict[tuple[tuple[int, ...], int, str], str] = {}
@@ -102,8 +103,10 @@ class Index:
 
     def add(self, folder: RunFolder, state: State) -> None:
         """Take what is indexed of a Run. Blocks."""
-        self._tables.add_files(folder.path, state)
-        self._make_views()
+        with self._lock:
+            self._tables.add_files(folder.path, state)
+            self._added = True
+        self._tables.add_costs()
 
     def write(
         self, traces: Sequence[Row], spans: Iterable[Row], replaced: Sequence[int] = ()
@@ -200,6 +203,9 @@ class Index:
         with self._lock:
             if self._closed:
                 return []
+            if self._added:  # once for all Runs that came since the last question
+                self._make_views()
+                self._added = False
             cursor = self._connection.cursor()
             cursor.execute("SET search_path = 'pages'")
             self._reading.add(cursor)

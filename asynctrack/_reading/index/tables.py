@@ -148,6 +148,14 @@ class Tables:
             insert = "INSERT INTO inside.live_parameters VALUES (?, ?, ?, ?)"
             self.connection.executemany(insert, rows)
 
+    def add_costs(self) -> None:
+        """Work out what the traces cost in the files that were taken; ``make_views`` does it, too,
+        but that others may wait for."""
+        unpriced, self._unpriced = self._unpriced, []
+        if self._prices and unpriced:
+            with self.connection.cursor() as cursor:  # another thread may ask meanwhile
+                cursor.execute(f"INSERT INTO inside.stored_costs {_costs(_read(unpriced))}")
+
     def make_views(self, period: Period = ALL) -> None:
         """Make the tables of what was taken; again, after more files were.
 
@@ -155,9 +163,7 @@ class Tables:
             period: Traces that started then, with their spans; events and feedback of that time.
         """
         execute = self.connection.execute
-        if self._prices and self._unpriced:
-            execute(f"INSERT INTO inside.stored_costs {_costs(_read(self._unpriced))}")
-            self._unpriced = []
+        self.add_costs()
         costs = "FROM inside.stored_costs"
         if self._prices:
             costs += f" UNION ALL {_costs('SELECT * FROM inside.live_spans')}"
