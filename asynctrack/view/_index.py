@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from itertools import count
 from typing import Any, Final
 
@@ -77,7 +76,6 @@ class Index:
         self._folder = Scratch("view")
         self.path = self._folder.path
         self._catalog = catalog or Catalog()
-        self._used = ExitStack()
         settings = {**_SETTINGS, "temp_directory": str(self.path / "tmp")}
         self._tables = Tables(prices, settings, self.path / "index.duckdb")
         self._connection = self._tables.connection
@@ -97,9 +95,7 @@ class Index:
         """Return a Run's folder in the index of this user; what is in it stays until ``close``.
         Blocks.
         """
-        folder = self._catalog.folder(found)
-        self._used.enter_context(folder.reading())
-        return folder
+        return self._catalog.folder(found)
 
     def add(self, folder: RunFolder, state: State) -> None:
         """Take what is indexed of a Run. Blocks."""
@@ -231,9 +227,8 @@ class Index:
             for cursor in self._reading:
                 cursor.interrupt()
         self._connection.close()
-        self._used.close()
-        self._catalog.trim()
         self._catalog.close()
+        self._catalog.trim()
         self._folder.close()
 
     def _make_views(self) -> None:

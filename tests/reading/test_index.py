@@ -20,7 +20,8 @@ from asynctrack._errors import ChecksumError, ReadError
 from asynctrack._reading.conversations import sessions
 from asynctrack._reading.decoding.events import Event
 from asynctrack._reading.index import filler, pieces
-from asynctrack._reading.index.catalog import Catalog, RunFolder, place_of
+from asynctrack._reading.index.catalog import Catalog, RunFolder
+from asynctrack._reading.index.place import place_of
 from asynctrack._reading.index.tables import open_tables, shown_columns
 from asynctrack._reading.run import RecordedRun
 from asynctrack._reading.tables import span_table
@@ -347,18 +348,54 @@ def test_the_places_of_the_index() -> None:
 def test_what_nobody_asks_for_is_removed(tmp_path: Path, place: Path) -> None:
     """The index stays small: what was not asked for the longest goes, unless it is in use."""
     runs = [open_run(make_run(tmp_path / name, chains=[{}]).path) for name in "abc"]
-    for number, run in enumerate(runs):
-        ask(run, "SELECT 1")
+    folders = []
+    for run in runs:
         with Catalog() as catalog:
-            os.utime(catalog.folder(run.found).path, (number, number))
+            folders.append(catalog.folder(run.found))
+        ask(run, "SELECT 1")
+    size = folders[2].size()
+    with Catalog() as user, Catalog() as catalog:
+        user.folder(runs[0].found)
+        for number, folder in enumerate(folders):
+            os.utime(folder.path, (number, number))
+        catalog.trim(2 * size + size // 2)
+        assert [folder.path.exists() for folder in folders] == [True, False, True]
+        catalog.trim(0)
+    assert [folder.path.exists() for folder in folders] == [True, False, True], "the latest stays"
     with Catalog() as catalog:
-        size = catalog.folder(runs[2].found).size()
-        with catalog.folder(runs[0].found).reading():
-            os.utime(catalog.folder(runs[0].found).path, (0, 0))
-            catalog.trim(2 * size + size // 2)
-        left = {path.name for path in catalog.path.iterdir()}
-        kept = [catalog.folder(runs[number].found).path.name for number in (0, 2)]
-    assert left == set(kept)
+        catalog.trim(0)
+    assert [folder.path.exists() for folder in folders] == [False, False, True]
+
+
+def test_who_was_killed_reads_no_more(tmp_path: Path, place: Path) -> None:
+    """What a dead process was reading is removed like everything else."""
+    runs = [open_run(make_run(tmp_path / name, chains=[{}]).path) for name in "ab"]
+    for run in runs:
+        ask(run, "SELECT 1")
+    program = (
+        "import os, sys; from asynctrack import open_run;"
+        "from asynctrack._reading.index.catalog import Catalog;"
+        "Catalog().folder(open_run(sys.argv[1]).found); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", program, runs[0].uris[0]], check=False)
+    (left,) = place.glob("*/reader-*")
+    with Catalog() as catalog:
+        first, second = (catalog.path / one for one in sorted(
+            (path.name for path in catalog.path.iterdir() if path.is_dir()),
+            key=lambda name: left.read_text().strip() != name,
+        ))  # fmt: skip
+        os.utime(first, (0, 0))
+        catalog.trim(0)
+    assert (first.exists(), second.exists(), left.exists()) == (False, True, False)
+
+
+def test_many_runs_take_one_file(tmp_path: Path) -> None:
+    """However many Runs are read at once, no more files are open than for one."""
+    runs = [open_run(make_run(tmp_path / str(n), chains=[{}]).path) for n in range(20)]
+    with open_tables(runs[:1]):
+        few = len(os.listdir("/proc/self/fd"))
+    with open_tables(runs):
+        assert len(os.listdir("/proc/self/fd")) <= few
 
 
 def test_two_processes_at_once(tmp_path: Path, place: Path) -> None:
@@ -774,7 +811,8 @@ def test_a_build_that_was_killed_before_it_was_saved(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(RunFolder, "save", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with Catalog() as another, pytest.raises(KeyboardInterrupt):
+        another.folder(run.found)  # nothing is removed meanwhile, as nothing is by the dead
         ask(run, question, tables=("traces",))
     monkeypatch.setattr(RunFolder, "save", save)
     with Catalog() as catalog:

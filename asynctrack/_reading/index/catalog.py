@@ -2,9 +2,9 @@
 
 ::
 
-    <cache>/asynctrack/index/<run>/state.json    what is in the pieces; replaced as a whole
+    <cache>/asynctrack/index/reader-…         names the Runs that a process reads; locked by it
+                             <run>/state.json    what is in the pieces; replaced as a whole
                                    lock          held by the process that brings it up to date
-                                   used          held, shared, by those that read the pieces
                                    7-spans.parquet, …
 
 Everything in it can be made again from what is stored: it is safe to delete at any time.
@@ -17,7 +17,6 @@ import hashlib
 import os
 import secrets
 import shutil
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -27,20 +26,19 @@ from typing import Any, Final
 from asynctrack._common import payload
 from asynctrack._errors import ReadError
 from asynctrack._reading.decoding.events import json_text
+from asynctrack._reading.index.locks import Reader, is_read, locked
 from asynctrack._reading.index.news import Covered
+from asynctrack._reading.index.place import is_usable, place_of, unwritable
 from asynctrack._reading.scratch import Scratch
 from asynctrack._reading.sources.locate import Found
 from asynctrack._reading.sources.manifests import Problem
 
 FORMAT: Final = 3
 """Of the pieces and of ``state.json``. What has another one is not looked at."""
-VARIABLE: Final = "ASYNCTRACK_INDEX_DIR"
-"""Names the folder in place of the user's cache."""
 MAX_BYTES: Final = 10 * 1024**3
 """Size of the whole index, in bytes: above it, what was not asked for the longest is removed."""
 _STATE: Final = "state.json"
 _PARQUET_END: Final = b"PAR1"
-_PATTERN: Final = frozenset("*?[")
 _NUMBERS: Final = 28
 """Bits of a trace's number that count within its Run."""
 
@@ -165,31 +163,19 @@ class RunFolder:
         state = self.state()
         named = {piece.name for layer in state.layers.values() for piece in layer.pieces}
         named |= {layer.carried for layer in state.layers.values() if layer.carried is not None}
-        named |= {_STATE, "lock", "used"}
+        named |= {_STATE, "lock"}
         left = [entry for entry in self.path.iterdir() if entry.name not in named]
-        if left:
-            with _locked(self.path / "used", fcntl.LOCK_EX | fcntl.LOCK_NB) as alone:
-                if alone:
-                    for entry in left:
-                        entry.unlink(missing_ok=True)
+        # Who begins to read now reads the state first, which does not name them.
+        if left and not is_read(self.path.parent, self.path.name):
+            for entry in left:
+                entry.unlink(missing_ok=True)
 
     @contextmanager
     def changing(self, *, wait: bool = True) -> Iterator[bool]:
         """Hold the lock of who brings it up to date; tells whether it could be had."""
         how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
-        with _locked(self.path / "lock", how) as held:
+        with locked(self.path / "lock", how) as held:
             yield held
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Keep its files from being removed; what nobody needs any more is removed afterwards."""
-        with _locked(self.path / "used", fcntl.LOCK_SH):
-            with suppress(OSError):
-                os.utime(self.path)
-            yield
-        with suppress(OSError, ReadError), self.changing(wait=False) as held:
-            if held:
-                self.sweep()
 
     def size(self) -> int:
         """Return the size of its files, in bytes."""
@@ -213,10 +199,12 @@ class Catalog:
     def __init__(self, given: Path | None = None, environ: Mapping[str, str] | None = None) -> None:
         self._scratch: Scratch | None = None
         path = given or place_of(os.environ if environ is None else environ)
-        if path is None or not _usable(path):
+        if path is None or not is_usable(path):
             self._scratch = Scratch("index")
             path = self._scratch.path
         self.path = path
+        self._reader = Reader(path)
+        self._read: list[RunFolder] = []
 
     def __enter__(self) -> Catalog:
         return self
@@ -225,12 +213,19 @@ class Catalog:
         self.close()
 
     def close(self) -> None:
-        """Remove it, if it is temporary."""
+        """Let others remove what was read, and remove what nobody needs any more: all of it, if it
+        is temporary."""
+        self._reader.close()
+        for folder in self._read:
+            with suppress(OSError, ReadError), folder.changing(wait=False) as held:
+                if held:
+                    folder.sweep()
         if self._scratch is not None:
             self._scratch.close()
 
     def folder(self, found: Found) -> RunFolder:
-        """Return a Run's folder; it is made if need be.
+        """Return a Run's folder, which is made if need be. What its state names stays there until
+        ``close``.
 
         Raises:
             ReadError: It cannot be.
@@ -245,7 +240,12 @@ class Catalog:
             path.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise unwritable(path, error) from error
-        return RunFolder(path, uris)
+        self._reader.add(path.name)
+        with suppress(OSError):
+            os.utime(path)
+        folder = RunFolder(path, uris)
+        self._read.append(folder)
+        return folder
 
     def trim(self, max_bytes: int = MAX_BYTES) -> None:
         """Remove Runs that were not asked for the longest, until the rest is small enough. What is
@@ -259,55 +259,14 @@ class Catalog:
         for _, path, size in sorted(folders)[:-1]:
             if total <= max_bytes:
                 return
-            with (
-                suppress(OSError, ReadError),
-                _locked(path / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB) as changing,
-                _locked(path / "used", fcntl.LOCK_EX | fcntl.LOCK_NB) as alone,
-            ):
-                if changing and alone:
-                    shutil.rmtree(path)
-                    total -= size
-
-
-def unwritable(path: Path, error: OSError) -> ReadError:
-    """Return what to say where a Run's folder in the index cannot be written."""
-    return ReadError(
-        f"the index of what is stored cannot be written to {path}: {error.strerror or error}."
-        f" Nothing that is stored is lost; make room, or name another folder with {VARIABLE}"
-    )
-
-
-def place_of(environ: Mapping[str, str]) -> Path | None:
-    """Return the folder of the index; None where the environment names none.
-
-    The XDG Base Directory Specification names the place for what can be made again.
-    """
-    given = environ.get(VARIABLE)
-    if given:
-        here = os.path.expanduser(given)  # noqa: PTH111  # pathlib's raises for an unknown ~user
-        return Path(here).absolute() / "index"
-    cache = Path(environ.get("XDG_CACHE_HOME", ""))
-    if not cache.is_absolute():
-        home = Path(environ.get("HOME", ""))
-        if not home.is_absolute():
-            return None
-        cache = home / ".cache"
-    return cache / "asynctrack" / "index"
-
-
-def _usable(path: Path) -> bool:
-    """Make the folder, and tell whether it is ours alone and can be written."""
-    # DuckDB takes texts only, and some characters for a pattern, with other files in it.
-    if not str(path).isprintable() or _PATTERN & set(str(path)):
-        return False
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
-        found = path.lstat()
-    except OSError:
-        return False
-    private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o77
-    return private and found.st_uid == os.getuid() and os.access(path, os.W_OK | os.X_OK)
+            folder = RunFolder(path, ())
+            with suppress(OSError, ReadError), folder.changing(wait=False) as held:
+                if held and not is_read(self.path, path.name):
+                    (path / _STATE).unlink(missing_ok=True)
+                    # Who began to read before that has read it, and is known by now.
+                    if not is_read(self.path, path.name):
+                        shutil.rmtree(path)
+                        total -= size
 
 
 def _is_whole(path: Path, size: int) -> bool:
@@ -316,39 +275,6 @@ def _is_whole(path: Path, size: int) -> bool:
     with path.open("rb") as file:
         file.seek(-len(_PARQUET_END), os.SEEK_END)
         return file.read() == _PARQUET_END
-
-
-@contextmanager
-def _locked(path: Path, how: int) -> Iterator[bool]:
-    descriptor = _opened(path)
-    try:
-        try:
-            fcntl.flock(descriptor, how)
-            while not _is_at(descriptor, path):  # its folder was removed meanwhile
-                os.close(descriptor)
-                descriptor = _opened(path)
-                fcntl.flock(descriptor, how)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-    finally:
-        os.close(descriptor)
-
-
-def _opened(path: Path) -> int:
-    try:
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise unwritable(path.parent, error) from error
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.lstat())
-    except FileNotFoundError:
-        return False
 
 
 def _plain(state: State) -> dict[str, Any]:

@@ -18,13 +18,13 @@ from asynctrack._reading.index.catalog import (
     PieceFile,
     RunFolder,
     State,
-    unwritable,
     with_layer,
 )
 from asynctrack._reading.index.columns import Row, event_row, feedback_row, rows_of
 from asynctrack._reading.index.merge import merge
 from asynctrack._reading.index.news import Covered, News
 from asynctrack._reading.index.pieces import Piece
+from asynctrack._reading.index.place import unwritable
 from asynctrack._reading.sources.listing import Listing
 from asynctrack._reading.sources.locate import Found
 from asynctrack._reading.sources.manifests import Problem, Report

@@ -266,7 +266,6 @@ def open_tables(
         for run in runs:
             if layers:
                 folder = catalog.folder(run.found)
-                stack.enter_context(folder.reading())
                 state = folder.state()
                 for layer in sorted(layers):
                     filler = Filler(
