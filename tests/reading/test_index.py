@@ -811,13 +811,13 @@ def test_a_build_that_was_killed_before_it_was_saved(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(RunFolder, "save", killed)
-    with Catalog() as another, pytest.raises(KeyboardInterrupt):
-        another.folder(run.found)  # nothing is removed meanwhile, as nothing is by the dead
-        ask(run, question, tables=("traces",))
-    monkeypatch.setattr(RunFolder, "save", save)
     with Catalog() as catalog:
-        assert len(list(catalog.folder(run.found).path.glob("*-open.jsonl.zst"))) == 2
-    assert ask(run, question, tables=("traces",)) == [("unfinished", 2)]
+        own = catalog.folder(run.found)  # nothing is removed meanwhile, as nothing is by the dead
+        with pytest.raises(KeyboardInterrupt):
+            ask(run, question, tables=("traces",))
+        monkeypatch.setattr(RunFolder, "save", save)
+        assert len(list(own.path.glob("*-open.jsonl.zst"))) == 2
+        assert ask(run, question, tables=("traces",)) == [("unfinished", 2)]
 
 
 def test_a_full_disk_before_anything_is_read(
