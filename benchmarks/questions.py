@@ -117,6 +117,24 @@ def text(result: Mapping[str, Any]) -> str:
     return "\n".join(found)
 
 
+def markdown(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return a table with a column for each result, the smallest first."""
+    heads = [f"{one['events']:,} events" for one in results]
+    rows = {
+        "the index, in MB": [f"{one['index_bytes'] / 1e6:,.0f}" for one in results],
+        "first question, in s": [f"{one['first']['seconds']:.1f}" for one in results],
+        "its memory, in MB": [f"{one['first']['peak_bytes'] / 1e6:,.0f}" for one in results],
+    }
+    for name in results[0]["next"]:
+        medians = [statistics.median(one["next"][name]["seconds"]) for one in results]
+        rows[f"next: {name}, in s"] = [f"{seconds:.2f}" for seconds in medians]
+    memory = [max(one["peak_bytes"] for one in result["next"].values()) for result in results]
+    rows["their memory, in MB"] = [f"{size / 1e6:,.0f}" for size in memory]
+    lines = [("", *heads), ("---", *("--:" for _ in heads))]
+    lines += [(name, *cells) for name, cells in rows.items()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)

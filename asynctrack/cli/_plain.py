@@ -8,7 +8,7 @@ from typing import Any
 
 from asynctrack._reading.trees.span import TOKEN_PARTS, Span
 from asynctrack._reading.trees.summary import Percentiles, RunSummary
-from asynctrack._reading.trees.timing import critical_path, critical_seconds, self_time, timed
+from asynctrack._reading.trees.timing import critical_path, critical_seconds, timed
 from asynctrack._reading.trees.trace import Trace
 
 
@@ -31,7 +31,7 @@ def trace(value: Trace, more: dict[str, Any] | None = None) -> dict[str, Any]:
     for place, one in enumerate(value.walk()):
         depth = depths.get(id(one), 0)
         depths.update((id(child), depth + 1) for child in one.children)
-        timing = {"self_time": self_time(one), "critical_time": critical.get(place, 0.0)}
+        timing = {"self_time": one.self_time, "critical_time": critical.get(place, 0.0)}
         spans.append({**span(one), **timing, "depth": depth})
     return {
         "trace_id": value.trace_id,

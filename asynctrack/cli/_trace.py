@@ -161,7 +161,6 @@ class _Tree:
         from asynctrack._reading.trees.timing import (
             critical_path,
             critical_seconds,
-            self_time,
             timed,
         )
 
@@ -208,7 +207,7 @@ class _Tree:
         self._screen.line()
         begin = trace.start_unix_nano
         for place, (span, lead, below) in enumerate(layout(trace.roots)):
-            timing = _Timing(begin, self_time(span), place in critical and len(spans) > 1)
+            timing = _Timing(begin, span.self_time, place in critical and len(spans) > 1)
             self._span(span, lead, below, timing, marked=span.span_id == marked)
 
     def _span(self, span: Span, lead: str, below: str, timing: _Timing, *, marked: bool) -> None:

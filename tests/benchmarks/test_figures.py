@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import _measure, _scoreboard_table, report
+from benchmarks import _measure, _scoreboard_table, questions, report
 from benchmarks._report_format import Results, overhead_of
 from benchmarks._report_many import many_section
 from benchmarks.tracers import OURS
@@ -67,6 +67,13 @@ def test_reading_back_is_the_committed_one(name: str) -> None:
             f" | {per_cpu} | {asked['peak_bytes'] / 1e6:,.0f} MB |"
         )
         assert line in lines, line
+
+
+def test_questions_are_the_committed_ones() -> None:
+    """The table of how long commands take is what was measured, of every size."""
+    results = [committed(f"questions{size}") for size in ("-bot", "-1m", "-10m")]
+    lines = [line for line in questions.markdown(results).splitlines() if line.startswith("| ")]
+    assert {*lines} <= tables(text("performance")), "\n".join(lines)
 
 
 def test_what_it_costs_is_the_committed_one() -> None:

@@ -20,6 +20,7 @@ def test_every_question_is_answered(tmp_path: Path) -> None:
     assert set(result["next"]) == set(questions.questions("", "", ""))
     assert all(one["peak_bytes"] > 10_000_000 for one in result["next"].values())
     assert f"{events:,} events" in questions.text(result)
+    assert f"| {events:,} events |" in questions.markdown([result])
     assert [path.name for path in tmp_path.iterdir()] == ["asynctrack"]
 
 

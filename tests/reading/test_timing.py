@@ -13,7 +13,6 @@ from asynctrack._reading.trees.timing import (
     Timed,
     critical_path,
     critical_seconds,
-    self_time,
     timed,
 )
 from tests.reading.making import START, event
@@ -41,7 +40,7 @@ def self_times(given: list[Timed]) -> list[float | None]:
             exception=None, tags=(), metadata={}, attributes={}, data={}, notes=(),
             children=tuple(built[n] for n in below), orphan=False,
         )  # fmt: skip
-    return [self_time(built[place]) for place in range(len(given))]
+    return [built[place].self_time for place in range(len(given))]
 
 
 def path(given: list[Timed]) -> list[tuple[int, float, float]]:
@@ -163,5 +162,5 @@ def test_of_a_trace() -> None:
     (trace,) = build_traces(Event({"trace_id": "root", **one}) for one in events)
     given = timed(trace)
     assert [one.parent for one in given] == [None, 0, 1]
-    assert [self_time(span) for span in trace.walk()] == [3, 2, 3]
+    assert [span.self_time for span in trace.walk()] == [3, 2, 3]
     assert [one.place for one in critical_path(given)] == [0, 1, 2, 1, 0]

@@ -23,7 +23,6 @@ from asynctrack._reading.index.said import (
 from asynctrack._reading.tables import event_table
 from asynctrack._reading.trees.sessions import session_of, thread_of, user_of
 from asynctrack._reading.trees.span import Span, seconds
-from asynctrack._reading.trees.timing import self_time
 from asynctrack._reading.trees.trace import Trace
 
 _FILE: Final = re.compile(r"\b(?:image|audio|video|file), ")
@@ -236,7 +235,7 @@ def rows_of(
                 span.start_unix_nano,
                 span.end_unix_nano,
                 span.duration,
-                self_time(span),
+                span.self_time,
                 *ids,
                 model,
                 input_tokens,

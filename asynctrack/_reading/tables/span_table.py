@@ -10,7 +10,6 @@ from asynctrack._reading.decoding.events import json_text
 from asynctrack._reading.extras import load
 from asynctrack._reading.trees.prices import Prices, cost_of
 from asynctrack._reading.trees.span import Span
-from asynctrack._reading.trees.timing import self_time
 from asynctrack._reading.trees.trace import Trace
 
 ROWS: Final = 2_000
@@ -33,7 +32,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
     ("start", "time", lambda of: of.span.start_unix_nano),
     ("end", "time", lambda of: of.span.end_unix_nano),
     ("duration", "number", lambda of: of.span.duration),
-    ("self_time", "number", lambda of: self_time(of.span)),
+    ("self_time", "number", lambda of: of.span.self_time),
     ("session_id", "text", lambda of: of.session_id),
     ("user_id", "text", lambda of: of.user_id),
     ("thread_id", "text", lambda of: of.thread_id),

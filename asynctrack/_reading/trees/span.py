@@ -147,6 +147,27 @@ class Span:
         return self.outcome not in ("unfinished", "abandoned")
 
     @property
+    def self_time(self) -> float | None:
+        """Seconds in which it ran and none of its children did; None where it is not known how
+        long it took. What a child does after its parent's end does not count."""
+        total, start = self.duration, self.start_unix_nano
+        if total is None or not self.children or start is None:
+            return total
+        covered = until = 0.0
+        ran = sorted(
+            ((child.start_unix_nano - start) / 1e9, child.duration)
+            for child in self.children
+            if child.start_unix_nano is not None and child.duration is not None
+        )
+        for begin, took in ran:
+            end = min(begin + took, total)
+            begin = max(begin, until)
+            if end > begin:
+                covered += end - begin
+                until = end
+        return max(0.0, total - covered)
+
+    @property
     def error(self) -> SpanError | None:
         """The error it ended with; None where its outcome is another one."""
         return self.exception if self.outcome == "error" else None

@@ -1,5 +1,5 @@
-"""Where the time of a trace goes: what each span takes for itself, and which spans decide how long
-the whole takes (pure).
+"""Where the time of a trace goes: which spans decide how long the whole takes (pure). What each
+takes for itself is ``Span.self_time``.
 
 A span runs from its start for as long as it took, which a clock has measured that nobody sets. One
 of which either is not known counts for nothing. The critical path names spans by their places in
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from asynctrack._reading.trees.span import Span
 from asynctrack._reading.trees.trace import Trace
 
 
@@ -55,31 +54,6 @@ def timed(trace: Trace) -> list[Timed]:
         found.append(Timed(places.get(id(span)), span.start_unix_nano, span.duration, span.orphan))
         places.update((id(child), place) for child in span.children)
     return found
-
-
-def self_time(span: Span) -> float | None:
-    """Return the seconds in which a span ran and none of its children did.
-
-    None where it is not known how long it took. A child runs from its start for as long as it
-    took; what it does after its parent's end does not count.
-    """
-    total, start = span.duration, span.start_unix_nano
-    if total is None or not span.children or start is None:
-        return total
-    covered = 0.0
-    until = 0.0
-    ran = sorted(
-        ((child.start_unix_nano - start) / 1e9, child.duration)
-        for child in span.children
-        if child.start_unix_nano is not None and child.duration is not None
-    )
-    for begin, took in ran:
-        end = min(begin + took, total)
-        begin = max(begin, until)
-        if end > begin:
-            covered += end - begin
-            until = end
-    return max(0.0, total - covered)
 
 
 def critical_path(spans: Sequence[Timed]) -> list[Part]:
