@@ -24,7 +24,16 @@ from tests.view.serving import viewer
 
 FOLDER = Path(__file__).parent / "screenshots"
 BUCKET = "acme-ml"
-WIDTH = 1280
+WIDE, PHONE = 1440, 390
+PAGES = {
+    "experiment": (".runs td", "claude-sonnet-4", 560, 844),
+    "run": (".components td", "look_up_order", 1000, 1600),
+    "sessions": (".sessions td", "chat-", 720, 844),
+    "conversation": (".turn .answered", "", 720, 844),
+    "trace": (".stream figcaption", "tokens streamed", 1080, 1800),
+    "compare": (".pairs-table td", "", 1100, 1400),
+}
+"""What is there when a page is, with what text; how high its picture is, wide and on a phone."""
 TRACES = ("pause", "resumed", "handoff", "recovered", "cancelled")
 """The traces of the guide's program, the first one first."""
 
@@ -46,9 +55,16 @@ def main(folder: Path = FOLDER) -> None:
         os.environ["TZ"] = "UTC"  # the browser's
         options = ("--endpoint-url", server.endpoint_url, "--prices", str(prices), "--no-spool")
         with viewer(f"s3://{BUCKET}/", *options, env=environment) as served:
+            with chromium(WIDE, 860) as driver:
+                addresses = _addresses(driver, served.url)
             for dark in (False, True):
-                with chromium(WIDTH, 860, dark=dark) as driver:
-                    _pages(driver, served.url, folder, "-dark" * dark)
+                for width, kind in ((WIDE, ""), (PHONE, "-phone")):
+                    with chromium(width, 860, dark=dark) as driver:
+                        page = Page(driver, served.url)
+                        page.ready()
+                        for name, address in addresses.items():
+                            picture = folder / f"{name}{kind}{'-dark' * dark}.png"
+                            _picture(page, name, address, width, picture)
 
 
 def guide(folder: Path = GUIDE) -> None:
@@ -75,40 +91,54 @@ def guide(folder: Path = GUIDE) -> None:
                 page.shows(".traces td", "refund")
 
 
-def _pages(driver: Chrome, url: str, folder: Path, suffix: str) -> None:
+def _addresses(driver: Chrome, url: str) -> dict[str, str]:
+    """Walk through the pages, as somebody does who looks for something; return where each is."""
     page = Page(driver, url)
+    found: dict[str, str] = {}
 
-    def picture(name: str, height: int) -> None:
+    def reached(name: str) -> None:
+        there, text, *_ = PAGES[name]
+        page.shows(there, text)
         page.settled()
-        resize(driver, WIDTH, height)
-        driver.execute_async_script(
-            "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))"
-        )
-        save(driver, folder / f"{name}{suffix}.png")
+        found[name] = page.hash.removeprefix("#/")
 
     page.shows(".runs .badge", "closed")
     page.ready()
-    page.shows(".runs td", "claude-sonnet-4")
-    picture("experiment", 560)
+    reached("experiment")
     page.follow("v4-tools")
+    reached("run")
+    page.follow("sessions")
+    reached("sessions")
+    page.follow("chat-0070")  # of three turns, one of which failed
+    reached("conversation")
+    page.go(found["run"])
     page.shows(".traces td", "answer_question")
-    picture("run", 800)
     page.press("/", "webhooks")
     page.shows(".card h2", "matching")
     page.settled()
     page.click(".traces td.name a", number=1)
     page.shows(".side .message")
     page.click(".wf-row.kind-chat_model", number=len(page.all(".wf-row.kind-chat_model")) - 1)
-    page.shows(".stream figcaption", "tokens streamed")
-    picture("trace", 1080)
+    reached("trace")
     page.go("")
     page.shows(".runs td", "claude-sonnet-4")
     for name in ("v1-baseline", "v2-short-prompt"):
         page.click(f'input[aria-label="compare {name}"]')
     page.follow("compare the two")
-    page.shows(".pairs-table td")
-    resize(driver, WIDTH, 1100)
-    save(driver, folder / f"compare{suffix}.png")
+    reached("compare")
+    return found
+
+
+def _picture(page: Page, name: str, address: str, width: int, path: Path) -> None:
+    there, text, *heights = PAGES[name]
+    page.go(address)
+    page.shows(there, text)
+    page.settled()
+    resize(page.driver, width, heights[width == PHONE])
+    page.settled()
+    drawn = "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))"
+    page.driver.execute_async_script(drawn)
+    save(page.driver, path)
 
 
 if __name__ == "__main__":
