@@ -13,7 +13,6 @@ import sys
 from typing import Any, Final, Protocol
 
 from asynctrack._errors import MissingExtraError, PausingError
-from asynctrack._install import install_command
 
 AWS_EXTRA_BOTO3: Final = ((1, 40, 46), (1, 40, 62))
 """The versions of boto3 that the extra ``aws`` goes with: from the first up to the second."""
@@ -64,6 +63,8 @@ def prepare() -> None:
     """
     installed = _version("aiobotocore")
     if installed is not None and installed < LOWEST_AIOBOTOCORE:
+        from asynctrack._install import install_command  # rarely needed
+
         extra, note = _fitting_extra()
         raise PausingError(
             "OldLibrary",

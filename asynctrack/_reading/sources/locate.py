@@ -152,7 +152,8 @@ def locate_experiment(
     else:
         found = [Found((run,)) for run in _below(source, access, spool)]
     if not found and root is not None and runs:
-        raise unknown_run(os.fspath(root), name, sorted({run.experiment for run in runs}))
+        tried = [one for (one,) in spellings(name)]
+        raise unknown_run(os.fspath(root), tried, sorted({run.experiment for run in runs}))
     if not found:
         raise nothing_at(describe(source, root))
     names = sorted({run.locations[0].experiment for run in found})
@@ -247,8 +248,8 @@ def _unknown_below(
     experiments = {names[0] for names in possible}
     # A Run of the experiment that was named is likelier than one of another.
     near = [run for run in runs if run.experiment in experiments] or runs
-    name = " or ".join("/".join(names) for names in possible)
-    return unknown_run(os.fspath(root), name, (f"{run.experiment}/{run.run}" for run in near))
+    tried = ["/".join(names) for names in possible]
+    return unknown_run(os.fspath(root), tried, (f"{run.experiment}/{run.run}" for run in near))
 
 
 def _meant_in_sagemaker(client: Any, experiment: str, run: str | None = None) -> str:

@@ -53,17 +53,17 @@ def _latest_writer(location: Location) -> str:
     return max((one.key.rpartition("/")[2] for one in listed), default="")
 
 
-def unknown_run(place: str, name: str, known: Iterable[str]) -> NotFoundError:
+def unknown_run(place: str, names: Sequence[str], known: Iterable[str]) -> NotFoundError:
     """Return the error for a name that no Run, or no experiment, below a place has.
 
     Args:
         place: Where was looked.
-        name: What was given.
+        names: What was given, in each spelling that was looked for.
         known: The names of what is there.
     """
-    near = did_you_mean(name, known)
+    near = did_you_mean(names[-1], known)
     return NotFoundError(
-        f"there is no Run at {place} with the name {name}; {near}asynctrack ls"
+        f"there is no Run at {place} with the name {' or '.join(names)}; {near}asynctrack ls"
         f" {shlex.quote(place)} lists what is there"
     )
 
