@@ -4,6 +4,9 @@ FOLDER holds the Runs of one experiment: those of ``python -m benchmarks.generat
 tests' bot. Every question is a command of its own, as a user types it, from its start to its end.
 The first one finds no index; the next ones find it. All of them find the files in the system's
 cache, as far as it holds them.
+
+A machine may be several times slower on one day than on another. What it is on this one is told by a
+yardstick: how long Python takes to import ``langchain_core.callbacks``.
 """
 
 from __future__ import annotations
@@ -101,7 +104,20 @@ def measure(folder: Path, *, phrase: str, times: int) -> dict[str, Any]:
                 "cpu_seconds": statistics.median([one["cpu_seconds"] for one in found]),
                 "peak_bytes": max(one["peak_bytes"] for one in found),
             }
-    return {"events": events, "index_bytes": size, "first": first, "next": again}
+    yardstick = statistics.median(_yardstick() for _ in range(9))
+    return {
+        "events": events,
+        "index_bytes": size,
+        "first": first,
+        "next": again,
+        "yardstick_seconds": yardstick,
+    }
+
+
+def _yardstick() -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import langchain_core.callbacks"], check=True)
+    return time.perf_counter() - began
 
 
 def text(result: Mapping[str, Any]) -> str:
@@ -130,6 +146,7 @@ def markdown(results: Sequence[Mapping[str, Any]]) -> str:
         rows[f"next: {name}, in s"] = [f"{seconds:.2f}" for seconds in medians]
     memory = [max(one["peak_bytes"] for one in result["next"].values()) for result in results]
     rows["their memory, in MB"] = [f"{size / 1e6:,.0f}" for size in memory]
+    rows["the yardstick, in s"] = [f"{one['yardstick_seconds']:.2f}" for one in results]
     lines = [("", *heads), ("---", *("--:" for _ in heads))]
     lines += [(name, *cells) for name, cells in rows.items()]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
