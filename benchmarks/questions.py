@@ -5,7 +5,7 @@ tests' bot. Every question is a command of its own, as a user types it, from its
 The first one finds no index; the next ones find it. All of them find the files in the system's
 cache, as far as it holds them.
 
-A machine may be several times slower on one day than on another. What it is on this one is told by a
+A machine may be several times slower on one day than on another. What it is now is told by a
 yardstick: how long Python takes to import ``langchain_core.callbacks``.
 """
 
