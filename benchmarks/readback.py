@@ -22,13 +22,6 @@ from typing import Any, Final
 
 from benchmarks import _measure
 
-QUESTION: Final = (
-    "SELECT model, strftime(start, '%Y-%m-%d') AS day, count(*) AS calls,"
-    " quantile_disc(duration, 0.95) AS p95_seconds, sum(input_tokens) AS input_tokens,"
-    " sum(output_tokens) AS output_tokens FROM spans WHERE kind = 'chat_model'"
-    " GROUP BY ALL ORDER BY ALL"
-)
-
 
 def _runs(folder: Path) -> Any:
     from asynctrack._backends.s3_read import Access
@@ -72,14 +65,6 @@ def _to_duckdb(folder: Path) -> dict[str, Any]:
             spans += connection.execute("SELECT count(*) FROM spans").fetchone()[0]
             connection.close()
     return {"spans": spans}
-
-
-def _query(folder: Path) -> dict[str, Any]:
-    from asynctrack._reading.query import query
-
-    with query(_runs(folder), QUESTION) as answer:
-        rows = list(answer.rows)
-    return {"answer": len(rows), "calls": sum(row[2] for row in rows)}
 
 
 def _export(folder: Path) -> dict[str, Any]:
@@ -167,9 +152,8 @@ QUESTIONS: Final[dict[str, tuple[str, Callable[[Path], dict[str, Any]]]]] = {
     "traces": ("`run.traces()`", _traces),
     "verify": ("`asynctrack verify`", _verify),
     "to_duckdb": ("`run.to_duckdb()`, a database on disk", _to_duckdb),
-    "query": ("`asynctrack query`: p95 and tokens by model and day", _query),
     "export": ("`asynctrack export --format parquet`", _export),
-    "duckdb": ("DuckDB over the segments: the same question", _duckdb_files),
+    "duckdb": ("DuckDB over the segments: p95 and tokens by model and day", _duckdb_files),
     "dask": ("Dask, 2 processes, over the segments: the same question", _dask),
     "compact": ("`asynctrack compact`", _compact),
     "compact_events": ("`run.events()` of what was compacted, segments deleted", _compacted_events),

@@ -16,5 +16,5 @@ def test_all_questions_agree(tmp_path: Path) -> None:
     for name in ("events", "verify", "compact", "compact_events"):
         assert found[name]["rows"] == events, name
     assert len({found[name]["spans"] for name in ("traces", "to_duckdb", "export")}) == 1
-    assert len({found[name]["calls"] for name in ("query", "duckdb", "compact_duckdb")}) == 1
+    assert len({found[name]["calls"] for name in ("duckdb", "compact_duckdb")}) == 1
     assert all(one["seconds"] > 0 and one["peak_bytes"] > 10_000_000 for one in found.values())
