@@ -40,7 +40,7 @@ def alone(folder: Path) -> None:
     assert [event.event for event in open_run(folder).events()] == EVENTS
     assert importlib.util.find_spec("botocore") is None
     said = missing(lambda: tracker(stand_in()))
-    assert "pip install 'asynctrack[aws]'" in said, said
+    assert "pip install 'asynctrack[aws]" in said, said  # and where the wheel is
     said = missing(lambda: open_run("s3://bucket/asynctrack/v1/experiment=e/run=r/"))
     assert "pip install 'asynctrack[s3]'" in said, said
     shown = command("ls", "s3://bucket/")
