@@ -39,10 +39,11 @@ def alone(folder: Path) -> None:
     track(folder)
     assert [event.event for event in open_run(folder).events()] == EVENTS
     assert importlib.util.find_spec("botocore") is None
+    # The hint names the wheel, too: where it comes from.
     said = missing(lambda: tracker(stand_in()))
-    assert "pip install 'asynctrack[aws]" in said, said  # and where the wheel is
+    assert "pip install 'asynctrack[aws]" in said, said
     said = missing(lambda: open_run("s3://bucket/asynctrack/v1/experiment=e/run=r/"))
-    assert "pip install 'asynctrack[s3]'" in said, said
+    assert "pip install 'asynctrack[s3]" in said, said
     shown = command("ls", "s3://bucket/")
     assert shown.returncode == 2 and "asynctrack[s3]" in shown.stderr, shown
 
