@@ -227,9 +227,7 @@ def _show_answers(compared: Compared, screen: Screen, *, full: bool) -> None:
     )
     ended = sum(pair.first.outcome != pair.second.outcome for pair in matches.changed)
     if ended:
-        screen.line(
-            f"{ended:,} of them ended otherwise: well in one run, with an error, say, in the other"
-        )
+        screen.line(f"{ended:,} of them ended differently: with an error in one run, say")
     for name, alone in (("A", matches.only_first), ("B", matches.only_second)):
         if alone:
             screen.line(f"Only in {name}: {len(alone):,} traces, the first is {alone[0].trace_id}")
