@@ -488,13 +488,13 @@ class RecordedRun:
         return overview(self.found, self.spool, self.prices)
 
     def _traces(self, asked: Wanted) -> Generator[Trace, None, None]:
-        artifacts = self._artifacts(asked.since)
+        artifacts = self._artifacts(asked.period.since_ns)
         ends = {
             writer_id: max((one.place.last_seq for one in some), default=0)
             for writer_id, some in artifacts.items()
         }
         needed = {
-            writer_id: last_needed([one.place for one in some], asked.until)
+            writer_id: last_needed([one.place for one in some], asked.period.until_ns)
             for writer_id, some in artifacts.items()
         }
         with closing(self._read(artifacts)) as events:

@@ -120,8 +120,7 @@ def export_run(
             events = (one for one in events if (one.trace_id or one.span_id) == trace_id)
         if table == "events" and period:
             events = (one for one in events if period.holds(one.time_unix_nano))
-        asked = Wanted(since=period.since_ns, until=period.until_ns)
-        traces = filter(asked.in_time, build_traces(events))
+        traces = filter(Wanted(period=period).in_time, build_traces(events))
         if format == "html":
             rows = _html(run, traces, counter, limit)
         elif format == "otlp":

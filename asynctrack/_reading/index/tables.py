@@ -266,7 +266,7 @@ def open_tables(
         for run in runs:
             if layers:
                 folder = catalog.folder(run.found)
-                state = folder.state()
+                state: State | None = None
                 for layer in sorted(layers):
                     filler = Filler(
                         folder, run.found, layer, run.spool, run.report, set_aside=run.sets_aside
@@ -280,8 +280,10 @@ def open_tables(
                     rest = filler.rest(opened.add_rows)
                     filled = filler.state.layers.get(layer, Layer())
                     opened.read[layer] += filled.events + rest
-                    state = with_layer(state, layer, filled)
-                opened.add_files(folder.path, state)
+                    # As it was when each was read: another process may have gone on meanwhile.
+                    state = with_layer(state or filler.state, layer, filled)
+                if state is not None:
+                    opened.add_files(folder.path, state)
             if "parameters" in wanted:
                 opened.add_parameters(run.experiment, run.name, run.parameters)
         opened.make_views(period)

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from typing import Final
 
 from asynctrack._common.moments import Moment, moment_of
+from asynctrack._common.period import ALL, Period
 from asynctrack._errors import OptionError
 from asynctrack._format import ArtifactName
 from asynctrack._reading.decoding.events import Event
@@ -30,16 +31,14 @@ class Wanted:
 
     Attributes:
         failed: Whether their roots ended with an error; None takes all.
-        since: When they began at the earliest, in nanoseconds since 1970.
-        until: When they began before, in nanoseconds since 1970.
+        period: When they began.
         name: What their roots are called.
         session: Their session.
         user: Their user.
     """
 
     failed: bool | None = None
-    since: int | None = None
-    until: int | None = None
+    period: Period = ALL
     name: str | None = None
     session: str | None = None
     user: str | None = None
@@ -60,15 +59,8 @@ class Wanted:
         What a trace began with may lie in artifacts that are not read. What is left of it has
         other roots than the one that it is called by.
         """
-        if self.since is None and self.until is None:
-            return True
         root = trace.root
-        began = root.start_unix_nano if root.span_id == trace.trace_id else None
-        return (
-            began is not None
-            and (self.since is None or self.since <= began)
-            and (self.until is None or began < self.until)
-        )
+        return self.period.holds(root.start_unix_nano if root.span_id == trace.trace_id else None)
 
 
 def wanted(
@@ -95,8 +87,10 @@ def wanted(
             raise OptionError(option, given, "an id as the metadata have it")
     return Wanted(
         failed=failed,
-        since=None if since is None else moment_of(since, now=now, option="since"),
-        until=None if until is None else moment_of(until, now=now, option="until"),
+        period=Period(
+            None if since is None else moment_of(since, now=now, option="since"),
+            None if until is None else moment_of(until, now=now, option="until"),
+        ),
         name=name,
         session=None if session is None else str(session),
         user=None if user is None else str(user),
