@@ -34,10 +34,7 @@ from tests.reading.turns import DOWN, LATE, Turn, make_turns, turn_id
 PRICES: dict[str, Any] = {"gpt": [1.0, 2.0], "big": {"in": 5, "out": 10, "cache_read": 0.5}}
 
 
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An index of its own for each test."""
-    monkeypatch.setenv("ASYNCTRACK_INDEX_DIR", str(tmp_path / "index"))
+pytestmark = pytest.mark.usefixtures("place")
 
 
 def answer(run: RecordedRun, of: Any, *more: Any) -> Any:

@@ -29,22 +29,12 @@ from asynctrack._reading.trees.build import TraceBuilder
 from asynctrack._reading.trees.prices import cost_of, read_prices
 from asynctrack._reading.trees.trace import Trace
 from tests.cli.runs import chain, make_run, trace_id
+from tests.reading.indexing import ask
 from tests.reading.making import OTHER, WRITER, event
 from tests.reading.making import RunFolder as Made
 from tests.reading.spooling import SpoolFolder, folder_of
 
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An index of its own for each test."""
-    monkeypatch.setenv("ASYNCTRACK_INDEX_DIR", str(tmp_path / "index"))
-    return tmp_path / "index"
-
-
-def ask(run: RecordedRun, sql: str, **more: Any) -> list[tuple[Any, ...]]:
-    """The rows of an answer."""
-    with open_tables([run], **more) as tables:
-        return tables.connection.execute(sql).fetchall()  # type: ignore[no-any-return]
+pytestmark = pytest.mark.usefixtures("place")
 
 
 def told(run: RecordedRun) -> list[tuple[Any, ...]]:

@@ -16,14 +16,10 @@ from asynctrack._reading.index import merge, pieces
 from asynctrack._reading.index.catalog import Catalog, State
 from asynctrack._reading.index.tables import open_tables
 from asynctrack._reading.run import RecordedRun
+from tests.reading.indexing import ask
 from tests.reading.making import RunFolder, event
 
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An index of its own for each test."""
-    monkeypatch.setenv("ASYNCTRACK_INDEX_DIR", str(tmp_path / "index"))
-    return tmp_path / "index"
+pytestmark = pytest.mark.usefixtures("place")
 
 
 def trace(number: int) -> list[dict[str, Any]]:
@@ -33,12 +29,6 @@ def trace(number: int) -> list[dict[str, Any]]:
         event(2 * number + 1, kind="chain_start", inputs={"q": number}, **ids),
         event(2 * number + 2, kind="chain_end", outputs=number, duration=1.5, **ids),
     ]
-
-
-def ask(run: RecordedRun, sql: str) -> list[tuple[Any, ...]]:
-    """The rows of an answer."""
-    with open_tables([run]) as tables:
-        return tables.connection.execute(sql).fetchall()  # type: ignore[no-any-return]
 
 
 def state_of(run: RecordedRun) -> State:
