@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from botocore.exceptions import SSLError
@@ -24,10 +25,12 @@ AWKWARD: list[Any] = [{"a": 1, "A": 2}, "2020-01-01", 5, ["x", {"b": None}], {"a
 
 @pytest.fixture
 def runs(make_run: RunFactory, users_s3: S3Server) -> dict[str, Site]:
-    """Two Runs of the experiment that the page names, tracked."""
+    """Two Runs with the names of the page, tracked, in an experiment that no other test knows:
+    the embedded AWS is there for all of them."""
     sites: dict[str, Site] = {}
+    experiment = f"jokes-{uuid4().hex}"
     for name in ("scenario-1", "scenario-2"):
-        sites[name] = site = make_run(name, experiment="jokes")
+        sites[name] = site = make_run(name, experiment=experiment)
         with tracker(site.run) as handler:
             config: Any = {"callbacks": [handler]}
             joke_chain().invoke({"topic": name}, config)
@@ -89,8 +92,11 @@ def read_with_s3fs(runs: dict[str, Site]) -> None:
 
 
 def read_with_pandas(runs: dict[str, Site]) -> None:
+    run = runs["scenario-1"].run
     code = for_this_sdk(block("engines", "pandas"))
-    session = runs["scenario-1"].run._artifact_uploader.sagemaker_session
+    assert 'ExperimentAnalytics("jokes"' in code
+    code = code.replace('"jokes"', repr(run.experiment_name))
+    session = run._artifact_uploader.sagemaker_session
     # As a user's: the environment says where S3 is.
     session.boto_session = runs["scenario-1"].s3.boto_session()
     names: dict[str, Any] = {"session": session}
@@ -112,6 +118,7 @@ def read_with_duckdb(runs: dict[str, Site], s3: S3Server) -> None:
 
     query = block("engines", "duckdb")
     prefix = runs["scenario-1"].prefix.partition("/asynctrack/v1/")[0]
+    query = query.replace("=jokes/", f"={runs['scenario-1'].run.experiment_name}/")
     assert "s3://bucket/prefix/" in query
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # s3fs' own
