@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from asynctrack._backends.s3fs import storage_options
     from asynctrack._capture.handlers import AsyncHandler, SyncHandler
+    from asynctrack._capture.tracked_span import TrackedSpan
     from asynctrack._options import Compression, Durability, Overflow, Redact, Tokens
     from asynctrack._reading.decoding.events import Event
     from asynctrack._reading.decoding.feedback import Feedback
@@ -85,6 +86,7 @@ __all__ = [
     "Statistics",
     "SyncHandler",
     "Trace",
+    "TrackedSpan",
     "Tracker",
     "TransientError",
     "aopen_experiment",
@@ -243,6 +245,7 @@ _LAZY = {
     "Span": "_reading.trees.span",
     "SyncHandler": "_capture.handlers",
     "Trace": "_reading.trees.trace",
+    "TrackedSpan": "_capture.tracked_span",
     "Tracker": "_tracker",
     "aopen_experiment": "_reading.experiment",
     "aopen_run": "_reading.run",

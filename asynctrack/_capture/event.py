@@ -14,6 +14,7 @@ from sys import _getframe
 from typing import Any, Final
 from uuid import UUID
 
+from asynctrack._capture import current
 from asynctrack._capture.attributes import Attribute
 from asynctrack._capture.doubles import Doubles
 from asynctrack._capture.observations import Observations
@@ -109,6 +110,12 @@ class Events:
         given_parent = parent_run_id
         if self._renamed and parent_run_id is not None:
             parent_run_id = self._doubles.of(parent_run_id)
+        placed: UUID | None = None
+        here = current.here()
+        if here is not None:
+            placed = here.parent_of(given_parent, self.spans.knows)
+            if placed is not None:
+                parent_run_id = placed = self._doubles.of(placed) if self._renamed else placed
         said = (name, inputs if given_object is None else given_object)
         span = self.spans.open(run_id, parent_run_id, self._perf_ns(), said)
         if span is None:  # one of this id is open
@@ -121,6 +128,8 @@ class Events:
             kwargs = {**kwargs, "run_id": run_id}
             run_id = self._doubles.begin(run_id, given_parent)
             span = self.spans.open(run_id, parent_run_id, self._perf_ns(), said)
+        if span is not None:
+            span.placed = placed
         record: dict[str, Any] = {
             "time_unix_nano": self._time_ns(),
             "event": event,
@@ -129,8 +138,8 @@ class Events:
         if parent_run_id is not None:
             record["parent_span_id"] = parent_run_id
         trace_id = record["trace_id"] = run_id if span is None else span.trace_id
-        if trace_id is run_id:
-            metadata = self._roots.complete(metadata, run_id, _getframe(1))
+        if trace_id is run_id or given_parent is None:
+            metadata = self._roots.complete(metadata, trace_id, _getframe(1))
         if name:
             record["name"] = name
         if tags:
@@ -190,6 +199,8 @@ class Events:
         first = span.ends == 1
         if not first and span.ends <= span.starts:
             return None
+        if span.placed is not None:
+            parent_run_id = span.placed
         record: dict[str, Any] = {
             "time_unix_nano": self._time_ns(),
             "event": event,
@@ -215,6 +226,9 @@ class Events:
             inputs = kwargs.pop("inputs", None)  # a stream knows its inputs only at its end
             if inputs is not None:
                 record["inputs"] = inputs
+            outputs = kwargs.pop("outputs", None)  # a span of the user's code, until its error
+            if outputs is not None:
+                record["outputs"] = outputs
             data = given(kwargs)
         record["error" if raised else "outputs"] = result
         if model:
@@ -359,6 +373,9 @@ class Events:
             "event": event,
             "span_id": run_id,
         }
+        placed = self.spans.placed(run_id)
+        if placed is not None:
+            parent_run_id = placed
         if parent_run_id is not None:
             record["parent_span_id"] = parent_run_id
         record["trace_id"] = self.spans.trace_of(run_id, parent_run_id)

@@ -38,6 +38,7 @@ class OpenSpan:
         below: What is open right below it; None if nothing ever was.
         starts: How often it was started: by a handler that was given several times.
         ends: How often it has ended.
+        placed: The parent that its events name in the place of LangChain's; None for that one.
     """
 
     span_id: UUID
@@ -48,6 +49,7 @@ class OpenSpan:
     below: set[OpenSpan] | None = field(default=None, repr=False)
     starts: int = 1
     ends: int = 0
+    placed: UUID | None = None
 
     @property
     def is_root(self) -> bool:
@@ -180,6 +182,15 @@ class OpenSpans:
         """Return when a span started that is open or has just ended; None if that is not known."""
         span = self._get(span_id)
         return None if span is None else span.started
+
+    def knows(self, span_id: UUID) -> bool:
+        """Return whether a span is open or has just ended."""
+        return self._get(span_id) is not None
+
+    def placed(self, span_id: UUID) -> UUID | None:
+        """Return the parent that a span's events name in the place of LangChain's."""
+        span = self._get(span_id)
+        return None if span is None else span.placed
 
     def trace_of(self, span_id: UUID, parent_span_id: UUID | None) -> UUID:
         """Return the root of a span: its parent's, or itself if its parent was not seen."""
