@@ -23,6 +23,7 @@ import importlib
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from asynctrack._capture.installed import Installed, install
 from asynctrack._capture.sessions import Session, session
 from asynctrack._capture.unloaded import Unloaded, is_environments
 from asynctrack._errors import (
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
     from asynctrack._backends.s3fs import storage_options
     from asynctrack._capture.handlers import AsyncHandler, SyncHandler
-    from asynctrack._options import Compression, Durability, Overflow, Redact, Tokens
+    from asynctrack._options import Compression, Durability, Install, Overflow, Redact, Tokens
     from asynctrack._reading.decoding.events import Event
     from asynctrack._reading.decoding.feedback import Feedback
     from asynctrack._reading.experiment import RecordedExperiment, aopen_experiment, open_experiment
@@ -68,6 +69,7 @@ __all__ = [
     "DeadLetter",
     "Event",
     "Feedback",
+    "Installed",
     "MissingExtraError",
     "NotFoundError",
     "OptionError",
@@ -90,6 +92,7 @@ __all__ = [
     "aopen_experiment",
     "aopen_run",
     "averify",
+    "install",
     "open_experiment",
     "open_run",
     "session",
@@ -153,6 +156,7 @@ def tracker(
     run_name: str | None = None,
     session_keys: str | Sequence[str] = (),
     user_keys: str | Sequence[str] = (),
+    install: Install = False,
 ) -> Tracker:
     """Track LangChain into a Run: ``async with tracker(run) as handler:``, or ``with``.
 
@@ -209,6 +213,10 @@ def tracker(
             ``ls_session_id``. In the environment: ``chat,room``.
         user_keys: The same for the user, besides ``user_id``, ``langfuse_user_id`` and
             ``ls_user_id``.
+        install: Whether everything is tracked without ``callbacks`` as long as the tracker is
+            open: with True what is called in the context in which it was entered (this task or
+            thread, and the tasks that it starts), with ``"process"`` what any thread or task of
+            the process calls, unless it has one of its own. See ``asynctrack.install``.
 
     Returns:
         The tracker; entering it gives the handler, leaving it delivers everything.

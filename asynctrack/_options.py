@@ -21,6 +21,7 @@ Overflow = Literal["spool", "block", "drop_newest"]
 Durability = Literal["process", "power", "memory"]
 Compression = Literal["zstd", "gzip", "none"]
 Tokens = Literal["stream", "each", "none"]
+Install = Literal[True, False, "process"]
 Pattern = Union[str, "re.Pattern[str]"]
 Redact = Callable[[str], str] | Pattern | Iterable[Pattern]
 
@@ -72,6 +73,7 @@ class Options:
     run_name: str | None = None
     session_keys: str | Sequence[str] = ()
     user_keys: str | Sequence[str] = ()
+    install: Install = False
 
     def __post_init__(self) -> None:
         """Check every option.
@@ -113,6 +115,8 @@ class Options:
         )
         if not isinstance(self.close_on_sigterm, bool):
             raise OptionError("close_on_sigterm", self.close_on_sigterm, "True or False")
+        if not isinstance(self.install, bool) and self.install != "process":
+            raise OptionError("install", self.install, "True, False or 'process'")
         self._check_s3_options()
         for option in ("experiment_name", "run_name"):
             value = getattr(self, option)
@@ -216,9 +220,12 @@ def compile_redact(redact: Redact | None) -> Callable[[str], str] | None:
 
 
 def _from_environment(name: str, text: str, default: object) -> object:
+    if name == "install" and text.lower() == "process":
+        return "process"
     if isinstance(default, bool):
         if text.lower() not in _BOOLEANS:
-            raise OptionError(f"ASYNCTRACK_{name.upper()}", text, "true or false")
+            allowed = "true, false or process" if name == "install" else "true or false"
+            raise OptionError(f"ASYNCTRACK_{name.upper()}", text, allowed)
         return _BOOLEANS[text.lower()]
     if name == "s3_options":
         import json  # not in the user's event loop, where nobody asks for it
