@@ -10,6 +10,7 @@ The way of an event is the listing of this folder::
     _engine/     the one worker of the process, which drives all of these
     _backends/   S3 and SageMaker, or a folder
     _common/     what is below all of it
+    _testing/    a logged Run answers in place of its models, in tests
 
 ``_format`` is the contract with everything that reads what was written. The way back,
 ``open_run(source)``, is apart from all this, in ``_reading``; ``cli`` and ``view`` show what it
@@ -32,10 +33,12 @@ from asynctrack._errors import (
     ChecksumError,
     MissingExtraError,
     NotFoundError,
+    NotLoggedError,
     OptionError,
     PausingError,
     PermanentError,
     ReadError,
+    ReplayedError,
     RunError,
     SeveralRunsError,
     StateError,
@@ -72,12 +75,14 @@ __all__ = [
     "Installed",
     "MissingExtraError",
     "NotFoundError",
+    "NotLoggedError",
     "OptionError",
     "PausingError",
     "PermanentError",
     "ReadError",
     "RecordedExperiment",
     "RecordedRun",
+    "ReplayedError",
     "Report",
     "RunError",
     "Session",
