@@ -52,7 +52,16 @@ if TYPE_CHECKING:
 
     from asynctrack._backends.s3fs import storage_options
     from asynctrack._capture.handlers import AsyncHandler, SyncHandler
-    from asynctrack._options import Compression, Durability, Install, Overflow, Redact, Tokens
+    from asynctrack._options import (
+        Compression,
+        Durability,
+        Install,
+        Overflow,
+        Redact,
+        Root,
+        Sample,
+        Tokens,
+    )
     from asynctrack._reading.decoding.events import Event
     from asynctrack._reading.decoding.feedback import Feedback
     from asynctrack._reading.experiment import RecordedExperiment, aopen_experiment, open_experiment
@@ -84,6 +93,7 @@ __all__ = [
     "RecordedRun",
     "ReplayedError",
     "Report",
+    "Root",
     "RunError",
     "Session",
     "SeveralRunsError",
@@ -162,6 +172,8 @@ def tracker(
     session_keys: str | Sequence[str] = (),
     user_keys: str | Sequence[str] = (),
     install: Install = False,
+    sample: Sample = 1.0,
+    keep_errors: bool = False,
 ) -> Tracker:
     """Track LangChain into a Run: ``async with tracker(run) as handler:``, or ``with``.
 
@@ -222,6 +234,12 @@ def tracker(
             open: with True what is called in the context in which it was entered (this task or
             thread, and the tasks that it starts), with ``"process"`` what any thread or task of
             the process calls, unless it has one of its own. See ``asynctrack.install``.
+        sample: How much of the traces is kept, from 0 to 1: each of them whole or not at all, by
+            its id, so that all processes decide alike. Or a function of a ``Root``, which returns
+            that, True or False; called once for each trace, in the callback.
+        keep_errors: Whether traces that the sample leaves out are kept if they fail. They are held
+            until their root ends, in at most a quarter of ``max_buffer_bytes`` besides, and with a
+            spool on disk as well.
 
     Returns:
         The tracker; entering it gives the handler, leaving it delivers everything.
@@ -253,6 +271,7 @@ _LAZY = {
     "RecordedExperiment": "_reading.experiment",
     "RecordedRun": "_reading.run",
     "Report": "_reading.verify_report",
+    "Root": "_options",
     "Span": "_reading.trees.span",
     "SyncHandler": "_capture.handlers",
     "Trace": "_reading.trees.trace",

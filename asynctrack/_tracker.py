@@ -332,6 +332,7 @@ class Tracker:
         at_exit.forget(self)
         termination.discard(self)
         self._pipeline.buffer.close("close_timeout")
+        self._pipeline.sink.end_holding()
         self._pipeline.backend.mirror(self._pipeline.recorder.outdated())
         self._pipeline.leftovers().tell(self._pipeline.notices.warn)
         self._pipeline.forget()
