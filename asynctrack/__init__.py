@@ -10,6 +10,7 @@ The way of an event is the listing of this folder::
     _engine/     the one worker of the process, which drives all of these
     _backends/   S3 and SageMaker, or a folder
     _common/     what is below all of it
+    _testing/    a logged Run answers in place of its models, in tests
 
 ``_format`` is the contract with everything that reads what was written. The way back,
 ``open_run(source)``, is apart from all this, in ``_reading``; ``cli`` and ``view`` show what it
@@ -23,6 +24,7 @@ import importlib
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from asynctrack._capture.installed import Installed, install
 from asynctrack._capture.sessions import Session, session
 from asynctrack._capture.unloaded import Unloaded, is_environments
 from asynctrack._errors import (
@@ -31,10 +33,12 @@ from asynctrack._errors import (
     ChecksumError,
     MissingExtraError,
     NotFoundError,
+    NotLoggedError,
     OptionError,
     PausingError,
     PermanentError,
     ReadError,
+    ReplayedError,
     RunError,
     SeveralRunsError,
     StateError,
@@ -49,7 +53,16 @@ if TYPE_CHECKING:
     from asynctrack._backends.s3fs import storage_options
     from asynctrack._capture.handlers import AsyncHandler, SyncHandler
     from asynctrack._capture.tracked_span import TrackedSpan
-    from asynctrack._options import Compression, Durability, Overflow, Redact, Tokens
+    from asynctrack._options import (
+        Compression,
+        Durability,
+        Install,
+        Overflow,
+        Redact,
+        Root,
+        Sample,
+        Tokens,
+    )
     from asynctrack._reading.decoding.events import Event
     from asynctrack._reading.decoding.feedback import Feedback
     from asynctrack._reading.experiment import RecordedExperiment, aopen_experiment, open_experiment
@@ -69,15 +82,19 @@ __all__ = [
     "DeadLetter",
     "Event",
     "Feedback",
+    "Installed",
     "MissingExtraError",
     "NotFoundError",
+    "NotLoggedError",
     "OptionError",
     "PausingError",
     "PermanentError",
     "ReadError",
     "RecordedExperiment",
     "RecordedRun",
+    "ReplayedError",
     "Report",
+    "Root",
     "RunError",
     "Session",
     "SeveralRunsError",
@@ -92,6 +109,7 @@ __all__ = [
     "aopen_experiment",
     "aopen_run",
     "averify",
+    "install",
     "open_experiment",
     "open_run",
     "session",
@@ -155,6 +173,9 @@ def tracker(
     run_name: str | None = None,
     session_keys: str | Sequence[str] = (),
     user_keys: str | Sequence[str] = (),
+    install: Install = False,
+    sample: Sample = 1.0,
+    keep_errors: bool = False,
 ) -> Tracker:
     """Track LangChain into a Run: ``async with tracker(run) as handler:``, or ``with``.
 
@@ -211,6 +232,16 @@ def tracker(
             ``ls_session_id``. In the environment: ``chat,room``.
         user_keys: The same for the user, besides ``user_id``, ``langfuse_user_id`` and
             ``ls_user_id``.
+        install: Whether everything is tracked without ``callbacks`` as long as the tracker is
+            open: with True what is called in the context in which it was entered (this task or
+            thread, and the tasks that it starts), with ``"process"`` what any thread or task of
+            the process calls, unless it has one of its own. See ``asynctrack.install``.
+        sample: How much of the traces is kept, from 0 to 1: each of them whole or not at all, by
+            its id, so that all processes decide alike. Or a function of a ``Root``, which returns
+            that, True or False; called once for each trace, in the callback.
+        keep_errors: Whether traces that the sample leaves out are kept if they fail. They are held
+            until their root ends, in at most a quarter of ``max_buffer_bytes`` besides, and with a
+            spool on disk as well.
 
     Returns:
         The tracker; entering it gives the handler, leaving it delivers everything.
@@ -242,6 +273,7 @@ _LAZY = {
     "RecordedExperiment": "_reading.experiment",
     "RecordedRun": "_reading.run",
     "Report": "_reading.verify_report",
+    "Root": "_options",
     "Span": "_reading.trees.span",
     "SyncHandler": "_capture.handlers",
     "Trace": "_reading.trees.trace",

@@ -48,6 +48,9 @@ class Statistics:
     run_updates: int = 0
     metric_points: int = 0
     metric_points_unsent: int = 0
+    sampled_out: int = 0
+    traces_sampled_out: int = 0
+    held: int = 0
 
     @property
     def balanced(self) -> bool:

@@ -38,21 +38,21 @@ class Here:
         self.within = owner._running()
         self.open = True
 
-    def parent_of(self, given: UUID | None, knows: Callable[[UUID], bool]) -> UUID | None:
+    def parent_of(self, given: UUID | None, known: Callable[[UUID], object]) -> UUID | None:
         """Return the parent of what starts here; None for the one that LangChain gives.
 
         Args:
             given: LangChain's run that it is in; None where it says of none.
-            knows: Tells whether a tracker has seen a span. Another tracker's are no parents.
+            known: Finds a span that a tracker has seen. Another tracker's are no parents.
         """
         run = given
         if run is None:
             run = self.owner._running()
-            if run is not None and not knows(run):
+            if run is not None and known(run) is None:
                 run = None
         here: Here | None = self
         while here is not None:
-            if (run is None or here.within == run) and knows(here.span_id):
+            if (run is None or here.within == run) and known(here.span_id) is not None:
                 return here.span_id
             here = here.outer
         return run if given is None else None

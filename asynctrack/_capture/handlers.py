@@ -454,6 +454,26 @@ class SyncHandler(_Handler, BaseCallbackHandler):
     on_custom_event: Any = _calling("on_custom_event")
 
 
+class _Nobody(BaseCallbackHandler):
+    """Stands in for an installed handler that is taken out between LangChain's two looks at it."""
+
+
+def offer(asked: Any) -> None:
+    """Have LangChain ask for a handler wherever a chain, a model or a tool begins.
+
+    LangChain asks twice: whether there is one, and which. A thread may end its tracker in between.
+    For a hook without a class LangChain would call None then; this one's makes a handler that does
+    nothing. None of ours is of that class, so the manager itself sees whether it has it already.
+
+    Args:
+        asked: Has a ``get`` that returns the handler or None, like a context variable.
+    """
+    # It brings the client of LangSmith, as does the first chain that is called.
+    from langchain_core.tracers.context import register_configure_hook
+
+    register_configure_hook(asked, inheritable=True, handle_class=_Nobody)
+
+
 _asking_wrongly: frozenset[int] = frozenset()
 """The ids of the code that asks for ``run_inline`` wrongly, once it is known."""
 

@@ -159,7 +159,7 @@ class TrackedSpan:
     def _start(self, sink: Sink, here: Here) -> Body | None:
         events = sink.capture.events
         parent = here.within
-        if parent is not None and not events.spans.knows(parent):
+        if parent is not None and events.spans.known(parent) is None:
             parent = None  # a chain that is not tracked here
         inputs, data = self._inputs, {}
         if self._kind not in _OWN_EVENTS:
