@@ -18,6 +18,7 @@ from uuid import UUID
 from asynctrack._capture import current
 from asynctrack._capture.attributes import Attribute
 from asynctrack._capture.doubles import Doubles
+from asynctrack._capture.joining import joined, sampled_by
 from asynctrack._capture.observations import Observations
 from asynctrack._capture.packing import AWAY, Packed, Packing
 from asynctrack._capture.recurring import Recurring
@@ -97,6 +98,7 @@ class Events:
         kwargs: dict[str, Any],
         attributes: bytes = b"",
         given_object: Any = None,
+        apart: bool = False,
     ) -> Body | None:
         """Make the event of a span that starts; None if it was made before, or is not to be kept.
 
@@ -113,13 +115,14 @@ class Events:
             attributes: The end of the event: ``,"attributes":{…}}``.
             given_object: The object in the payload that LangChain passes again if it says the same
                 again; None for the payload itself.
+            apart: Whether it is a root, whatever is around.
         """
         given_parent = parent_run_id
         if self.renamed and parent_run_id is not None:
             parent_run_id = self._doubles.of(parent_run_id)
         placed: UUID | None = None
         here = current.here()
-        if here is not None:
+        if here is not None and not apart:
             placed = here.parent_of(given_parent, self.spans.known)
             if placed is not None:
                 parent_run_id = placed = self._doubles.of(placed) if self.renamed else placed
@@ -150,12 +153,15 @@ class Events:
         trace_id = record["trace_id"] = run_id if span is None else span.trace_id
         if trace_id is run_id or given_parent is None:
             metadata = self._roots.complete(metadata, trace_id, _getframe(1))
-        if trace_id is run_id and self.sampling is not None and span is not None:
-            fate, mark = self.sampling.begin(run_id, name, tags, metadata)
-            span.fate = fate
-            if fate is LEFT_OUT:
-                return self._left_out()
-            kwargs = {**kwargs, MARK: mark}
+        if trace_id is run_id:
+            metadata = joined(metadata)
+            if self.sampling is not None and span is not None:
+                sampled = sampled_by(metadata, run_id)
+                fate, mark = self.sampling.begin(sampled, name, tags, metadata)
+                span.fate = fate
+                if fate is LEFT_OUT:
+                    return self._left_out()
+                kwargs = {**kwargs, MARK: mark}
         if name:
             record["name"] = name
         if tags:

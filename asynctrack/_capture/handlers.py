@@ -195,6 +195,7 @@ class _Handler:
         kind: str = "chain",
         tags: Sequence[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
     ) -> TrackedSpan:
         """Track a block of your own code: ``with handler.span(...)``, or ``async with``.
 
@@ -211,6 +212,9 @@ class _Handler:
             kind: ``"chain"``, ``"tool"``, ``"retriever"``, or a word of your own.
             tags: As LangChain's.
             metadata: As LangChain's: names and values.
+            traceparent: W3C's header of who calls: the span begins a trace of its own, which joins
+                the caller's where it is exported to OpenTelemetry. One that is not valid is
+                ignored. Without it, a root joins the span of OpenTelemetry's around it.
 
         Returns:
             What to enter; set its ``outputs`` in the block.
@@ -226,7 +230,15 @@ class _Handler:
             >>> [(one.name, one.outputs) for one in trace.walk()]
             [('greet', 'ADA'), ('upper', 'ADA')]
         """
-        return TrackedSpan(self, name, inputs=inputs, kind=kind, tags=tags, metadata=metadata)
+        return TrackedSpan(
+            self,
+            name,
+            inputs=inputs,
+            kind=kind,
+            tags=tags,
+            metadata=metadata,
+            traceparent=traceparent,
+        )
 
     @staticmethod
     def _running() -> UUID | None:

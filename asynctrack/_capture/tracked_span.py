@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 from asynctrack._capture.current import Here
 from asynctrack._common.own import is_own
+from asynctrack._common.traceparent import KEY, parsed
 from asynctrack._errors import StateError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class TrackedSpan:
         kind: str = "chain",
         tags: Sequence[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
     ) -> None:
         self.name = name
         self.outputs: Any = None
@@ -64,6 +66,7 @@ class TrackedSpan:
         self._kind = kind
         self._tags = tags
         self._metadata = metadata
+        self._called_by = None if traceparent is None else parsed(traceparent)
         self._here: Here | None = None
         self._trace_id: UUID | None = None
 
@@ -161,14 +164,17 @@ class TrackedSpan:
         parent = here.within
         if parent is not None and events.spans.known(parent) is None:
             parent = None  # a chain that is not tracked here
+        metadata, apart = self._metadata, self._called_by is not None
+        if apart:  # the service's trace, not that of what waits for its messages
+            parent, metadata = None, {**(metadata or {}), KEY: str(self._called_by)}
         inputs, data = self._inputs, {}
         if self._kind not in _OWN_EVENTS:
             data["run_type"] = self._kind
         elif self._kind == "retriever" and not isinstance(inputs, Mapping):
             inputs = {"query": inputs}
         return events.start(
-            f"{self._event}_start", here.span_id, parent, self.name, self._tags, self._metadata,
-            inputs, None, data,
+            f"{self._event}_start", here.span_id, parent, self.name, self._tags, metadata, inputs,
+            None, data, apart=apart,
         )  # fmt: skip
 
     def _stop(
