@@ -181,7 +181,8 @@ def tracker(
     default.
 
     Args:
-        run: A ``Run`` of sagemaker 2.x or 3.x, or the path of a folder to track into without AWS.
+        run: A ``Run`` of sagemaker 2.x or 3.x; or the path of a folder, to track into without AWS;
+            or ``s3://bucket/prefix``, without SageMaker.
         durability: What accepted events survive: ``"process"`` any end of the process,
             ``"power"`` also a power failure, except for the last 10 ms, ``"memory"`` neither.
         spool_dir: Where events are kept until S3 has acknowledged them; None takes a folder under
@@ -222,8 +223,8 @@ def tracker(
             first characters, its size and its SHA-256 are. None stores all.
         tokens: How streamed tokens are kept: ``"stream"`` one record for each stream,
             ``"each"`` an event for each token, ``"none"`` not at all.
-        experiment_name: Name of the experiment when tracking into a folder.
-        run_name: Name of the Run when tracking into a folder; None makes one up.
+        experiment_name: Name of the experiment when tracking into a folder or an address.
+        run_name: Name of the Run when tracking into a folder or an address; None makes one up.
         session_keys: Keys of your own in a chain's metadata, or in ``config["configurable"]``,
             that tell the session; the first one that is there counts. Always known are
             ``session_id``, ``thread_id``, ``conversation_id``, ``langfuse_session_id`` and
@@ -245,7 +246,7 @@ def tracker(
         The tracker; entering it gives the handler, leaving it delivers everything.
 
     Raises:
-        MissingExtraError: ``run`` is a Run, and no library is installed that sends to AWS; the text
+        MissingExtraError: ``run`` is in AWS, and no library is installed that sends there; the text
             names the extra that brings one.
         OptionError: An option is not allowed; the text names it, its value and what is.
         RunError: ``run`` does not offer what tracking into it needs.

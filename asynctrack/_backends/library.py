@@ -26,6 +26,7 @@ goes with a boto3 that is installed."""
 
 _WRITING: Final = "Tracking into a Run"
 _READING: Final = "Reading from AWS"
+_TO_BUCKET: Final = "Tracking into a bucket"
 
 
 class ClientSession(Protocol):
@@ -53,6 +54,17 @@ def require_boto3() -> None:
     """
     if not _is_installed("boto3"):
         raise MissingExtraError(_READING, "boto3", "s3")
+
+
+def require_s3_libraries() -> None:
+    """Make sure that a bucket can be tracked into without a Run; imports nothing.
+
+    Raises:
+        MissingExtraError: aiobotocore or boto3 is not installed.
+    """
+    missing = [name for name in ("aiobotocore", "boto3") if not _is_installed(name)]
+    if missing:
+        raise MissingExtraError(_TO_BUCKET, " and ".join(missing), "s3")
 
 
 def prepare() -> None:

@@ -71,8 +71,14 @@ def _await_in(sink: Sink, name: str) -> Callable[..., Any]:
     return callback
 
 
-def _call_in(sink: Sink, name: str) -> Callable[..., Any]:
-    """Make the synchronous callback of this name that puts into this sink."""
+def call_in(sink: Sink, name: str, waits: Callable[[], bool] = lambda: True) -> Callable[..., Any]:
+    """Make the synchronous callback of this name that puts into this sink.
+
+    Args:
+        sink: Where events go.
+        name: The callback's.
+        waits: Asked whether it may wait here, where there is no room.
+    """
     sheddable = name in SHEDDABLE
     capture, put_nowait = getattr(sink.capture, name), sink.put_nowait
 
@@ -85,7 +91,7 @@ def _call_in(sink: Sink, name: str) -> Callable[..., Any]:
             sink.capture_failed(name, error)
             return
         if body is not None and not put_nowait(body, sheddable):
-            sink.put_blocking(body, sheddable, args[0] if args else None)
+            sink.put_blocking(body, sheddable, args[0] if args else None, may_wait=waits())
 
     return callback
 
@@ -320,7 +326,7 @@ class AsyncHandler(_Handler, AsyncCallbackHandler):
         while frame is not None and "self" not in frame.f_locals:
             frame = frame.f_back  # a comprehension has a frame of its own until Python 3.11
         handlers = getattr(frame and frame.f_locals.get("self"), "handlers", ())
-        return any(not isinstance(one, AsyncHandler) and one.run_inline for one in handlers)
+        return any(not isinstance(one, _Handler) and one.run_inline for one in handlers)
 
     async def flush(self, timeout: float | None = None) -> bool:
         """Deliver everything accepted before this call.
@@ -366,7 +372,7 @@ class SyncHandler(_Handler, BaseCallbackHandler):
     May be called from any thread and any event loop. Made by ``tracker(...)``.
     """
 
-    _bind = staticmethod(_call_in)
+    _bind = staticmethod(call_in)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Deliver everything accepted before this call.
