@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from asynctrack._backends.s3fs import storage_options
     from asynctrack._capture.handlers import AsyncHandler, SyncHandler
+    from asynctrack._capture.tracked_span import TrackedSpan
     from asynctrack._options import (
         Compression,
         Durability,
@@ -102,6 +103,7 @@ __all__ = [
     "Statistics",
     "SyncHandler",
     "Trace",
+    "TrackedSpan",
     "Tracker",
     "TransientError",
     "aopen_experiment",
@@ -276,6 +278,7 @@ _LAZY = {
     "Span": "_reading.trees.span",
     "SyncHandler": "_capture.handlers",
     "Trace": "_reading.trees.trace",
+    "TrackedSpan": "_capture.tracked_span",
     "Tracker": "_tracker",
     "aopen_experiment": "_reading.experiment",
     "aopen_run": "_reading.run",

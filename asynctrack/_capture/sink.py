@@ -60,6 +60,9 @@ class Sink(Protocol):
     ) -> None:
         """Wait in this thread for room for an event, if it may, or drop and count it."""
 
+    def put_without_waiting(self, body: Body, sheddable: bool) -> None:
+        """Accept an event if there is room for it now, or drop and count it."""
+
     def leaves_out(self) -> bool:
         """Return whether an event of asynctrack's own work has to be dropped, and count it."""
 

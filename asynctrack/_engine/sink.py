@@ -175,6 +175,12 @@ class Sink:
                 self._drop("cancelled")
             raise
 
+    def put_without_waiting(self, body: bytes | Packed, sheddable: bool) -> None:
+        """Accept an event if there is room for it now, or drop and count it."""
+        buffer = self._buffer
+        if not (buffer.put_nowait(body, True) if sheddable else buffer.put_ahead(body)):
+            self._drop(self._buffer.closed_reason or "buffer_full")
+
     def _may_wait(self, length: int) -> bool:
         """Whether a callback waits: for delivery, or for a disk that has not refused to take it."""
         if self._driver.runs_here():
