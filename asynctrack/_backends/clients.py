@@ -77,8 +77,8 @@ class AwsClients:
         key: What they share with others.
         way: How S3 is reached.
         s3: aiobotocore's client of S3.
-        sagemaker: The one of SageMaker.
-        metrics: The one of SageMaker's metrics.
+        sagemaker: The one of SageMaker; None where the Run is none of its own.
+        metrics: The one of SageMaker's metrics; the same.
     """
 
     def __init__(self, key: ClientKey, way: Way) -> None:
@@ -199,21 +199,21 @@ class AwsClients:
         self._credentials.sign_for(session)
         target.lend(session)
         clients = client_session(session, self.way.region)
-        self._clock = ServerClock()
-        self.s3, self.sagemaker, self.metrics = [
-            await self._stack.enter_async_context(
+        self._clock = clock = ServerClock()
+
+        async def make(service: str, way: Way, connections: int) -> Any:
+            client = await self._stack.enter_async_context(
                 clients.client(service, **_as(way, connections, session))
             )
-            for service, way, connections in (
-                ("s3", self.way, S3_CONNECTIONS),
-                ("sagemaker", way_of(target.sagemaker), _FEW),
-                ("sagemaker-metrics", way_of(target.metrics), _FEW),
-            )
-        ]
-        remember_endpoint(self.s3)
-        for client in (self.s3, self.sagemaker, self.metrics):
-            self._clock.sign_for(client.meta.events)
+            clock.sign_for(client.meta.events)
             acknowledge.listen(client.meta.events)
+            return client
+
+        self.s3 = await make("s3", self.way, S3_CONNECTIONS)
+        remember_endpoint(self.s3)
+        if target.sagemaker is not None:
+            self.sagemaker = await make("sagemaker", way_of(target.sagemaker), _FEW)
+            self.metrics = await make("sagemaker-metrics", way_of(target.metrics), _FEW)
 
 
 async def asked(question: Callable[[], _T]) -> _T:

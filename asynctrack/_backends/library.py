@@ -8,8 +8,10 @@ much sooner. Reading takes boto3. Whether they are here is found out without imp
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import sys
+import threading
 from typing import Any, Final, Protocol
 
 from asynctrack._errors import MissingExtraError, PausingError
@@ -91,6 +93,23 @@ def client_session(session: Any, region: str | None) -> ClientSession:
 
     made: ClientSession = aioboto3.Session(botocore_session=session, region_name=region)
     return made
+
+
+def default_session() -> Any:
+    """Return a session with the credentials that boto3 finds, one for the process: those that are
+    renewed are renewed once for all Runs. Blocks: reads files.
+    """
+    import boto3
+
+    with _lock:
+        if os.getpid() not in _sessions:
+            _sessions.clear()  # a parent's
+            _sessions[os.getpid()] = boto3.Session()
+        return _sessions[os.getpid()]
+
+
+_lock: Final = threading.Lock()
+_sessions: Final[dict[int, Any]] = {}
 
 
 class _PlainSession:

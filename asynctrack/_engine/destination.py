@@ -1,4 +1,4 @@
-"""Where a tracker's events go: a Run or a folder, as the user gave it, and the backend for it."""
+"""Where a tracker's events and its record go, as the user gave it, and the backend for it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,18 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from asynctrack._backends.library import require_client_library
+from asynctrack._backends.mlflow.address import (
+    Place,
+    is_mlflow_address,
+    layout_names,
+    looks_like_mlflow_run,
+    place_of_artifacts,
+    target_of,
+)
 from asynctrack._backends.run import looks_like_run, read_run
 from asynctrack._errors import OptionError, RunError
 from asynctrack._options import Options, whole_path
@@ -27,6 +36,9 @@ def backend_maker(
 ) -> Callable[[ClientPool], Backend]:
     """Return what makes the backend for a Run or a folder, as often as it is called.
 
+    The record goes to the Run that is given. The events go where a SageMaker Run's artifacts go,
+    or those of a run of MLflow, unless the options name a place.
+
     It is light: it asks no network and reads no file, and is given the engine's clients to share.
 
     Args:
@@ -39,13 +51,20 @@ def backend_maker(
         OptionError: An option is not allowed with it.
         RunError: ``run`` is neither a Run nor a folder.
     """
-    if isinstance(run, (str, os.PathLike)):
+    of_mlflow = is_mlflow_address(run) or looks_like_mlflow_run(run)
+    if isinstance(run, (str, os.PathLike)) and not of_mlflow:
         return _local_backend(run, given, options)
-    if not looks_like_run(run):
-        raise RunError(f"tracker() takes a SageMaker Run or a folder, not {type(run).__qualname__}")
+    if not (of_mlflow or looks_like_run(run)):
+        raise RunError(
+            f"tracker() takes a Run of SageMaker or MLflow, or a folder, not"
+            f" {type(run).__qualname__}"
+        )
     for option in ("experiment_name", "run_name"):
         if given.get(option) is not None:
             raise OptionError(option, given[option], "left out with a Run, which has its own name")
+    if of_mlflow:
+        return _mlflow_backend(run, given, options)
+    _only_with_mlflow(given)
     target = read_run(run)
     require_client_library()
 
@@ -64,6 +83,62 @@ def backend_maker(
     return make_backend
 
 
+def _mlflow_backend(
+    run: Any, given: Mapping[str, Any], options: Options
+) -> Callable[[ClientPool], Backend]:
+    from asynctrack._backends.mlflow.api import require_mlflow
+
+    target = target_of(run)
+    require_mlflow("Tracking into a run of MLflow")
+    experiment, name = layout_names(target)
+    # What the call says comes before what the environment says.
+    folder = None if given.get("bucket") and not given.get("folder") else options.folder
+    place: Place | None = None
+    if folder is not None:
+        if given.get("bucket") is not None:
+            raise OptionError("bucket", options.bucket, "left out with folder=…: events go to one")
+        place = Place("", os.fspath(folder))
+    elif options.bucket is not None:
+        place = Place(options.bucket, "")
+    elif target.artifact_uri is not None:
+        place = place_of_artifacts(target.artifact_uri)
+        if place is None:
+            raise OptionError(
+                "bucket",
+                None,
+                "given, or folder=…, as only MLflow's server reaches this run's artifacts"
+                f" ({target.artifact_uri.partition(':')[0]}:)",
+            )
+    if place is not None and place.bucket:
+        require_client_library()
+
+    def make_backend(pool: ClientPool) -> Backend:
+        from asynctrack._backends.local import LocalBackend
+        from asynctrack._backends.mlflow.place import MlflowPlace
+        from asynctrack._backends.mlflow.record import MlflowRecord
+
+        record = MlflowRecord(target)
+        if place is not None and not place.bucket:
+            folder = Path(place.path)
+            return LocalBackend(folder, options.prefix or "", experiment, name, record)
+        return MlflowPlace(
+            record,
+            experiment,
+            name,
+            pool=pool,
+            place=place,
+            prefix=options.prefix or "",
+            put_options=options.s3_options,
+        )
+
+    return make_backend
+
+
+def _only_with_mlflow(given: Mapping[str, Any]) -> None:
+    if given.get("folder") is not None:
+        raise OptionError("folder", given["folder"], "left out but with a run of MLflow")
+
+
 def _local_backend(
     place: str | os.PathLike[str], given: Mapping[str, Any], options: Options
 ) -> Callable[[ClientPool], LocalBackend]:
@@ -72,8 +147,10 @@ def _local_backend(
         raise OptionError(
             "run",
             name,
-            "a SageMaker Run, or the plain path of a folder ('.' for this one); for S3 pass a Run",
+            "a Run of SageMaker or MLflow, mlflow://experiment/run, or the plain path of a folder"
+            " ('.' for this one); for S3 pass a Run",
         )
+    _only_with_mlflow(given)
     folder = whole_path("run", place)
     # One in the environment is meant for Runs, as are names there for folders.
     if given.get("bucket") is not None:

@@ -32,6 +32,7 @@ def prepare() -> None:
         )
 
         from asynctrack._backends import aws, local  # noqa: F401  # for the time it takes
+        from asynctrack._backends.mlflow import place  # noqa: F401  # for the time it takes
         from asynctrack._capture import handlers, redact  # noqa: F401  # for the time it takes
         from asynctrack._engine import pipeline  # noqa: F401  # for the time it takes
 
