@@ -164,6 +164,7 @@ def tracker(
     close_on_sigterm: bool = False,
     bucket: str | None = None,
     prefix: str | None = None,
+    folder: str | os.PathLike[str] | None = None,
     s3_options: Mapping[str, Any] | None = None,
     compression: Compression = "zstd",
     redact: Redact | None = None,
@@ -183,8 +184,9 @@ def tracker(
     default.
 
     Args:
-        run: A ``Run`` of sagemaker 2.x or 3.x; or the path of a folder, to track into without AWS;
-            or ``s3://bucket/prefix``, without SageMaker.
+        run: A ``Run`` of sagemaker 2.x or 3.x; a run of MLflow, or ``mlflow://experiment/run``,
+            which is made where there is none; or, without a Run, the path of a folder or
+            ``s3://bucket/prefix``.
         durability: What accepted events survive: ``"process"`` any end of the process,
             ``"power"`` also a power failure, except for the last 10 ms, ``"memory"`` neither.
         spool_dir: Where events are kept until S3 has acknowledged them; None takes a folder under
@@ -213,8 +215,10 @@ def tracker(
             whose disk ends with it.
         close_on_sigterm: Whether SIGTERM delivers everything first, in at most ``close_timeout``,
             and then does what it did before. Needs a block entered in the main thread.
-        bucket: S3 bucket; None takes the Run's own.
+        bucket: S3 bucket; None takes the Run's own; of a run of MLflow, the one its artifacts
+            are in.
         prefix: Key prefix in the bucket; None takes the Run's own.
+        folder: Folder for the events of a run of MLflow, instead of a bucket.
         s3_options: Further arguments of every PutObject, by AWS's names: ``ExpectedBucketOwner``,
             ``ServerSideEncryption``, ``SSEKMSKeyId``, ``SSEKMSEncryptionContext``,
             ``BucketKeyEnabled``, ``StorageClass``, ``ACL``, ``Tagging``, ``RequestPayer``.
@@ -248,8 +252,8 @@ def tracker(
         The tracker; entering it gives the handler, leaving it delivers everything.
 
     Raises:
-        MissingExtraError: ``run`` is in AWS, and no library is installed that sends there; the text
-            names the extra that brings one.
+        MissingExtraError: ``run`` is in AWS or of MLflow, and no library is installed that sends
+            there; the text names the extra that brings one.
         OptionError: An option is not allowed; the text names it, its value and what is.
         RunError: ``run`` does not offer what tracking into it needs.
 

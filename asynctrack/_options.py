@@ -84,6 +84,7 @@ class Options:
     close_on_sigterm: bool = False
     bucket: str | None = None
     prefix: str | None = None
+    folder: str | os.PathLike[str] | None = None
     s3_options: Mapping[str, Any] | None = None
     compression: Compression = "zstd"
     redact: Redact | None = None
@@ -113,6 +114,12 @@ class Options:
         if self.spool_dir:
             spool_dir = os.fspath(whole_path("spool_dir", self.spool_dir))
             object.__setattr__(self, "spool_dir", spool_dir)
+        if self.folder is not None and not isinstance(self.folder, (str, os.PathLike)):
+            raise OptionError("folder", self.folder, "the path of a folder")
+        if self.folder is not None:
+            if not os.fspath(self.folder):  # more likely an unset variable than this folder
+                raise OptionError("folder", self.folder, "the path of a folder; '.' is this one")
+            object.__setattr__(self, "folder", os.fspath(whole_path("folder", self.folder)))
         _integer(self, "max_spool_bytes", 16 * MIB, 1024 * GIB)
         _choice(self, "compression", tuple(SUFFIXES))
         if self.max_value_bytes is not None:

@@ -281,7 +281,7 @@ class Tracker:
             deadline = time.monotonic() + self._options.close_timeout
             while (left := deadline - time.monotonic()) > 0 and not flush.done():
                 flush.result(min(left, show()))
-        self._pipeline.backend.mirror(self._pipeline.recorder.outdated())
+        self._mirror()
         return flush
 
     # -- inside -------------------------------------------------------------------------------
@@ -333,9 +333,14 @@ class Tracker:
         termination.discard(self)
         self._pipeline.buffer.close("close_timeout")
         self._pipeline.sink.end_holding()
-        self._pipeline.backend.mirror(self._pipeline.recorder.outdated())
+        self._mirror()
         self._pipeline.leftovers().tell(self._pipeline.notices.warn)
         self._pipeline.forget()
+
+    def _mirror(self) -> None:
+        record = self._pipeline.backend.record
+        if record is not None:
+            record.mirror(self._pipeline.recorder.outdated())
 
     def after_fork(self) -> bool:
         """Be another writer: in the child of a fork, where the parent's worker is not.

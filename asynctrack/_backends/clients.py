@@ -77,7 +77,7 @@ class AwsClients:
         key: What they share with others.
         way: How S3 is reached.
         s3: aiobotocore's client of S3.
-        sagemaker: The one of SageMaker; None for those who have a bucket and no Run.
+        sagemaker: The one of SageMaker; None where no Run of its own is tracked into.
         metrics: The one of SageMaker's metrics, likewise.
     """
 

@@ -37,7 +37,7 @@ class RunTarget:
         prefix: The Run's artifact prefix.
         session: SageMaker's session, for what has to be asked over the network.
         s3: The boto3 client that the Run uploads with, or None where it has none yet.
-        sagemaker: The boto3 client of SageMaker; None where there is no Run, but a bucket only.
+        sagemaker: The boto3 client of SageMaker; None where there is no Run of its own.
         metrics: The boto3 client of SageMaker's metrics, likewise.
     """
 
@@ -53,9 +53,9 @@ class RunTarget:
 
     @property
     def address(self) -> str:
-        """Which trial component, of which SageMaker; empty where there is no Run."""
+        """Which trial component, of which SageMaker; of another Run what stands for it."""
         if self.sagemaker is None:
-            return ""
+            return self.trial_component
         return f"{self.sagemaker.meta.endpoint_url}/{self.trial_component}"
 
     def s3_client(self) -> Any:

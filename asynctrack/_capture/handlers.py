@@ -261,8 +261,9 @@ class _Handler:
 
         Args:
             parameters: Names and values. Numbers and strings are stored as they are, anything
-                else as its JSON. The last value of a name counts. What is over one of AWS's
-                limits is stored whole in the manifest, with a pointer to it in the Run.
+                else as its JSON. The last value of a name counts; a run of MLflow keeps the first,
+                and the manifest the last. What is over one of the service's limits is stored whole
+                in the manifest, with a pointer to it in the Run.
         """
         self._sink.log_parameters(parameters)
 
@@ -272,7 +273,7 @@ class _Handler:
         Args:
             name: 1 to 255 characters.
             value: A number. What is not finite is stored in the event only: SageMaker takes
-                none.
+                none. MLflow does.
             step: The iteration, 0 or more; None numbers the values of a name by themselves.
         """
         self._sink.log_metric(name, value, step)

@@ -42,11 +42,11 @@ class Patience:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._moved: tuple[int, ...] | None = None
+        self._moved: tuple[float, ...] | None = None
         self._since = 0.0
 
     def lost(
-        self, now: float, moved: tuple[int, ...], under_way: int, counts: BufferCounts
+        self, now: float, moved: tuple[float, ...], under_way: int, counts: BufferCounts
     ) -> bool:
         """Tell whether nothing has moved for too long, and no event is in memory only.
 
@@ -186,7 +186,9 @@ class Closing:
         delivery = self._delivery
         while True:
             recorded = self._recorder.counted
+            now = self._monotonic()
             moved = (
+                now if self._recorder.loading else 0.0,
                 delivery.artifacts,
                 self._replayed(),
                 recorded.updates,
@@ -195,7 +197,6 @@ class Closing:
                 0 if self._recorder.in_trouble else delivery.passed_by_others,
             )
             counts = self._buffer.counts()
-            now = self._monotonic()
             if self._patience.lost(now, moved, delivery.under_way, counts):
                 self.gave_up = True
                 limit.cancel()

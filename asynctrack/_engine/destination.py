@@ -1,4 +1,4 @@
-"""Where a tracker's events go: a Run, a folder or an address in S3, and the backend for it."""
+"""Where a tracker's events and its record go, as the user gave it, and the backend for it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,18 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from asynctrack._backends.library import require_client_library, require_s3_libraries
+from asynctrack._backends.mlflow.address import (
+    Place,
+    is_mlflow_address,
+    layout_names,
+    looks_like_mlflow_run,
+    place_of_artifacts,
+    target_of,
+)
 from asynctrack._backends.run import looks_like_run, read_run
 from asynctrack._errors import OptionError, RunError
 from asynctrack._format import ACCESS_POINT
@@ -30,6 +39,9 @@ def backend_maker(
 ) -> Callable[[ClientPool], Backend]:
     """Return what makes the backend for a Run, a folder or an address, as often as it is called.
 
+    The record goes to the Run that is given. The events go where a SageMaker Run's artifacts go,
+    or those of a run of MLflow, unless the options name a place.
+
     It is light: it asks no network and reads no file, and is given the engine's clients to share.
 
     Args:
@@ -42,18 +54,23 @@ def backend_maker(
         OptionError: An option is not allowed with it.
         RunError: ``run`` is neither a Run nor a folder nor an address.
     """
-    if isinstance(run, str) and run.startswith("s3://"):
-        return _bucket_backend(run, given, options)
-    if isinstance(run, (str, os.PathLike)):
+    of_mlflow = is_mlflow_address(run) or looks_like_mlflow_run(run)
+    if isinstance(run, (str, os.PathLike)) and not of_mlflow:
+        _only_with_mlflow(given)
+        if isinstance(run, str) and run.startswith("s3://"):
+            return _bucket_backend(run, given, options)
         return _local_backend(run, given, options)
-    if not looks_like_run(run):
+    if not (of_mlflow or looks_like_run(run)):
         raise RunError(
-            "tracker() takes a SageMaker Run, a folder or an s3:// address, not"
+            "tracker() takes a Run of SageMaker or MLflow, a folder or an s3:// address, not"
             f" {type(run).__qualname__}"
         )
     for option in ("experiment_name", "run_name"):
         if given.get(option) is not None:
             raise OptionError(option, given[option], "left out with a Run, which has its own name")
+    if of_mlflow:
+        return _mlflow_backend(run, given, options)
+    _only_with_mlflow(given)
     target = read_run(run)
     require_client_library()
 
@@ -72,6 +89,62 @@ def backend_maker(
     return make_backend
 
 
+def _mlflow_backend(
+    run: Any, given: Mapping[str, Any], options: Options
+) -> Callable[[ClientPool], Backend]:
+    from asynctrack._backends.mlflow.api import require_mlflow
+
+    target = target_of(run)
+    require_mlflow("Tracking into a run of MLflow")
+    experiment, name = layout_names(target)
+    # What the call says comes before what the environment says.
+    folder = None if given.get("bucket") and not given.get("folder") else options.folder
+    place: Place | None = None
+    if folder is not None:
+        if given.get("bucket") is not None:
+            raise OptionError("bucket", options.bucket, "left out with folder=…: events go to one")
+        place = Place("", os.fspath(folder))
+    elif options.bucket is not None:
+        place = Place(options.bucket, "")
+    elif target.artifact_uri is not None:
+        place = place_of_artifacts(target.artifact_uri)
+        if place is None:
+            raise OptionError(
+                "bucket",
+                None,
+                "given, or folder=…, as only MLflow's server reaches this run's artifacts"
+                f" ({target.artifact_uri.partition(':')[0]}:)",
+            )
+    if place is not None and place.bucket:
+        require_s3_libraries()
+
+    def make_backend(pool: ClientPool) -> Backend:
+        from asynctrack._backends.local import LocalBackend
+        from asynctrack._backends.mlflow.place import MlflowPlace
+        from asynctrack._backends.mlflow.record import MlflowRecord
+
+        record = MlflowRecord(target)
+        if place is not None and not place.bucket:
+            folder = Path(place.path)
+            return LocalBackend(folder, options.prefix or "", experiment, name, record)
+        return MlflowPlace(
+            record,
+            experiment,
+            name,
+            pool=pool,
+            place=place,
+            prefix=options.prefix or "",
+            put_options=options.s3_options,
+        )
+
+    return make_backend
+
+
+def _only_with_mlflow(given: Mapping[str, Any]) -> None:
+    if given.get("folder") is not None:
+        raise OptionError("folder", given["folder"], "left out but with a run of MLflow")
+
+
 def _local_backend(
     place: str | os.PathLike[str], given: Mapping[str, Any], options: Options
 ) -> Callable[[ClientPool], LocalBackend]:
@@ -80,7 +153,8 @@ def _local_backend(
         raise OptionError(
             "run",
             name,
-            "a SageMaker Run, the plain path of a folder ('.' for this one), or s3://bucket/prefix",
+            "a Run of SageMaker or MLflow, mlflow://experiment/run, s3://bucket/prefix, or the"
+            " plain path of a folder ('.' for this one)",
         )
     folder = whole_path("run", place)
     # One in the environment is meant for Runs, as are names there for folders.

@@ -41,6 +41,7 @@ from asynctrack._engine.stages import Stages
 from asynctrack._engine.standby import Standby, cause_of
 from asynctrack._format import MEDIA_TYPE
 from asynctrack._options import Options, compile_redact
+from asynctrack._record.limits import limits_of
 from asynctrack._record.recorder import Recorder
 from asynctrack._spool.homes import Homes
 from asynctrack._spool.journal import Journal
@@ -79,7 +80,11 @@ class Pipeline:
         redactor = Redactor(compile_redact(options.redact))
         spooled = options.durability != "memory"
         overflow = options.effective_overflow
-        self._observations = Observations(backend.local)
+        record = backend.record
+        self._observations = Observations(
+            dict if record is None else record.local,
+            finite=limits_of(record).finite,
+        )
         self.buffer = Buffer(
             writer_id=self.writer_id,
             store=Store(

@@ -37,6 +37,7 @@ def prepare(installing: bool = False) -> None:
         )
 
         from asynctrack._backends import aws, bucket, local  # noqa: F401  # for the time it takes
+        from asynctrack._backends.mlflow import place  # noqa: F401  # for the time it takes
         from asynctrack._capture import handlers, redact  # noqa: F401  # for the time it takes
         from asynctrack._engine import pipeline  # noqa: F401  # for the time it takes
 

@@ -269,7 +269,7 @@ class Sink:
         if (
             isinstance(stored, str)
             and len(stored) <= 255
-            and math.isfinite(number)
+            and (math.isfinite(number) or not self._observations.finite)
             and (whole is None or 0 <= whole < 2**31)
         ):
             self._observations.metric(stored, number, now, whole)

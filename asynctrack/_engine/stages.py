@@ -197,6 +197,8 @@ class Stages:
         # Needs no S3, which may be out of reach.
         loop = asyncio.get_running_loop()
         self._record_timer = loop.call_later(RECORD_TICK, self._record_soon)
+        if self._backend.record is not None:
+            self._tasks.start(self._backend.record.begin())
         await self._open()
         gate = self._gate(self._backend.way)
         self._delivery.open(gate)
@@ -210,10 +212,12 @@ class Stages:
         await self._cut()
 
     async def _close_backend(self) -> None:
-        try:
-            await self._backend.aclose()
-        except BackendError as error:
-            logger.debug("closing the backend's connections: %s", error)
+        for one in (self._backend.record, self._backend):
+            try:
+                if one is not None:
+                    await one.aclose()
+            except BackendError as error:
+                logger.debug("closing: %s", error)
 
     async def _open(self) -> None:
         policy = RetryPolicy()
