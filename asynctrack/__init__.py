@@ -8,6 +8,7 @@ The way of an event is the listing of this folder::
     _delivery/   batch to artifact to S3; replay of what was left
     _record/     what the Run and the manifest get
     _engine/     the one worker of the process, which drives all of these
+    _otlp/       finished traces to a receiver of OpenTelemetry's, where asked for
     _backends/   S3 and SageMaker, or a folder
     _common/     what is below all of it
 
@@ -153,6 +154,7 @@ def tracker(
     run_name: str | None = None,
     session_keys: str | Sequence[str] = (),
     user_keys: str | Sequence[str] = (),
+    otlp: str | bool | None = None,
 ) -> Tracker:
     """Track LangChain into a Run: ``async with tracker(run) as handler:``, or ``with``.
 
@@ -209,13 +211,19 @@ def tracker(
             ``ls_session_id``. In the environment: ``chat,room``.
         user_keys: The same for the user, besides ``user_id``, ``langfuse_user_id`` and
             ``ls_user_id``.
+        otlp: Where finished traces are sent as well, through OpenTelemetry's exporter: an address
+            like ``https://host/v1/traces``; True takes it from ``OTEL_EXPORTER_OTLP_ENDPOINT``,
+            else ``http://localhost:4318``. Headers, certificates, compression and time limits come
+            from the ``OTEL_EXPORTER_OTLP_*`` variables, which alone send nothing. Needs the extra
+            ``otel``.
 
     Returns:
         The tracker; entering it gives the handler, leaving it delivers everything.
 
     Raises:
-        MissingExtraError: ``run`` is a Run, and no library is installed that sends to AWS; the text
-            names the extra that brings one.
+        MissingExtraError: ``run`` is a Run, and no library is installed that sends to AWS, or
+            ``otlp`` is set without OpenTelemetry's exporter; the text names the extra that brings
+            it.
         OptionError: An option is not allowed; the text names it, its value and what is.
         RunError: ``run`` does not offer what tracking into it needs.
 

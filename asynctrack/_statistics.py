@@ -48,6 +48,9 @@ class Statistics:
     run_updates: int = 0
     metric_points: int = 0
     metric_points_unsent: int = 0
+    traces_sent: int = 0
+    traces_dropped: Mapping[str, int] = field(default_factory=dict)
+    traces_waiting: int = 0
 
     @property
     def balanced(self) -> bool:

@@ -22,6 +22,7 @@ from asynctrack._backends.protocol import Backend
 from asynctrack._buffer.batch import CutPolicy
 from asynctrack._buffer.buffer import Buffer
 from asynctrack._buffer.store import MemoryPiece, SegmentPiece
+from asynctrack._common.live import LiveTraces
 from asynctrack._common.notices import Notices
 from asynctrack._common.offload import offload
 from asynctrack._common.retry import RetryPolicy
@@ -66,6 +67,7 @@ class Stages:
         gate: Returns the gate of all that reach the same store alike.
         replayer: Returns what delivers what others left in the spool.
         member: This tracker's part in that; None where there is no spool.
+        live: Sends traces on; None where nobody wants that.
         monotonic: The clock, in seconds.
         uniform: Random numbers in [0, 1).
     """
@@ -84,6 +86,7 @@ class Stages:
         gate: Callable[[Hashable], Gate],
         replayer: Callable[[], Replayer],
         member: Member | None,
+        live: LiveTraces | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         uniform: Callable[[], float] = random.random,
     ) -> None:
@@ -111,6 +114,7 @@ class Stages:
             replayed=lambda: 0 if member is None else member.events,
             settle_all=self._settle_all,
             patience=close_patience,
+            live=live,
             tasks=self._tasks,
             monotonic=monotonic,
         )
