@@ -99,7 +99,6 @@ class Tracker:
         return self._built
 
     def _make_live(self, writer_id: str, backend: Backend, notices: Notices) -> LiveTraces:
-        from asynctrack import __version__
         from asynctrack._otlp.live import live_traces
 
         assert self._target is not None
@@ -108,7 +107,6 @@ class Tracker:
             writer_id=writer_id,
             experiment=backend.experiment,
             run=backend.run,
-            version=__version__,
             notices=notices,
         )
 

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import requests
@@ -57,12 +58,11 @@ class Exporter:
 
     Args:
         target: Where to.
-        version: Of asynctrack.
         timeout: The longest that a request takes with its repetitions, in seconds; None leaves it
             to ``OTEL_EXPORTER_OTLP_TIMEOUT``, else 10.
     """
 
-    def __init__(self, target: Target, version: str, *, timeout: float | None = None) -> None:
+    def __init__(self, target: Target, *, timeout: float | None = None) -> None:
         self._seen = _Seen()
         # A provider of credentials brings a session of its own.
         self._own = not any(os.environ.get(name) for name in _PROVIDERS)
@@ -72,7 +72,7 @@ class Exporter:
             timeout=timeout,
             session=self._seen if self._own else None,
         )
-        self._scope = InstrumentationScope("asynctrack", version)
+        self._scope = InstrumentationScope("asynctrack", _version())
         _hush()
 
     def send(self, spans: Sequence[OtlpSpan], resource: Mapping[str, str]) -> Answer:
@@ -130,6 +130,13 @@ class _Seen(requests.Session):
             raise
         self.status = response.status_code
         return response
+
+
+def _version() -> str | None:
+    try:
+        return version("asynctrack")
+    except PackageNotFoundError:  # put into a program as one file
+        return None
 
 
 def _readable(span: OtlpSpan, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:

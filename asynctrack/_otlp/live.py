@@ -10,7 +10,7 @@ from asynctrack._reading.export.resource import resource_attributes
 
 
 def live_traces(
-    target: Target, *, writer_id: str, experiment: str, run: str, version: str, notices: Notices
+    target: Target, *, writer_id: str, experiment: str, run: str, notices: Notices
 ) -> Feed:
     """Return what sends the traces of a tracker on.
 
@@ -19,13 +19,12 @@ def live_traces(
         writer_id: Whose events they are.
         experiment: The tracked experiment.
         run: The tracked Run.
-        version: Of asynctrack.
         notices: Rate-limited warnings.
     """
     return Feed(
         writer_id=writer_id,
         resource={**resource_attributes(experiment, run), **target.resource},
         notices=notices,
-        wake=sender_for(target, version).wake,
+        wake=sender_for(target).wake,
         where=target.shown,
     )

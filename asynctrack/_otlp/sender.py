@@ -58,7 +58,6 @@ class Sender:
 
     Args:
         target: Where to.
-        version: Of asynctrack.
         monotonic: The clock, in seconds.
         uniform: Random numbers in [0, 1).
     """
@@ -66,13 +65,11 @@ class Sender:
     def __init__(
         self,
         target: Target,
-        version: str,
         *,
         monotonic: Callable[[], float] = time.monotonic,
         uniform: Callable[[], float] = random.random,
     ) -> None:
         self._target = target
-        self._version = version
         self._monotonic = monotonic
         self._uniform = uniform
         self._policy = RetryPolicy(cap=10.0)
@@ -107,7 +104,7 @@ class Sender:
                 with gate.importing():
                     from asynctrack._otlp.exporter import Exporter
                     from asynctrack._reading.export import otlp_span  # noqa: F401  # its time
-                self._exporter = Exporter(self._target, self._version)
+                self._exporter = Exporter(self._target)
             except Exception as error:
                 self._fail(error)
                 return
@@ -275,12 +272,12 @@ _senders: WeakValueDictionary[tuple[object, ...], Sender] = WeakValueDictionary(
 _lock = threading.Lock()
 
 
-def sender_for(target: Target, version: str) -> Sender:
+def sender_for(target: Target) -> Sender:
     """Return what sends to a target in this process."""
     with _lock:
         sender = _senders.get(target.way)
         if sender is None:
-            sender = _senders[target.way] = Sender(target, version)
+            sender = _senders[target.way] = Sender(target)
         return sender
 
 
