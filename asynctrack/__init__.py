@@ -8,6 +8,7 @@ The way of an event is the listing of this folder::
     _delivery/   batch to artifact to S3; replay of what was left
     _record/     what the Run and the manifest get
     _engine/     the one worker of the process, which drives all of these
+    _otlp/       finished traces to a receiver of OpenTelemetry's, where asked for
     _backends/   S3 and SageMaker, or a folder
     _common/     what is below all of it
     _testing/    a logged Run answers in place of its models, in tests
@@ -177,6 +178,7 @@ def tracker(
     install: Install = False,
     sample: Sample = 1.0,
     keep_errors: bool = False,
+    otlp: str | bool | None = None,
 ) -> Tracker:
     """Track LangChain into a Run: ``async with tracker(run) as handler:``, or ``with``.
 
@@ -247,13 +249,19 @@ def tracker(
         keep_errors: Whether traces that the sample leaves out are kept if they fail. They are held
             until their root ends, in at most a quarter of ``max_buffer_bytes`` besides, and with a
             spool on disk as well.
+        otlp: Where finished traces are sent as well, through OpenTelemetry's exporter: an address
+            like ``https://host/v1/traces``; True takes it from ``OTEL_EXPORTER_OTLP_ENDPOINT``,
+            else ``http://localhost:4318``. Headers, certificates, compression and time limits come
+            from the ``OTEL_EXPORTER_OTLP_*`` variables, which alone send nothing. Needs the extra
+            ``otel``.
 
     Returns:
         The tracker; entering it gives the handler, leaving it delivers everything.
 
     Raises:
         MissingExtraError: ``run`` is in AWS or of MLflow, and no library is installed that sends
-            there; the text names the extra that brings one.
+            there, or ``otlp`` is set without OpenTelemetry's exporter; the text names the extra
+            that brings it.
         OptionError: An option is not allowed; the text names it, its value and what is.
         RunError: ``run`` does not offer what tracking into it needs.
 
