@@ -166,7 +166,9 @@ def _chunks(call: Call) -> Iterator[ChatGenerationChunk]:
     """Yield the answer of a call in pieces; of one that failed, what it had answered before."""
     fields = _fields(call)
     if call.error is None or call.tokens:
-        first = {name: fields[name] for name in ("additional_kwargs", "name") if name in fields}
+        first: dict[str, Any] = {
+            name: fields[name] for name in ("additional_kwargs", "name") if name in fields
+        }
         for piece in pieces(fields, call.tokens):
             yield ChatGenerationChunk(message=_made(AIMessageChunk, call, {**first, **piece}))
             first = {}
