@@ -31,8 +31,8 @@ _FIELDS = ("content", "additional_kwargs", "response_metadata", "name", "tool_ca
 class ReplayModel(BaseChatModel):
     """Answers as the model did whose calls were logged. Made by ``replay_model``.
 
-    In a trace it has the name of the component that was logged, and its model, where all calls have
-    the same: so ``asynctrack diff`` compares it with that.
+    In a trace it has the name of the component that was logged, its model and its parameters, where
+    all calls have the same: so ``asynctrack diff`` compares it with that.
     """
 
     # LangChain's cache would answer before the log.
@@ -52,8 +52,10 @@ class ReplayModel(BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        models = self._calls.models
-        return {"model_name": next(iter(models))} if len(models) == 1 else {}
+        return self._calls.params
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
+        return {**super()._get_ls_params(stop, **kwargs), **self._calls.settings}
 
     @property
     def _serialized(self) -> dict[str, Any]:

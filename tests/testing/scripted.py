@@ -32,7 +32,7 @@ class Scripted(BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return {"model_name": self.model}
+        return {"model_name": self.model, "temperature": 0.5}
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[Any, AIMessage]:
         """Bind tools as OpenAI's models do."""
@@ -65,7 +65,8 @@ class Scripted(BaseChatModel):
             named = {"name": call["name"], "id": call["id"]}
             for at in range(0, len(args), self.size):
                 piece = {"args": args[at : at + self.size], "index": number}
-                yield _chunk(content="", tool_call_chunks=[{"name": None, "id": None, **named, **piece}])
+                asked = {"name": None, "id": None, **named, **piece}
+                yield _chunk(content="", tool_call_chunks=[asked])
                 named = {}
         yield _chunk(
             content="", usage_metadata=answer.usage_metadata,
