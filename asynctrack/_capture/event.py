@@ -23,7 +23,7 @@ from asynctrack._capture.observations import Observations
 from asynctrack._capture.packing import AWAY, Packed, Packing
 from asynctrack._capture.recurring import Recurring
 from asynctrack._capture.redact import Redactor, unsearched
-from asynctrack._capture.sampling import LEFT_OUT, MARK, Fate, Held, Sampling
+from asynctrack._capture.sampling import LEFT_OUT, Fate, Held, Sampling
 from asynctrack._capture.sessions import Roots
 from asynctrack._capture.spans import OpenSpan, OpenSpans
 from asynctrack._capture.streams import Streams
@@ -32,6 +32,7 @@ from asynctrack._common import payload
 from asynctrack._common.feedback import finished
 from asynctrack._common.lines import without_references
 from asynctrack._common.outcome import Verdict
+from asynctrack._format import SAMPLING
 
 Body = bytes | Packed
 """An event as the buffer takes it."""
@@ -161,7 +162,7 @@ class Events:
                 span.fate = fate
                 if fate is LEFT_OUT:
                     return self._left_out()
-                kwargs = {**kwargs, MARK: mark}
+                kwargs = {**kwargs, SAMPLING: mark}
         if name:
             record["name"] = name
         if tags:

@@ -74,8 +74,14 @@ def _await_in(sink: Sink, name: str) -> Callable[..., Any]:
     return callback
 
 
-def _call_in(sink: Sink, name: str) -> Callable[..., Any]:
-    """Make the synchronous callback of this name that puts into this sink."""
+def call_in(sink: Sink, name: str, waits: Callable[[], bool] = lambda: True) -> Callable[..., Any]:
+    """Make the synchronous callback of this name that puts into this sink.
+
+    Args:
+        sink: Where events go.
+        name: The callback's.
+        waits: Asked whether it may wait here, where there is no room.
+    """
     sheddable = name in SHEDDABLE
     capture, put_nowait = getattr(sink.capture, name), sink.put_nowait
 
@@ -88,7 +94,7 @@ def _call_in(sink: Sink, name: str) -> Callable[..., Any]:
             sink.capture_failed(name, error)
             return
         if body is not None and not put_nowait(body, sheddable):
-            sink.put_blocking(body, sheddable, args[0] if args else None)
+            sink.put_blocking(body, sheddable, args[0] if args else None, may_wait=waits())
 
     return callback
 
@@ -329,8 +335,9 @@ class _Handler:
 
         Args:
             parameters: Names and values. Numbers and strings are stored as they are, anything
-                else as its JSON. The last value of a name counts. What is over one of AWS's
-                limits is stored whole in the manifest, with a pointer to it in the Run.
+                else as its JSON. The last value of a name counts; a run of MLflow keeps the first,
+                and the manifest the last. What is over one of the service's limits is stored whole
+                in the manifest, with a pointer to it in the Run.
         """
         self._sink.log_parameters(parameters)
 
@@ -340,7 +347,7 @@ class _Handler:
         Args:
             name: 1 to 255 characters.
             value: A number. What is not finite is stored in the event only: SageMaker takes
-                none.
+                none. MLflow does.
             step: The iteration, 0 or more; None numbers the values of a name by themselves.
         """
         self._sink.log_metric(name, value, step)
@@ -476,7 +483,7 @@ class AsyncHandler(_Handler, AsyncCallbackHandler):
         while frame is not None and "self" not in frame.f_locals:
             frame = frame.f_back  # a comprehension has a frame of its own until Python 3.11
         handlers = getattr(frame and frame.f_locals.get("self"), "handlers", ())
-        return any(not isinstance(one, AsyncHandler) and one.run_inline for one in handlers)
+        return any(not isinstance(one, _Handler) and one.run_inline for one in handlers)
 
     async def flush(self, timeout: float | None = None) -> bool:
         """Deliver everything accepted before this call.
@@ -522,7 +529,7 @@ class SyncHandler(_Handler, BaseCallbackHandler):
     May be called from any thread and any event loop. Made by ``tracker(...)``.
     """
 
-    _bind = staticmethod(_call_in)
+    _bind = staticmethod(call_in)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Deliver everything accepted before this call.

@@ -84,22 +84,6 @@ def otlp_spans(trace: Trace) -> Iterator[OtlpSpan]:
         yield made
 
 
-def resource_attributes(experiment: str, run: str) -> dict[str, str]:
-    """Return what all spans of a Run say of where they come from.
-
-    Args:
-        experiment: The experiment's name; it is the service's name.
-        run: The Run's name.
-    """
-    return {
-        "service.name": experiment,
-        "service.instance.id": run,
-        "asynctrack.experiment": experiment,
-        "asynctrack.run": run,
-        "openinference.project.name": experiment,  # where Phoenix puts it
-    }
-
-
 def trace_id_of(text: str) -> str:
     """Return OpenTelemetry's id of a trace: 16 bytes in hex, those of the UUID."""
     return _id_bytes(text).hex()
