@@ -13,6 +13,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from asynctrack._common.log_record import said_by
 from asynctrack._errors import TransientError
 
 from ._common import (
@@ -308,6 +309,7 @@ def _show_event(event: Event, name: str | None, screen: Screen) -> None:
     from . import _words as words
 
     exception, feedback = exception_of(event), feedback_of(event)
+    record = said_by(event.event, event.name, event.data)
     style = _STYLES.get(event.event.rpartition("_")[2], "bold")
     if exception is not None:
         style = OUTCOME_STYLES[verdict_on(event, None)[0]]
@@ -317,6 +319,8 @@ def _show_event(event: Event, name: str | None, screen: Screen) -> None:
         text = words.feedback(feedback)
     elif exception is not None:
         text = exception.line
+    elif record is not None:
+        text = record.line
     else:
         payload = (event.outputs, event.inputs, event.data)
         text = next((words.said(one) for one in payload if one is not None), "")
