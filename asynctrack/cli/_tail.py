@@ -279,7 +279,8 @@ def _printer(options: argparse.Namespace, kinds: frozenset[str] | None) -> Calla
     names: OrderedDict[str, str] = OrderedDict()  # only starts say them
 
     def show_event(event: Event) -> None:
-        if event.span_id is not None and event.name is not None:
+        starts = event.event.endswith("_start")
+        if starts and event.span_id is not None and event.name is not None:
             names[event.span_id] = words.name(event.name)
             if len(names) > NAMES:
                 names.popitem(last=False)
@@ -287,7 +288,7 @@ def _printer(options: argparse.Namespace, kinds: frozenset[str] | None) -> Calla
             if options.json:
                 print_json_line({**event.raw, "spooled": event.spooled})
             else:
-                _show_event(event, names.get(event.span_id or "") or event.name, screen)
+                _show_event(event, event.name or names.get(event.span_id or ""), screen)
 
     def show_span(event: Event) -> None:
         span = pairs.add(event)

@@ -367,7 +367,9 @@ def test_shown_with_their_spans(
     shown = capsys.readouterr().out
     assert "item 5" in shown and "mine" in shown and "more: --full" not in shown
     assert main(["tail", folder, "-n", "all", "--until-closed"]) == 0
-    assert "INFO shop: item 5" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "INFO shop: item 5" in shown
+    assert [line.split()[2] for line in shown.splitlines() if "chain_end" in line] == ["buy"]
     page = tmp_path / "page.html"
     assert main(["export", folder, "--format", "html", "--output", str(page)]) == 0
     assert "INFO shop: item 5" in page.read_text("utf-8")
