@@ -6,7 +6,9 @@ reached as boto3 reaches it here: by the environment, the profile, the role of t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from asynctrack._backends.aws import AwsBackend
@@ -41,7 +43,7 @@ class BucketBackend(AwsBackend):
         run: str,
         put_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._session = _Session()
+        self._session = _Session(bucket)
         target = RunTarget(
             experiment=experiment,
             run=run,
@@ -69,7 +71,7 @@ class BucketBackend(AwsBackend):
 
     async def open(self) -> None:
         """Find out how S3 is reached, and get the clients."""
-        if self._session.boto_session is None:
+        if not self._session.loaded:
             try:
                 with gate.importing(), full_collections.held_up():
                     await offload(self._session.load)
@@ -105,14 +107,22 @@ class _Session:
     """What stands in for a session of SageMaker's: boto3's own, made in a thread.
 
     Attributes:
-        boto_session: The session, once it is loaded.
+        address: What stands in for the address of SageMaker: together with region and profile it
+            tells the AWS, before anything is loaded that could be asked.
+        loaded: Whether the session is made.
+        boto_session: The session; before that, what the environment says of it.
     """
 
-    def __init__(self) -> None:
-        self.boto_session: Any = None
+    def __init__(self, bucket: str) -> None:
+        chosen = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        self.address = f"{(chosen or 's3:/').rstrip('/')}/{bucket}"
+        profile = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
+        self.loaded = False
+        self.boto_session: Any = SimpleNamespace(profile_name=profile or "default")
 
     def load(self) -> None:
         """Make it. Blocks: imports boto3, and reads files."""
         import boto3
 
         self.boto_session = boto3.Session()
+        self.loaded = True

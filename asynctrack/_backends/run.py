@@ -53,9 +53,9 @@ class RunTarget:
 
     @property
     def address(self) -> str:
-        """Which trial component, of which SageMaker; empty where there is no Run."""
+        """Which trial component, of which SageMaker; where there is no Run, which S3."""
         if self.sagemaker is None:
-            return ""
+            return str(self.session.address)
         return f"{self.sagemaker.meta.endpoint_url}/{self.trial_component}"
 
     def s3_client(self) -> Any:

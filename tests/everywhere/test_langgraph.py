@@ -48,6 +48,9 @@ def graph() -> Any:
     def ask(state: State) -> dict[str, Any]:
         return {"found": [interrupt("go on?")]}
 
+    def spread(state: State) -> list[Send]:
+        return [Send("sent", "a"), Send("sent", "b")]
+
     below = StateGraph(State)
     below.add_node("deep", deep)
     below.add_edge(START, "deep")
@@ -61,13 +64,14 @@ def graph() -> Any:
     above.add_edge(START, "right")
     above.add_edge("left", "below")
     above.add_edge("right", "below")
-    above.add_conditional_edges("below", lambda state: [Send("sent", "a"), Send("sent", "b")])
+    above.add_conditional_edges("below", spread)
     above.add_edge("sent", "ask")
     above.add_edge("ask", END)
     return above.compile(checkpointer=InMemorySaver(), name="graph")
 
 
-PAUSED = "graph(ask, below(subgraph(deep(step))), left(step), right(step), sent(step), sent(step))"
+SENT = "sent(step), sent(step)"
+PAUSED = f"graph(ask, below(spread, subgraph(deep(step))), left(step), right(step), {SENT})"
 
 
 @pytest.mark.skipif(
