@@ -158,7 +158,7 @@ def test_events_go_beside_artifacts(uri: str, place: Place | None) -> None:
     ("status", "body", "kind", "code"),
     [
         (500, "", TransientError, "500"),
-        (503, '{"error_code": "TEMPORARILY_UNAVAILABLE"}', TransientError, "TEMPORARILY_UNAVAILABLE"),
+        (503, '{"error_code": "RESOURCE_EXHAUSTED"}', TransientError, "RESOURCE_EXHAUSTED"),
         (429, '{"error_code": "REQUEST_LIMIT_EXCEEDED"}', TransientError, "REQUEST_LIMIT_EXCEEDED"),
         (401, "You are not authenticated", PausingError, "401"),
         (403, '{"error_code": "PERMISSION_DENIED"}', PausingError, "PERMISSION_DENIED"),
@@ -166,7 +166,7 @@ def test_events_go_beside_artifacts(uri: str, place: Place | None) -> None:
         (404, "<html>no such page</html>", TransientError, "NotMLflow"),
         (400, "<html>a filter</html>", TransientError, "NotMLflow"),
         (404, '{"error_code": "ENDPOINT_NOT_FOUND"}', TransientError, "NotMLflow"),
-        (400, '{"error_code": "INVALID_PARAMETER_VALUE"}', PermanentError, "INVALID_PARAMETER_VALUE"),
+        (400, '{"error_code": "MALFORMED_REQUEST"}', PermanentError, "MALFORMED_REQUEST"),
         (302, "", TransientError, "NotMLflow"),
     ],
 )  # fmt: skip
