@@ -8,8 +8,10 @@ The way of an event is the listing of this folder::
     _delivery/   batch to artifact to S3; replay of what was left
     _record/     what the Run and the manifest get
     _engine/     the one worker of the process, which drives all of these
+    _otlp/       finished traces to a receiver of OpenTelemetry's, where asked for
     _backends/   S3 and SageMaker, or a folder
     _common/     what is below all of it
+    _testing/    a logged Run answers in place of its models, in tests
 
 ``_format`` is the contract with everything that reads what was written. The way back,
 ``open_run(source)``, is apart from all this, in ``_reading``; ``cli`` and ``view`` show what it
@@ -23,6 +25,7 @@ import importlib
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from asynctrack._capture.installed import Installed, install
 from asynctrack._capture.sessions import Session, session
 from asynctrack._capture.unloaded import Unloaded, is_environments
 from asynctrack._errors import (
@@ -31,10 +34,12 @@ from asynctrack._errors import (
     ChecksumError,
     MissingExtraError,
     NotFoundError,
+    NotLoggedError,
     OptionError,
     PausingError,
     PermanentError,
     ReadError,
+    ReplayedError,
     RunError,
     SeveralRunsError,
     StateError,
@@ -48,7 +53,17 @@ if TYPE_CHECKING:
 
     from asynctrack._backends.s3fs import storage_options
     from asynctrack._capture.handlers import AsyncHandler, SyncHandler
-    from asynctrack._options import Compression, Durability, Overflow, Redact, Tokens
+    from asynctrack._capture.tracked_span import TrackedSpan
+    from asynctrack._options import (
+        Compression,
+        Durability,
+        Install,
+        Overflow,
+        Redact,
+        Root,
+        Sample,
+        Tokens,
+    )
     from asynctrack._reading.decoding.events import Event
     from asynctrack._reading.decoding.feedback import Feedback
     from asynctrack._reading.experiment import RecordedExperiment, aopen_experiment, open_experiment
@@ -68,15 +83,19 @@ __all__ = [
     "DeadLetter",
     "Event",
     "Feedback",
+    "Installed",
     "MissingExtraError",
     "NotFoundError",
+    "NotLoggedError",
     "OptionError",
     "PausingError",
     "PermanentError",
     "ReadError",
     "RecordedExperiment",
     "RecordedRun",
+    "ReplayedError",
     "Report",
+    "Root",
     "RunError",
     "Session",
     "SeveralRunsError",
@@ -85,11 +104,13 @@ __all__ = [
     "Statistics",
     "SyncHandler",
     "Trace",
+    "TrackedSpan",
     "Tracker",
     "TransientError",
     "aopen_experiment",
     "aopen_run",
     "averify",
+    "install",
     "open_experiment",
     "open_run",
     "session",
@@ -154,6 +175,10 @@ def tracker(
     run_name: str | None = None,
     session_keys: str | Sequence[str] = (),
     user_keys: str | Sequence[str] = (),
+    install: Install = False,
+    sample: Sample = 1.0,
+    keep_errors: bool = False,
+    otlp: str | bool | None = None,
 ) -> Tracker:
     """Track LangChain into a Run: ``async with tracker(run) as handler:``, or ``with``.
 
@@ -162,7 +187,8 @@ def tracker(
 
     Args:
         run: A ``Run`` of sagemaker 2.x or 3.x; a run of MLflow, or ``mlflow://experiment/run``,
-            which is made where there is none; or the path of a folder to track into without AWS.
+            which is made where there is none; or, without a Run, the path of a folder or
+            ``s3://bucket/prefix``.
         durability: What accepted events survive: ``"process"`` any end of the process,
             ``"power"`` also a power failure, except for the last 10 ms, ``"memory"`` neither.
         spool_dir: Where events are kept until S3 has acknowledged them; None takes a folder under
@@ -205,21 +231,37 @@ def tracker(
             first characters, its size and its SHA-256 are. None stores all.
         tokens: How streamed tokens are kept: ``"stream"`` one record for each stream,
             ``"each"`` an event for each token, ``"none"`` not at all.
-        experiment_name: Name of the experiment when tracking into a folder.
-        run_name: Name of the Run when tracking into a folder; None makes one up.
+        experiment_name: Name of the experiment when tracking into a folder or an address.
+        run_name: Name of the Run when tracking into a folder or an address; None makes one up.
         session_keys: Keys of your own in a chain's metadata, or in ``config["configurable"]``,
             that tell the session; the first one that is there counts. Always known are
             ``session_id``, ``thread_id``, ``conversation_id``, ``langfuse_session_id`` and
             ``ls_session_id``. In the environment: ``chat,room``.
         user_keys: The same for the user, besides ``user_id``, ``langfuse_user_id`` and
             ``ls_user_id``.
+        install: Whether everything is tracked without ``callbacks`` as long as the tracker is
+            open: with True what is called in the context in which it was entered (this task or
+            thread, and the tasks that it starts), with ``"process"`` what any thread or task of
+            the process calls, unless it has one of its own. See ``asynctrack.install``.
+        sample: How much of the traces is kept, from 0 to 1: each of them whole or not at all, by
+            its id, so that all processes decide alike. Or a function of a ``Root``, which returns
+            that, True or False; called once for each trace, in the callback.
+        keep_errors: Whether traces that the sample leaves out are kept if they fail. They are held
+            until their root ends, in at most a quarter of ``max_buffer_bytes`` besides, and with a
+            spool on disk as well.
+        otlp: Where finished traces are sent as well, through OpenTelemetry's exporter: an address
+            like ``https://host/v1/traces``; True takes it from ``OTEL_EXPORTER_OTLP_ENDPOINT``,
+            else ``http://localhost:4318``. Headers, certificates, compression and time limits come
+            from the ``OTEL_EXPORTER_OTLP_*`` variables, which alone send nothing. Needs the extra
+            ``otel``.
 
     Returns:
         The tracker; entering it gives the handler, leaving it delivers everything.
 
     Raises:
-        MissingExtraError: ``run`` is a Run, and no library is installed that sends to AWS or
-            MLflow; the text names the extra that brings one.
+        MissingExtraError: ``run`` is in AWS or of MLflow, and no library is installed that sends
+            there, or ``otlp`` is set without OpenTelemetry's exporter; the text names the extra
+            that brings it.
         OptionError: An option is not allowed; the text names it, its value and what is.
         RunError: ``run`` does not offer what tracking into it needs.
 
@@ -244,9 +286,11 @@ _LAZY = {
     "RecordedExperiment": "_reading.experiment",
     "RecordedRun": "_reading.run",
     "Report": "_reading.verify_report",
+    "Root": "_options",
     "Span": "_reading.trees.span",
     "SyncHandler": "_capture.handlers",
     "Trace": "_reading.trees.trace",
+    "TrackedSpan": "_capture.tracked_span",
     "Tracker": "_tracker",
     "aopen_experiment": "_reading.experiment",
     "aopen_run": "_reading.run",

@@ -12,6 +12,7 @@ from concurrent.futures import wait as wait_for_futures
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
+from asynctrack._capture.installed import Installed, install
 from asynctrack._capture.unloaded import Unloaded, is_environments
 from asynctrack._engine import at_exit
 from asynctrack._engine.destination import backend_maker
@@ -20,6 +21,7 @@ from asynctrack._engine.progress import progress
 from asynctrack._engine.signals import termination
 from asynctrack._errors import StateError
 from asynctrack._options import Options
+from asynctrack._otlp.target import target_of
 from asynctrack._statistics import Statistics
 
 # Only what imports nothing: tracker(...) is called in the user's event loop. The stages are
@@ -28,9 +30,12 @@ if TYPE_CHECKING:
     from asynctrack._backends.pool import ClientPool
     from asynctrack._backends.protocol import Backend
     from asynctrack._capture.handlers import AsyncHandler, SyncHandler
+    from asynctrack._common.live import LiveTraces
+    from asynctrack._common.notices import Notices
     from asynctrack._engine.flush import Flush
     from asynctrack._engine.pipeline import Pipeline
     from asynctrack._engine.sink import Sink
+    from asynctrack._otlp.target import Target
 
 TURNS: Final = 10
 """Turns of the event loop that closing waits for at the most where spans are open."""
@@ -53,9 +58,16 @@ class Tracker:
     Args:
         make_backend: Returns where everything goes; called once more in a forked child.
         options: The options.
+        target: Where finished traces are sent as well; None sends them nowhere.
     """
 
-    def __init__(self, make_backend: Callable[[ClientPool], Backend], options: Options) -> None:
+    def __init__(
+        self,
+        make_backend: Callable[[ClientPool], Backend],
+        options: Options,
+        target: Target | None = None,
+    ) -> None:
+        self._target = target
         self._options = options
         self._make_backend = make_backend
         self._state: State = "new"
@@ -65,6 +77,7 @@ class Tracker:
         self._built: Pipeline | None = None
         self._unloaded: Unloaded | None = None
         self._handlers: weakref.WeakSet[AsyncHandler | SyncHandler] = weakref.WeakSet()
+        self._installed: Installed | None = None
 
     @property
     def writer_id(self) -> str:
@@ -79,8 +92,25 @@ class Tracker:
             from asynctrack._engine.pipeline import Pipeline
 
             engine = current()
-            self._built = Pipeline(self._make_backend(engine.pool), self._options, engine=engine)
+            self._built = Pipeline(
+                self._make_backend(engine.pool),
+                self._options,
+                engine=engine,
+                make_live=None if self._target is None else self._make_live,
+            )
         return self._built
+
+    def _make_live(self, writer_id: str, backend: Backend, notices: Notices) -> LiveTraces:
+        from asynctrack._otlp.live import live_traces
+
+        assert self._target is not None
+        return live_traces(
+            self._target,
+            writer_id=writer_id,
+            experiment=backend.experiment,
+            run=backend.run,
+            notices=notices,
+        )
 
     async def __aenter__(self) -> AsyncHandler:
         try:
@@ -92,7 +122,7 @@ class Tracker:
             ) from None
         self._claim()
         try:
-            await prepare_to_await()
+            await prepare_to_await(installing=bool(self._options.install))
         except BaseException as error:
             return cast("AsyncHandler", self._enter_unloaded(error, "AsyncCallbackHandler"))
         from asynctrack._capture.handlers import AsyncHandler
@@ -104,7 +134,7 @@ class Tracker:
         except BaseException:
             self._give_up_entering()
             raise
-        return self._handler(AsyncHandler(self._pipeline.sink))
+        return self.adopt(AsyncHandler(self._pipeline.sink))
 
     async def __aexit__(
         self,
@@ -117,7 +147,7 @@ class Tracker:
     def __enter__(self) -> SyncHandler:
         self._claim()
         try:
-            prepare()
+            prepare(installing=bool(self._options.install))
         except BaseException as error:
             return cast("SyncHandler", self._enter_unloaded(error, "BaseCallbackHandler"))
         from asynctrack._capture.handlers import SyncHandler
@@ -128,7 +158,7 @@ class Tracker:
         except BaseException:
             self._give_up_entering()
             raise
-        return self._handler(SyncHandler(self._pipeline.sink))
+        return self.adopt(SyncHandler(self._pipeline.sink))
 
     def __exit__(
         self,
@@ -167,6 +197,7 @@ class Tracker:
         """
         cancelled = await self._hear_out()
         if not self._begin_close():
+            self._uninstall()  # one that was not loaded was never open
             return
         if self._pipeline.driver.ended.done():  # there was none
             self._end_close()
@@ -218,6 +249,8 @@ class Tracker:
         if self._begin_close() or self._begun:
             self._begun = False
             self._wait_closed()
+        else:
+            self._uninstall()  # one that was not loaded was never open
 
     def begin_close(self) -> None:
         """Begin to close, for ``close`` to wait for it: many trackers close at the same time."""
@@ -241,6 +274,16 @@ class Tracker:
         self._claim()
         self._open()
         return self._pipeline.sink
+
+    def adopt(self, handler: _H) -> _H:
+        """Take a handler along into a forked child, and install it where the option asks for it.
+
+        Args:
+            handler: A handler of this tracker's; it is returned.
+        """
+        self._handlers.add(handler)
+        self._install(handler)
+        return handler
 
     def _wait_closed(self) -> None:
         try:
@@ -292,7 +335,12 @@ class Tracker:
         if not is_environments(error):
             raise error
         self._unloaded = Unloaded(error)
-        return self._unloaded.enter(base)
+        handler = self._unloaded.enter(base)
+        try:
+            self._install(handler)
+        except Exception:
+            pass  # LangChain cannot be loaded either: it asks for no handler
+        return handler
 
     def _give_up_entering(self) -> None:
         """Let the worker end by itself: nobody leaves a block whose entering was cancelled."""
@@ -303,6 +351,7 @@ class Tracker:
         if self._state != "open":
             return False
         self._state = "closed"
+        self._uninstall()
         self._deadline = time.monotonic() + self._options.close_timeout + GRACE
         self._pipeline.driver.close(self._options.close_timeout)
         return True
@@ -311,6 +360,7 @@ class Tracker:
         at_exit.forget(self)
         termination.discard(self)
         self._pipeline.buffer.close("close_timeout")
+        self._pipeline.sink.end_holding()
         self._mirror()
         self._pipeline.leftovers().tell(self._pipeline.notices.warn)
         self._pipeline.forget()
@@ -343,9 +393,13 @@ class Tracker:
             handler._sink = self._pipeline.sink
         return True
 
-    def _handler(self, handler: _H) -> _H:
-        self._handlers.add(handler)
-        return handler
+    def _install(self, handler: AsyncHandler | SyncHandler) -> None:
+        if self._options.install:
+            self._installed = install(handler, process=self._options.install == "process")
+
+    def _uninstall(self) -> None:
+        if self._installed is not None:
+            self._installed.undo()
 
 
 _left_to_the_parent: list[Pipeline] = []
@@ -355,9 +409,11 @@ def make_tracker(run: Any, given: Mapping[str, Any]) -> Tracker:
     """Make a tracker for a Run or a folder; see ``asynctrack.tracker``.
 
     Raises:
-        MissingExtraError: ``run`` is a Run, and no library is installed that sends to AWS.
+        MissingExtraError: ``run`` is a Run, and no library is installed that sends to AWS; or
+            ``otlp`` is set, and OpenTelemetry's exporter is not installed.
         OptionError: An option is not allowed.
         RunError: ``run`` is neither a Run nor a folder.
     """
     options = Options.resolve(given)
-    return Tracker(backend_maker(run, given, options), options)
+    make_backend = backend_maker(run, given, options)
+    return Tracker(make_backend, options, target_of(options.otlp))

@@ -116,7 +116,7 @@ class AwsBackend:
         bucket: Bucket that takes the place of the Run's, or None.
         prefix: Prefix that takes the place of the Run's, or None.
         put_options: Further arguments of every PutObject.
-        record: The record of a Run that is none of SageMaker's.
+        record: The record where there is no Run of SageMaker's; None for no record at all.
     """
 
     def __init__(
@@ -132,7 +132,9 @@ class AwsBackend:
     ) -> None:
         self.experiment = target.experiment
         self.run = target.run
-        self.record: Record | None = record or SageMakerRecord(run, target, lambda: self._clients)
+        self.record: Record | None = record
+        if target.sagemaker is not None:
+            self.record = SageMakerRecord(run, target, lambda: self._clients)
         self._target = target
         self._pool = pool
         self._put_options = dict(put_options or {})

@@ -1,4 +1,4 @@
-"""The three clients for one way to reach AWS, and how a request is made with them.
+"""The clients for one way to reach AWS, and how a request is made with them.
 
 They live in the engine's event loop, shared by the trackers that reach AWS alike: see ``pool``.
 botocore's retries are off; ``retry`` is the only layer.
@@ -69,7 +69,7 @@ class ClientKey:
 
 
 class AwsClients:
-    """The three clients for one way to reach AWS, and how a request is made with them.
+    """The clients for one way to reach AWS, and how a request is made with them.
 
     Made by ``ClientPool.acquire``. Knows no Run and no bucket of one.
 
@@ -77,8 +77,8 @@ class AwsClients:
         key: What they share with others.
         way: How S3 is reached.
         s3: aiobotocore's client of S3.
-        sagemaker: The one of SageMaker; None where the Run is none of its own.
-        metrics: The one of SageMaker's metrics; the same.
+        sagemaker: The one of SageMaker; None where no Run of its own is tracked into.
+        metrics: The one of SageMaker's metrics, likewise.
     """
 
     def __init__(self, key: ClientKey, way: Way) -> None:
@@ -201,7 +201,7 @@ class AwsClients:
         clients = client_session(session, self.way.region)
         self._clock = clock = ServerClock()
 
-        async def make(service: str, way: Way, connections: int) -> Any:
+        async def made(service: str, way: Way, connections: int) -> Any:
             client = await self._stack.enter_async_context(
                 clients.client(service, **_as(way, connections, session))
             )
@@ -209,11 +209,11 @@ class AwsClients:
             acknowledge.listen(client.meta.events)
             return client
 
-        self.s3 = await make("s3", self.way, S3_CONNECTIONS)
+        self.s3 = await made("s3", self.way, S3_CONNECTIONS)
         remember_endpoint(self.s3)
         if target.sagemaker is not None:
-            self.sagemaker = await make("sagemaker", way_of(target.sagemaker), _FEW)
-            self.metrics = await make("sagemaker-metrics", way_of(target.metrics), _FEW)
+            self.sagemaker = await made("sagemaker", way_of(target.sagemaker), _FEW)
+            self.metrics = await made("sagemaker-metrics", way_of(target.metrics), _FEW)
 
 
 async def asked(question: Callable[[], _T]) -> _T:

@@ -37,8 +37,8 @@ class RunTarget:
         prefix: The Run's artifact prefix.
         session: SageMaker's session, for what has to be asked over the network.
         s3: The boto3 client that the Run uploads with, or None where it has none yet.
-        sagemaker: The boto3 client of SageMaker; None where the Run is none of its own.
-        metrics: The boto3 client of SageMaker's metrics; the same.
+        sagemaker: The boto3 client of SageMaker; None where there is no Run of its own.
+        metrics: The boto3 client of SageMaker's metrics, likewise.
     """
 
     experiment: str

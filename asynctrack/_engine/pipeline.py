@@ -19,12 +19,15 @@ from asynctrack._backends.protocol import Backend
 from asynctrack._backends.protocol import Store as ObjectStore
 from asynctrack._buffer.batch import CutPolicy
 from asynctrack._buffer.buffer import Buffer
+from asynctrack._buffer.holding import SHARE, Holding
 from asynctrack._buffer.store import Store
 from asynctrack._capture.capture import Capture
 from asynctrack._capture.observations import Observations
 from asynctrack._capture.recurring import recurring_for
 from asynctrack._capture.redact import Redactor
+from asynctrack._capture.sampling import Sampling
 from asynctrack._capture.sessions import Roots
+from asynctrack._common.live import LiveCounts, LiveTraces
 from asynctrack._common.notices import Notices
 from asynctrack._common.retry import RetryBudget, RetryPolicy
 from asynctrack._delivery.delivery import Delivery
@@ -42,6 +45,7 @@ from asynctrack._options import Options, compile_redact
 from asynctrack._record.limits import limits_of
 from asynctrack._record.recorder import Recorder
 from asynctrack._spool.homes import Homes
+from asynctrack._spool.journal import Journal
 from asynctrack._spool.keeper import Keeper
 from asynctrack._spool.layout import spool_places
 from asynctrack._statistics import Statistics
@@ -54,6 +58,7 @@ class Pipeline:
         backend: Where everything goes.
         options: The options.
         engine: Where it runs.
+        make_live: Returns what sends traces on, for the writer's id; None where nobody wants that.
         monotonic: The clock of all decisions, in seconds.
         uniform: Random numbers in [0, 1) for what is spread.
     """
@@ -64,6 +69,7 @@ class Pipeline:
         options: Options,
         *,
         engine: Engine,
+        make_live: Callable[[str, Backend, Notices], LiveTraces] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         uniform: Callable[[], float] = random.random,
     ) -> None:
@@ -74,6 +80,7 @@ class Pipeline:
         self.notices = notices = Notices(
             engine.board, tracker=self.writer_id, place=_place(backend.destination())
         )
+        self.live = None if make_live is None else make_live(self.writer_id, backend, notices)
         redactor = Redactor(compile_redact(options.redact))
         spooled = options.durability != "memory"
         overflow = options.effective_overflow
@@ -94,6 +101,7 @@ class Pipeline:
             wake=self._wake,
             monotonic=monotonic,
         )
+        self.sampling, self.holding = self._make_sampling()
         self.keeper = self._make_keeper() if spooled else None
         self.recorder = Recorder(
             writer_id=self.writer_id,
@@ -131,6 +139,7 @@ class Pipeline:
             notices=notices,
             concurrency=options.upload_concurrency,
             compression=options.compression,
+            live=self.live,
         )
         self.member: Member | None = None
         if self.keeper is not None:
@@ -147,6 +156,8 @@ class Pipeline:
             gate=engine.gate,
             replayer=lambda: engine.replayer(options.spool_dir),
             member=self.member,
+            holding=self.holding,
+            live=self.live,
             monotonic=monotonic,
             uniform=uniform,
         )
@@ -171,6 +182,7 @@ class Pipeline:
                 observations=self._observations,
                 recurring=recurring_for(redactor, options.max_value_bytes),
                 roots=Roots(options.session_keys, options.user_keys),
+                sampling=self.sampling,
             ),
             buffer=self.buffer,
             observations=self._observations,
@@ -179,6 +191,7 @@ class Pipeline:
             block=overflow == "block",
             block_timeout=options.block_timeout,
             statistics=self.statistics,
+            holding=self.holding,
         )
         self.stages.closing.abandon_open = self.sink.abandon_open
 
@@ -186,6 +199,8 @@ class Pipeline:
         """Begin to deliver."""
         self._engine.writers.add(self.writer_id)
         self.driver.start()
+        if self.live is not None:
+            self.live.start()
 
     def rescue(self) -> threading.Thread | None:
         """Bring to disk what is in memory only, where the engine is held up and does not end.
@@ -198,6 +213,8 @@ class Pipeline:
             return None
 
         def bring_to_disk() -> None:
+            if self.holding is not None:
+                self.holding.finish()
             self.buffer.finish()
             keeper.supply_now()
 
@@ -210,12 +227,15 @@ class Pipeline:
 
     def forget(self) -> None:
         """Leave what is left to others, at the end."""
+        if self.live is not None:
+            self.live.abandon()
         self._engine.writers.discard(self.writer_id)
 
     def statistics(self) -> Statistics:
         """Return a frozen snapshot of all counters."""
         counts = self.buffer.counts()
         recorded = self.recorder.counted
+        live = LiveCounts() if self.live is None else self.live.counts()
         return Statistics(
             accepted=counts.accepted,
             delivered=counts.delivered,
@@ -233,6 +253,12 @@ class Pipeline:
             metric_points_unsent=recorded.points_refused
             + recorded.points_left
             + self._observations.points_skipped,
+            sampled_out=0 if self.sampling is None else self.sampling.events,
+            traces_sampled_out=0 if self.sampling is None else self.sampling.traces_left_out,
+            held=0 if self.holding is None else self.holding.events,
+            traces_sent=live.sent,
+            traces_dropped=live.dropped,
+            traces_waiting=live.waiting,
         )
 
     def leftovers(self) -> Leftovers:
@@ -269,7 +295,44 @@ class Pipeline:
             max_spool_bytes=options.max_spool_bytes,
             power=power,
         )
-        return Keeper(homes=homes, buffer=self.buffer, notices=self.notices, power=power)
+        journal: Journal | None = None
+        if self.holding is not None:
+            self.holding.journal = journal = Journal(self.writer_id, self._wake)
+            journal.supplied = self.holding.supplied
+        return Keeper(
+            homes=homes, buffer=self.buffer, notices=self.notices, power=power, journal=journal
+        )
+
+    def _make_sampling(self) -> tuple[Sampling | None, Holding | None]:
+        options = self._options
+        if not callable(options.sample) and options.sample >= 1:
+            return None, None
+        holding: Holding | None = None
+        if options.keep_errors:
+            holding = Holding(
+                writer_id=self.writer_id,
+                buffer=self.buffer,
+                max_bytes=options.max_buffer_bytes // SHARE,
+                wake=self._wake,
+                warn=self._tell_given_up,
+            )
+        sampling = Sampling(
+            options.sample,
+            lambda text: self.notices.warn("sample", text),
+            None if holding is None else holding.begin,
+        )
+        if holding is not None:
+            holding.sampling = sampling
+        return sampling, holding
+
+    def _tell_given_up(self) -> None:
+        bound = self._options.max_buffer_bytes // SHARE
+        self.notices.warn(
+            "held",
+            f"asynctrack holds {bound} bytes of traces that have not ended, a quarter of"
+            " max_buffer_bytes: the oldest ones are left out, as sample= says, and are not kept if"
+            " they fail. Raise max_buffer_bytes.",
+        )
 
     def _spool_info(self) -> Mapping[str, Any]:
         return {
@@ -292,6 +355,18 @@ class Pipeline:
             "pending": counts.pending,
             "dead_lettered": counts.dead_lettered,
             "dropped": counts.dropped,
+            **({} if self.sampling is None else {"sampling": self._sampled(self.sampling)}),
+        }
+
+    def _sampled(self, sampling: Sampling) -> dict[str, Any]:
+        holding = self.holding
+        if holding is None:
+            return sampling.described()
+        return {
+            **sampling.described(),
+            "traces_kept_failed": holding.traces_failed,
+            "traces_given_up": holding.traces_given_up,
+            "events_held": holding.events,
         }
 
 

@@ -21,7 +21,9 @@ import anyio
 from asynctrack._backends.protocol import Backend
 from asynctrack._buffer.batch import CutPolicy
 from asynctrack._buffer.buffer import Buffer
+from asynctrack._buffer.holding import Holding
 from asynctrack._buffer.store import MemoryPiece, SegmentPiece
+from asynctrack._common.live import LiveTraces
 from asynctrack._common.notices import Notices
 from asynctrack._common.offload import offload
 from asynctrack._common.retry import RetryPolicy
@@ -66,6 +68,8 @@ class Stages:
         gate: Returns the gate of all that reach the same store alike.
         replayer: Returns what delivers what others left in the spool.
         member: This tracker's part in that; None where there is no spool.
+        holding: Holds traces until their root ends; None where none is.
+        live: Sends traces on; None where nobody wants that.
         monotonic: The clock, in seconds.
         uniform: Random numbers in [0, 1).
     """
@@ -84,6 +88,8 @@ class Stages:
         gate: Callable[[Hashable], Gate],
         replayer: Callable[[], Replayer],
         member: Member | None,
+        holding: Holding | None = None,
+        live: LiveTraces | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         uniform: Callable[[], float] = random.random,
     ) -> None:
@@ -98,6 +104,7 @@ class Stages:
         self._make_replayer = replayer
         self._replayer: Replayer | None = None
         self._member = member
+        self._holding = holding
         self._tasks = Tasks()
         self._reached = Wakeup()  # the backend, or it was tried
         self._monotonic = monotonic
@@ -111,6 +118,7 @@ class Stages:
             replayed=lambda: 0 if member is None else member.events,
             settle_all=self._settle_all,
             patience=close_patience,
+            live=live,
             tasks=self._tasks,
             monotonic=monotonic,
         )
@@ -269,6 +277,7 @@ class Stages:
             await self._keeper.describe()  # that its destination has been reached
         self.flushes.settled(piece.first_seq)
         self._settlement.set()
+        self._finish_soon()  # what is held may find room now
         self._look_at_flushes()
 
     def _supply_soon(self) -> None:
@@ -299,16 +308,23 @@ class Stages:
 
     def _finish_soon(self) -> None:
         """Finish the events that callbacks have left to the worker, where nobody does."""
-        if self._buffer.unfinished and not self._finishing and self._tasks.running:
+        if self._unfinished and not self._finishing and self._tasks.running:
             self._finishing = True
             self._tasks.start(self._finish())
 
     async def _finish(self) -> None:
         try:
+            if self._holding is not None and self._holding.unfinished:
+                await offload(self._holding.finish, at_once=True)
             while self._buffer.unfinished:
                 await offload(self._buffer.finish, at_once=True)
         finally:
             self._finishing = False
+
+    @property
+    def _unfinished(self) -> bool:
+        held = self._holding is not None and self._holding.unfinished
+        return held or self._buffer.unfinished
 
     def _record_soon(self) -> None:
         """Write to the Run what is due, from now on."""

@@ -25,6 +25,7 @@ from ._screen import printable
 COMMANDS = (
     "_compact",
     "_completion",
+    "_dataset",
     "_demo",
     "_diff",
     "_export",

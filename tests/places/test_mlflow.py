@@ -324,9 +324,7 @@ def test_artifacts_in_s3(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.secret_key)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    from asynctrack._backends import library
 
-    library._sessions.clear()  # one with the environment of this test
     name = new_name()
     server.create_experiment(name, artifact_location=f"s3://{s3.bucket}/of-mlflow")
     with tracker(f"mlflow://{name}/r") as handler:
@@ -335,7 +333,6 @@ def test_artifacts_in_s3(
     run = only_run_of(server, name)
     assert run.data.tags["asynctrack.events"].startswith(f"{run.info.artifact_uri}/asynctrack/v1/")
     assert [one.event for one in open_run(run).events()][-1] == "chain_end"
-    library._sessions.clear()
 
 
 KILLED = """

@@ -22,7 +22,7 @@ from asynctrack._errors import OptionError
 from asynctrack._reading.export import files, html, otlp, rows
 from asynctrack._reading.export.cells import safe_cell
 from asynctrack._reading.export.files import export_run, new_file
-from asynctrack._reading.export.otlp import span_id_of, trace_id_of
+from asynctrack._reading.export.otlp_span import span_id_of, trace_id_of
 from asynctrack._reading.run import RecordedRun, open_run
 from asynctrack._reading.tables import span_table
 from asynctrack._reading.trees import build

@@ -10,12 +10,9 @@ import os
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Final
 
-from asynctrack._backends.aws import AwsBackend
-from asynctrack._backends.aws_errors import map_error
-from asynctrack._backends.library import default_session, require_client_library
+from asynctrack._backends.bucket import BucketBackend
 from asynctrack._backends.local import LocalBackend
 from asynctrack._backends.mlflow.address import (
     S3_ENDPOINT,
@@ -27,11 +24,7 @@ from asynctrack._backends.mlflow.address import (
 from asynctrack._backends.mlflow.record import MlflowRecord
 from asynctrack._backends.pool import ClientPool
 from asynctrack._backends.protocol import Backend, Record, Store
-from asynctrack._backends.run import RunTarget
-from asynctrack._common.garbage import full_collections
-from asynctrack._common.importing import gate
-from asynctrack._common.offload import offload
-from asynctrack._errors import MissingExtraError, PausingError, TransientError
+from asynctrack._errors import PausingError, TransientError
 from asynctrack._format import run_prefix
 
 PROXIED: Final = (
@@ -91,23 +84,23 @@ class MlflowPlace:
             if place is None:
                 uri = self._run.run.artifact_uri or (await self._run.found()).artifact_uri
                 place = require_place(uri)
-            self._found = await self._backend(place)
+            self._found = self._backend(place)
         await self._found.open()
 
-    async def _backend(self, place: Place) -> Backend:
+    def _backend(self, place: Place) -> Backend:
         prefix = "/".join(part for part in (place.path, self._prefix) if part)
         if not place.bucket:
             folder = Path(place.path)
             return LocalBackend(folder, self._prefix, self.experiment, self.run, self.record)
-        target = await offload(_s3_target, self._run.run, self.experiment, self.run, place.bucket)
-        return AwsBackend(
-            None,
-            target,
+        return BucketBackend(
             pool=self._pool,
             bucket=place.bucket,
             prefix=prefix,
+            experiment=self.experiment,
+            run=self.run,
             put_options=self._put_options,
             record=self.record,
+            endpoint_url=os.environ.get(S3_ENDPOINT) or None,
         )
 
     def uri(self, name: str = "") -> str:
@@ -182,6 +175,8 @@ class LateStore:
         """Store an object."""
         if not self.place.located:
             await self.place.open()
+            if self.place.record is not None:
+                await self.place.record.aclose()  # nothing is recorded for who has died
         await self.place.put(name, content, crc32=crc32, media_type=media_type)
 
 
@@ -250,29 +245,3 @@ def left_beside_artifacts(
         put_options=put_options,
     )
     return LateStore(place)
-
-
-def _s3_target(target: MlflowTarget, experiment: str, run: str, bucket: str) -> RunTarget:
-    """Return how S3 is reached, as boto3 finds it and MLflow's own variable says. Blocks."""
-    try:
-        require_client_library()
-        with gate.importing(), full_collections.held_up():
-            session = default_session()
-            s3 = session.client("s3", endpoint_url=os.environ.get(S3_ENDPOINT) or None)
-    except MissingExtraError as error:
-        raise PausingError(
-            "MissingExtra", str(error), advice="Install it, and start again."
-        ) from error
-    except Exception as error:
-        raise map_error(error) from error
-    return RunTarget(
-        experiment=experiment,
-        run=run,
-        trial_component=target.address,
-        bucket=bucket,
-        prefix="",
-        session=SimpleNamespace(boto_session=session),
-        s3=s3,
-        sagemaker=None,
-        metrics=None,
-    )
