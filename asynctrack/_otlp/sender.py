@@ -193,7 +193,9 @@ class Sender:
             answer = self._try(feed, spans, alone=alone)
             if answer.taken:
                 continue
-            if not alone and not feed.abandoned:
+            if feed.abandoned:
+                return
+            if not alone:
                 for one in traces:
                     self._deliver(feed, [one])
                 return
