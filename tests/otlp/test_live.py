@@ -19,7 +19,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 
 from asynctrack import MissingExtraError, open_run, tracker
-from asynctrack._otlp import assembling, feed, sender
+from asynctrack._otlp import assembling, feed, requests, sender
 from asynctrack._reading.export.otlp_span import span_id_of, trace_id_of
 from tests.support.otlp import OtlpReceiver
 from tests.support.tls import tls_proxy
@@ -255,7 +255,7 @@ def test_a_large_trace_is_several_requests(
     tmp_path: Path, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A trace of more spans than a request holds is sent in several, and counts once."""
-    monkeypatch.setattr(sender, "REQUEST_SPANS", 2)
+    monkeypatch.setattr(requests, "SPANS", 2)
     counted = track(tmp_path, receiver)
     assert counted.traces_sent == 1
     assert [len(one.resource_spans[0].scope_spans[0].spans) for one in receiver.requests] == [2, 1]
