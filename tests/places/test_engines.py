@@ -19,7 +19,7 @@ from asynctrack._reading.sources.locate import locate_runs
 from tests.e2e.chains import joke_chain
 from tests.guide.pages import block
 from tests.reading.valued import track_states
-from tests.support.engines import ENGINES, ask, make_calls, plain_answer
+from tests.support.engines import ENGINES, ask, joined, make_calls, plain_answer
 from tests.support.s3 import S3Server
 from tests.support.spark import spark_cluster
 
@@ -100,12 +100,7 @@ def test_spark_puts_values_back(spark: Any, s3: S3Server) -> None:
     ``--values resolve`` they are whole without it."""
     run = track_states(s3.folder / "p", states=12, size=20_000)
     compact(s3.folder / "p")
-    expected = [
-        (one.seq, one.inputs.get("document"), one.inputs.get("messages"))
-        if isinstance(one.inputs, dict)
-        else (one.seq, None, None)
-        for one in asynctrack.open_run(run).events()
-    ]
+    expected = joined(run)
     lines = read("spark-compacted", spark, s3)["lines"]
     assert lines.where("event = 'value'").count() > 0
     lines.createOrReplaceTempView("lines")
