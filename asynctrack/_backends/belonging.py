@@ -78,7 +78,8 @@ def description(
         found["default"] = True
     if way is None:
         # SageMaker's own client is there from the start, and the session gives both one region.
-        return {**found, "region": getattr(target.sagemaker.meta, "region_name", None)}
+        meta = getattr(target.sagemaker, "meta", None)
+        return {**found, "region": getattr(meta, "region_name", None)}
     return {**found, "region": way.region, "endpoint_url": way.endpoint_url}
 
 

@@ -34,6 +34,8 @@ from asynctrack._testing.prompts import (
 
 COMPARED: Final = 10_000
 """Calls that are compared to find the nearest."""
+_OF_CALLS: Final = frozenset({"_type", "tools", "tool_choice", "functions", "stop", "stream"})
+"""Parameters that each call is given anew."""
 NAMES: Final = 20
 """Names that an error lists."""
 
@@ -86,8 +88,10 @@ class Calls:
         self._given: dict[bytes, int] = {}
         self.names: frozenset[str] = frozenset()
         """The names of the components that made these calls."""
-        self.models: frozenset[str] = frozenset()
-        """The models that they asked for."""
+        self.params: dict[str, Any] = {}
+        """What all of them asked for alike: the model, the temperature, …"""
+        self.settings: dict[str, Any] = {}
+        """What LangChain's metadata say of all of them alike: ``ls_provider``, …"""
 
     def load(self) -> dict[bytes, list[Call]]:
         """Read the Run, once; return its calls by what was asked. Blocks.
@@ -138,7 +142,7 @@ class Calls:
     def _read(self) -> dict[bytes, list[Call]]:
         found: list[tuple[int, int, bytes, Call]] = []
         names: set[str] = set()
-        models: set[str] = set()
+        common: list[dict[str, Any]] = []
         for span in self._spans():
             call = _call(span)
             if call is not None:
@@ -146,14 +150,16 @@ class Calls:
                 place = (span.start_unix_nano or 0, span.position)
                 found.append((*place, key(prompt, tools), call))
                 names.add(span.name or "")
-                models.update([span.model] if span.model else [])
+                alike = [_params(span), _settings(span)]
+                common = [_shared(*pair) for pair in zip(common or alike, alike, strict=True)]
         if not found:
             raise NotLoggedError(self._none())
         found.sort(key=lambda one: one[:2])
         known: dict[bytes, list[Call]] = {}
         for _, _, asked, call in found:
             known.setdefault(asked, []).append(call)
-        self.names, self.models = frozenset(names), frozenset(models)
+        self.names = frozenset(names)
+        self.params, self.settings = common
         return known
 
     def _spans(self, *, all_of_them: bool = False) -> Iterator[Span]:
@@ -217,6 +223,22 @@ class Calls:
 def _redact_option() -> dict[str, str]:
     name = "ASYNCTRACK_REDACT"
     return {name: os.environ[name]} if name in os.environ else {}
+
+
+def _params(span: Span) -> dict[str, Any]:
+    """Return what a call asked for beside its messages, as far as it is the model's own."""
+    params = span.data.get("invocation_params")
+    given = params if isinstance(params, dict) else {}
+    return {name: value for name, value in given.items() if name not in _OF_CALLS}
+
+
+def _settings(span: Span) -> dict[str, Any]:
+    return {name: value for name, value in span.metadata.items() if name.startswith("ls_")}
+
+
+def _shared(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Return what two objects have alike."""
+    return {name: value for name, value in one.items() if name in other and other[name] == value}
 
 
 def _models(span: Span) -> list[str]:

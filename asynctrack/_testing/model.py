@@ -31,8 +31,8 @@ _FIELDS = ("content", "additional_kwargs", "response_metadata", "name", "tool_ca
 class ReplayModel(BaseChatModel):
     """Answers as the model did whose calls were logged. Made by ``replay_model``.
 
-    In a trace it has the name of the component that was logged, and its model, where all calls have
-    the same: so ``asynctrack diff`` compares it with that.
+    In a trace it has the name of the component that was logged, its model and its parameters, where
+    all calls have the same: so ``asynctrack diff`` compares it with that.
     """
 
     # LangChain's cache would answer before the log.
@@ -52,8 +52,10 @@ class ReplayModel(BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        models = self._calls.models
-        return {"model_name": next(iter(models))} if len(models) == 1 else {}
+        return self._calls.params
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
+        return {**super()._get_ls_params(stop, **kwargs), **self._calls.settings}
 
     @property
     def _serialized(self) -> dict[str, Any]:
@@ -166,7 +168,9 @@ def _chunks(call: Call) -> Iterator[ChatGenerationChunk]:
     """Yield the answer of a call in pieces; of one that failed, what it had answered before."""
     fields = _fields(call)
     if call.error is None or call.tokens:
-        first = {name: fields[name] for name in ("additional_kwargs", "name") if name in fields}
+        first: dict[str, Any] = {
+            name: fields[name] for name in ("additional_kwargs", "name") if name in fields
+        }
         for piece in pieces(fields, call.tokens):
             yield ChatGenerationChunk(message=_made(AIMessageChunk, call, {**first, **piece}))
             first = {}
