@@ -19,13 +19,11 @@ from asynctrack._common.own import is_own
 
 def nearest() -> Owner | None:
     """Return the handler of what is around the call, else the installed one; None without."""
-    handlers = sys.modules.get("asynctrack._capture.handlers")
-    if handlers is None:
-        return None  # no tracker was opened yet
     here, left = current.here(), None
     while here is not None and not here.open:
         left, here = left or here, here.outer
-    run, own = handlers.around()
+    handlers = sys.modules.get("asynctrack._capture.handlers")
+    run, own = (None, None) if handlers is None else handlers.around()  # no tracker was opened yet
     if here is not None and (own is None or here.within == run):
         return here.owner
     found: Owner | None = own or asked.get()
