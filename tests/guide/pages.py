@@ -2,6 +2,7 @@
 
 A comment stands before a block, alone or with others, and says what a test has to know:
 ``<!-- name: X -->`` what tests call it; ``<!-- aws -->`` that it needs a Run, or S3;
+``<!-- otlp -->`` that it needs a receiver of OpenTelemetry's at ``localhost:4318``;
 ``<!-- not run: WHY -->`` that no test can run it.
 """
 

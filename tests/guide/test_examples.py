@@ -18,6 +18,7 @@ from asynctrack.demo._sagemaker import sagemaker_sdk
 from tests.e2e.chains import joke_chain
 from tests.e2e.runs import RunFactory
 from tests.guide.pages import PAGES, Block, blocks
+from tests.support.otlp import otlp_receiver
 from tests.support.s3 import S3Server
 
 _PER_SDK = re.compile(r"from \S+ import (\w+) +# sagemaker 3: \S+")
@@ -87,7 +88,13 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str
 def test_examples_run(page: str, reader: dict[str, Any]) -> None:
     """In order, in one namespace; what is asynchronous never blocks the event loop."""
     # Asking for the working directory counts as blocking.
-    run_page(page, reader, {'"runs"': repr(str(Path("runs").absolute()))})
+    places = {'"runs"': repr(str(Path("runs").absolute()))}
+    if not any("otlp" in one.marks for one in examples(page)):
+        run_page(page, reader, places)
+        return
+    with otlp_receiver() as receiver:
+        run_page(page, reader, {**places, "http://localhost:4318/v1/traces": receiver.url})
+        assert receiver.spans(), "what the page sends arrives"
 
 
 @pytest.mark.may_block("the SDK's Run asks AWS in the loop in which it is entered")
