@@ -78,16 +78,7 @@ def recover_held(folder: Path) -> None:
         return
     if not paths:
         return
-    held, writer_id, unreadable = _Held(), "", set()
-    for path in paths:
-        try:
-            content = read_segment(path)
-        except SegmentError:
-            unreadable.add(path)
-            continue
-        writer_id = content.writer_id or writer_id
-        for _, entry in content.lines:
-            held.add(entry)
+    held, writer_id, unreadable = _read(paths)
     ordinal = max((int(one.stem) for one in folder.glob("*.*") if one.stem.isdecimal()), default=0)
     for segment in _segments(folder, held, writer_id):
         ordinal += 1
@@ -102,6 +93,33 @@ def recover_held(folder: Path) -> None:
     done.touch(mode=0o600)  # whoever finds only some of them would number their events anew
     for path in paths:
         path.unlink(missing_ok=True)
+
+
+def held_events(folder: Path) -> int:
+    """Return how many events a writer holds whose fate is open. Blocks; changes nothing.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    if (folder / _DONE).exists():
+        return 0
+    held, _, _ = _read(held_files(folder))
+    return sum(len(held.traces[number]) for number in held.traces.keys() - held.decided)
+
+
+def _read(paths: Iterable[Path]) -> tuple[_Held, str, list[Path]]:
+    """Return what a journal says, whose it is, and the files of it that cannot be read."""
+    held, writer_id, unreadable = _Held(), "", []
+    for path in paths:
+        try:
+            content = read_segment(path)
+        except SegmentError:
+            unreadable.append(path)
+            continue
+        writer_id = content.writer_id or writer_id
+        for _, entry in content.lines:
+            held.add(entry)
+    return held, writer_id, unreadable
 
 
 def _segments(folder: Path, held: _Held, writer_id: str) -> Iterator[bytes]:

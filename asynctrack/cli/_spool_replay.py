@@ -29,7 +29,13 @@ from asynctrack._errors import BackendError, PausingError, TransientError
 from asynctrack._format import MEDIA_TYPE, run_prefix
 from asynctrack._reading.sources.locate import resolve_s3_options
 from asynctrack._spool.folder import SpoolBusyError, WriterFolder
-from asynctrack._spool.layout import dead_letters_in, read_description, waiting_segments, writers
+from asynctrack._spool.layout import (
+    dead_letters_in,
+    held_files,
+    read_description,
+    waiting_segments,
+    writers,
+)
 
 from ._common import Missing, print_json
 from ._progress import Advance, progress
@@ -134,7 +140,8 @@ async def _all(
                         total.living.append(path.name)
                         continue
                     # Those of the living are theirs no more: no lock is needed.
-                if dead_letters_in(path) if options.dead_letters else waiting_segments(path):
+                left = (*waiting_segments(path), *held_files(path))
+                if dead_letters_in(path) if options.dead_letters else left:
                     await deliver(path, folder)
                 elif not options.dead_letters:  # its Run is told that it died, where that can be
                     with contextlib.suppress(_NoPlaceError, BackendError):

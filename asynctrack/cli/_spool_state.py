@@ -23,6 +23,7 @@ from asynctrack._spool.layout import (
     waiting_segments,
     writers,
 )
+from asynctrack._spool.recovery import held_events
 
 from ._common import Missing
 from ._screen import Screen, printable
@@ -45,6 +46,7 @@ class WriterState:
         damaged: Events that are damaged, in these and in files set aside before.
         unreadable: Segments that cannot be read at all.
         dead_letters: Files of events that the backend refused for good.
+        held: Events of traces that had not ended, held by ``keep_errors``.
         problems: What is wrong, in words.
     """
 
@@ -60,6 +62,7 @@ class WriterState:
     damaged: int
     unreadable: int
     dead_letters: int
+    held: int
     problems: tuple[str, ...]
 
 
@@ -78,6 +81,11 @@ def _state(folder: Path) -> WriterState:
     info = read_description(folder)
     events = size = damaged = unreadable = segments = 0
     problems: list[str] = []
+    held = 0
+    try:
+        held = held_events(folder)
+    except OSError as error:
+        problems.append(str(error))
     aside = sorted(folder.glob("*.damaged"))
     for path in (*waiting_segments(folder), *aside):
         plan = plan_segment(path)
@@ -108,6 +116,7 @@ def _state(folder: Path) -> WriterState:
         damaged=damaged,
         unreadable=unreadable,
         dead_letters=len(dead_letters_in(folder)),
+        held=held,
         problems=tuple(problems),
     )
 

@@ -16,7 +16,9 @@ import pytest
 
 from asynctrack import open_run, tracker, verify
 from asynctrack._spool.layout import held_files, writers
-from asynctrack._spool.recovery import heir_of, recover_held
+from asynctrack._spool.recovery import heir_of, held_events, recover_held
+from asynctrack.cli import main
+from asynctrack.cli._spool_state import states
 from tests.crash.held import Truth
 from tests.crash.kills import LARGE, replay_all
 from tests.crash.nursery import Nursery
@@ -42,7 +44,9 @@ def test_a_process_that_dies_in_a_trace_leaves_it(tmp_path: Path) -> None:
     run = [sys.executable, "-c", KILLED, str(out), str(spool)]
     assert subprocess.run(run, check=False).returncode == -signal.SIGKILL
     (folder,) = writers(spool)
-    assert held_files(folder)
+    assert held_files(folder) and held_events(folder) == 4
+    (state,) = states(spool)
+    assert (state.state, state.events, state.held, state.problems) == ("dead", 0, 4, ())
     replay_all(tmp_path / "own", spool)
     recorded = open_run(out)
     (trace,) = recorded.traces()
@@ -84,6 +88,15 @@ def test_failed_and_unfinished_traces_survive_sigkill(
     assert not wrong, "\n".join(wrong)
     assert not [text for text in audit.problems if "times" in text]
     assert found
+
+
+def test_the_command_delivers_it(tmp_path: Path) -> None:
+    """``asynctrack spool replay`` delivers what a dead process held, and nothing is left."""
+    out, spool = tmp_path / "out", tmp_path / "spool"
+    subprocess.run([sys.executable, "-c", KILLED, str(out), str(spool)], check=False)
+    assert main(["spool", "replay", "--spool-dir", str(spool)]) == 0
+    assert [trace.outcome for trace in open_run(out).traces()] == ["unfinished"]
+    assert writers(spool) == []
 
 
 def test_a_trace_that_was_being_accepted(tmp_path: Path) -> None:
