@@ -85,8 +85,8 @@ class Calls:
         self._run = run
         self._model = model
         self._name = name
-        given = {} if redact is None else {"redact": redact}
-        custom = Options.resolve(given, _redact_option()).redact
+        asked = {} if redact is None else {"redact": redact}
+        custom = Options.resolve(asked, _redact_option()).redact
         self._redactor = Redactor(compile_redact(custom))
         self._lock = threading.Lock()
         self._known: dict[bytes, list[Call]] | None = None
