@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal, Union
+from urllib.parse import urlsplit
 
 from asynctrack._errors import OptionError
 from asynctrack._format import ACCESS_POINT, SUFFIXES, is_valid_name
@@ -84,6 +85,7 @@ class Options:
     close_on_sigterm: bool = False
     bucket: str | None = None
     prefix: str | None = None
+    folder: str | os.PathLike[str] | None = None
     s3_options: Mapping[str, Any] | None = None
     compression: Compression = "zstd"
     redact: Redact | None = None
@@ -96,6 +98,7 @@ class Options:
     install: Install = False
     sample: Sample = 1.0
     keep_errors: bool = False
+    otlp: str | bool | None = None
 
     def __post_init__(self) -> None:
         """Check every option.
@@ -113,6 +116,12 @@ class Options:
         if self.spool_dir:
             spool_dir = os.fspath(whole_path("spool_dir", self.spool_dir))
             object.__setattr__(self, "spool_dir", spool_dir)
+        if self.folder is not None and not isinstance(self.folder, (str, os.PathLike)):
+            raise OptionError("folder", self.folder, "the path of a folder")
+        if self.folder is not None:
+            if not os.fspath(self.folder):  # more likely an unset variable than this folder
+                raise OptionError("folder", self.folder, "the path of a folder; '.' is this one")
+            object.__setattr__(self, "folder", os.fspath(whole_path("folder", self.folder)))
         _integer(self, "max_spool_bytes", 16 * MIB, 1024 * GIB)
         _choice(self, "compression", tuple(SUFFIXES))
         if self.max_value_bytes is not None:
@@ -155,6 +164,7 @@ class Options:
                 raise OptionError(small, getattr(self, small), f"at most {large}={limit}")
         for option in ("session_keys", "user_keys"):
             object.__setattr__(self, option, _names(option, getattr(self, option)))
+        _address(self, "otlp")
         # Compiled here, because an iterator of patterns can be read only once.
         object.__setattr__(self, "redact", compile_redact(self.redact))
 
@@ -261,6 +271,8 @@ def _from_environment(name: str, text: str, default: object) -> object:
             allowed = "true, false or process" if name == "install" else "true or false"
             raise OptionError(f"ASYNCTRACK_{name.upper()}", text, allowed)
         return _BOOLEANS[text.lower()]
+    if name == "otlp" and text.lower() in _BOOLEANS:
+        return _BOOLEANS[text.lower()]
     if name == "s3_options":
         import json  # not in the user's event loop, where nobody asks for it
 
@@ -334,3 +346,20 @@ def _text(options: Options, name: str, pattern: re.Pattern[str], allowed: str) -
     value = getattr(options, name)
     if value is not None and not (isinstance(value, str) and pattern.fullmatch(value)):
         raise OptionError(name, value, allowed)
+
+
+def _address(options: Options, name: str) -> None:
+    value = getattr(options, name)
+    if value is None or isinstance(value, bool):
+        return
+    allowed = "an address, like http://localhost:4318/v1/traces, or True for OTEL_EXPORTER_OTLP_*"
+    good = False
+    if isinstance(value, str) and value.isprintable() and " " not in value:
+        try:
+            parts = urlsplit(value)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # a port that is none
+            pass
+    if not good:
+        # Not shown: an address may hold a password.
+        raise OptionError(name, "…" if isinstance(value, str) else value, allowed)

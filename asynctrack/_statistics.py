@@ -32,6 +32,10 @@ class Statistics:
         metric_points_unsent: Metric points that SageMaker refused, that found no room in the
             queue for it, or that were left when the tracker was closed; those of ``log_metric`` are
             in the artifacts all the same.
+        traces_sent: With ``otlp``: traces that the receiver has taken.
+        traces_dropped: With ``otlp``: traces that were not sent, by reason. Their events go where
+            all events go.
+        traces_waiting: With ``otlp``: traces that have begun, and are neither.
     """
 
     accepted: int = 0
@@ -51,6 +55,9 @@ class Statistics:
     sampled_out: int = 0
     traces_sampled_out: int = 0
     held: int = 0
+    traces_sent: int = 0
+    traces_dropped: Mapping[str, int] = field(default_factory=dict)
+    traces_waiting: int = 0
 
     @property
     def balanced(self) -> bool:

@@ -21,6 +21,8 @@ from asynctrack._engine.progress import progress
 from asynctrack._engine.signals import termination
 from asynctrack._errors import StateError
 from asynctrack._options import Options
+from asynctrack._otlp.metrics import count_as_metrics, stop_counting
+from asynctrack._otlp.target import target_of
 from asynctrack._statistics import Statistics
 
 # Only what imports nothing: tracker(...) is called in the user's event loop. The stages are
@@ -29,9 +31,12 @@ if TYPE_CHECKING:
     from asynctrack._backends.pool import ClientPool
     from asynctrack._backends.protocol import Backend
     from asynctrack._capture.handlers import AsyncHandler, SyncHandler
+    from asynctrack._common.live import LiveTraces
+    from asynctrack._common.notices import Notices
     from asynctrack._engine.flush import Flush
     from asynctrack._engine.pipeline import Pipeline
     from asynctrack._engine.sink import Sink
+    from asynctrack._otlp.target import Target
 
 TURNS: Final = 10
 """Turns of the event loop that closing waits for at the most where spans are open."""
@@ -54,9 +59,16 @@ class Tracker:
     Args:
         make_backend: Returns where everything goes; called once more in a forked child.
         options: The options.
+        target: Where finished traces are sent as well; None sends them nowhere.
     """
 
-    def __init__(self, make_backend: Callable[[ClientPool], Backend], options: Options) -> None:
+    def __init__(
+        self,
+        make_backend: Callable[[ClientPool], Backend],
+        options: Options,
+        target: Target | None = None,
+    ) -> None:
+        self._target = target
         self._options = options
         self._make_backend = make_backend
         self._state: State = "new"
@@ -81,8 +93,25 @@ class Tracker:
             from asynctrack._engine.pipeline import Pipeline
 
             engine = current()
-            self._built = Pipeline(self._make_backend(engine.pool), self._options, engine=engine)
+            self._built = Pipeline(
+                self._make_backend(engine.pool),
+                self._options,
+                engine=engine,
+                make_live=None if self._target is None else self._make_live,
+            )
         return self._built
+
+    def _make_live(self, writer_id: str, backend: Backend, notices: Notices) -> LiveTraces:
+        from asynctrack._otlp.live import live_traces
+
+        assert self._target is not None
+        return live_traces(
+            self._target,
+            writer_id=writer_id,
+            experiment=backend.experiment,
+            run=backend.run,
+            notices=notices,
+        )
 
     async def __aenter__(self) -> AsyncHandler:
         try:
@@ -281,7 +310,7 @@ class Tracker:
             deadline = time.monotonic() + self._options.close_timeout
             while (left := deadline - time.monotonic()) > 0 and not flush.done():
                 flush.result(min(left, show()))
-        self._pipeline.backend.mirror(self._pipeline.recorder.outdated())
+        self._mirror()
         return flush
 
     # -- inside -------------------------------------------------------------------------------
@@ -298,8 +327,13 @@ class Tracker:
         self._state = "open"
         if self._options.close_on_sigterm:
             termination.add(self)
+        self._count_as_metrics()
         self._pipeline.open()
         at_exit.remember(self)
+
+    def _count_as_metrics(self) -> None:
+        pipeline = self._pipeline
+        pipeline.uploaded = count_as_metrics(self, pipeline.backend.experiment, pipeline.statistics)
 
     def _enter_unloaded(self, error: BaseException, base: str) -> Any:
         """Return a handler that drops, where the environment is to blame; else raise the error."""
@@ -333,9 +367,15 @@ class Tracker:
         termination.discard(self)
         self._pipeline.buffer.close("close_timeout")
         self._pipeline.sink.end_holding()
-        self._pipeline.backend.mirror(self._pipeline.recorder.outdated())
+        self._mirror()
         self._pipeline.leftovers().tell(self._pipeline.notices.warn)
         self._pipeline.forget()
+        stop_counting(self)
+
+    def _mirror(self) -> None:
+        record = self._pipeline.backend.record
+        if record is not None:
+            record.mirror(self._pipeline.recorder.outdated())
 
     def after_fork(self) -> bool:
         """Be another writer: in the child of a fork, where the parent's worker is not.
@@ -353,6 +393,7 @@ class Tracker:
         if old.keeper is not None:
             old.keeper.abandon()
         self._built = None
+        self._count_as_metrics()
         self._pipeline.sink.capture.events.spans.inherit(old.sink.capture.events.spans)
         self._pipeline.driver.start_when_needed()
         self._unattended = True  # the child of multiprocessing never leaves the 'with' block
@@ -376,9 +417,11 @@ def make_tracker(run: Any, given: Mapping[str, Any]) -> Tracker:
     """Make a tracker for a Run or a folder; see ``asynctrack.tracker``.
 
     Raises:
-        MissingExtraError: ``run`` is a Run, and no library is installed that sends to AWS.
+        MissingExtraError: ``run`` is a Run, and no library is installed that sends to AWS; or
+            ``otlp`` is set, and OpenTelemetry's exporter is not installed.
         OptionError: An option is not allowed.
         RunError: ``run`` is neither a Run nor a folder.
     """
     options = Options.resolve(given)
-    return Tracker(backend_maker(run, given, options), options)
+    make_backend = backend_maker(run, given, options)
+    return Tracker(make_backend, options, target_of(options.otlp))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ ALLOWED: dict[str, list[Any]] = {
     "close_on_sigterm": [True, False],
     "bucket": [None, "abc", "my.bucket-1", "x" * 63],
     "prefix": [None, "", "a", "a/b", "ü b", "..a/.b/...", "a=1"],
+    "folder": [None, os.path.abspath("runs")],
     "compression": ["zstd", "gzip", "none"],
     "redact": [None, str.upper, "x+", re.compile("x+"), ["x+", re.compile("y")]],
     "tokens": ["stream", "each", "none"],
@@ -38,6 +40,14 @@ ALLOWED: dict[str, list[Any]] = {
     "max_value_bytes": [None, 64, 1024 * GIB],
     "session_keys": [(), ("chat",), ("chat", "room")],
     "user_keys": [("who",)],
+    "otlp": [
+        None,
+        True,
+        False,
+        "http://localhost:4318",
+        "https://h/v1/traces",
+        "http://[::1]:1/x?y=z",
+    ],
 }
 
 REFUSED: dict[str, list[Any]] = {
@@ -54,6 +64,7 @@ REFUSED: dict[str, list[Any]] = {
     "close_patience": [-0.1, 86_401, math.inf, math.nan, None],
     "close_on_sigterm": [1, "true", None],
     "bucket": ["", "ab", "x" * 64, "UPPER", "a_b", "-ab", "ab-", 5, "s3://x"],
+    "folder": ["", 5, b"runs", "~nobody-of-that-name/x"],
     "prefix": [
         "/",
         "/a",
@@ -83,6 +94,16 @@ REFUSED: dict[str, list[Any]] = {
     "spool_dir": [5, b"x"],
     "session_keys": [None, 5, "", [""], ["chat", 5], {"chat"}, b"chat", iter("c")],
     "user_keys": [5, ""],
+    "otlp": [
+        "",
+        "localhost:4318",
+        "grpc://h:4317",
+        "http://",
+        "http://h:x/",
+        "http://a b/",
+        1,
+        b"x",
+    ],
 }
 
 
@@ -208,6 +229,9 @@ def test_what_happens_when_full() -> None:
         ("session_keys", "chat, room", ("chat", "room")),
         ("user_keys", "who", ("who",)),
         ("s3_options", '{"ACL": "private"}', {"ACL": "private"}),
+        ("otlp", "https://h/v1/traces", "https://h/v1/traces"),
+        ("otlp", "true", True),
+        ("otlp", "0", False),
     ],
 )
 def test_the_environment(name: str, text: str, expected: Any) -> None:
@@ -221,6 +245,13 @@ def test_a_keyword_wins() -> None:
     environ = {"ASYNCTRACK_MAX_DELAY": "9", "ASYNCTRACK_BUCKET": "from-outside"}
     options = Options.resolve({"max_delay": 1.0, "bucket": None}, environ)
     assert (options.max_delay, options.bucket) == (1.0, None)
+
+
+def test_an_address_may_hold_a_password() -> None:
+    """An address that is not allowed is not shown: who reads the error may not read it."""
+    with pytest.raises(OptionError) as caught:
+        Options.resolve({"otlp": "ftp://user:hunter2@host"}, {})
+    assert "hunter2" not in str(caught.value) + repr(caught.value.value)
 
 
 def test_a_pattern_from_the_environment() -> None:

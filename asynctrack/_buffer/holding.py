@@ -8,8 +8,8 @@ They are in memory, within a bound, and with a spool in its journal as well, so 
 is killed leaves the traces that had not ended. Beyond the bound the oldest ones are left out, as
 their sample says.
 
-Nobody waits for a lock here: whoever finds it taken leaves its part to the thread that has it. So
-a finalizer that logs does no harm, whatever this very thread does at that moment.
+Nobody waits here for long: whoever finds the lock taken leaves its part to the thread that has it,
+after a moment. So a finalizer that logs does no harm, whatever this very thread holds then.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from asynctrack._format import line_prefix, number_line
 SHARE: Final = 4
 """What part of ``max_buffer_bytes`` may be held besides: a quarter."""
 
+PATIENCE: Final = 0.01
+"""Seconds that one waits for another thread at the most. It takes microseconds, except where that
+one waits for what this one holds."""
 MANY: Final = 1_000
 """Events that are not held any more and still wait to be written, before they are sorted out."""
 _ANEW: Final = -1
@@ -115,6 +118,7 @@ class Holding:
         self._warn = warn
         self._prefix = line_prefix(writer_id)
         self._lock = threading.Lock()
+        self._owner = 0  # the thread that has it
         self._actions: deque[Callable[[], None]] = deque()
         self._traces: dict[int, HeldTrace] = {}
         self._roomless: deque[HeldTrace] = deque()  # kept, and waiting for room in the buffer
@@ -186,11 +190,17 @@ class Holding:
     def do(self, action: Callable[[], None]) -> None:
         """Do something under the lock, here or in the thread that has it."""
         self._actions.append(action)
-        while self._actions and self._lock.acquire(blocking=False):
+        me = threading.get_ident()
+        if self._owner == me:
+            return  # a finalizer, in the midst of it
+        done = False
+        while (self._actions or not done) and self._lock.acquire(timeout=PATIENCE):
+            self._owner = me
             try:
                 while self._actions:
                     self._actions.popleft()()
             finally:
+                done, self._owner = True, 0
                 self._lock.release()
 
     # -- under the lock -----------------------------------------------------------------------

@@ -15,13 +15,15 @@ from sys import _getframe
 from typing import Any, Final
 from uuid import UUID
 
+from asynctrack._capture import current
 from asynctrack._capture.attributes import Attribute
 from asynctrack._capture.doubles import Doubles
+from asynctrack._capture.joining import joined, sampled_by
 from asynctrack._capture.observations import Observations
 from asynctrack._capture.packing import AWAY, Packed, Packing
 from asynctrack._capture.recurring import Recurring
 from asynctrack._capture.redact import Redactor, unsearched
-from asynctrack._capture.sampling import LEFT_OUT, MARK, Fate, Held, Sampling
+from asynctrack._capture.sampling import LEFT_OUT, Fate, Held, Sampling
 from asynctrack._capture.sessions import Roots
 from asynctrack._capture.spans import OpenSpan, OpenSpans
 from asynctrack._capture.streams import Streams
@@ -30,6 +32,7 @@ from asynctrack._common import payload
 from asynctrack._common.feedback import finished
 from asynctrack._common.lines import without_references
 from asynctrack._common.outcome import Verdict
+from asynctrack._format import SAMPLING
 
 Body = bytes | Packed
 """An event as the buffer takes it."""
@@ -96,6 +99,7 @@ class Events:
         kwargs: dict[str, Any],
         attributes: bytes = b"",
         given_object: Any = None,
+        apart: bool = False,
     ) -> Body | None:
         """Make the event of a span that starts; None if it was made before, or is not to be kept.
 
@@ -112,10 +116,17 @@ class Events:
             attributes: The end of the event: ``,"attributes":{…}}``.
             given_object: The object in the payload that LangChain passes again if it says the same
                 again; None for the payload itself.
+            apart: Whether it is a root, whatever is around.
         """
         given_parent = parent_run_id
         if self.renamed and parent_run_id is not None:
             parent_run_id = self._doubles.of(parent_run_id)
+        placed: UUID | None = None
+        here = current.here()
+        if here is not None and not apart:
+            placed = here.parent_of(given_parent, self.spans.known)
+            if placed is not None:
+                parent_run_id = placed = self._doubles.of(placed) if self.renamed else placed
         said = (name, inputs if given_object is None else given_object)
         span = self.spans.open(run_id, parent_run_id, self._perf_ns(), said)
         if span is None:  # one of this id is open
@@ -128,6 +139,8 @@ class Events:
             kwargs = {**kwargs, "run_id": run_id}
             run_id = self._doubles.begin(run_id, given_parent)
             span = self.spans.open(run_id, parent_run_id, self._perf_ns(), said)
+        if span is not None:
+            span.placed = placed
         fate = None if span is None else span.fate
         if fate is not None and fate.left_out:
             return self._left_out()
@@ -139,14 +152,17 @@ class Events:
         if parent_run_id is not None:
             record["parent_span_id"] = parent_run_id
         trace_id = record["trace_id"] = run_id if span is None else span.trace_id
+        if trace_id is run_id or given_parent is None:
+            metadata = self._roots.complete(metadata, trace_id, _getframe(1))
         if trace_id is run_id:
-            metadata = self._roots.complete(metadata, run_id, _getframe(1))
+            metadata = joined(metadata)
             if self.sampling is not None and span is not None:
-                fate, mark = self.sampling.begin(run_id, name, tags, metadata)
+                sampled = sampled_by(metadata, run_id)
+                fate, mark = self.sampling.begin(sampled, name, tags, metadata)
                 span.fate = fate
                 if fate is LEFT_OUT:
                     return self._left_out()
-                kwargs = {**kwargs, MARK: mark}
+                kwargs = {**kwargs, SAMPLING: mark}
         if name:
             record["name"] = name
         if tags:
@@ -212,6 +228,8 @@ class Events:
             if event.startswith("llm"):
                 self.streams.pop(run_id, None)
             return self._left_out()
+        if span.placed is not None:
+            parent_run_id = span.placed
         record: dict[str, Any] = {
             "time_unix_nano": self._time_ns(),
             "event": event,
@@ -240,6 +258,9 @@ class Events:
             inputs = kwargs.pop("inputs", None)  # a stream knows its inputs only at its end
             if inputs is not None:
                 record["inputs"] = inputs
+            outputs = kwargs.pop("outputs", None)  # a span of the user's code, until its error
+            if outputs is not None:
+                record["outputs"] = outputs
             data = given(kwargs)
         record["error" if raised else "outputs"] = result
         if model:
@@ -293,6 +314,8 @@ class Events:
         fate = None if span is None else span.fate
         if fate is not None and fate.left_out:
             return self._left_out()
+        if span is not None and span.placed is not None and span.span_id == run_id:
+            parent_run_id = span.placed
         record: dict[str, Any] = {
             "time_unix_nano": self._time_ns(),
             "event": event,
@@ -311,6 +334,20 @@ class Events:
         more = given(kwargs) if kwargs else kwargs
         record["data"] = {"value": data, **more} if more else data
         return self._fated(fate, self.encode(record))
+
+    def moment(self, span_id: UUID | None, name: Any, data: Any) -> Body | None:
+        """Make the event of something that the user's code says; None if it is not to be kept.
+
+        Args:
+            span_id: The span that it is in; None outside of any.
+            name: What it is.
+            data: What it says.
+        """
+        if span_id is not None:
+            return self.note("custom_event", span_id, name, data, {})
+        return self.encode(
+            {"time_unix_nano": self._time_ns(), "event": "custom_event", "name": name, "data": data}
+        )
 
     def abandoned(self, span: OpenSpan, reason: str) -> Body | None:
         """Capture that nobody waits for the end of a span any more; its end may still come.

@@ -45,6 +45,11 @@ class Installed:
         else:
             _here.set(self)
 
+    @property
+    def handler(self) -> AsyncHandler | SyncHandler | None:
+        """The handler, or None where nothing is tracked."""
+        return self._handler
+
     def undo(self) -> None:
         """Let it be as before, in every context that has it. May be called in any, and twice."""
         global _everywhere
@@ -90,7 +95,7 @@ class _Asked:
     def get(self) -> Any:
         """Return the handler that tracks here, or None."""
         place = _nearest(_here.get()) or _nearest(_everywhere)
-        return None if place is None else place._handler
+        return None if place is None else place.handler
 
 
 asked = _Asked()

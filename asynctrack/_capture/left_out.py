@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from asynctrack._capture import current
+
 if TYPE_CHECKING:
     from asynctrack._capture.event import Events
 
@@ -40,7 +42,7 @@ def _start(method: _Method, events: Events) -> _Method:
     assert sampling is not None
 
     def start(*args: Any, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any) -> Any:
-        if parent_run_id is not None and not renamed:
+        if parent_run_id is not None and not renamed and current.here() is None:
             above = spans.known(parent_run_id)
             if above is not None and above.fate is not None and above.fate.left_out:
                 if spans.open(run_id, parent_run_id, 0) is not None:

@@ -18,8 +18,6 @@ from uuid import UUID
 from asynctrack._common import marker
 from asynctrack._options import Root, Sample
 
-MARK: Final = "sampling"
-"""Where the start of a root says in its ``data`` how it was sampled."""
 _HASHES: Final = 1 << 64
 
 

@@ -39,6 +39,7 @@ class OpenSpan:
         below: What is open right below it; None if nothing ever was.
         starts: How often it was started: by a handler that was given several times.
         ends: How often it has ended.
+        placed: The parent that its events name in the place of LangChain's; None for that one.
         fate: What becomes of its trace, the same for all of it; None where it is simply kept.
     """
 
@@ -50,6 +51,7 @@ class OpenSpan:
     below: set[OpenSpan] | None = field(default=None, repr=False)
     starts: int = 1
     ends: int = 0
+    placed: UUID | None = None
     fate: Fate | None = None
 
     @property

@@ -103,6 +103,9 @@ def counters(statistics: Statistics) -> list[tuple[str, str]]:
         ("artifacts", statistics.artifacts),
         ("bytes delivered", statistics.bytes_delivered),
         ("retries", statistics.retries),
+        ("traces sent", statistics.traces_sent),
+        ("traces waiting", statistics.traces_waiting),
+        *((f"traces dropped: {why}", count) for why, count in statistics.traces_dropped.items()),
     ]
     always = ("accepted", "delivered", "waiting")
     return [(name, f"{count:,}") for name, count in found if count or name in always]

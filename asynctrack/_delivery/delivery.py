@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from asynctrack._buffer.buffer import Buffer
 from asynctrack._buffer.store import MemoryPiece, SegmentPiece
 from asynctrack._common.artifact import Artifact, Receipt
+from asynctrack._common.live import LiveTraces
 from asynctrack._common.notices import Notices
 from asynctrack._common.offload import offload
 from asynctrack._delivery.encode import encode_batch
@@ -54,6 +55,7 @@ class Delivery:
         notices: Rate-limited warnings.
         concurrency: How many pieces are delivered at a time.
         compression: How artifacts are compressed.
+        live: Gets each artifact once, before it is uploaded; None where nobody wants it.
     """
 
     def __init__(
@@ -67,8 +69,10 @@ class Delivery:
         notices: Notices,
         concurrency: int,
         compression: str,
+        live: LiveTraces | None = None,
     ) -> None:
         self._writer_id = writer_id
+        self._live = live
         self._buffer = buffer
         self._make_uploader = make_uploader
         self._uploader: Uploader
@@ -148,7 +152,12 @@ class Delivery:
                 content = await self._read(piece, work)
             if not work.todo:
                 break
-            artifact = encode_batch(content.batch(work.todo[0]), self._compression)
+            batch = content.batch(work.todo[0])
+            artifact = encode_batch(batch, self._compression)
+            if self._live is not None and not work.todo[0].shown:
+                work.todo[0].shown = True
+                self._live.take(artifact, batch.raw)
+            del batch
             content = None if content.whole else content
             try:
                 await self._upload(piece, artifact, work)
@@ -220,8 +229,8 @@ class Delivery:
                 middle = part.first_seq + part.events // 2
                 if isinstance(piece, SegmentPiece) and self._keeper is not None:
                     await self._keeper.divide(piece, middle)
-                work.todo.appendleft(Part(middle, part.last_seq))
-                work.todo.appendleft(Part(part.first_seq, middle - 1))
+                work.todo.appendleft(Part(middle, part.last_seq, shown=part.shown))
+                work.todo.appendleft(Part(part.first_seq, middle - 1, shown=part.shown))
             elif isinstance(error, PermanentError):
                 work.refused.append((part, error))
             else:  # without ``attempts`` an upload ends with nothing else

@@ -19,11 +19,17 @@ from asynctrack._errors import PermanentError
 
 @dataclass(slots=True)
 class Part:
-    """Some events of a piece, by their numbers, that become an artifact of their own."""
+    """Some events of a piece, by their numbers, that become an artifact of their own.
+
+    Attributes:
+        failures: How often that could not be uploaded.
+        shown: Whether those who look at the events have seen it.
+    """
 
     first_seq: int
     last_seq: int
     failures: int = 0
+    shown: bool = False
 
     @property
     def events(self) -> int:
@@ -100,7 +106,7 @@ class Work:
                 if into and into[-1].last_seq == seq - 1 and seq > part.first_seq:
                     into[-1].last_seq = seq
                 else:
-                    into.append(Part(seq, seq, failures))
+                    into.append(Part(seq, seq, failures, part.shown))
         refused = []
         for part, why in self.refused:
             whole = all(seq in left for seq in range(part.first_seq, part.last_seq + 1))

@@ -15,6 +15,7 @@ import anyio
 
 from asynctrack._buffer.buffer import Buffer
 from asynctrack._buffer.ledger import BufferCounts
+from asynctrack._common.live import LiveTraces
 from asynctrack._common.offload import offload
 from asynctrack._common.tasks import Tasks
 from asynctrack._delivery.delivery import Delivery
@@ -42,11 +43,11 @@ class Patience:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._moved: tuple[int, ...] | None = None
+        self._moved: tuple[float, ...] | None = None
         self._since = 0.0
 
     def lost(
-        self, now: float, moved: tuple[int, ...], under_way: int, counts: BufferCounts
+        self, now: float, moved: tuple[float, ...], under_way: int, counts: BufferCounts
     ) -> bool:
         """Tell whether nothing has moved for too long, and no event is in memory only.
 
@@ -81,6 +82,7 @@ class Closing:
         replayed: Returns how many events of others were delivered.
         settle_all: Waits until everything accepted so far is settled.
         patience: Seconds after which it ends where nothing moves and no event is in memory only.
+        live: Sends traces on; None where nobody wants that.
         tasks: Has what runs beside it.
         monotonic: The clock, in seconds.
     """
@@ -96,6 +98,7 @@ class Closing:
         replayed: Callable[[], int],
         settle_all: Callable[[], Awaitable[None]],
         patience: float,
+        live: LiveTraces | None,
         tasks: Tasks,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -107,6 +110,7 @@ class Closing:
         self._replayed = replayed
         self._settle_all = settle_all
         self._patience = Patience(patience)
+        self._live = live
         self._tasks = tasks
         self._watchers: list[asyncio.Task[None] | None] = []
         self._monotonic = monotonic
@@ -123,6 +127,8 @@ class Closing:
             timeout: Seconds.
         """
         self.begun = self._delivery.closing = True
+        if self._live is not None:
+            self._live.hurry()
         early = min(RECORD_EARLY, timeout / 4)
         first = min(PATIENCE_TICK, early)
         with anyio.move_on_after(timeout) as limit:
@@ -163,10 +169,13 @@ class Closing:
         # Nothing is accepted from here on; what came in meanwhile is delivered too.
         self._buffer.close("closed")
         await self._settle_all()
+        live = None if self._live is None else asyncio.wrap_future(self._live.finish())
         while (wait := await self._recorder.write(everything=True, closed=True)) is not None:
             await self._recorder.pause(wait)
         # The next chance may be far off: a short job after a crash is one as well.
         await self._looked(REPLAY_GRACE)
+        if live is not None:
+            await asyncio.wait({live})
 
     def _watch(self, limit: anyio.CancelScope, early: float) -> None:
         """Look after a closing that takes its time."""
@@ -186,16 +195,18 @@ class Closing:
         delivery = self._delivery
         while True:
             recorded = self._recorder.counted
+            now = self._monotonic()
             moved = (
+                now if self._recorder.loading else 0.0,
                 delivery.artifacts,
                 self._replayed(),
                 recorded.updates,
                 recorded.points,
                 # What gets through for others, while nothing fails here: its turn comes.
                 0 if self._recorder.in_trouble else delivery.passed_by_others,
+                0 if self._live is None else self._live.counts().waiting,
             )
             counts = self._buffer.counts()
-            now = self._monotonic()
             if self._patience.lost(now, moved, delivery.under_way, counts):
                 self.gave_up = True
                 limit.cancel()

@@ -27,6 +27,7 @@ from asynctrack._capture.recurring import recurring_for
 from asynctrack._capture.redact import Redactor
 from asynctrack._capture.sampling import Sampling
 from asynctrack._capture.sessions import Roots
+from asynctrack._common.live import LiveCounts, LiveTraces
 from asynctrack._common.notices import Notices
 from asynctrack._common.retry import RetryBudget, RetryPolicy
 from asynctrack._delivery.delivery import Delivery
@@ -41,6 +42,7 @@ from asynctrack._engine.stages import Stages
 from asynctrack._engine.standby import Standby, cause_of
 from asynctrack._format import MEDIA_TYPE
 from asynctrack._options import Options, compile_redact
+from asynctrack._record.limits import limits_of
 from asynctrack._record.recorder import Recorder
 from asynctrack._spool.homes import Homes
 from asynctrack._spool.journal import Journal
@@ -56,6 +58,7 @@ class Pipeline:
         backend: Where everything goes.
         options: The options.
         engine: Where it runs.
+        make_live: Returns what sends traces on, for the writer's id; None where nobody wants that.
         monotonic: The clock of all decisions, in seconds.
         uniform: Random numbers in [0, 1) for what is spread.
     """
@@ -66,6 +69,7 @@ class Pipeline:
         options: Options,
         *,
         engine: Engine,
+        make_live: Callable[[str, Backend, Notices], LiveTraces] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         uniform: Callable[[], float] = random.random,
     ) -> None:
@@ -76,10 +80,17 @@ class Pipeline:
         self.notices = notices = Notices(
             engine.board, tracker=self.writer_id, place=_place(backend.destination())
         )
+        self.uploaded: Callable[[float], None] | None = None
+        """Told the seconds of each upload; to be set before it is opened."""
+        self.live = None if make_live is None else make_live(self.writer_id, backend, notices)
         redactor = Redactor(compile_redact(options.redact))
         spooled = options.durability != "memory"
         overflow = options.effective_overflow
-        self._observations = Observations(backend.local)
+        record = backend.record
+        self._observations = Observations(
+            dict if record is None else record.local,
+            finite=limits_of(record).finite,
+        )
         self.buffer = Buffer(
             writer_id=self.writer_id,
             store=Store(
@@ -115,6 +126,7 @@ class Pipeline:
                 gate=gate,
                 policy=RetryPolicy(cap=MAX_BACKOFF),
                 uniform=uniform,
+                uploaded=self.uploaded,
             )
 
         def make_replay_uploader(store: ObjectStore) -> Uploader:
@@ -130,6 +142,7 @@ class Pipeline:
             notices=notices,
             concurrency=options.upload_concurrency,
             compression=options.compression,
+            live=self.live,
         )
         self.member: Member | None = None
         if self.keeper is not None:
@@ -147,6 +160,7 @@ class Pipeline:
             replayer=lambda: engine.replayer(options.spool_dir),
             member=self.member,
             holding=self.holding,
+            live=self.live,
             monotonic=monotonic,
             uniform=uniform,
         )
@@ -188,6 +202,8 @@ class Pipeline:
         """Begin to deliver."""
         self._engine.writers.add(self.writer_id)
         self.driver.start()
+        if self.live is not None:
+            self.live.start()
 
     def rescue(self) -> threading.Thread | None:
         """Bring to disk what is in memory only, where the engine is held up and does not end.
@@ -214,12 +230,15 @@ class Pipeline:
 
     def forget(self) -> None:
         """Leave what is left to others, at the end."""
+        if self.live is not None:
+            self.live.abandon()
         self._engine.writers.discard(self.writer_id)
 
     def statistics(self) -> Statistics:
         """Return a frozen snapshot of all counters."""
         counts = self.buffer.counts()
         recorded = self.recorder.counted
+        live = LiveCounts() if self.live is None else self.live.counts()
         return Statistics(
             accepted=counts.accepted,
             delivered=counts.delivered,
@@ -240,6 +259,9 @@ class Pipeline:
             sampled_out=0 if self.sampling is None else self.sampling.events,
             traces_sampled_out=0 if self.sampling is None else self.sampling.traces_left_out,
             held=0 if self.holding is None else self.holding.events,
+            traces_sent=live.sent,
+            traces_dropped=live.dropped,
+            traces_waiting=live.waiting,
         )
 
     def leftovers(self) -> Leftovers:

@@ -36,7 +36,8 @@ def prepare(installing: bool = False) -> None:
             to_thread,
         )
 
-        from asynctrack._backends import aws, local  # noqa: F401  # for the time it takes
+        from asynctrack._backends import aws, bucket, local  # noqa: F401  # for the time it takes
+        from asynctrack._backends.mlflow import place  # noqa: F401  # for the time it takes
         from asynctrack._capture import handlers, redact  # noqa: F401  # for the time it takes
         from asynctrack._engine import pipeline  # noqa: F401  # for the time it takes
 

@@ -137,14 +137,28 @@ class Sink:
                 self._drop("cancelled")
             raise
 
-    def put_blocking(self, body: bytes | Packed, sheddable: bool, cause: object = None) -> None:
-        """Wait in this thread for room for an event, or drop and count it, as the options say."""
+    def put_blocking(
+        self,
+        body: bytes | Packed,
+        sheddable: bool,
+        cause: object = None,
+        *,
+        may_wait: bool = True,
+    ) -> None:
+        """Wait in this thread for room for an event, or drop and count it, as the options say.
+
+        Args:
+            body: The encoded event.
+            sheddable: As for ``put``.
+            cause: As for ``put``.
+            may_wait: Whether this thread may wait: not where an event loop runs in it.
+        """
         if _ends(cause):
             self._put_last(body)
             return
         # While a record is handled, its handler's lock is held. The worker needs that for what its
         # libraries log: whoever waited for the worker here would wait for ever.
-        if not self._may_wait(len(body)) or handles_a_record():
+        if not may_wait or not self._may_wait(len(body)) or handles_a_record():
             self._drop_newest(body, sheddable)
             return
         waiter = ThreadWaiter(body)
@@ -160,6 +174,12 @@ class Sink:
             if self._buffer.withdraw(waiter):
                 self._drop("cancelled")
             raise
+
+    def put_without_waiting(self, body: bytes | Packed, sheddable: bool) -> None:
+        """Accept an event if there is room for it now, or drop and count it."""
+        buffer = self._buffer
+        if not (buffer.put_nowait(body, True) if sheddable else buffer.put_ahead(body)):
+            self._drop(self._buffer.closed_reason or "buffer_full")
 
     def _may_wait(self, length: int) -> bool:
         """Whether a callback waits: for delivery, or for a disk that has not refused to take it."""
@@ -249,7 +269,7 @@ class Sink:
         if (
             isinstance(stored, str)
             and len(stored) <= 255
-            and math.isfinite(number)
+            and (math.isfinite(number) or not self._observations.finite)
             and (whole is None or 0 <= whole < 2**31)
         ):
             self._observations.metric(stored, number, now, whole)

@@ -23,6 +23,7 @@ from asynctrack._buffer.batch import CutPolicy
 from asynctrack._buffer.buffer import Buffer
 from asynctrack._buffer.holding import Holding
 from asynctrack._buffer.store import MemoryPiece, SegmentPiece
+from asynctrack._common.live import LiveTraces
 from asynctrack._common.notices import Notices
 from asynctrack._common.offload import offload
 from asynctrack._common.retry import RetryPolicy
@@ -68,6 +69,7 @@ class Stages:
         replayer: Returns what delivers what others left in the spool.
         member: This tracker's part in that; None where there is no spool.
         holding: Holds traces until their root ends; None where none is.
+        live: Sends traces on; None where nobody wants that.
         monotonic: The clock, in seconds.
         uniform: Random numbers in [0, 1).
     """
@@ -87,6 +89,7 @@ class Stages:
         replayer: Callable[[], Replayer],
         member: Member | None,
         holding: Holding | None = None,
+        live: LiveTraces | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         uniform: Callable[[], float] = random.random,
     ) -> None:
@@ -115,6 +118,7 @@ class Stages:
             replayed=lambda: 0 if member is None else member.events,
             settle_all=self._settle_all,
             patience=close_patience,
+            live=live,
             tasks=self._tasks,
             monotonic=monotonic,
         )
@@ -197,6 +201,8 @@ class Stages:
         # Needs no S3, which may be out of reach.
         loop = asyncio.get_running_loop()
         self._record_timer = loop.call_later(RECORD_TICK, self._record_soon)
+        if self._backend.record is not None:
+            self._tasks.start(self._backend.record.begin())
         await self._open()
         gate = self._gate(self._backend.way)
         self._delivery.open(gate)
@@ -210,10 +216,12 @@ class Stages:
         await self._cut()
 
     async def _close_backend(self) -> None:
-        try:
-            await self._backend.aclose()
-        except BackendError as error:
-            logger.debug("closing the backend's connections: %s", error)
+        for one in (self._backend.record, self._backend):
+            try:
+                if one is not None:
+                    await one.aclose()
+            except BackendError as error:
+                logger.debug("closing: %s", error)
 
     async def _open(self) -> None:
         policy = RetryPolicy()

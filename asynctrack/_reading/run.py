@@ -43,6 +43,7 @@ from asynctrack._reading.sources.manifests import (
     merge_parameters,
 )
 from asynctrack._reading.sources.ranges import SeqRange
+from asynctrack._reading.sources.sampled import Sampled
 from asynctrack._reading.sources.spool import (
     GivenSpool,
     Spool,
@@ -192,6 +193,12 @@ class RecordedRun:
     def metrics(self) -> dict[str, Metric]:
         """Its metrics over all points, from the manifests; the points are events (``metric``)."""
         return merge_metrics(self._known().writers)
+
+    @property
+    def sampling(self) -> Sampled | None:
+        """How its traces were sampled, by its manifests: ``print(run.sampling)``; None where all
+        were kept. ``trace.weight`` says of each how many it stands for."""
+        return self.manifest.sampling
 
     @property
     def dead_letters(self) -> tuple[SeqRange, ...]:

@@ -26,6 +26,8 @@ from asynctrack._spool.segment_format import Header, SegmentError, make_header, 
 
 MAX_BYTES: Final = 4 << 20
 """Bytes of one segment that is made; a single larger event has one for itself."""
+_DONE: Final = "recovered.json"
+"""Says that all that was held is in segments. It goes with the folder."""
 _ID: Final = 12
 """Characters of a writer's id that tell its time."""
 
@@ -69,6 +71,11 @@ def recover_held(folder: Path) -> None:
         OSError: The disk refuses; what is held stays as it is.
     """
     paths = held_files(folder)
+    done = folder / _DONE
+    if done.exists():  # all but for deleting these
+        for path in paths:
+            path.unlink(missing_ok=True)
+        return
     if not paths:
         return
     held, writer_id, unreadable = _Held(), "", set()
@@ -90,11 +97,11 @@ def recover_held(folder: Path) -> None:
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
         unfinished.replace(path)
+    for path in unreadable:
+        set_aside(path, ".damaged")
+    done.touch(mode=0o600)  # whoever finds only some of them would number their events anew
     for path in paths:
-        if path in unreadable:
-            set_aside(path, ".damaged")
-        else:
-            path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def _segments(folder: Path, held: _Held, writer_id: str) -> Iterator[bytes]:

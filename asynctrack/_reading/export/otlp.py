@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from asynctrack._reading.decoding.events import json_text
-from asynctrack._reading.export.otlp_span import OtlpSpan, Value, otlp_spans, resource_attributes
+from asynctrack._reading.export.otlp_span import OtlpSpan, Value, otlp_spans
+from asynctrack._reading.export.resource import resource_attributes
 from asynctrack._reading.trees.trace import Trace
 
 SPANS: Final = 1_000

@@ -222,6 +222,35 @@ class TraceBuilder:
             if writers is None or trace.writer_id in writers:
                 yield self._finish(trace)
 
+    @property
+    def seen(self) -> int:
+        """How many events of spans were taken."""
+        return self._seen
+
+    def rested(self, since: int, *, settled: bool) -> Iterator[Trace]:
+        """Yield traces without open spans that got nothing after so many events were seen.
+
+        Args:
+            since: As ``seen`` was then.
+            settled: Those of which nothing is to be expected; else the others.
+        """
+        resting = self._resting[settled]
+        while resting:
+            oldest, due = next(iter(resting.values()))
+            if due - self._linger[settled] > since:
+                return
+            yield self._finish(oldest)
+
+    def open_bytes(self) -> int:
+        """Return the size of all that is there, as lines, in bytes."""
+        return sum(trace.size for trace in self._open.values())
+
+    def drop_largest(self) -> str:
+        """Forget the largest trace that is there; return its id."""
+        largest = max(self._open.values(), key=lambda trace: trace.size)
+        self._finish(largest)
+        return largest.trace_id
+
     def open(self) -> list[Trace]:
         """Return the traces that were not yielded yet, as they are now; they stay."""
         return [self._built(trace) for trace in self._open.values()]
