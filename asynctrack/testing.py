@@ -25,6 +25,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from asynctrack._options import Redact
     from asynctrack._reading.run import RecordedRun
     from asynctrack._reading.sources.locate import Source
     from asynctrack._testing.model import ReplayModel
@@ -56,7 +57,12 @@ def end_engine(timeout: float = 5.0) -> bool:
 
 
 def replay_model(
-    run: RecordedRun | Source, *, model: str | None = None, name: str | None = None, **where: Any
+    run: RecordedRun | Source,
+    *,
+    model: str | None = None,
+    name: str | None = None,
+    redact: Redact | None = None,
+    **where: Any,
 ) -> ReplayModel:
     """Return a chat model that answers from a logged Run: what was asked there, as it was answered.
 
@@ -75,6 +81,8 @@ def replay_model(
         run: The Run, or where it is: an address, a folder, ``(experiment, run)``.
         model: Only calls of this model; None takes those of all.
         name: Only calls of this component, ``ChatOpenAI`` for example; None takes those of all.
+        redact: What the tracker had as ``redact``, if it had any: it is cut out of what is asked,
+            too, before that is compared with the log.
         **where: Further arguments of ``open_run``, such as ``root``.
 
     Raises:
@@ -98,4 +106,4 @@ def replay_model(
     from asynctrack._testing.model import ReplayModel
 
     recorded = run if isinstance(run, RecordedRun) else open_run(run, **where)
-    return ReplayModel.of(Calls(recorded, model, name))
+    return ReplayModel.of(Calls(recorded, model, name, redact))

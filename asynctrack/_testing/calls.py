@@ -19,7 +19,7 @@ from asynctrack._common import payload
 from asynctrack._common.markup import one_line
 from asynctrack._common.nearest import did_you_mean
 from asynctrack._errors import NotLoggedError, OptionError
-from asynctrack._options import Options, compile_redact
+from asynctrack._options import Options, Redact, compile_redact
 from asynctrack._reading.run import RecordedRun
 from asynctrack._reading.trees.span import Span
 from asynctrack._testing.prompts import (
@@ -72,16 +72,21 @@ class Calls:
         run: The Run.
         model: Only calls of this model: the one that was asked for, or the one that answered.
         name: Only calls of this component.
+        redact: What the tracker cut out besides secrets, as its option has it; None takes the
+            environment's.
     """
 
-    def __init__(self, run: RecordedRun, model: str | None, name: str | None) -> None:
+    def __init__(
+        self, run: RecordedRun, model: str | None, name: str | None, redact: Redact | None = None
+    ) -> None:
         for option, given in (("model", model), ("name", name)):
             if given is not None and not isinstance(given, str):
                 raise OptionError(option, given, "a text, or None for all")
         self._run = run
         self._model = model
         self._name = name
-        custom = Options.resolve({}, _redact_option()).redact
+        asked = {} if redact is None else {"redact": redact}
+        custom = Options.resolve(asked, _redact_option()).redact
         self._redactor = Redactor(compile_redact(custom))
         self._lock = threading.Lock()
         self._known: dict[bytes, list[Call]] | None = None

@@ -299,6 +299,19 @@ def test_long_texts_and_secrets(log: Log) -> None:
     assert key not in str(caught.value)
 
 
+def test_a_run_with_a_redaction_of_the_users_own(log: Log) -> None:
+    """What the tracker's option cut out is cut out of what is asked, where it is given again."""
+
+    def use(model: Any, config: Any) -> None:
+        model.invoke("I am customer C-1234", config)
+
+    folder = log([answer("Hello")], use, redact=r"C-\d+")
+    model = replay_model(folder, redact=r"C-\d+")
+    assert model.invoke("I am customer C-1234").text == "Hello"
+    with pytest.raises(NotLoggedError, match="message 1 differs"):
+        replay_model(folder).invoke("I am customer C-1234")
+
+
 def test_a_run_with_cut_texts(log: Log) -> None:
     """A question of which the log has the beginning only is found; such an answer is an error."""
     long = "What is the meaning of it all? " * 10
