@@ -64,5 +64,7 @@ def test_it_is_well_formed_on_a_terminal() -> None:
     """Signatures keep their lines, lists their items, and no double backtick is left."""
     shown = readable(text("api"), 80)
     assert "\n    tracker(\n        run: Any,\n        *,\n" in shown
-    assert "\n- `max_delay`: A batch is cut when its first event is this old, in seconds.\n" in shown
+    assert (
+        "\n- `max_delay`: A batch is cut when its first event is this old, in seconds.\n" in shown
+    )
     assert "``" not in shown and "Args:" not in shown and "Raises:" not in shown
