@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
     from asynctrack._backends.s3fs import storage_options
     from asynctrack._capture.handlers import AsyncHandler, SyncHandler
+    from asynctrack._capture.plain import log, span, tracked
     from asynctrack._capture.tracked_span import TrackedSpan
     from asynctrack._options import (
         Compression,
@@ -111,10 +112,13 @@ __all__ = [
     "aopen_run",
     "averify",
     "install",
+    "log",
     "open_experiment",
     "open_run",
     "session",
+    "span",
     "storage_options",
+    "tracked",
     "tracker",
     "verify",
 ]
@@ -296,8 +300,11 @@ _LAZY = {
     "aopen_run": "_reading.run",
     "averify": "_reading.verify",
     "open_experiment": "_reading.experiment",
+    "log": "_capture.plain",
     "open_run": "_reading.run",
+    "span": "_capture.plain",
     "storage_options": "_backends.s3fs",
+    "tracked": "_capture.plain",
     "verify": "_reading.verify",
 }
 

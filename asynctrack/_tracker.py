@@ -21,6 +21,7 @@ from asynctrack._engine.progress import progress
 from asynctrack._engine.signals import termination
 from asynctrack._errors import StateError
 from asynctrack._options import Options
+from asynctrack._otlp.metrics import count_as_metrics, stop_counting
 from asynctrack._otlp.target import target_of
 from asynctrack._statistics import Statistics
 
@@ -326,8 +327,13 @@ class Tracker:
         self._state = "open"
         if self._options.close_on_sigterm:
             termination.add(self)
+        self._count_as_metrics()
         self._pipeline.open()
         at_exit.remember(self)
+
+    def _count_as_metrics(self) -> None:
+        pipeline = self._pipeline
+        pipeline.uploaded = count_as_metrics(self, pipeline.backend.experiment, pipeline.statistics)
 
     def _enter_unloaded(self, error: BaseException, base: str) -> Any:
         """Return a handler that drops, where the environment is to blame; else raise the error."""
@@ -364,6 +370,7 @@ class Tracker:
         self._mirror()
         self._pipeline.leftovers().tell(self._pipeline.notices.warn)
         self._pipeline.forget()
+        stop_counting(self)
 
     def _mirror(self) -> None:
         record = self._pipeline.backend.record
@@ -386,6 +393,7 @@ class Tracker:
         if old.keeper is not None:
             old.keeper.abandon()
         self._built = None
+        self._count_as_metrics()
         self._pipeline.sink.capture.events.spans.inherit(old.sink.capture.events.spans)
         self._pipeline.driver.start_when_needed()
         self._unattended = True  # the child of multiprocessing never leaves the 'with' block

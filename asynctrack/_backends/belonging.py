@@ -121,10 +121,11 @@ def is_nameless(destination: Mapping[str, Any]) -> bool:
 
 def _is_same_account(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
     """Tell whether both have the same AWS, as far as can be told without asking it: the same
-    SageMaker, region and profile."""
+    SageMaker (or S3, without a Run), region and profile. Without a Run nobody knows the region
+    before the client is made."""
     one, other = (str(each.get("run") or "").rpartition("/")[0] for each in (theirs, ours))
     return (
         one == other != ""
-        and theirs.get("region") == ours["region"]
+        and theirs.get("region") in (None, ours["region"])
         and theirs.get("profile") == ours.get("profile")
     )

@@ -7,6 +7,7 @@ of the machine.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from types import SimpleNamespace
@@ -53,10 +54,10 @@ class BucketBackend(AwsBackend):
         target = RunTarget(
             experiment=experiment,
             run=run,
-            trial_component="" if record is None else record.target,
+            trial_component=_store(bucket, endpoint_url) if record is None else record.target,
             bucket=bucket,
             prefix=prefix,
-            session=SimpleNamespace(boto_session=None),
+            session=SimpleNamespace(boto_session=_said_by_environment()),
             s3=None,
             sagemaker=None,
             metrics=None,
@@ -91,3 +92,17 @@ class BucketBackend(AwsBackend):
         except Exception as error:
             raise map_error(error) from error
         return replace(self._target, session=SimpleNamespace(boto_session=session), s3=s3)
+
+
+def _store(bucket: str, endpoint_url: str | None) -> str:
+    """Return what tells a bucket from another's of the same name before anything is loaded, beside
+    region and profile: where there is no Run that does."""
+    said = endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3")
+    said = said or os.environ.get("AWS_ENDPOINT_URL") or "s3:/"
+    return f"{said.rstrip('/')}/{bucket}"
+
+
+def _said_by_environment() -> Any:
+    """Return what stands in for a session before one is made."""
+    profile = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
+    return SimpleNamespace(profile_name=profile or "default")

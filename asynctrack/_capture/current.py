@@ -75,6 +75,19 @@ class Here:
             _current.set(here)
 
 
+def around(run: UUID | None, known: Callable[[UUID], object]) -> UUID | None:
+    """Return the span that a call is in, one of the user's code or a run of LangChain's.
+
+    Args:
+        run: LangChain's run that it is in; None outside of any.
+        known: Finds a span that a tracker has seen; others do not count.
+    """
+    innermost = here()
+    if innermost is not None:
+        return innermost.parent_of(None, known)
+    return None if run is None or known(run) is None else run
+
+
 _current: Final[ContextVar[Here | None]] = ContextVar("asynctrack_span", default=None)
 
 here: Final = _current.get

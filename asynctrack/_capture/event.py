@@ -335,6 +335,20 @@ class Events:
         record["data"] = {"value": data, **more} if more else data
         return self._fated(fate, self.encode(record))
 
+    def moment(self, span_id: UUID | None, name: Any, data: Any) -> Body | None:
+        """Make the event of something that the user's code says; None if it is not to be kept.
+
+        Args:
+            span_id: The span that it is in; None outside of any.
+            name: What it is.
+            data: What it says.
+        """
+        if span_id is not None:
+            return self.note("custom_event", span_id, name, data, {})
+        return self.encode(
+            {"time_unix_nano": self._time_ns(), "event": "custom_event", "name": name, "data": data}
+        )
+
     def abandoned(self, span: OpenSpan, reason: str) -> Body | None:
         """Capture that nobody waits for the end of a span any more; its end may still come.
 

@@ -11,14 +11,16 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from sys import _getframe, modules
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar, overload
 from uuid import UUID
 
 from langchain_core.callbacks.base import AsyncCallbackHandler, BaseCallbackHandler
 
 from asynctrack._capture.capture import SHEDDABLE
+from asynctrack._capture.plain import note
 from asynctrack._capture.sessions import Session, current_session
 from asynctrack._capture.sessions import session as name_session
+from asynctrack._capture.tracked import F, Tracked
 from asynctrack._capture.tracked_span import TrackedSpan
 from asynctrack._common.feedback import feedback_record
 from asynctrack._common.own import is_own
@@ -246,14 +248,86 @@ class _Handler:
             traceparent=traceparent,
         )
 
+    @overload
+    def tracked(self, function: F, /) -> F: ...
+    @overload
+    def tracked(
+        self,
+        /,
+        *,
+        name: str | None = ...,
+        kind: str = ...,
+        inputs: bool | Sequence[str] = ...,
+        outputs: bool = ...,
+        reduce: Callable[[list[Any]], Any] | None = ...,
+        tags: Sequence[str] | None = ...,
+        metadata: Mapping[str, Any] | None = ...,
+    ) -> Callable[[F], F]: ...
+    def tracked(self, function: Any = None, /, **options: Any) -> Any:
+        """Track each call of a function of your own: ``@handler.tracked``.
+
+        A span with the arguments and what the function returns, and with all that is called in it.
+        A generator's span is open until it is exhausted, closed, or raises; its outputs are the
+        items, the first 10,000.
+
+        Args:
+            function: A function, a coroutine function, a generator or an asynchronous generator, a
+                method of any kind.
+            name: The name of its spans; by default the function's.
+            kind: ``"chain"`` (the default), ``"tool"``, ``"retriever"``, or a word of your own.
+            inputs: Whether its arguments are stored (the default), or the names of those that are.
+                ``self`` and ``cls`` never are.
+            outputs: Whether what it returns or yields is stored; True by default.
+            reduce: Makes one value of the list of a generator's items: ``"".join``.
+            tags: As LangChain's.
+            metadata: As LangChain's: names and values.
+
+        Returns:
+            A function that does the same.
+
+        Raises:
+            TypeError: It is no function.
+
+        Example:
+            >>> from asynctrack import open_run, tracker
+            >>> with tracker("runs") as handler:
+            ...     @handler.tracked(reduce="".join)
+            ...     def greet(who):
+            ...         yield "Hello "
+            ...         yield who
+            ...     "".join(greet("Ada"))
+            'Hello Ada'
+            >>> [(trace.root.inputs, trace.root.outputs) for trace in open_run("runs").traces()]
+            [({'who': 'Ada'}, 'Hello Ada')]
+        """
+        track = Tracked(lambda: self, **options)
+        return track if function is None else track(function)
+
+    def log(self, name: str, payload: Any = None) -> None:
+        """Log something into the span around the call: a custom event, as LangChain's
+        ``dispatch_custom_event`` makes one. Never blocks.
+
+        The span is the innermost one, of your own code or a run of LangChain's. Without one it is
+        stored by itself.
+
+        Args:
+            name: What it is.
+            payload: Anything.
+
+        Example:
+            >>> from asynctrack import open_run, tracker
+            >>> with tracker("runs") as handler, handler.span("search"):
+            ...     handler.log("found", {"documents": 3})
+            >>> (trace,) = open_run("runs").traces()
+            >>> [(note.name, note.data) for note in trace.root.notes]
+            [('found', {'documents': 3})]
+        """
+        note(self, name, payload)
+
     @staticmethod
     def _running() -> UUID | None:
         """Return LangChain's run that this is called in; None outside of any."""
-        # Who has not imported it has no chain that runs.
-        config = modules.get("langchain_core.runnables.config")
-        running = None if config is None else config.var_child_runnable_config.get()
-        callbacks = running.get("callbacks") if isinstance(running, dict) else None
-        run_id = getattr(callbacks, "parent_run_id", None)
+        run_id = getattr(_callbacks(), "parent_run_id", None)
         return run_id if isinstance(run_id, UUID) else None
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
@@ -364,6 +438,24 @@ class _Handler:
             once everything accepted before this call is delivered.
         """
         return self._sink.request_flush()
+
+
+def _callbacks() -> Any:
+    """Return the callbacks of LangChain's run that this is called in; None outside of any."""
+    # Who has not imported it has no chain that runs.
+    config = modules.get("langchain_core.runnables.config")
+    running = None if config is None else config.var_child_runnable_config.get()
+    return running.get("callbacks") if isinstance(running, dict) else None
+
+
+def around() -> tuple[UUID | None, AsyncHandler | SyncHandler | None]:
+    """Return LangChain's run that this is called in, and the first handler of ours that it has."""
+    callbacks = _callbacks()
+    run_id = getattr(callbacks, "parent_run_id", None)
+    for one in getattr(callbacks, "handlers", ()):
+        if isinstance(one, (AsyncHandler, SyncHandler)):
+            return run_id, one
+    return run_id, None
 
 
 class AsyncHandler(_Handler, AsyncCallbackHandler):

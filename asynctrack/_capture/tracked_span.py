@@ -7,8 +7,8 @@ event loop: ``async with`` awaits it, ``with`` waits for it in a thread that run
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
+from sys import modules
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID, uuid4
@@ -46,11 +46,21 @@ class TrackedSpan:
         name: Its name.
         outputs: What comes out of it: set it in the block. It is stored as the block ends, also if
             that ends with an exception.
+        said: What else is stored of its end.
+
+    Args:
+        owner: The handler that it goes to; None where nothing is tracked.
+        name: Its name.
+        inputs: What goes in.
+        kind: What it is.
+        tags: As LangChain's.
+        metadata: As LangChain's.
+        traceparent: W3C's header of who calls.
     """
 
     def __init__(
         self,
-        owner: Owner,
+        owner: Owner | None,
         name: str,
         *,
         inputs: Any = None,
@@ -61,6 +71,7 @@ class TrackedSpan:
     ) -> None:
         self.name = name
         self.outputs: Any = None
+        self.said: dict[str, Any] = {}
         self._owner = owner
         self._inputs = inputs
         self._kind = kind
@@ -68,6 +79,7 @@ class TrackedSpan:
         self._metadata = metadata
         self._called_by = None if traceparent is None else parsed(traceparent)
         self._here: Here | None = None
+        self._entered = False
         self._trace_id: UUID | None = None
 
     @property
@@ -82,14 +94,17 @@ class TrackedSpan:
 
     def __repr__(self) -> str:
         here = self._here
-        state = "not entered" if here is None else "open" if here.open else "ended"
+        if self._owner is None:
+            state = "not tracked"
+        else:
+            state = "not entered" if here is None else "open" if here.open else "ended"
         return f"<asynctrack.TrackedSpan {self.name!r}: {state}>"
 
     def __enter__(self) -> TrackedSpan:
-        body = self.begin()
-        if body is not None:
+        begun = self._begin()
+        if begun is not None:
             try:
-                put(self._owner._sink, body, True)
+                put(*begun, True)
             except BaseException as error:  # Ctrl-C: nobody leaves a block that was not entered
                 self.__exit__(type(error), error, None)
                 raise
@@ -101,15 +116,15 @@ class TrackedSpan:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        body = self.end(error)
-        if body is not None:
-            put(self._owner._sink, body, False, error)
+        ended = self._end(error)
+        if ended is not None:
+            put(*ended, False, error)
 
     async def __aenter__(self) -> TrackedSpan:
-        body = self.begin()
-        if body is not None:
+        begun = self._begin()
+        if begun is not None:
             try:
-                await put_awaiting(self._owner._sink, body, True)
+                await put_awaiting(*begun, True)
             except BaseException as error:  # cancelled: as above
                 self.__exit__(type(error), error, None)
                 raise
@@ -121,17 +136,43 @@ class TrackedSpan:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        body = self.end(error)
-        if body is not None:
-            await put_awaiting(self._owner._sink, body, False, error)
+        ended = self._end(error)
+        if ended is not None:
+            await put_awaiting(*ended, False, error)
+
+    @property
+    def is_nobodys(self) -> bool:
+        """Whether nothing is tracked."""
+        return self._owner is None
+
+    def resume(self, inner: Here) -> None:
+        """Note that its own code goes on in the LangChain run of this moment, whatever ran before.
+
+        Args:
+            inner: The innermost span in it, or itself.
+        """
+        inside: list[Here] = []
+        here: Here | None = inner
+        while here is not None:
+            inside.append(here)
+            if here is self._here:
+                for one in inside:
+                    one.within = one.owner._running()
+                return
+            here = here.outer
 
     # -- inside -------------------------------------------------------------------------------
 
-    def begin(self) -> Body | None:
-        """Start it, and be what is around from here on; return the event that is to be stored."""
-        if self._here is not None:
+    def _begin(self) -> tuple[Sink, Body] | None:
+        """Start it, and be what is around from here on; return the event that is to be stored, and
+        where."""
+        if self._entered:
             raise StateError("this span was entered before: call span(...) for each block")
-        sink, here = self._owner._sink, Here(uuid4(), self._owner)
+        self._entered = True
+        owner = self._owner
+        if owner is None:
+            return None
+        sink, here = owner._sink, Here(uuid4(), owner)
         self._here = here
         body = None
         try:
@@ -142,22 +183,22 @@ class TrackedSpan:
             sink.capture_failed("span", error)
         here.enter()
         self._inputs = None  # stored: the span may be open for long
-        return body
+        return None if body is None else (sink, body)
 
-    def end(self, error: BaseException | None) -> Body | None:
-        """End it, and be around no longer; return the event that is to be stored."""
+    def _end(self, error: BaseException | None) -> tuple[Sink, Body] | None:
+        """End it, and be around no longer; return the event that is to be stored, and where."""
         here = self._here
         if here is None or not here.open:
             return None
         here.leave()
-        sink, outputs = self._owner._sink, self.outputs
+        sink, body = here.owner._sink, None
         if is_own() and sink.leaves_out():
             return None
         try:
-            return self._stop(sink, here.span_id, outputs, error)
+            body = self._stop(sink, here.span_id, error)
         except Exception as failure:
             sink.capture_failed("span", failure)
-            return None
+        return None if body is None else (sink, body)
 
     def _start(self, sink: Sink, here: Here) -> Body | None:
         events = sink.capture.events
@@ -177,17 +218,16 @@ class TrackedSpan:
             None, data, apart=apart,
         )  # fmt: skip
 
-    def _stop(
-        self, sink: Sink, span_id: UUID, outputs: Any, error: BaseException | None
-    ) -> Body | None:
+    def _stop(self, sink: Sink, span_id: UUID, error: BaseException | None) -> Body | None:
+        outputs, said = self.outputs, self.said
         if error is not None:
-            said = {} if outputs is None else {"outputs": outputs}
+            said = said if outputs is None else {**said, "outputs": outputs}
             return sink.capture.events.error(f"{self._event}_error", error, span_id, **said)
         if self._event == "tool":
-            return sink.capture.on_tool_end(outputs, run_id=span_id)
+            return sink.capture.on_tool_end(outputs, run_id=span_id, **said)
         if self._event == "retriever" and not isinstance(outputs, Mapping):
             outputs = {"documents": outputs}
-        return sink.capture.events.end(f"{self._event}_end", span_id, None, None, outputs, {})
+        return sink.capture.events.end(f"{self._event}_end", span_id, None, None, outputs, {**said})
 
     @property
     def _event(self) -> str:
@@ -218,8 +258,6 @@ async def put_awaiting(sink: Sink, body: Body, sheddable: bool, cause: object = 
 
 
 def _runs_a_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    # Who has not imported it runs no loop of it.
+    events = modules.get("asyncio.events")
+    return events is not None and events._get_running_loop() is not None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from asynctrack._common.artifact import Artifact, Receipt
-from asynctrack._common.notices import Notices
+from asynctrack._common.notices import Notices, report
 from asynctrack._common.retry import RetryPolicy
 from asynctrack._delivery.gate import Gate
 from asynctrack._errors import BackendError, PausingError, TransientError
@@ -50,6 +51,7 @@ class Uploader:
         gate: Shared by all that use the same service.
         policy: How long to wait between attempts.
         uniform: Random numbers in [0, 1).
+        uploaded: Told the seconds of each attempt that worked; None where nobody asks.
     """
 
     def __init__(
@@ -61,8 +63,10 @@ class Uploader:
         gate: Gate,
         policy: RetryPolicy | None = None,
         uniform: Callable[[], float] = random.random,
+        uploaded: Callable[[float], None] | None = None,
     ) -> None:
         self._store = store
+        self._uploaded = uploaded
         self._media_type = media_type
         self.notices = notices
         self._gate = gate
@@ -98,6 +102,7 @@ class Uploader:
         """
         while True:
             await self._gate.enter(first=not failures, fresh=not self._failing)
+            begun = time.perf_counter()
             try:
                 await self._store.put(
                     artifact.name,
@@ -125,6 +130,7 @@ class Uploader:
             else:
                 self._failing = False
                 self._gate.succeeded()
+                self._tell_uploaded(time.perf_counter() - begun)
                 return Receipt.of(artifact)
             if deferrable and attempts is None and (self._gate.down or failures >= WARN_AFTER):
                 raise DeferredError(failures, wait)
@@ -133,6 +139,15 @@ class Uploader:
                 if deferrable:
                     raise DeferredError(failures)
                 await self._gate.afford_retry()
+
+    def _tell_uploaded(self, seconds: float) -> None:
+        if self._uploaded is None:
+            return
+        try:
+            self._uploaded(seconds)
+        except Exception as error:  # an instrument of the program's: the artifact is stored
+            self._uploaded = None
+            report(error, "asynctrack cannot measure its uploads")
 
     def _tell(self, error: BackendError, failures: int) -> None:
         if isinstance(error, PausingError) or error.advice or failures >= WARN_AFTER:

@@ -80,6 +80,8 @@ class Pipeline:
         self.notices = notices = Notices(
             engine.board, tracker=self.writer_id, place=_place(backend.destination())
         )
+        self.uploaded: Callable[[float], None] | None = None
+        """Told the seconds of each upload; to be set before it is opened."""
         self.live = None if make_live is None else make_live(self.writer_id, backend, notices)
         redactor = Redactor(compile_redact(options.redact))
         spooled = options.durability != "memory"
@@ -124,6 +126,7 @@ class Pipeline:
                 gate=gate,
                 policy=RetryPolicy(cap=MAX_BACKOFF),
                 uniform=uniform,
+                uploaded=self.uploaded,
             )
 
         def make_replay_uploader(store: ObjectStore) -> Uploader:

@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from asynctrack._reading.export.otlp_span import OtlpSpan
     from asynctrack._reading.trees.trace import Trace
 
-REQUEST_SPANS: Final = 1_000
-"""Spans of a request at the most."""
-REQUEST_BYTES: Final = 4_000_000
-"""What their attributes take, in characters, except for a single span."""
 GIVE_UP: Final = 300.0
 """Seconds after which traces are dropped that the receiver has not taken: others wait behind."""
 ALONE: Final = 3
@@ -165,6 +161,7 @@ class Sender:
             feed.end()
 
     def _send(self, feed: Feed, traces: Iterable[Trace]) -> None:
+        from asynctrack._otlp import requests
         from asynctrack._reading.export.otlp_span import otlp_spans
 
         waiting: list[Ready] = []
@@ -174,9 +171,9 @@ class Sender:
                 return
             root = trace.root
             one = Ready(tuple(otlp_spans(trace)), root.started and root.span_id == trace.trace_id)
-            its_size = sum(map(_size, one.spans))
+            its_size = sum(map(requests.size_of, one.spans))
             if waiting and (
-                spans + len(one.spans) > REQUEST_SPANS or size + its_size > REQUEST_BYTES
+                spans + len(one.spans) > requests.SPANS or size + its_size > requests.BYTES
             ):
                 self._deliver(feed, waiting)
                 waiting, spans, size = [], 0, 0
@@ -188,12 +185,16 @@ class Sender:
 
     def _deliver(self, feed: Feed, traces: Sequence[Ready]) -> None:
         """Send traces in one request, or several where one is larger than that."""
+        from asynctrack._otlp.requests import requests_of
+
         alone = len(traces) == 1
-        for spans in _requests([span for one in traces for span in one.spans]):
+        for spans in requests_of(span for one in traces for span in one.spans):
             answer = self._try(feed, spans, alone=alone)
             if answer.taken:
                 continue
-            if not alone and not feed.abandoned:
+            if feed.abandoned:
+                return
+            if not alone:
                 for one in traces:
                     self._deliver(feed, [one])
                 return
@@ -246,26 +247,6 @@ class Sender:
                 " OpenTelemetry's exporter. Events go to S3 as before.",
             )
             feed.abandon("no_exporter")
-
-
-def _requests(spans: Sequence[OtlpSpan]) -> Iterable[Sequence[OtlpSpan]]:
-    """Yield spans in parts, each not larger than a request."""
-    part: list[OtlpSpan] = []
-    size = 0
-    for span in spans:
-        its_size = _size(span)
-        if part and (len(part) >= REQUEST_SPANS or size + its_size > REQUEST_BYTES):
-            yield part
-            part, size = [], 0
-        part.append(span)
-        size += its_size
-    if part:
-        yield part
-
-
-def _size(span: OtlpSpan) -> int:
-    texts = [span.attributes, *(one.attributes for one in span.events)]
-    return 500 + sum(len(one) for some in texts for one in some.values() if isinstance(one, str))
 
 
 _senders: WeakValueDictionary[tuple[object, ...], Sender] = WeakValueDictionary()

@@ -82,6 +82,9 @@ class RunParameters:
     def log(self, name: str, value: WantedValue) -> None:
         """Want a parameter of the user's in the Run."""
         key = self._limits.key(name)
+        if not self._limits.changeable and self._user.get(key, value) != value:
+            self.kept.add(key)
+            return
         self._user[key] = value
         self._unsent.add(key)
         self._refused.discard(key)

@@ -163,6 +163,7 @@ class RunUpdates:
         whole[name] = value
         fitting = self._limits.value(value)
         self._parameters.log(name, TooLong(name) if fitting is None else fitting)
+        self._tell_kept()
         self._manifest.changed()
 
     def add_found(self, attributes: Mapping[str, Attribute]) -> None:
@@ -317,16 +318,19 @@ class RunUpdates:
             f" {self._manifest.uri}.",
         )
 
-    def _tell_left_out(self) -> None:
-        left_out = self._parameters.left_out()
+    def _tell_kept(self) -> None:
         if kept := self._parameters.kept:
             self._notices.warn(
                 "parameters_changed",
                 f"asynctrack left the first value of {len(kept)} parameters in the Run:"
-                f" {self._limits.service} lets none change. The later values are in the manifest,"
-                f" {self._manifest.uri}, and in the events.",
+                f" {self._limits.service} lets none change. The later values are in the manifest"
+                " and in the events.",
             )
             kept.clear()
+
+    def _tell_left_out(self) -> None:
+        left_out = self._parameters.left_out()
+        self._tell_kept()
         if any(isinstance(one, str) for one in left_out):
             self._notices.warn(
                 "parameters_full",

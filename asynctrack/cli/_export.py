@@ -33,9 +33,9 @@ TRACES = 1_000
 _DESCRIPTION = (
     "parquet and csv hold a row for each span, jsonl the events; --table gives"
     " the other. otlp is OpenTelemetry's JSON with GenAI attributes, a request on each line, as the"
-    " Collector and /v1/traces take it. html is one file without scripts that opens anywhere. What"
-    " was logged is escaped in each: no formula in a spreadsheet, no markup in a browser. Spans"
-    " come in the order in which their traces ended."
+    " Collector and /v1/traces take it; --to sends it there. html is one file without scripts that"
+    " opens anywhere. What was logged is escaped in each: no formula in a spreadsheet, no markup in"
+    " a browser. Spans come in the order in which their traces ended."
 )
 
 
@@ -47,8 +47,13 @@ def add_parser(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("run_name", metavar="RUN", help=RUN_HELP)
     parser.add_argument("--format", required=True, choices=FORMATS, help="what to write")
-    parser.add_argument(
-        "--output", required=True, metavar="FILE", help="a new file; - is standard output"
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--output", metavar="FILE", help="a new file; - is standard output")
+    where.add_argument(
+        "--to",
+        metavar="URL",
+        help="with --format otlp: send the traces there, like http://localhost:4318/v1/traces;"
+        " OTEL_EXPORTER_OTLP_HEADERS has what it wants besides",
     )
     parser.add_argument("--force", action="store_true", help="write over a file that is there")
     parser.add_argument(
@@ -89,6 +94,8 @@ def _export(options: argparse.Namespace) -> int:
     limit = options.limit
     if limit is None:
         limit = TRACES if options.format == "html" else 0
+    if options.to is not None:
+        return _send(options, limit)
     to_stdout = options.output == "-"
     if to_stdout and options.json:
         raise Missing("--json is not allowed with --output -: both go to standard output")
@@ -118,6 +125,47 @@ def _export(options: argparse.Namespace) -> int:
         print(f"asynctrack: set aside: {_shown(str(problem))}", file=sys.stderr)
     if not to_stdout:
         _say(options, done, limit)
+    return OK
+
+
+def _send(options: argparse.Namespace, limit: int) -> int:
+    if options.format != "otlp" or options.force or options.table or options.values != "resolve":
+        raise Missing("--to sends traces: it takes --format otlp, and nothing that is of a file")
+    if limit < 0:
+        raise Missing("--limit is 0 or more")
+    from asynctrack._errors import OptionError
+    from asynctrack._options import Options
+    from asynctrack._otlp.target import target_of
+    from asynctrack._reading.export.files import selected_traces
+
+    from ._progress import progress
+
+    try:
+        target = target_of(Options.resolve({"otlp": options.to}, {}).otlp)
+    except OptionError:
+        raise Missing("--to takes an address, like http://localhost:4318/v1/traces") from None
+    assert target is not None  # an address is none of those that name nothing
+    from asynctrack._otlp.posting import post_traces
+
+    period = period_of(options)
+    damaged: Damaged = "set_aside" if options.set_aside else "raise"
+    run = open_named_run(options.run_name, options, damaged=damaged)
+    trace_id = None if options.trace is None else _trace_id(run, options.trace)
+    with (
+        progress("sending") as advance,
+        selected_traces(
+            run, limit=limit, trace_id=trace_id, period=period, progress=advance
+        ) as traces,
+    ):
+        sent = post_traces(traces, target, experiment=run.experiment, run=run.name)
+    for problem in run.problems:
+        print(f"asynctrack: set aside: {_shown(str(problem))}", file=sys.stderr)
+    if options.json:
+        print_json({"to": target.shown, "format": options.format, "rows": sent})
+        return OK
+    from ._screen import Screen
+
+    Screen().line(f"{sent:,} span{'' if sent == 1 else 's'}: {target.shown}")
     return OK
 
 

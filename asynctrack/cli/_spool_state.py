@@ -124,9 +124,17 @@ def address(destination: Any) -> str:
 
 def in_words(destination: Any) -> str:
     """Return where a writer says its events belong, in words."""
+    if is_beside_artifacts(destination):
+        named = f"{destination.get('experiment')}/{destination.get('run')}"
+        return f"beside the artifacts of MLflow's run {named}"
     if is_in_account_bucket(destination):
         return f"the account's default bucket in {destination.get('region')}, {destination['root']}"
     return address(destination) or "it does not say"
+
+
+def is_beside_artifacts(destination: Any) -> bool:
+    """Tell whether only MLflow knows where a writer's events belong: beside a run's artifacts."""
+    return isinstance(destination, dict) and destination.get("kind") == "mlflow"
 
 
 def is_in_account_bucket(destination: Any) -> bool:

@@ -281,9 +281,9 @@ def test_a_function_that_fails_keeps_the_trace(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, sample: Callable[[Root], Any], why: str
 ) -> None:
     """It never gets in the way: the traces are kept, and that is said once, without its words."""
-    with caplog.at_level(logging.WARNING, "asynctrack"), tracker(tmp_path, sample=sample) as handler:
+    with caplog.at_level(logging.WARNING, "asynctrack"), tracker(tmp_path, sample=sample) as one:
         for number in range(3):
-            RunnableLambda(lambda x: x).invoke(number, {"callbacks": [handler]})
+            RunnableLambda(lambda x: x).invoke(number, {"callbacks": [one]})
     assert [trace.weight for trace in traces_of(tmp_path)] == [1.0] * 3
     said = [record.getMessage() for record in caplog.records if "sample=" in record.getMessage()]
     assert len(said) == 1 and why in said[0] and "secret" not in said[0]

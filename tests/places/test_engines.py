@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from asynctrack._reading.sources.locate import locate_runs
 from tests.e2e.chains import joke_chain
 from tests.guide.pages import block
 from tests.reading.valued import track_states
-from tests.support.engines import ENGINES, ask, make_calls, plain_answer
+from tests.support.engines import ENGINES, ask, joined, make_calls, plain_answer
 from tests.support.s3 import S3Server
 from tests.support.spark import spark_cluster
 
@@ -42,12 +43,12 @@ def compact(root: Path, **options: Any) -> None:
         compact_run(found.locations[0], now=4e9, **options)
 
 
-def read(page_block: str, spark: Any, s3: S3Server) -> dict[str, Any]:
-    """Run a block of the page over what a test has below ``p``; return its names."""
+def read(page_block: str, spark: Any, s3: S3Server, prefix: str = "p") -> dict[str, Any]:
+    """Run a block of the page over what a test has below a prefix; return its names."""
     code = block("engines", page_block)
     assert S3A in code
     names: dict[str, Any] = {"spark": spark}
-    exec(code.replace(S3A, f"s3a://{s3.bucket}/p/"), names)
+    exec(code.replace(S3A, f"s3a://{s3.bucket}/{prefix}/"), names)
     return names
 
 
@@ -99,22 +100,16 @@ def test_spark_puts_values_back(spark: Any, s3: S3Server) -> None:
     """The page's statement gives document and messages of each event whole; compacted with
     ``--values resolve`` they are whole without it."""
     run = track_states(s3.folder / "p", states=12, size=20_000)
+    shutil.copytree(s3.folder / "p", s3.folder / "resolved")
     compact(s3.folder / "p")
-    expected = [
-        (one.seq, one.inputs.get("document"), one.inputs.get("messages"))
-        if isinstance(one.inputs, dict)
-        else (one.seq, None, None)
-        for one in asynctrack.open_run(run).events()
-    ]
+    compact(s3.folder / "resolved", values="resolve")
+    expected = joined(run)
     lines = read("spark-compacted", spark, s3)["lines"]
     assert lines.where("event = 'value'").count() > 0
     lines.createOrReplaceTempView("lines")
     assert whole(spark.sql(block("engines", "spark-values"))) == expected
 
-    (root,) = s3.folder.glob("p/asynctrack/v1-compact")
-    root.rename(s3.folder / "kept")
-    compact(s3.folder / "p", values="resolve")
-    lines = read("spark-compacted", spark, s3)["lines"]
+    lines = read("spark-compacted", spark, s3, "resolved")["lines"]
     assert lines.where("event = 'value'").count() == 0
     rows = lines.selectExpr(
         "seq",

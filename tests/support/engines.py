@@ -78,3 +78,13 @@ def ask(script: str, server: S3Server, *arguments: str) -> list[dict[str, Any]]:
     )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def joined(run: Path) -> list[tuple[int, Any, Any]]:
+    """Document and messages of each event's inputs, as our own reader gives them."""
+    return [
+        (one.seq, one.inputs.get("document"), one.inputs.get("messages"))
+        if isinstance(one.inputs, dict)
+        else (one.seq, None, None)
+        for one in asynctrack.open_run(run).events()
+    ]

@@ -133,21 +133,16 @@ class MlflowPlace:
             return (
                 None if self._found is None else self._found.elsewhere(destination, experiment, run)
             )
-        target = described(destination, self._run.run.tracking)
-        ours = without_secrets(self._run.run.tracking or "")
-        if target is None or destination.get("tracking") != ours:
+        tracking = self._run.run.tracking
+        if destination.get("tracking") != without_secrets(tracking or ""):
             return None
-        prefix = str(destination.get("prefix") or "")
-        return LateStore(
-            MlflowPlace(
-                MlflowRecord(target),
-                experiment,
-                run,
-                pool=self._pool,
-                place=None,
-                prefix=prefix,
-                put_options=self._put_options,
-            )
+        return left_beside_artifacts(
+            destination,
+            experiment,
+            run,
+            tracking=tracking,
+            pool=self._pool,
+            put_options=self._put_options,
         )
 
     async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
@@ -180,6 +175,8 @@ class LateStore:
         """Store an object."""
         if not self.place.located:
             await self.place.open()
+            if self.place.record is not None:
+                await self.place.record.aclose()  # nothing is recorded for who has died
         await self.place.put(name, content, crc32=crc32, media_type=media_type)
 
 
@@ -212,15 +209,39 @@ def describe(target: MlflowTarget, prefix: str) -> dict[str, Any]:
     }
 
 
-def described(destination: Mapping[str, Any], tracking: str | None) -> MlflowTarget | None:
-    """Return the run that ``describe`` was told of; None where the description is damaged.
+def left_beside_artifacts(
+    destination: Mapping[str, Any],
+    experiment: str,
+    run: str,
+    *,
+    tracking: str | None,
+    pool: ClientPool,
+    put_options: Mapping[str, Any] | None = None,
+) -> LateStore | None:
+    """Return a store for what a writer left that did not live to learn where its events go.
 
     Args:
-        destination: What it returned.
+        destination: What ``describe`` returned to it.
+        experiment: The experiment's name in keys.
+        run: The Run's name in keys.
         tracking: The tracking URI.
+        pool: Where the clients of S3 come from.
+        put_options: Further arguments of every PutObject.
+
+    Returns:
+        The store; None where the description is damaged.
     """
-    experiment, run = destination.get("experiment"), destination.get("run")
-    run_id = destination.get("run_id")
-    if not (isinstance(experiment, str) and isinstance(run, str)):
+    named, of, run_id = (destination.get(name) for name in ("run", "experiment", "run_id"))
+    if not (isinstance(named, str) and isinstance(of, str)):
         return None
-    return MlflowTarget(tracking, experiment, run, run_id if isinstance(run_id, str) else None)
+    target = MlflowTarget(tracking, of, named, run_id if isinstance(run_id, str) else None)
+    place = MlflowPlace(
+        MlflowRecord(target),
+        experiment,
+        run,
+        pool=pool,
+        place=None,
+        prefix=str(destination.get("prefix") or ""),
+        put_options=put_options,
+    )
+    return LateStore(place)

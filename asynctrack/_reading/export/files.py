@@ -135,6 +135,32 @@ def export_run(
 
 
 @contextmanager
+def selected_traces(
+    run: RecordedRun,
+    *,
+    limit: int = 0,
+    trace_id: str | None = None,
+    period: Period = ALL,
+    progress: Progress = lambda _: None,
+) -> Iterator[Iterator[Trace]]:
+    """Give those traces of a Run that ``export_run`` would write. Blocks.
+
+    Args:
+        run: The Run.
+        limit: After how many spans it ends, with a whole trace; 0 gives all.
+        trace_id: Only this trace; None gives all.
+        period: Only traces that started then.
+        progress: Called with how many events were read.
+    """
+    with closing(run._events(since=period.since_ns)) as source:
+        events = _watched(source, progress)
+        if trace_id is not None:
+            events = (one for one in events if (one.trace_id or one.span_id) == trace_id)
+        traces = filter(Wanted(period=period).in_time, build_traces(events))
+        yield _whole_within(traces, limit)
+
+
+@contextmanager
 def new_file(path: Path, *, replace: bool = False) -> Iterator[IO[bytes]]:
     """Open a file that appears whole at the end of the block; an error leaves nothing.
 
@@ -215,16 +241,23 @@ def _limited(items: Iterable[Any], limit: int) -> Iterator[Any]:
             return
 
 
+def _whole_within(traces: Iterable[Trace], limit: int) -> Iterator[Trace]:
+    spans = 0
+    for trace in traces:
+        yield trace
+        spans += sum(1 for _ in trace.walk())
+        if limit and spans >= limit:
+            return
+
+
 def _otlp(run: RecordedRun, traces: Iterable[Trace], out: _Counter, limit: int) -> int:
     rows = 0
 
-    def counted() -> Iterator[Any]:
+    def counted() -> Iterator[Trace]:
         nonlocal rows
-        for trace in traces:
-            yield trace
+        for trace in _whole_within(traces, limit):
             rows += sum(1 for _ in trace.walk())
-            if limit and rows >= limit:
-                return
+            yield trace
 
     lines = otlp_lines(
         counted(), experiment=run.experiment, run=run.name, version=version("asynctrack")

@@ -1,0 +1,1 @@
+"""Traces to receivers of OpenTelemetry's protocol, and our counters as its metrics."""
