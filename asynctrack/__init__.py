@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
     from asynctrack._backends.s3fs import storage_options
     from asynctrack._capture.handlers import AsyncHandler, SyncHandler
+    from asynctrack._capture.log_records import LogHandler, StructlogProcessor
     from asynctrack._capture.plain import log, span, tracked
     from asynctrack._capture.tracked_span import TrackedSpan
     from asynctrack._options import (
@@ -85,6 +86,7 @@ __all__ = [
     "Event",
     "Feedback",
     "Installed",
+    "LogHandler",
     "MissingExtraError",
     "NotFoundError",
     "NotLoggedError",
@@ -103,6 +105,7 @@ __all__ = [
     "Span",
     "StateError",
     "Statistics",
+    "StructlogProcessor",
     "SyncHandler",
     "Trace",
     "TrackedSpan",
@@ -287,11 +290,13 @@ _LAZY = {
     "DeadLetter": "_reading.sources.dead_letters",
     "Event": "_reading.decoding.events",
     "Feedback": "_reading.decoding.feedback",
+    "LogHandler": "_capture.log_records",
     "RecordedExperiment": "_reading.experiment",
     "RecordedRun": "_reading.run",
     "Report": "_reading.verify_report",
     "Root": "_options",
     "Span": "_reading.trees.span",
+    "StructlogProcessor": "_capture.log_records",
     "SyncHandler": "_capture.handlers",
     "Trace": "_reading.trees.trace",
     "TrackedSpan": "_capture.tracked_span",
