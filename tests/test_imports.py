@@ -127,7 +127,9 @@ def test_nothing_slow_is_imported_in_the_users_loop(tmp_path: Path) -> None:
     imported, compiled = shown.splitlines()
     assert set(ast.literal_eval(imported)) <= {
         "asynctrack._backends", "asynctrack._backends.library",
-        "asynctrack._backends.run",
+        "asynctrack._backends.mlflow", "asynctrack._backends.mlflow.address",
+        "asynctrack._backends.run", "asynctrack._otlp", "asynctrack._otlp.metrics",
+        "asynctrack._otlp.target",
         "asynctrack._engine.destination", "asynctrack._engine.at_exit", "asynctrack._format",
         "asynctrack._common.importing", "asynctrack._common.notices", "asynctrack._options",
         "asynctrack._common.own", "asynctrack._common", "asynctrack._capture", "asynctrack._engine",
