@@ -115,7 +115,7 @@ class Options:
         )
         if not isinstance(self.close_on_sigterm, bool):
             raise OptionError("close_on_sigterm", self.close_on_sigterm, "True or False")
-        if not isinstance(self.install, bool) and self.install != "process":
+        if self.install != "process" and not isinstance(self.install, bool):
             raise OptionError("install", self.install, "True, False or 'process'")
         self._check_s3_options()
         for option in ("experiment_name", "run_name"):
