@@ -48,7 +48,8 @@ def test_import_loads_nothing_but_what_it_names() -> None:
     loaded = modules_after("import asynctrack")
     ours = {module for module in loaded if module.startswith("asynctrack.")}
     assert ours <= {
-        "asynctrack._capture", "asynctrack._capture.sessions", "asynctrack._capture.unloaded",
+        "asynctrack._capture", "asynctrack._capture.installed", "asynctrack._capture.sessions",
+        "asynctrack._capture.unloaded",
         "asynctrack._common", "asynctrack._common.sessions", "asynctrack._errors",
         "asynctrack._statistics",
     }  # fmt: skip
