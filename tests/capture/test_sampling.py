@@ -281,10 +281,7 @@ def test_a_function_that_fails_keeps_the_trace(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, sample: Callable[[Root], Any], why: str
 ) -> None:
     """It never gets in the way: the traces are kept, and that is said once, without its words."""
-    with (
-        caplog.at_level(logging.WARNING, "asynctrack"),
-        tracker(tmp_path, sample=sample) as handler,
-    ):
+    with caplog.at_level(logging.WARNING, "asynctrack"), tracker(tmp_path, sample=sample) as handler:
         for number in range(3):
             RunnableLambda(lambda x: x).invoke(number, {"callbacks": [handler]})
     assert [trace.weight for trace in traces_of(tmp_path)] == [1.0] * 3

@@ -59,9 +59,7 @@ def one_trace(handler: Any, holding: Any, chances: random.Random, say: Any, payl
     def on_disk() -> None:
         nonlocal events
         events += 1
-        if not (
-            holding._unwritten or holding._actions
-        ):  # else it is in memory: the next file is being made
+        if not (holding._unwritten or holding._actions):  # else it is in memory: the next file is being made
             say("held", root, events)
 
     handler.on_chain_start({}, payload(chances.randrange(40), chances, True), run_id=root)
