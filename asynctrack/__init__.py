@@ -11,6 +11,7 @@ The way of an event is the listing of this folder::
     _otlp/       finished traces to a receiver of OpenTelemetry's, where asked for
     _backends/   S3 and SageMaker, or a folder
     _common/     what is below all of it
+    _testing/    a logged Run answers in place of its models, in tests
 
 ``_format`` is the contract with everything that reads what was written. The way back,
 ``open_run(source)``, is apart from all this, in ``_reading``; ``cli`` and ``view`` show what it
@@ -24,6 +25,7 @@ import importlib
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from asynctrack._capture.installed import Installed, install
 from asynctrack._capture.sessions import Session, session
 from asynctrack._capture.unloaded import Unloaded, is_environments
 from asynctrack._errors import (
@@ -32,10 +34,12 @@ from asynctrack._errors import (
     ChecksumError,
     MissingExtraError,
     NotFoundError,
+    NotLoggedError,
     OptionError,
     PausingError,
     PermanentError,
     ReadError,
+    ReplayedError,
     RunError,
     SeveralRunsError,
     StateError,
@@ -49,7 +53,19 @@ if TYPE_CHECKING:
 
     from asynctrack._backends.s3fs import storage_options
     from asynctrack._capture.handlers import AsyncHandler, SyncHandler
-    from asynctrack._options import Compression, Durability, Overflow, Redact, Tokens
+    from asynctrack._capture.log_records import LogHandler, StructlogProcessor
+    from asynctrack._capture.plain import log, span, tracked
+    from asynctrack._capture.tracked_span import TrackedSpan
+    from asynctrack._options import (
+        Compression,
+        Durability,
+        Install,
+        Overflow,
+        Redact,
+        Root,
+        Sample,
+        Tokens,
+    )
     from asynctrack._reading.decoding.events import Event
     from asynctrack._reading.decoding.feedback import Feedback
     from asynctrack._reading.experiment import RecordedExperiment, aopen_experiment, open_experiment
@@ -69,32 +85,43 @@ __all__ = [
     "DeadLetter",
     "Event",
     "Feedback",
+    "Installed",
+    "LogHandler",
     "MissingExtraError",
     "NotFoundError",
+    "NotLoggedError",
     "OptionError",
     "PausingError",
     "PermanentError",
     "ReadError",
     "RecordedExperiment",
     "RecordedRun",
+    "ReplayedError",
     "Report",
+    "Root",
     "RunError",
     "Session",
     "SeveralRunsError",
     "Span",
     "StateError",
     "Statistics",
+    "StructlogProcessor",
     "SyncHandler",
     "Trace",
+    "TrackedSpan",
     "Tracker",
     "TransientError",
     "aopen_experiment",
     "aopen_run",
     "averify",
+    "install",
+    "log",
     "open_experiment",
     "open_run",
     "session",
+    "span",
     "storage_options",
+    "tracked",
     "tracker",
     "verify",
 ]
@@ -145,6 +172,7 @@ def tracker(
     close_on_sigterm: bool = False,
     bucket: str | None = None,
     prefix: str | None = None,
+    folder: str | os.PathLike[str] | None = None,
     s3_options: Mapping[str, Any] | None = None,
     compression: Compression = "zstd",
     redact: Redact | None = None,
@@ -154,6 +182,9 @@ def tracker(
     run_name: str | None = None,
     session_keys: str | Sequence[str] = (),
     user_keys: str | Sequence[str] = (),
+    install: Install = False,
+    sample: Sample = 1.0,
+    keep_errors: bool = False,
     otlp: str | bool | None = None,
 ) -> Tracker:
     """Track LangChain into a Run: ``async with tracker(run) as handler:``, or ``with``.
@@ -162,7 +193,9 @@ def tracker(
     default.
 
     Args:
-        run: A ``Run`` of sagemaker 2.x or 3.x, or the path of a folder to track into without AWS.
+        run: A ``Run`` of sagemaker 2.x or 3.x; a run of MLflow, or ``mlflow://experiment/run``,
+            which is made where there is none; or, without a Run, the path of a folder or
+            ``s3://bucket/prefix``.
         durability: What accepted events survive: ``"process"`` any end of the process,
             ``"power"`` also a power failure, except for the last 10 ms, ``"memory"`` neither.
         spool_dir: Where events are kept until S3 has acknowledged them; None takes a folder under
@@ -191,8 +224,10 @@ def tracker(
             whose disk ends with it.
         close_on_sigterm: Whether SIGTERM delivers everything first, in at most ``close_timeout``,
             and then does what it did before. Needs a block entered in the main thread.
-        bucket: S3 bucket; None takes the Run's own.
+        bucket: S3 bucket; None takes the Run's own; of a run of MLflow, the one its artifacts
+            are in.
         prefix: Key prefix in the bucket; None takes the Run's own.
+        folder: Folder for the events of a run of MLflow, instead of a bucket.
         s3_options: Further arguments of every PutObject, by AWS's names: ``ExpectedBucketOwner``,
             ``ServerSideEncryption``, ``SSEKMSKeyId``, ``SSEKMSEncryptionContext``,
             ``BucketKeyEnabled``, ``StorageClass``, ``ACL``, ``Tagging``, ``RequestPayer``.
@@ -203,14 +238,24 @@ def tracker(
             first characters, its size and its SHA-256 are. None stores all.
         tokens: How streamed tokens are kept: ``"stream"`` one record for each stream,
             ``"each"`` an event for each token, ``"none"`` not at all.
-        experiment_name: Name of the experiment when tracking into a folder.
-        run_name: Name of the Run when tracking into a folder; None makes one up.
+        experiment_name: Name of the experiment when tracking into a folder or an address.
+        run_name: Name of the Run when tracking into a folder or an address; None makes one up.
         session_keys: Keys of your own in a chain's metadata, or in ``config["configurable"]``,
             that tell the session; the first one that is there counts. Always known are
             ``session_id``, ``thread_id``, ``conversation_id``, ``langfuse_session_id`` and
             ``ls_session_id``. In the environment: ``chat,room``.
         user_keys: The same for the user, besides ``user_id``, ``langfuse_user_id`` and
             ``ls_user_id``.
+        install: Whether everything is tracked without ``callbacks`` as long as the tracker is
+            open: with True what is called in the context in which it was entered (this task or
+            thread, and the tasks that it starts), with ``"process"`` what any thread or task of
+            the process calls, unless it has one of its own. See ``asynctrack.install``.
+        sample: How much of the traces is kept, from 0 to 1: each of them whole or not at all, by
+            its id, so that all processes decide alike. Or a function of a ``Root``, which returns
+            that, True or False; called once for each trace, in the callback.
+        keep_errors: Whether traces that the sample leaves out are kept if they fail. They are held
+            until their root ends, in at most a quarter of ``max_buffer_bytes`` besides, and with a
+            spool on disk as well.
         otlp: Where finished traces are sent as well, through OpenTelemetry's exporter: an address
             like ``https://host/v1/traces``; True takes it from ``OTEL_EXPORTER_OTLP_ENDPOINT``,
             else ``http://localhost:4318``. Headers, certificates, compression and time limits come
@@ -221,9 +266,9 @@ def tracker(
         The tracker; entering it gives the handler, leaving it delivers everything.
 
     Raises:
-        MissingExtraError: ``run`` is a Run, and no library is installed that sends to AWS, or
-            ``otlp`` is set without OpenTelemetry's exporter; the text names the extra that brings
-            it.
+        MissingExtraError: ``run`` is in AWS or of MLflow, and no library is installed that sends
+            there, or ``otlp`` is set without OpenTelemetry's exporter; the text names the extra
+            that brings it.
         OptionError: An option is not allowed; the text names it, its value and what is.
         RunError: ``run`` does not offer what tracking into it needs.
 
@@ -245,19 +290,26 @@ _LAZY = {
     "DeadLetter": "_reading.sources.dead_letters",
     "Event": "_reading.decoding.events",
     "Feedback": "_reading.decoding.feedback",
+    "LogHandler": "_capture.log_records",
     "RecordedExperiment": "_reading.experiment",
     "RecordedRun": "_reading.run",
     "Report": "_reading.verify_report",
+    "Root": "_options",
     "Span": "_reading.trees.span",
+    "StructlogProcessor": "_capture.log_records",
     "SyncHandler": "_capture.handlers",
     "Trace": "_reading.trees.trace",
+    "TrackedSpan": "_capture.tracked_span",
     "Tracker": "_tracker",
     "aopen_experiment": "_reading.experiment",
     "aopen_run": "_reading.run",
     "averify": "_reading.verify",
     "open_experiment": "_reading.experiment",
+    "log": "_capture.plain",
     "open_run": "_reading.run",
+    "span": "_capture.plain",
     "storage_options": "_backends.s3fs",
+    "tracked": "_capture.plain",
     "verify": "_reading.verify",
 }
 

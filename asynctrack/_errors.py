@@ -10,6 +10,8 @@
     │   ├── NotFoundError      (LookupError)   there is nothing at the given place
     │   ├── SeveralRunsError   (LookupError)   there is more than one Run or experiment: named
     │   └── ChecksumError                      an object is not the one its manifest lists
+    ├── NotLoggedError         (LookupError)   a test asks what no logged model call was asked
+    ├── ReplayedError          (RuntimeError)  the error of a logged model call, in a test
     ├── MissingExtraError      (ImportError)   a package is not installed; the text names the extra
     └── BackendError                           S3, SageMaker or the disk said no
         ├── TransientError                     the same request may work later: retried
@@ -19,7 +21,8 @@
 None of the last four ever reaches a chain: the worker handles them. ``tracker(...)`` and entering
 it raise ``OptionError``, ``RunError``, ``MissingExtraError`` and ``StateError``, before a chain
 runs. ``open_run(...)``, ``open_experiment(...)``, ``verify(...)`` and what they return raise
-``ReadError``, ``MissingExtraError`` and ``BackendError``.
+``ReadError``, ``MissingExtraError`` and ``BackendError``. The model of ``testing.replay_model``
+raises ``NotLoggedError`` and ``ReplayedError``.
 """
 
 from __future__ import annotations
@@ -33,10 +36,12 @@ __all__ = [
     "ChecksumError",
     "MissingExtraError",
     "NotFoundError",
+    "NotLoggedError",
     "OptionError",
     "PausingError",
     "PermanentError",
     "ReadError",
+    "ReplayedError",
     "RunError",
     "SeveralRunsError",
     "StateError",
@@ -112,6 +117,27 @@ class ChecksumError(ReadError):
             f" has {found}. Restore it from a copy or an older version, or read without it:"
             " open_run(..., damaged='set_aside'), or --set-aside on the command line."
         )
+
+
+class NotLoggedError(AsynctrackError, LookupError):
+    """No logged model call was asked this, or its answer is not in the log; the text shows the
+    nearest."""
+
+
+class ReplayedError(AsynctrackError, RuntimeError):
+    """A logged model call ended with an error; its replay raises this in its place.
+
+    Attributes:
+        type: The type of the logged error, with its module.
+        trace_id: The trace of the logged call.
+        span_id: Its span.
+    """
+
+    def __init__(self, message: str, kind: str, trace_id: str, span_id: str) -> None:
+        self.type = kind
+        self.trace_id = trace_id
+        self.span_id = span_id
+        super().__init__(message)
 
 
 class MissingExtraError(AsynctrackError, ImportError):

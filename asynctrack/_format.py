@@ -34,6 +34,10 @@ SUFFIXES = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}
 MEDIA_TYPE = "application/x-ndjson"
 """Media type of artifacts; SageMaker's pattern for media types allows no dot."""
 
+SAMPLING = "sampling"
+"""Where the start of a root says in its ``data`` how the trace was sampled: ``rate``, and
+``keep_errors`` where failed traces are kept whatever it is."""
+
 ACCESS_POINT = re.compile(
     r"arn:[a-z-]+:s3[a-z-]*:[a-z0-9-]*:\d{12}:(?:outpost[/:][A-Za-z0-9-]+[/:])?"
     r"accesspoint[/:][A-Za-z0-9.-]{1,63}",

@@ -6,6 +6,7 @@ default. Every value is checked before anything starts.
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import re
@@ -22,8 +23,10 @@ Overflow = Literal["spool", "block", "drop_newest"]
 Durability = Literal["process", "power", "memory"]
 Compression = Literal["zstd", "gzip", "none"]
 Tokens = Literal["stream", "each", "none"]
+Install = Literal[True, False, "process"]
 Pattern = Union[str, "re.Pattern[str]"]
 Redact = Callable[[str], str] | Pattern | Iterable[Pattern]
+
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -42,6 +45,24 @@ _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "
 _SEGMENT: Final = r"(?!\.{1,2}(?:/|\Z))[^/\\\x00-\x1f\x7f]+"
 _BUCKET = re.compile(rf"[a-z0-9][a-z0-9.-]{{1,61}}[a-z0-9]|(?:{ACCESS_POINT.pattern})", re.ASCII)
 _SIZE = re.compile(r"\s*(\d+)\s*([a-z]*)\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """What a function given as ``sample=`` is told of a trace that begins.
+
+    Attributes:
+        name: The root's name; None where it has none.
+        tags: Its tags.
+        metadata: Its metadata, with session, user and thread as far as they are known.
+    """
+
+    name: str | None
+    tags: tuple[str, ...]
+    metadata: Mapping[str, Any]
+
+
+Sample = float | Callable[[Root], bool | float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +85,7 @@ class Options:
     close_on_sigterm: bool = False
     bucket: str | None = None
     prefix: str | None = None
+    folder: str | os.PathLike[str] | None = None
     s3_options: Mapping[str, Any] | None = None
     compression: Compression = "zstd"
     redact: Redact | None = None
@@ -73,6 +95,9 @@ class Options:
     run_name: str | None = None
     session_keys: str | Sequence[str] = ()
     user_keys: str | Sequence[str] = ()
+    install: Install = False
+    sample: Sample = 1.0
+    keep_errors: bool = False
     otlp: str | bool | None = None
 
     def __post_init__(self) -> None:
@@ -91,6 +116,12 @@ class Options:
         if self.spool_dir:
             spool_dir = os.fspath(whole_path("spool_dir", self.spool_dir))
             object.__setattr__(self, "spool_dir", spool_dir)
+        if self.folder is not None and not isinstance(self.folder, (str, os.PathLike)):
+            raise OptionError("folder", self.folder, "the path of a folder")
+        if self.folder is not None:
+            if not os.fspath(self.folder):  # more likely an unset variable than this folder
+                raise OptionError("folder", self.folder, "the path of a folder; '.' is this one")
+            object.__setattr__(self, "folder", os.fspath(whole_path("folder", self.folder)))
         _integer(self, "max_spool_bytes", 16 * MIB, 1024 * GIB)
         _choice(self, "compression", tuple(SUFFIXES))
         if self.max_value_bytes is not None:
@@ -113,8 +144,12 @@ class Options:
             re.compile(rf"(?:{_SEGMENT}(?:/{_SEGMENT})*)?"),
             "names between single slashes, without '.', '..', backslashes and control characters",
         )
-        if not isinstance(self.close_on_sigterm, bool):
-            raise OptionError("close_on_sigterm", self.close_on_sigterm, "True or False")
+        if not isinstance(self.install, bool) and self.install != "process":
+            raise OptionError("install", self.install, "True, False or 'process'")
+        for option in ("close_on_sigterm", "keep_errors"):
+            if not isinstance(getattr(self, option), bool):
+                raise OptionError(option, getattr(self, option), "True or False")
+        self._check_sample()
         self._check_s3_options()
         for option in ("experiment_name", "run_name"):
             value = getattr(self, option)
@@ -132,6 +167,16 @@ class Options:
         _address(self, "otlp")
         # Compiled here, because an iterator of patterns can be read only once.
         object.__setattr__(self, "redact", compile_redact(self.redact))
+
+    def _check_sample(self) -> None:
+        sample = self.sample
+        if callable(sample):
+            if inspect.iscoroutinefunction(sample):
+                raise OptionError("sample", sample, "a function that is not async")
+        elif isinstance(sample, bool) or not (
+            isinstance(sample, (int, float)) and 0 <= sample <= 1
+        ):
+            raise OptionError("sample", sample, "a number from 0 to 1, or a function of a root")
 
     def _check_s3_options(self) -> None:
         if not isinstance(self.s3_options or {}, Mapping):
@@ -219,9 +264,12 @@ def compile_redact(redact: Redact | None) -> Callable[[str], str] | None:
 
 
 def _from_environment(name: str, text: str, default: object) -> object:
+    if name == "install" and text.lower() == "process":
+        return "process"
     if isinstance(default, bool):
         if text.lower() not in _BOOLEANS:
-            raise OptionError(f"ASYNCTRACK_{name.upper()}", text, "true or false")
+            allowed = "true, false or process" if name == "install" else "true or false"
+            raise OptionError(f"ASYNCTRACK_{name.upper()}", text, allowed)
         return _BOOLEANS[text.lower()]
     if name == "otlp" and text.lower() in _BOOLEANS:
         return _BOOLEANS[text.lower()]
@@ -237,6 +285,11 @@ def _from_environment(name: str, text: str, default: object) -> object:
             return float(text)
         except ValueError:
             raise OptionError(f"ASYNCTRACK_{name.upper()}", text, "a number of seconds") from None
+    if name == "sample":
+        try:
+            return float(text)
+        except ValueError:
+            raise OptionError("ASYNCTRACK_SAMPLE", text, "a number from 0 to 1") from None
     if name in ("session_keys", "user_keys"):
         return tuple(one.strip() for one in text.split(","))
     if isinstance(default, int) or name == "max_value_bytes":

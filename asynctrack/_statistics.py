@@ -52,6 +52,9 @@ class Statistics:
     run_updates: int = 0
     metric_points: int = 0
     metric_points_unsent: int = 0
+    sampled_out: int = 0
+    traces_sampled_out: int = 0
+    held: int = 0
     traces_sent: int = 0
     traces_dropped: Mapping[str, int] = field(default_factory=dict)
     traces_waiting: int = 0

@@ -12,6 +12,7 @@ from concurrent.futures import wait as wait_for_futures
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
+from asynctrack._capture.installed import Installed, install
 from asynctrack._capture.unloaded import Unloaded, is_environments
 from asynctrack._engine import at_exit
 from asynctrack._engine.destination import backend_maker
@@ -77,6 +78,7 @@ class Tracker:
         self._built: Pipeline | None = None
         self._unloaded: Unloaded | None = None
         self._handlers: weakref.WeakSet[AsyncHandler | SyncHandler] = weakref.WeakSet()
+        self._installed: Installed | None = None
 
     @property
     def writer_id(self) -> str:
@@ -121,7 +123,7 @@ class Tracker:
             ) from None
         self._claim()
         try:
-            await prepare_to_await()
+            await prepare_to_await(installing=bool(self._options.install))
         except BaseException as error:
             return cast("AsyncHandler", self._enter_unloaded(error, "AsyncCallbackHandler"))
         from asynctrack._capture.handlers import AsyncHandler
@@ -133,7 +135,7 @@ class Tracker:
         except BaseException:
             self._give_up_entering()
             raise
-        return self._handler(AsyncHandler(self._pipeline.sink))
+        return self.adopt(AsyncHandler(self._pipeline.sink))
 
     async def __aexit__(
         self,
@@ -146,7 +148,7 @@ class Tracker:
     def __enter__(self) -> SyncHandler:
         self._claim()
         try:
-            prepare()
+            prepare(installing=bool(self._options.install))
         except BaseException as error:
             return cast("SyncHandler", self._enter_unloaded(error, "BaseCallbackHandler"))
         from asynctrack._capture.handlers import SyncHandler
@@ -157,7 +159,7 @@ class Tracker:
         except BaseException:
             self._give_up_entering()
             raise
-        return self._handler(SyncHandler(self._pipeline.sink))
+        return self.adopt(SyncHandler(self._pipeline.sink))
 
     def __exit__(
         self,
@@ -196,6 +198,7 @@ class Tracker:
         """
         cancelled = await self._hear_out()
         if not self._begin_close():
+            self._uninstall()  # one that was not loaded was never open
             return
         if self._pipeline.driver.ended.done():  # there was none
             self._end_close()
@@ -247,6 +250,8 @@ class Tracker:
         if self._begin_close() or self._begun:
             self._begun = False
             self._wait_closed()
+        else:
+            self._uninstall()  # one that was not loaded was never open
 
     def begin_close(self) -> None:
         """Begin to close, for ``close`` to wait for it: many trackers close at the same time."""
@@ -270,6 +275,16 @@ class Tracker:
         self._claim()
         self._open()
         return self._pipeline.sink
+
+    def adopt(self, handler: _H) -> _H:
+        """Take a handler along into a forked child, and install it where the option asks for it.
+
+        Args:
+            handler: A handler of this tracker's; it is returned.
+        """
+        self._handlers.add(handler)
+        self._install(handler)
+        return handler
 
     def _wait_closed(self) -> None:
         try:
@@ -295,7 +310,7 @@ class Tracker:
             deadline = time.monotonic() + self._options.close_timeout
             while (left := deadline - time.monotonic()) > 0 and not flush.done():
                 flush.result(min(left, show()))
-        self._pipeline.backend.mirror(self._pipeline.recorder.outdated())
+        self._mirror()
         return flush
 
     # -- inside -------------------------------------------------------------------------------
@@ -326,7 +341,12 @@ class Tracker:
         if not is_environments(error):
             raise error
         self._unloaded = Unloaded(error)
-        return self._unloaded.enter(base)
+        handler = self._unloaded.enter(base)
+        try:
+            self._install(handler)
+        except Exception:
+            pass  # LangChain cannot be loaded either: it asks for no handler
+        return handler
 
     def _give_up_entering(self) -> None:
         """Let the worker end by itself: nobody leaves a block whose entering was cancelled."""
@@ -337,6 +357,7 @@ class Tracker:
         if self._state != "open":
             return False
         self._state = "closed"
+        self._uninstall()
         self._deadline = time.monotonic() + self._options.close_timeout + GRACE
         self._pipeline.driver.close(self._options.close_timeout)
         return True
@@ -345,10 +366,16 @@ class Tracker:
         at_exit.forget(self)
         termination.discard(self)
         self._pipeline.buffer.close("close_timeout")
-        self._pipeline.backend.mirror(self._pipeline.recorder.outdated())
+        self._pipeline.sink.end_holding()
+        self._mirror()
         self._pipeline.leftovers().tell(self._pipeline.notices.warn)
         self._pipeline.forget()
         stop_counting(self)
+
+    def _mirror(self) -> None:
+        record = self._pipeline.backend.record
+        if record is not None:
+            record.mirror(self._pipeline.recorder.outdated())
 
     def after_fork(self) -> bool:
         """Be another writer: in the child of a fork, where the parent's worker is not.
@@ -374,9 +401,13 @@ class Tracker:
             handler._sink = self._pipeline.sink
         return True
 
-    def _handler(self, handler: _H) -> _H:
-        self._handlers.add(handler)
-        return handler
+    def _install(self, handler: AsyncHandler | SyncHandler) -> None:
+        if self._options.install:
+            self._installed = install(handler, process=self._options.install == "process")
+
+    def _uninstall(self) -> None:
+        if self._installed is not None:
+            self._installed.undo()
 
 
 _left_to_the_parent: list[Pipeline] = []

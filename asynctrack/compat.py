@@ -37,6 +37,7 @@ class SageMakerCallbackHandler(SyncHandler):
         self.run = run
         self._tracker = make_tracker(run, options)
         super().__init__(self._tracker.open_unattended())
+        self._tracker.adopt(self)
 
     def flush_tracker(self) -> Flush:
         """Deliver everything so far, and wait for it as long as ``close_timeout`` allows."""

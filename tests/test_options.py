@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ ALLOWED: dict[str, list[Any]] = {
     "close_on_sigterm": [True, False],
     "bucket": [None, "abc", "my.bucket-1", "x" * 63],
     "prefix": [None, "", "a", "a/b", "ü b", "..a/.b/...", "a=1"],
+    "folder": [None, os.path.abspath("runs")],
     "compression": ["zstd", "gzip", "none"],
     "redact": [None, str.upper, "x+", re.compile("x+"), ["x+", re.compile("y")]],
     "tokens": ["stream", "each", "none"],
@@ -62,6 +64,7 @@ REFUSED: dict[str, list[Any]] = {
     "close_patience": [-0.1, 86_401, math.inf, math.nan, None],
     "close_on_sigterm": [1, "true", None],
     "bucket": ["", "ab", "x" * 64, "UPPER", "a_b", "-ab", "ab-", 5, "s3://x"],
+    "folder": ["", 5, b"runs", "~nobody-of-that-name/x"],
     "prefix": [
         "/",
         "/a",

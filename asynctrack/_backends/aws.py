@@ -1,4 +1,4 @@
-"""The AWS backend: S3 for artifacts and manifests, SageMaker for parameters and metrics.
+"""The backend of S3, for artifacts and manifests; the record of a SageMaker Run goes with it.
 
 One for each tracker, and light: it is made in the user's event loop, and knows a Run. The clients
 are shared, see ``clients``.
@@ -6,11 +6,10 @@ are shared, see ``clients``.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from asynctrack._backends import acknowledge
 from asynctrack._backends.belonging import (
@@ -23,18 +22,12 @@ from asynctrack._backends.belonging import (
 from asynctrack._backends.clients import AwsClients, ClientKey, asked
 from asynctrack._backends.identity import frozen
 from asynctrack._backends.pool import ClientPool
-from asynctrack._backends.run import (
-    RunTarget,
-    local_parameter_names,
-    local_parameters,
-    mirror_parameters,
-)
+from asynctrack._backends.protocol import Record
+from asynctrack._backends.run import RunTarget
+from asynctrack._backends.sagemaker_record import SageMakerRecord
 from asynctrack._backends.way import way_of
-from asynctrack._common.artifact import MetricPoint, NotTaken, ParameterValue, RunState, Written
 from asynctrack._errors import BackendError, TransientError
-from asynctrack._format import MEDIA_TYPE, run_prefix
-
-_RETRIED_METRIC_ERRORS: Final = frozenset({"INTERNAL_ERROR", "CONFLICT_ERROR"})
+from asynctrack._format import run_prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +107,16 @@ class AwsStore:
 
 
 class AwsBackend:
-    """Artifacts and manifests in S3, parameters and metrics in the Run.
+    """Artifacts and manifests in S3.
 
     Args:
-        run: The user's Run object; only ``mirror`` changes it.
+        run: The user's Run object of SageMaker, which only its record changes; or None.
         target: What was read from it.
         pool: Where the clients come from.
         bucket: Bucket that takes the place of the Run's, or None.
         prefix: Prefix that takes the place of the Run's, or None.
         put_options: Further arguments of every PutObject.
+        record: The record where there is no Run of SageMaker's; None for no record at all.
     """
 
     def __init__(
@@ -134,10 +128,13 @@ class AwsBackend:
         bucket: str | None,
         prefix: str | None,
         put_options: Mapping[str, Any] | None = None,
+        record: Record | None = None,
     ) -> None:
         self.experiment = target.experiment
         self.run = target.run
-        self._run = run
+        self.record: Record | None = record
+        if target.sagemaker is not None:
+            self.record = SageMakerRecord(run, target, lambda: self._clients)
         self._target = target
         self._pool = pool
         self._put_options = dict(put_options or {})
@@ -150,16 +147,6 @@ class AwsBackend:
         self._store: AwsStore | None = None
         self._shared_way: AwsWay | None = None
         self._reached = False
-
-    @property
-    def target(self) -> str:
-        """Return the Run's address."""
-        return self._target.address
-
-    @property
-    def recordable(self) -> bool:
-        """Whether there are clients: the Run needs SageMaker only, and no bucket."""
-        return self._clients is not None
 
     @property
     def located(self) -> bool:
@@ -223,90 +210,11 @@ class AwsBackend:
         await self._store.put(name, content, crc32=crc32, media_type=media_type)
         self._reached = True
 
-    async def state(self) -> RunState:
-        """Return the Run's parameters and output artifacts."""
-        answer = await self._opened.call(
-            self._opened.sagemaker.describe_trial_component,
-            recording=True,
-            TrialComponentName=self._target.trial_component,
-        )
-        acknowledge.require_field(answer, "TrialComponentArn")
-        parameters = {
-            key: value.get("NumberValue", value.get("StringValue", ""))
-            for key, value in (answer.get("Parameters") or {}).items()
-        }
-        artifacts = {
-            key: value["Value"] for key, value in (answer.get("OutputArtifacts") or {}).items()
-        }
-        return RunState(parameters, artifacts, local_parameter_names(self._run))
-
-    async def update(
-        self,
-        parameters: Mapping[str, ParameterValue],
-        artifacts: Mapping[str, str],
-        remove: Sequence[str] = (),
-    ) -> None:
-        """Send a delta; AWS merges it by key."""
-        request: dict[str, Any] = {"TrialComponentName": self._target.trial_component}
-        if parameters:
-            request["Parameters"] = {
-                key: {"StringValue": value} if isinstance(value, str) else {"NumberValue": value}
-                for key, value in parameters.items()
-            }
-        if artifacts:
-            request["OutputArtifacts"] = {
-                key: {"Value": value, "MediaType": MEDIA_TYPE} for key, value in artifacts.items()
-            }
-        if remove:
-            request["ParametersToRemove"] = list(remove)
-        answer = await self._opened.call(
-            self._opened.sagemaker.update_trial_component, recording=True, **request
-        )
-        acknowledge.require_field(answer, "TrialComponentArn")
-
-    async def put_metrics(self, points: Sequence[MetricPoint]) -> NotTaken:
-        """Send up to 10 points, AWS's limit for one request; return those it did not take."""
-        answer = await self._opened.call(
-            self._opened.metrics.batch_put_metrics,
-            recording=True,
-            TrialComponentName=self._target.trial_component.lower(),
-            MetricData=[
-                {
-                    "MetricName": point.name,
-                    "Timestamp": datetime.fromtimestamp(
-                        point.time_unix_nano / 1e9, tz=timezone.utc
-                    ),
-                    "Step": point.step,
-                    "Value": point.value,
-                }
-                for point in points
-            ],
-        )
-        acknowledge.require_metrics_taken(answer)
-        again, refused = [], []
-        for failure in answer.get("Errors") or ():
-            index = failure.get("MetricIndex")
-            if not (isinstance(index, int) and 0 <= index < len(points)):
-                continue
-            if failure.get("Code") in _RETRIED_METRIC_ERRORS:
-                again.append(points[index])
-            else:
-                refused.append(points[index])
-        return NotTaken(again, refused)
-
     async def aclose(self) -> None:
         """Give the clients back."""
         given, self._clients, self._store = self._clients, None, None
         if given is not None:
             await self._pool.release(given)
-
-    def local(self) -> Mapping[str, Any]:
-        """Return the Run's local copy of the parameters."""
-        return local_parameters(self._run)
-
-    def mirror(self, written: Iterable[Written]) -> None:
-        """Bring what was written into the Run's local copy."""
-        mirror_parameters(self._run, written)
 
     @property
     def _opened(self) -> AwsClients:

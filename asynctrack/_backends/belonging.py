@@ -78,7 +78,8 @@ def description(
         found["default"] = True
     if way is None:
         # SageMaker's own client is there from the start, and the session gives both one region.
-        return {**found, "region": getattr(target.sagemaker.meta, "region_name", None)}
+        meta = getattr(target.sagemaker, "meta", None)
+        return {**found, "region": getattr(meta, "region_name", None)}
     return {**found, "region": way.region, "endpoint_url": way.endpoint_url}
 
 
@@ -120,10 +121,11 @@ def is_nameless(destination: Mapping[str, Any]) -> bool:
 
 def _is_same_account(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
     """Tell whether both have the same AWS, as far as can be told without asking it: the same
-    SageMaker, region and profile."""
+    SageMaker (or S3, without a Run), region and profile. Without a Run nobody knows the region
+    before the client is made."""
     one, other = (str(each.get("run") or "").rpartition("/")[0] for each in (theirs, ours))
     return (
         one == other != ""
-        and theirs.get("region") == ours["region"]
+        and theirs.get("region") in (None, ours["region"])
         and theirs.get("profile") == ours.get("profile")
     )

@@ -1,4 +1,4 @@
-"""The three clients for one way to reach AWS, and how a request is made with them.
+"""The clients for one way to reach AWS, and how a request is made with them.
 
 They live in the engine's event loop, shared by the trackers that reach AWS alike: see ``pool``.
 botocore's retries are off; ``retry`` is the only layer.
@@ -69,7 +69,7 @@ class ClientKey:
 
 
 class AwsClients:
-    """The three clients for one way to reach AWS, and how a request is made with them.
+    """The clients for one way to reach AWS, and how a request is made with them.
 
     Made by ``ClientPool.acquire``. Knows no Run and no bucket of one.
 
@@ -77,8 +77,8 @@ class AwsClients:
         key: What they share with others.
         way: How S3 is reached.
         s3: aiobotocore's client of S3.
-        sagemaker: The one of SageMaker.
-        metrics: The one of SageMaker's metrics.
+        sagemaker: The one of SageMaker; None where no Run of its own is tracked into.
+        metrics: The one of SageMaker's metrics, likewise.
     """
 
     def __init__(self, key: ClientKey, way: Way) -> None:
@@ -199,21 +199,21 @@ class AwsClients:
         self._credentials.sign_for(session)
         target.lend(session)
         clients = client_session(session, self.way.region)
-        self._clock = ServerClock()
-        self.s3, self.sagemaker, self.metrics = [
-            await self._stack.enter_async_context(
+        self._clock = clock = ServerClock()
+
+        async def made(service: str, way: Way, connections: int) -> Any:
+            client = await self._stack.enter_async_context(
                 clients.client(service, **_as(way, connections, session))
             )
-            for service, way, connections in (
-                ("s3", self.way, S3_CONNECTIONS),
-                ("sagemaker", way_of(target.sagemaker), _FEW),
-                ("sagemaker-metrics", way_of(target.metrics), _FEW),
-            )
-        ]
-        remember_endpoint(self.s3)
-        for client in (self.s3, self.sagemaker, self.metrics):
-            self._clock.sign_for(client.meta.events)
+            clock.sign_for(client.meta.events)
             acknowledge.listen(client.meta.events)
+            return client
+
+        self.s3 = await made("s3", self.way, S3_CONNECTIONS)
+        remember_endpoint(self.s3)
+        if target.sagemaker is not None:
+            self.sagemaker = await made("sagemaker", way_of(target.sagemaker), _FEW)
+            self.metrics = await made("sagemaker-metrics", way_of(target.metrics), _FEW)
 
 
 async def asked(question: Callable[[], _T]) -> _T:

@@ -8,8 +8,10 @@ much sooner. Reading takes boto3. Whether they are here is found out without imp
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import sys
+import threading
 from typing import Any, Final, Protocol
 
 from asynctrack._errors import MissingExtraError, PausingError
@@ -26,6 +28,7 @@ goes with a boto3 that is installed."""
 
 _WRITING: Final = "Tracking into a Run"
 _READING: Final = "Reading from AWS"
+_TO_BUCKET: Final = "Tracking into a bucket"
 
 
 class ClientSession(Protocol):
@@ -53,6 +56,17 @@ def require_boto3() -> None:
     """
     if not _is_installed("boto3"):
         raise MissingExtraError(_READING, "boto3", "s3")
+
+
+def require_s3_libraries() -> None:
+    """Make sure that a bucket can be tracked into without a Run; imports nothing.
+
+    Raises:
+        MissingExtraError: aiobotocore or boto3 is not installed.
+    """
+    missing = [name for name in ("aiobotocore", "boto3") if not _is_installed(name)]
+    if missing:
+        raise MissingExtraError(_TO_BUCKET, " and ".join(missing), "s3")
 
 
 def prepare() -> None:
@@ -91,6 +105,25 @@ def client_session(session: Any, region: str | None) -> ClientSession:
 
     made: ClientSession = aioboto3.Session(botocore_session=session, region_name=region)
     return made
+
+
+def default_session() -> Any:
+    """Return a session with the credentials that boto3 finds, one for the process: those that are
+    renewed are renewed once for all Runs. Another one where the environment says something else by
+    now. Blocks: reads files.
+    """
+    import boto3
+
+    said = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    found = (os.getpid(), said)  # a forked child has its own
+    with _lock:
+        if not _sessions or _sessions[0][0] != found:
+            _sessions[:] = [(found, boto3.Session())]
+        return _sessions[0][1]
+
+
+_lock: Final = threading.Lock()
+_sessions: Final[list[tuple[tuple[int, dict[str, str]], Any]]] = []
 
 
 class _PlainSession:

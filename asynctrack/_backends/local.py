@@ -1,6 +1,7 @@
 """The local backend: the same layout in a folder, no AWS at all.
 
-Parameters and metrics are in the manifests, which is all that a reader needs; there is no Run.
+Parameters and metrics are in the manifests, which is all that a reader needs; a Run of MLflow may
+have them as well.
 """
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from asynctrack._common.artifact import MetricPoint, NotTaken, ParameterValue, RunState, Written
+from asynctrack._backends.protocol import Record
 from asynctrack._common.offload import offload
 from asynctrack._errors import BackendError, PausingError, TransientError
 from asynctrack._format import run_prefix
@@ -34,23 +35,17 @@ class LocalBackend:
         prefix: Key prefix below it.
         experiment: The experiment's name.
         run: The Run's name.
+        record: A Run that gets parameters and metrics, where there is one.
     """
 
-    def __init__(self, folder: Path, prefix: str, experiment: str, run: str) -> None:
+    def __init__(
+        self, folder: Path, prefix: str, experiment: str, run: str, record: Record | None = None
+    ) -> None:
         self.experiment = experiment
         self.run = run
+        self.record = record
         self._folder = folder
         self._root = folder / run_prefix(prefix, experiment, run)
-
-    @property
-    def target(self) -> str:
-        """Return nothing: the manifest and the events hold everything."""
-        return ""
-
-    @property
-    def recordable(self) -> bool:
-        """Return True: nothing has to be opened for it."""
-        return True
 
     @property
     def located(self) -> bool:
@@ -101,31 +96,8 @@ class LocalBackend:
             _writable.discard(self._folder)
             raise _mapped(error) from error
 
-    async def state(self) -> RunState:
-        """Return nothing: each writer has its own manifest here."""
-        return RunState({}, {}, frozenset())
-
-    async def update(
-        self,
-        parameters: Mapping[str, ParameterValue],
-        artifacts: Mapping[str, str],
-        remove: Sequence[str] = (),
-    ) -> None:
-        """Do nothing: the manifest holds the parameters."""
-
-    async def put_metrics(self, points: Sequence[MetricPoint]) -> NotTaken:
-        """Do nothing: the manifest and the events hold the metrics."""
-        return NotTaken()
-
     async def aclose(self) -> None:
         """Do nothing: no file stays open."""
-
-    def local(self) -> Mapping[str, Any]:
-        """Return nothing: there is no Run object."""
-        return {}
-
-    def mirror(self, written: Iterable[Written]) -> None:
-        """Do nothing: there is no Run object."""
 
 
 def _write(path: Path, content: bytes) -> None:

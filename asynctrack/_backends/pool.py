@@ -167,8 +167,8 @@ class ClientPool:
         return ClientKey(
             store=way.store,
             s3=way.identity,
-            sagemaker=way_of(target.sagemaker).identity,
-            metrics=way_of(target.metrics).identity,
+            sagemaker=target.sagemaker and way_of(target.sagemaker).identity,
+            metrics=target.metrics and way_of(target.metrics).identity,
             profile=target.profile,
             credentials=credentials,
         ), way

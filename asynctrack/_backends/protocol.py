@@ -1,10 +1,10 @@
-"""What a backend is: where artifacts, manifests and what a Run records go."""
+"""What a backend is, where artifacts and manifests go, and what a record is: what a Run keeps."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from asynctrack._common.artifact import MetricPoint, NotTaken, ParameterValue, RunState, Written
 from asynctrack._errors import ReadError
@@ -34,23 +34,78 @@ class Store(Protocol):
         """Store an object; the same call again stores the same object."""
 
 
-class Backend(Protocol):
-    """Artifacts, manifests, parameters and metrics of one Run.
+Service = Literal["SageMaker", "MLflow"]
+"""Who keeps a Run, and so whose limits hold for what it records."""
+
+
+class Record(Protocol):
+    """The parameters and metrics of one Run, and where it says that its events are.
 
     Every method but ``local`` and ``mirror`` is called in the worker's event loop only. They raise
     nothing but ``BackendError``: whatever the libraries below raise is mapped at this boundary.
     """
 
-    experiment: str
-    run: str
+    service: Service
 
     @property
     def target(self) -> str:
-        """The Run that is written to, which the trackers of a process share; '' where none is."""
+        """The Run that is written to, which the trackers of a process share."""
 
     @property
-    def recordable(self) -> bool:
-        """Whether the Run can be written to; also before the rest is open."""
+    def ready(self) -> bool:
+        """Whether the Run can be written to; it may be while its events' place is not open."""
+
+    @property
+    def loading(self) -> bool:
+        """Whether a library is being imported for it: that takes seconds, and is no trouble."""
+
+    async def begin(self) -> None:
+        """Load what it needs and look for the Run, ahead of the first request; raises nothing."""
+
+    async def state(self) -> RunState:
+        """Return what the Run holds now."""
+
+    async def update(
+        self,
+        parameters: Mapping[str, ParameterValue],
+        artifacts: Mapping[str, str],
+        remove: Sequence[str] = (),
+    ) -> None:
+        """Merge parameters and output artifacts (names to addresses) into the Run.
+
+        Args:
+            parameters: Keys and values.
+            artifacts: Names and addresses.
+            remove: Keys of parameters to be removed.
+        """
+
+    async def put_metrics(self, points: Sequence[MetricPoint]) -> NotTaken:
+        """Send points; return those that were not taken."""
+
+    async def aclose(self) -> None:
+        """Say that no more comes. May be called when nothing was ever written."""
+
+    def local(self) -> Mapping[str, Any]:
+        """Return the parameters in the user's Run object, which it sends when it ends.
+
+        May be called in any thread; asks no network. The mapping may be the object's own.
+        """
+
+    def mirror(self, written: Iterable[Written]) -> None:
+        """Bring what was written into the user's Run object; on the thread that owns it."""
+
+
+class Backend(Protocol):
+    """Where the artifacts and manifests of one Run go, and its record, which may be elsewhere.
+
+    Every method is called in the worker's event loop only, but where it says otherwise, and raises
+    nothing but ``BackendError``.
+    """
+
+    experiment: str
+    run: str
+    record: Record | None
+    """None where nothing but the manifest holds parameters and metrics."""
 
     @property
     def located(self) -> bool:
@@ -91,34 +146,5 @@ class Backend(Protocol):
     async def put(self, name: str, content: bytes, *, crc32: int, media_type: str) -> None:
         """Store an object below the Run's folder; the same call again stores the same object."""
 
-    async def state(self) -> RunState:
-        """Return what the Run holds now."""
-
-    async def update(
-        self,
-        parameters: Mapping[str, ParameterValue],
-        artifacts: Mapping[str, str],
-        remove: Sequence[str] = (),
-    ) -> None:
-        """Merge parameters and output artifacts (names to addresses) into the Run.
-
-        Args:
-            parameters: Keys and values.
-            artifacts: Names and addresses.
-            remove: Keys of parameters to be removed.
-        """
-
-    async def put_metrics(self, points: Sequence[MetricPoint]) -> NotTaken:
-        """Send points; return those that were not taken."""
-
     async def aclose(self) -> None:
         """Close connections. May be called when it was never opened."""
-
-    def local(self) -> Mapping[str, Any]:
-        """Return the parameters in the user's Run object, which it sends when it ends.
-
-        May be called in any thread; asks no network. The mapping may be the object's own.
-        """
-
-    def mirror(self, written: Iterable[Written]) -> None:
-        """Bring what was written into the user's Run object; on the thread that owns it."""

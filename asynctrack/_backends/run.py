@@ -37,8 +37,8 @@ class RunTarget:
         prefix: The Run's artifact prefix.
         session: SageMaker's session, for what has to be asked over the network.
         s3: The boto3 client that the Run uploads with, or None where it has none yet.
-        sagemaker: The boto3 client of SageMaker.
-        metrics: The boto3 client of SageMaker's metrics.
+        sagemaker: The boto3 client of SageMaker; None where there is no Run of its own.
+        metrics: The boto3 client of SageMaker's metrics, likewise.
     """
 
     experiment: str
@@ -53,7 +53,9 @@ class RunTarget:
 
     @property
     def address(self) -> str:
-        """Which trial component, of which SageMaker."""
+        """Which trial component, of which SageMaker; of another Run what stands for it."""
+        if self.sagemaker is None:
+            return self.trial_component
         return f"{self.sagemaker.meta.endpoint_url}/{self.trial_component}"
 
     def s3_client(self) -> Any:

@@ -238,7 +238,7 @@ class S3Store:
     def _retried(self, attempt: Callable[[], _T]) -> _T:
         """Return what an attempt returns; an error names the bucket."""
         try:
-            return _with_retries(attempt)
+            return with_retries(attempt)
         except BackendError as error:
             if error.code == "NoSuchBucket":
                 raise NotFoundError(
@@ -279,7 +279,7 @@ def ask_for_run(client: Any, trial_component: str) -> RecordedRunState:
         BackendError: SageMaker said no.
     """
     try:
-        answer = _with_retries(
+        answer = with_retries(
             lambda: _asked(
                 client.describe_trial_component,
                 "TrialComponentArn",
@@ -322,7 +322,7 @@ def ask_for_experiment(client: Any, experiment: str) -> list[str]:
     while True:
         arguments = {"ExperimentName": experiment, **token}
         try:
-            page = _with_retries(
+            page = with_retries(
                 lambda: _asked(
                     client.list_trial_components,
                     "TrialComponentSummaries",
@@ -349,7 +349,7 @@ def latest_experiments(client: Any) -> list[str]:
     Raises:
         BackendError: SageMaker said no.
     """
-    page = _with_retries(
+    page = with_retries(
         lambda: _asked(client.list_experiments, "ExperimentSummaries", MaxResults=100),
         recording=True,
     )
@@ -384,7 +384,7 @@ def read_state_of(run: Any, s3_options: Mapping[str, Any]) -> tuple[Any, Recorde
     if not state.events:
         bucket, prefix = target.bucket, target.prefix
         if bucket is None:
-            bucket, prefix = _with_retries(target.default_bucket)
+            bucket, prefix = with_retries(target.default_bucket)
         root = run_prefix(prefix, target.experiment, target.run)
         state = RecordedRunState(state.parameters, (f"s3://{bucket}/{root}",))
     return access.client("s3"), state
@@ -405,7 +405,7 @@ def account_bucket(access: Access) -> str:
         account = client.get_caller_identity().get("Account")
         return account_bucket_name(client.meta.region_name, account)
 
-    return _with_retries(ask)
+    return with_retries(ask)
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -438,10 +438,22 @@ def _advised(error: BackendError) -> BackendError:
     return error
 
 
-def _with_retries(attempt: Callable[[], _T], *, recording: bool = False) -> _T:
+def with_retries(attempt: Callable[[], _T], *, recording: bool = False) -> _T:
+    """Return what an attempt returns, after as many as it takes, six at the most. Blocks.
+
+    Args:
+        attempt: The attempt.
+        recording: Whether it is a request to SageMaker.
+
+    Raises:
+        ReadError: What an attempt says is final.
+        BackendError: The last attempt failed, or one in a way that a retry does not mend.
+    """
     for number in range(1, ATTEMPTS + 1):
         try:
             return attempt()
+        except ReadError:
+            raise
         except Exception as error:
             mapped = map_error(error, recording=recording)
             if not isinstance(mapped, TransientError) or number == ATTEMPTS:

@@ -23,7 +23,7 @@ import errno
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from asynctrack._buffer.ledger import BufferCounts, Ledger, Room
@@ -156,6 +156,30 @@ class Buffer:
             if self._closed or not self._fits(body, False):
                 return False
             self._accept(body)
+        self._wake()
+        return True
+
+    def put_together(self, bodies: Sequence[bytes | Packed], begin: Callable[[int], None]) -> bool:
+        """Accept events, all of them or none, in order and with none of others between them.
+
+        Args:
+            bodies: The encoded events.
+            begin: Called with the number of the first one before it is accepted. None of them is
+                cut before this returns.
+
+        Returns:
+            Whether they were accepted. When not, there is no room now.
+        """
+        with self._lock:
+            if self._held:
+                return False  # a finalizer, in the midst of accepting another one
+            with self._section:
+                length = sum(len(body) + LINE_OVERHEAD for body in bodies)
+                if self._closed or not self._fits_together(length, len(bodies)):
+                    return False
+                begin(self._ledger.accepted + 1)
+                for body in bodies:
+                    self._accept(body)
         self._wake()
         return True
 
@@ -430,6 +454,9 @@ class Buffer:
     def _fits(self, body: bytes | Packed, sheddable: bool) -> bool:
         at_once = not self._unfinished and (isinstance(body, bytes) or self._at_once(body))
         return self._room.fits(self._length(body), sheddable, at_once)
+
+    def _fits_together(self, length: int, events: int) -> bool:
+        return not self._waiters and self._room.fits_together(length, events)
 
     def _length(self, body: bytes | Packed) -> int:
         """Return the bytes that an event takes, with the values that are written for it."""

@@ -162,6 +162,17 @@ class Room:
             < max_events
         ) or (at_once and store.durable_room(length))
 
+    def fits_together(self, length: int, events: int) -> bool:
+        """Tell whether there is room for several events that take so many bytes together."""
+        ledger = self._ledger
+        waiting = ledger.accepted - ledger.settled
+        if not waiting:
+            return True  # as above
+        bound = self._all[0] if self._spool_bytes is None else self._spool_bytes
+        return ledger.waiting_bytes + length <= bound and (
+            waiting + events <= self._all[1] or self._spool_bytes is not None
+        )
+
     def disk_may_help(self, length: int) -> bool:
         """Tell whether the next segment makes room for an event with a body of so many bytes."""
         length += LINE_OVERHEAD

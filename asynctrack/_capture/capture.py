@@ -19,10 +19,12 @@ from asynctrack._capture.attributes import (
     response_attributes,
 )
 from asynctrack._capture.event import Body, Events, given
+from asynctrack._capture.left_out import in_front
 from asynctrack._capture.observations import Observations
 from asynctrack._capture.recurring import MAX_REMEMBERED, Recurring, Request
 from asynctrack._capture.redact import Redactor
 from asynctrack._capture.reported import reported_by
+from asynctrack._capture.sampling import Sampling
 from asynctrack._capture.sessions import Roots
 from asynctrack._capture.tracebacks import describe_error
 
@@ -41,6 +43,14 @@ SHEDDABLE: Final = frozenset(
 """Callbacks whose events are dropped first when the buffer is nearly full: ends and errors say more
 than starts and tokens."""
 
+CALLBACKS: Final = (
+    "on_chain_start", "on_chain_end", "on_chain_error", "on_llm_start", "on_chat_model_start",
+    "on_llm_new_token", "on_stream_event", "on_llm_end", "on_llm_error", "on_tool_start",
+    "on_tool_end", "on_tool_error", "on_agent_action", "on_agent_finish", "on_retriever_start",
+    "on_retriever_end", "on_retriever_error", "on_text", "on_retry", "on_custom_event",
+)  # fmt: skip
+"""All callbacks."""
+
 
 class Capture:
     """Turns callbacks into encoded events.
@@ -53,6 +63,7 @@ class Capture:
         perf_ns: Monotonic clock, in nanoseconds.
         recurring: Remembers what many events share; None begins anew.
         roots: Completes the metadata of roots; None knows the usual names only.
+        sampling: Decides which traces are kept; None keeps all.
     """
 
     def __init__(
@@ -65,9 +76,12 @@ class Capture:
         perf_ns: Callable[[], int] = time.perf_counter_ns,
         recurring: Recurring | None = None,
         roots: Roots | None = None,
+        sampling: Sampling | None = None,
     ) -> None:
         self._recurring = recurring or Recurring(redactor)
-        self.events = Events(redactor, observations, time_ns, perf_ns, self._recurring, roots)
+        self.events = Events(
+            redactor, observations, time_ns, perf_ns, self._recurring, roots, sampling
+        )
         self._observations = observations
         self._each_token = tokens == "each"
         self.joins_tokens = tokens == "stream"
@@ -77,6 +91,9 @@ class Capture:
             self.on_llm_new_token = streams.token  # type: ignore[method-assign]  # on purpose
             self.on_stream_event = streams.protocol_event  # type: ignore[method-assign]  # on purpose
         self._noted: set[bytes] = set()  # the requests that were noted for the Run
+        if sampling is not None:
+            for name in CALLBACKS:
+                setattr(self, name, in_front(name, getattr(self, name), self.events))
 
     # -- chains -------------------------------------------------------------------------------
 
@@ -226,11 +243,11 @@ class Capture:
         """Capture the error of a tool."""
         return self.events.error("tool_error", error, run_id, **kwargs)
 
-    def on_agent_action(self, action: Any, *, run_id: UUID, **kwargs: Any) -> Body:
+    def on_agent_action(self, action: Any, *, run_id: UUID, **kwargs: Any) -> Body | None:
         """Capture what an agent decided to do."""
         return self.events.note("agent_action", run_id, None, action, kwargs)
 
-    def on_agent_finish(self, finish: Any, *, run_id: UUID, **kwargs: Any) -> Body:
+    def on_agent_finish(self, finish: Any, *, run_id: UUID, **kwargs: Any) -> Body | None:
         """Capture what an agent answered."""
         return self.events.note("agent_finish", run_id, None, finish, kwargs)
 
@@ -277,11 +294,11 @@ class Capture:
 
     # -- the rest -----------------------------------------------------------------------------
 
-    def on_text(self, text: str, *, run_id: UUID, **kwargs: Any) -> Body:
+    def on_text(self, text: str, *, run_id: UUID, **kwargs: Any) -> Body | None:
         """Capture a text that a chain shows."""
         return self.events.note("text", run_id, None, {"text": text}, kwargs)
 
-    def on_retry(self, retry_state: Any, *, run_id: UUID, **kwargs: Any) -> Body:
+    def on_retry(self, retry_state: Any, *, run_id: UUID, **kwargs: Any) -> Body | None:
         """Capture that a call is tried again."""
         outcome = getattr(retry_state, "outcome", None)
         error = outcome.exception() if outcome is not None and outcome.failed else None
@@ -293,7 +310,7 @@ class Capture:
         }
         return self.events.note("retry", run_id, None, given(data), kwargs)
 
-    def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> Body:
+    def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> Body | None:
         """Capture an event that the user's code dispatched."""
         return self.events.note("custom_event", run_id, name, data, kwargs)
 

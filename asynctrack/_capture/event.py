@@ -10,16 +10,20 @@ Fields of an event: see ``guide/storage.md``. Every body starts with ``time_unix
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from sys import _getframe
 from typing import Any, Final
 from uuid import UUID
 
+from asynctrack._capture import current
 from asynctrack._capture.attributes import Attribute
 from asynctrack._capture.doubles import Doubles
+from asynctrack._capture.joining import joined, sampled_by
 from asynctrack._capture.observations import Observations
 from asynctrack._capture.packing import AWAY, Packed, Packing
 from asynctrack._capture.recurring import Recurring
 from asynctrack._capture.redact import Redactor, unsearched
+from asynctrack._capture.sampling import LEFT_OUT, Fate, Held, Sampling
 from asynctrack._capture.sessions import Roots
 from asynctrack._capture.spans import OpenSpan, OpenSpans
 from asynctrack._capture.streams import Streams
@@ -28,6 +32,7 @@ from asynctrack._common import payload
 from asynctrack._common.feedback import finished
 from asynctrack._common.lines import without_references
 from asynctrack._common.outcome import Verdict
+from asynctrack._format import SAMPLING
 
 Body = bytes | Packed
 """An event as the buffer takes it."""
@@ -50,6 +55,7 @@ class Events:
         perf_ns: Monotonic clock, in nanoseconds.
         recurring: Remembers what many events share.
         roots: Completes the metadata of roots; None knows the usual names only.
+        sampling: Decides which traces are kept; None keeps all.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class Events:
         perf_ns: Callable[[], int],
         recurring: Recurring,
         roots: Roots | None = None,
+        sampling: Sampling | None = None,
     ) -> None:
         self._redactor = redactor
         self._values = recurring.values
@@ -67,8 +74,11 @@ class Events:
         self._time_ns = time_ns
         self._perf_ns = perf_ns
         self._doubles = Doubles()
-        self._renamed = self._doubles.open
+        self.renamed = self._doubles.open
+        """The runs whose id another one has."""
         self._roots = roots or Roots()
+        self.sampling = sampling
+        """Decides which traces are kept; None where all are."""
         self.streams = Streams(perf_ns, self._doubles)
         """The streams that are open."""
         self.spans = OpenSpans()
@@ -89,8 +99,9 @@ class Events:
         kwargs: dict[str, Any],
         attributes: bytes = b"",
         given_object: Any = None,
+        apart: bool = False,
     ) -> Body | None:
-        """Make the event of a span that starts; None if it was made before.
+        """Make the event of a span that starts; None if it was made before, or is not to be kept.
 
         Args:
             event: The callback without ``on_``.
@@ -105,10 +116,17 @@ class Events:
             attributes: The end of the event: ``,"attributes":{…}}``.
             given_object: The object in the payload that LangChain passes again if it says the same
                 again; None for the payload itself.
+            apart: Whether it is a root, whatever is around.
         """
         given_parent = parent_run_id
-        if self._renamed and parent_run_id is not None:
+        if self.renamed and parent_run_id is not None:
             parent_run_id = self._doubles.of(parent_run_id)
+        placed: UUID | None = None
+        here = current.here()
+        if here is not None and not apart:
+            placed = here.parent_of(given_parent, self.spans.known)
+            if placed is not None:
+                parent_run_id = placed = self._doubles.of(placed) if self.renamed else placed
         said = (name, inputs if given_object is None else given_object)
         span = self.spans.open(run_id, parent_run_id, self._perf_ns(), said)
         if span is None:  # one of this id is open
@@ -121,6 +139,11 @@ class Events:
             kwargs = {**kwargs, "run_id": run_id}
             run_id = self._doubles.begin(run_id, given_parent)
             span = self.spans.open(run_id, parent_run_id, self._perf_ns(), said)
+        if span is not None:
+            span.placed = placed
+        fate = None if span is None else span.fate
+        if fate is not None and fate.left_out:
+            return self._left_out()
         record: dict[str, Any] = {
             "time_unix_nano": self._time_ns(),
             "event": event,
@@ -129,8 +152,17 @@ class Events:
         if parent_run_id is not None:
             record["parent_span_id"] = parent_run_id
         trace_id = record["trace_id"] = run_id if span is None else span.trace_id
+        if trace_id is run_id or given_parent is None:
+            metadata = self._roots.complete(metadata, trace_id, _getframe(1))
         if trace_id is run_id:
-            metadata = self._roots.complete(metadata, run_id, _getframe(1))
+            metadata = joined(metadata)
+            if self.sampling is not None and span is not None:
+                sampled = sampled_by(metadata, run_id)
+                fate, mark = self.sampling.begin(sampled, name, tags, metadata)
+                span.fate = fate
+                if fate is LEFT_OUT:
+                    return self._left_out()
+                kwargs = {**kwargs, SAMPLING: mark}
         if name:
             record["name"] = name
         if tags:
@@ -146,7 +178,7 @@ class Events:
             record["data"] = data
         body = self.encode(record)
         if not form and not attributes:
-            return body
+            return self._fated(fate, body)
         line = body.body if isinstance(body, Packed) else body
         if form:  # the last in ``data``, which is the last field
             line = b"%b%b%b}}" % (line[:-2], b"," if data else b"", form)
@@ -154,8 +186,8 @@ class Events:
             line = line[:-1] + attributes
         if isinstance(body, Packed):
             body.body = line
-            return body
-        return line
+            return self._fated(fate, body)
+        return self._fated(fate, line)
 
     def end(
         self,
@@ -168,7 +200,8 @@ class Events:
         attributes: dict[str, Attribute] | None = None,
         verdict: Verdict | None = None,
     ) -> Body | None:
-        """Make the event of a span that ends, and measure it; None if it was made before.
+        """Make the event of a span that ends, and measure it; None if it was made before, or is
+        not to be kept.
 
         Args:
             event: The callback without ``on_``.
@@ -181,7 +214,7 @@ class Events:
             verdict: How it ended, where that is not well. The result is then what it says, except
                 of a tool that has reported its error.
         """
-        if self._renamed:
+        if self.renamed:
             run_id = self._doubles.end(run_id, parent_run_id)
             if parent_run_id is not None:
                 parent_run_id = self._doubles.of(parent_run_id)
@@ -190,6 +223,13 @@ class Events:
         first = span.ends == 1
         if not first and span.ends <= span.starts:
             return None
+        fate = span.fate
+        if fate is not None and fate.left_out:
+            if event.startswith("llm"):
+                self.streams.pop(run_id, None)
+            return self._left_out()
+        if span.placed is not None:
+            parent_run_id = span.placed
         record: dict[str, Any] = {
             "time_unix_nano": self._time_ns(),
             "event": event,
@@ -206,8 +246,11 @@ class Events:
             record["outcome"] = verdict[0]
             if verdict[1] is not None:
                 record["cause"] = verdict[1]
+        measured: Callable[[], None] | None = None
         if first and (model or span.is_root):
-            self._observe_end(span, seconds, model, verdict, attributes)
+            measured = partial(self._observe_end, span, seconds, model, verdict, attributes)
+            if fate is None:
+                measured()
         if tags:
             record["tags"] = tags
         data: dict[str, Any] = {}
@@ -215,6 +258,9 @@ class Events:
             inputs = kwargs.pop("inputs", None)  # a stream knows its inputs only at its end
             if inputs is not None:
                 record["inputs"] = inputs
+            outputs = kwargs.pop("outputs", None)  # a span of the user's code, until its error
+            if outputs is not None:
+                record["outputs"] = outputs
             data = given(kwargs)
         record["error" if raised else "outputs"] = result
         if model:
@@ -225,7 +271,10 @@ class Events:
             record["data"] = data
         if attributes:
             record["attributes"] = attributes
-        return self.encode(record)
+        body = self._fated(fate, self.encode(record), measured)
+        if isinstance(fate, Held) and first and span.is_root:
+            fate.root_ended(failed=verdict is not None and verdict[0] == "error")
+        return body
 
     def error(
         self,
@@ -247,8 +296,8 @@ class Events:
 
     def note(
         self, event: str, run_id: UUID, name: str | None, data: Any, kwargs: dict[str, Any]
-    ) -> Body:
-        """Make an event of a span that goes on.
+    ) -> Body | None:
+        """Make an event of a span that goes on; None if it is not to be kept.
 
         Args:
             event: The callback without ``on_``.
@@ -258,10 +307,23 @@ class Events:
             kwargs: All other arguments of the callback.
         """
         parent_run_id = kwargs.pop("parent_run_id", None)
-        if self._renamed:
+        if self.renamed:
             run_id = self._doubles.of(run_id)
             parent_run_id = self._doubles.of(parent_run_id)
-        record = self._record(event, run_id, parent_run_id)
+        span = self.spans.nearest(run_id, parent_run_id)
+        fate = None if span is None else span.fate
+        if fate is not None and fate.left_out:
+            return self._left_out()
+        if span is not None and span.placed is not None and span.span_id == run_id:
+            parent_run_id = span.placed
+        record: dict[str, Any] = {
+            "time_unix_nano": self._time_ns(),
+            "event": event,
+            "span_id": run_id,
+        }
+        if parent_run_id is not None:
+            record["parent_span_id"] = parent_run_id
+        record["trace_id"] = run_id if span is None else span.trace_id
         tags, metadata = kwargs.pop("tags", None), kwargs.pop("metadata", None)
         if name:
             record["name"] = name
@@ -271,16 +333,34 @@ class Events:
             record["metadata"] = metadata
         more = given(kwargs) if kwargs else kwargs
         record["data"] = {"value": data, **more} if more else data
-        return self.encode(record)
+        return self._fated(fate, self.encode(record))
 
-    def abandoned(self, span: OpenSpan, reason: str) -> Body:
+    def moment(self, span_id: UUID | None, name: Any, data: Any) -> Body | None:
+        """Make the event of something that the user's code says; None if it is not to be kept.
+
+        Args:
+            span_id: The span that it is in; None outside of any.
+            name: What it is.
+            data: What it says.
+        """
+        if span_id is not None:
+            return self.note("custom_event", span_id, name, data, {})
+        return self.encode(
+            {"time_unix_nano": self._time_ns(), "event": "custom_event", "name": name, "data": data}
+        )
+
+    def abandoned(self, span: OpenSpan, reason: str) -> Body | None:
         """Capture that nobody waits for the end of a span any more; its end may still come.
+
+        Nothing of one that is not to be kept: None.
 
         Args:
             span: The span.
             reason: ``parent_ended``: what it is part of has ended without it; ``too_many`` spans
                 are open, or the tracker is ``closed``.
         """
+        if span.fate is not None and span.fate.left_out:
+            return self._left_out()
         record: dict[str, Any] = {
             "time_unix_nano": self._time_ns(),
             "event": "span_abandoned",
@@ -294,7 +374,7 @@ class Events:
         if stream is not None:
             data["stream"] = stream
         record["data"] = data
-        return self.encode(record)
+        return self._fated(span.fate, self.encode(record))
 
     def user_value(self, event: str, name: str | None, data: Any) -> bytes:
         """Capture what ``log_parameters`` and ``log_metric`` were given."""
@@ -353,16 +433,27 @@ class Events:
         trace_started = self.spans.started(span.trace_id)
         return self.streams.pop(span.span_id, span.started, trace_started)
 
-    def _record(self, event: str, run_id: UUID, parent_run_id: UUID | None) -> dict[str, Any]:
-        record: dict[str, Any] = {
-            "time_unix_nano": self._time_ns(),
-            "event": event,
-            "span_id": run_id,
-        }
-        if parent_run_id is not None:
-            record["parent_span_id"] = parent_run_id
-        record["trace_id"] = self.spans.trace_of(run_id, parent_run_id)
-        return record
+    def _left_out(self) -> Body | None:
+        """Return what is made of an event whose trace is left out: nothing, and it is counted."""
+        if self.sampling is not None:
+            self.sampling.leave_out(events=1)
+        return None
+
+    def _fated(
+        self, fate: Fate | None, body: Body, measured: Callable[[], None] | None = None
+    ) -> Body | None:
+        """Return an event that is accepted now; None where its trace is held, or left out.
+
+        Args:
+            fate: Its trace's.
+            body: The event.
+            measured: Counts it; called once it is kept. Without a fate it was called.
+        """
+        if isinstance(fate, Held) and not fate.put(body, measured):
+            return None
+        if fate is not None and measured is not None:
+            measured()
+        return body
 
 
 def _ours(record: Mapping[str, Any]) -> dict[str, Any]:

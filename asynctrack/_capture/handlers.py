@@ -8,17 +8,20 @@ buffer is full. The synchronous one costs a plain call and waits in its thread.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from sys import _getframe
+from collections.abc import Callable, Mapping, Sequence
+from sys import _getframe, modules
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar, overload
 from uuid import UUID
 
 from langchain_core.callbacks.base import AsyncCallbackHandler, BaseCallbackHandler
 
 from asynctrack._capture.capture import SHEDDABLE
+from asynctrack._capture.plain import note
 from asynctrack._capture.sessions import Session, current_session
 from asynctrack._capture.sessions import session as name_session
+from asynctrack._capture.tracked import F, Tracked
+from asynctrack._capture.tracked_span import TrackedSpan
 from asynctrack._common.feedback import feedback_record
 from asynctrack._common.own import is_own
 
@@ -71,8 +74,14 @@ def _await_in(sink: Sink, name: str) -> Callable[..., Any]:
     return callback
 
 
-def _call_in(sink: Sink, name: str) -> Callable[..., Any]:
-    """Make the synchronous callback of this name that puts into this sink."""
+def call_in(sink: Sink, name: str, waits: Callable[[], bool] = lambda: True) -> Callable[..., Any]:
+    """Make the synchronous callback of this name that puts into this sink.
+
+    Args:
+        sink: Where events go.
+        name: The callback's.
+        waits: Asked whether it may wait here, where there is no room.
+    """
     sheddable = name in SHEDDABLE
     capture, put_nowait = getattr(sink.capture, name), sink.put_nowait
 
@@ -85,7 +94,7 @@ def _call_in(sink: Sink, name: str) -> Callable[..., Any]:
             sink.capture_failed(name, error)
             return
         if body is not None and not put_nowait(body, sheddable):
-            sink.put_blocking(body, sheddable, args[0] if args else None)
+            sink.put_blocking(body, sheddable, args[0] if args else None, may_wait=waits())
 
     return callback
 
@@ -186,13 +195,149 @@ class _Handler:
         kind, sink = type(self).__name__, self._sink
         return facts_html(f"{kind} of {sink.run_name}", counters(sink.statistics()))
 
+    def span(
+        self,
+        name: str,
+        *,
+        inputs: Any = None,
+        kind: str = "chain",
+        tags: Sequence[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
+    ) -> TrackedSpan:
+        """Track a block of your own code: ``with handler.span(...)``, or ``async with``.
+
+        It is part of the trace around it, and what is called in it is part of it: chains, models,
+        tools, other spans; in this task or thread, and in tasks that start in the block. An
+        exception makes it an error, and passes on.
+
+        Both forms may be used with both handlers. In asynchronous code ``async with`` is better: it
+        awaits room where the buffer is full, while ``with`` drops the event then, and counts it.
+
+        Args:
+            name: Its name.
+            inputs: What goes in.
+            kind: ``"chain"``, ``"tool"``, ``"retriever"``, or a word of your own.
+            tags: As LangChain's.
+            metadata: As LangChain's: names and values.
+            traceparent: W3C's header of who calls: the span begins a trace of its own, which joins
+                the caller's where it is exported to OpenTelemetry. One that is not valid is
+                ignored. Without it, a root joins the span of OpenTelemetry's around it.
+
+        Returns:
+            What to enter; set its ``outputs`` in the block.
+
+        Example:
+            >>> from asynctrack import open_run, tracker
+            >>> from langchain_core.runnables import RunnableLambda
+            >>> with tracker("runs") as handler:
+            ...     with handler.span("greet", inputs={"who": "ada"}) as span:
+            ...         config = {"callbacks": [handler]}
+            ...         span.outputs = RunnableLambda(str.upper).invoke("ada", config=config)
+            >>> (trace,) = open_run("runs").traces()
+            >>> [(one.name, one.outputs) for one in trace.walk()]
+            [('greet', 'ADA'), ('upper', 'ADA')]
+        """
+        return TrackedSpan(
+            self,
+            name,
+            inputs=inputs,
+            kind=kind,
+            tags=tags,
+            metadata=metadata,
+            traceparent=traceparent,
+        )
+
+    @overload
+    def tracked(self, function: F, /) -> F: ...
+    @overload
+    def tracked(
+        self,
+        /,
+        *,
+        name: str | None = ...,
+        kind: str = ...,
+        inputs: bool | Sequence[str] = ...,
+        outputs: bool = ...,
+        reduce: Callable[[list[Any]], Any] | None = ...,
+        tags: Sequence[str] | None = ...,
+        metadata: Mapping[str, Any] | None = ...,
+    ) -> Callable[[F], F]: ...
+    def tracked(self, function: Any = None, /, **options: Any) -> Any:
+        """Track each call of a function of your own: ``@handler.tracked``.
+
+        A span with the arguments and what the function returns, and with all that is called in it.
+        A generator's span is open until it is exhausted, closed, or raises; its outputs are the
+        items, the first 10,000.
+
+        Args:
+            function: A function, a coroutine function, a generator or an asynchronous generator, a
+                method of any kind.
+            name: The name of its spans; by default the function's.
+            kind: ``"chain"`` (the default), ``"tool"``, ``"retriever"``, or a word of your own.
+            inputs: Whether its arguments are stored (the default), or the names of those that are.
+                ``self`` and ``cls`` never are.
+            outputs: Whether what it returns or yields is stored; True by default.
+            reduce: Makes one value of the list of a generator's items: ``"".join``.
+            tags: As LangChain's.
+            metadata: As LangChain's: names and values.
+
+        Returns:
+            A function that does the same.
+
+        Raises:
+            TypeError: It is no function.
+
+        Example:
+            >>> from asynctrack import open_run, tracker
+            >>> with tracker("runs") as handler:
+            ...     @handler.tracked(reduce="".join)
+            ...     def greet(who):
+            ...         yield "Hello "
+            ...         yield who
+            ...     "".join(greet("Ada"))
+            'Hello Ada'
+            >>> [(trace.root.inputs, trace.root.outputs) for trace in open_run("runs").traces()]
+            [({'who': 'Ada'}, 'Hello Ada')]
+        """
+        track = Tracked(lambda: self, **options)
+        return track if function is None else track(function)
+
+    def log(self, name: str, payload: Any = None) -> None:
+        """Log something into the span around the call: a custom event, as LangChain's
+        ``dispatch_custom_event`` makes one. Never blocks.
+
+        The span is the innermost one, of your own code or a run of LangChain's. Without one it is
+        stored by itself.
+
+        Args:
+            name: What it is.
+            payload: Anything.
+
+        Example:
+            >>> from asynctrack import open_run, tracker
+            >>> with tracker("runs") as handler, handler.span("search"):
+            ...     handler.log("found", {"documents": 3})
+            >>> (trace,) = open_run("runs").traces()
+            >>> [(note.name, note.data) for note in trace.root.notes]
+            [('found', {'documents': 3})]
+        """
+        note(self, name, payload)
+
+    @staticmethod
+    def _running() -> UUID | None:
+        """Return LangChain's run that this is called in; None outside of any."""
+        run_id = getattr(_callbacks(), "parent_run_id", None)
+        return run_id if isinstance(run_id, UUID) else None
+
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Log hyperparameters: into the Run's parameters and as an event. Never blocks.
 
         Args:
             parameters: Names and values. Numbers and strings are stored as they are, anything
-                else as its JSON. The last value of a name counts. What is over one of AWS's
-                limits is stored whole in the manifest, with a pointer to it in the Run.
+                else as its JSON. The last value of a name counts; a run of MLflow keeps the first,
+                and the manifest the last. What is over one of the service's limits is stored whole
+                in the manifest, with a pointer to it in the Run.
         """
         self._sink.log_parameters(parameters)
 
@@ -202,7 +347,7 @@ class _Handler:
         Args:
             name: 1 to 255 characters.
             value: A number. What is not finite is stored in the event only: SageMaker takes
-                none.
+                none. MLflow does.
             step: The iteration, 0 or more; None numbers the values of a name by themselves.
         """
         self._sink.log_metric(name, value, step)
@@ -295,6 +440,24 @@ class _Handler:
         return self._sink.request_flush()
 
 
+def _callbacks() -> Any:
+    """Return the callbacks of LangChain's run that this is called in; None outside of any."""
+    # Who has not imported it has no chain that runs.
+    config = modules.get("langchain_core.runnables.config")
+    running = None if config is None else config.var_child_runnable_config.get()
+    return running.get("callbacks") if isinstance(running, dict) else None
+
+
+def around() -> tuple[UUID | None, AsyncHandler | SyncHandler | None]:
+    """Return LangChain's run that this is called in, and the first handler of ours that it has."""
+    callbacks = _callbacks()
+    run_id = getattr(callbacks, "parent_run_id", None)
+    for one in getattr(callbacks, "handlers", ()):
+        if isinstance(one, (AsyncHandler, SyncHandler)):
+            return run_id, one
+    return run_id, None
+
+
 class AsyncHandler(_Handler, AsyncCallbackHandler):
     """The handler of ``async with tracker(run) as handler``.
 
@@ -320,7 +483,7 @@ class AsyncHandler(_Handler, AsyncCallbackHandler):
         while frame is not None and "self" not in frame.f_locals:
             frame = frame.f_back  # a comprehension has a frame of its own until Python 3.11
         handlers = getattr(frame and frame.f_locals.get("self"), "handlers", ())
-        return any(not isinstance(one, AsyncHandler) and one.run_inline for one in handlers)
+        return any(not isinstance(one, _Handler) and one.run_inline for one in handlers)
 
     async def flush(self, timeout: float | None = None) -> bool:
         """Deliver everything accepted before this call.
@@ -366,7 +529,7 @@ class SyncHandler(_Handler, BaseCallbackHandler):
     May be called from any thread and any event loop. Made by ``tracker(...)``.
     """
 
-    _bind = staticmethod(_call_in)
+    _bind = staticmethod(call_in)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Deliver everything accepted before this call.
@@ -400,6 +563,26 @@ class SyncHandler(_Handler, BaseCallbackHandler):
     on_text: Any = _calling("on_text")
     on_retry: Any = _calling("on_retry")
     on_custom_event: Any = _calling("on_custom_event")
+
+
+class _Nobody(BaseCallbackHandler):
+    """Stands in for an installed handler that is taken out between LangChain's two looks at it."""
+
+
+def offer(asked: Any) -> None:
+    """Have LangChain ask for a handler wherever a chain, a model or a tool begins.
+
+    LangChain asks twice: whether there is one, and which. A thread may end its tracker in between.
+    For a hook without a class LangChain would call None then; this one's makes a handler that does
+    nothing. None of ours is of that class, so the manager itself sees whether it has it already.
+
+    Args:
+        asked: Has a ``get`` that returns the handler or None, like a context variable.
+    """
+    # It brings the client of LangSmith, as does the first chain that is called.
+    from langchain_core.tracers.context import register_configure_hook
+
+    register_configure_hook(asked, inheritable=True, handle_class=_Nobody)
 
 
 _asking_wrongly: frozenset[int] = frozenset()

@@ -48,10 +48,14 @@ class Observations:
 
     Args:
         local: Returns the parameters in the user's Run object.
+        finite: Whether the Run takes finite metrics only.
     """
 
-    def __init__(self, local: Callable[[], Mapping[str, Any]] = dict) -> None:
+    def __init__(
+        self, local: Callable[[], Mapping[str, Any]] = dict, *, finite: bool = True
+    ) -> None:
         self._local = local
+        self.finite = finite
         self._lock = threading.RLock()  # re-entrant: a finalizer may end a span while it is held
         self._window = Measured()
         self._models: set[object] = set()

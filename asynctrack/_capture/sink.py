@@ -55,8 +55,13 @@ class Sink(Protocol):
     async def put(self, body: Body, sheddable: bool, cause: object = None) -> None:
         """Await room for an event, or drop and count it, as the options say."""
 
-    def put_blocking(self, body: Body, sheddable: bool, cause: object = None) -> None:
-        """Wait in this thread for room for an event, or drop and count it."""
+    def put_blocking(
+        self, body: Body, sheddable: bool, cause: object = None, *, may_wait: bool = True
+    ) -> None:
+        """Wait in this thread for room for an event, if it may, or drop and count it."""
+
+    def put_without_waiting(self, body: Body, sheddable: bool) -> None:
+        """Accept an event if there is room for it now, or drop and count it."""
 
     def leaves_out(self) -> bool:
         """Return whether an event of asynctrack's own work has to be dropped, and count it."""

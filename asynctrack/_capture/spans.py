@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Final
 from uuid import UUID
 
+from asynctrack._capture.sampling import Fate
 from asynctrack._common.outcome import PARENT_ENDED
 
 MAX_OPEN_SPANS: Final = 100_000
@@ -38,6 +39,8 @@ class OpenSpan:
         below: What is open right below it; None if nothing ever was.
         starts: How often it was started: by a handler that was given several times.
         ends: How often it has ended.
+        placed: The parent that its events name in the place of LangChain's; None for that one.
+        fate: What becomes of its trace, the same for all of it; None where it is simply kept.
     """
 
     span_id: UUID
@@ -48,6 +51,8 @@ class OpenSpan:
     below: set[OpenSpan] | None = field(default=None, repr=False)
     starts: int = 1
     ends: int = 0
+    placed: UUID | None = None
+    fate: Fate | None = None
 
     @property
     def is_root(self) -> bool:
@@ -104,12 +109,13 @@ class OpenSpans:
         key = _key_of(span_id)
         parent = None if parent_span_id is None else self._spans.get(_key_of(parent_span_id))
         # Nearly always it is the open parent's. Looking there first takes a third of the time.
-        if parent is not None:
-            trace_id = parent.trace_id
-        else:
-            above = None if parent_span_id is None else self._get(parent_span_id)
-            trace_id = span_id if above is None else above.trace_id
+        above = parent
+        if above is None and parent_span_id is not None:
+            above = self._get(parent_span_id)
+        trace_id = span_id if above is None else above.trace_id
         span = OpenSpan(span_id, trace_id, started, parent, said)
+        if above is not None:
+            span.fate = above.fate
         if self._spans.setdefault(key, span) is not span:
             return None
         if parent is not None:
@@ -183,10 +189,19 @@ class OpenSpans:
 
     def trace_of(self, span_id: UUID, parent_span_id: UUID | None) -> UUID:
         """Return the root of a span: its parent's, or itself if its parent was not seen."""
-        span = self._get(span_id)
+        span = self.nearest(span_id, parent_span_id)
+        return span_id if span is None else span.trace_id
+
+    def known(self, span_id: UUID) -> OpenSpan | None:
+        """Return a span that is open or has just ended; None if it is not known."""
+        return self._spans.get(_key_of(span_id)) or self._get(span_id)
+
+    def nearest(self, span_id: UUID, parent_span_id: UUID | None) -> OpenSpan | None:
+        """Return a span, or its parent where it was not seen; None where neither was."""
+        span = self.known(span_id)
         if span is None and parent_span_id is not None:
             span = self._get(parent_span_id)
-        return span_id if span is None else span.trace_id
+        return span
 
     def ids(self) -> list[UUID]:
         """Return the open spans, oldest first."""
@@ -205,9 +220,16 @@ class OpenSpans:
     def inherit(self, other: OpenSpans) -> None:
         """Know the spans that are open in another process, which says how they ended.
 
-        For the child of a fork: it may end them, but only its parent may abandon them.
+        For the child of a fork: it may end them, but only its parent may abandon them, and only
+        its parent keeps what is held until its end is known.
         """
-        self._inherited = {**other._inherited, **other._spans}
+        self._inherited = {
+            **other._inherited, **other._going_on, **other._ended_before, **other._ended,
+            **other._spans,
+        }  # fmt: skip
+        for span in self._inherited.values():
+            if span.fate is not None and span.fate.left_out is None:
+                span.fate.left_out = True
 
     def _known(self, span_id: UUID, parent_span_id: UUID | None) -> OpenSpan:
         """Return a span that is not open here: another process's, one that has ended, or a new."""
@@ -215,7 +237,11 @@ class OpenSpans:
         span = self._inherited.pop(key, None) if self._inherited else None
         span = span or self._going_on.pop(key, None)
         span = span or self._ended.get(key) or self._ended_before.get(key)
-        return span or OpenSpan(span_id, self.trace_of(span_id, parent_span_id), None)
+        if span is None:
+            above = None if parent_span_id is None else self._get(parent_span_id)
+            span = OpenSpan(span_id, span_id if above is None else above.trace_id, None)
+            span.fate = None if above is None else above.fate
+        return span
 
     def _get(self, span_id: UUID) -> OpenSpan | None:
         key = _key_of(span_id)

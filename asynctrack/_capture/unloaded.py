@@ -100,6 +100,24 @@ class _Nothing:
         return False
 
 
+class _NoSpan:
+    """A span that is not tracked."""
+
+    span_id = trace_id = outputs = None
+
+    def __enter__(self) -> _NoSpan:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    async def __aenter__(self) -> _NoSpan:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
 def _handler(base: str, drop: Callable[..., None], statistics: Callable[[], Statistics]) -> Any:
     """Make a handler of LangChain's class, or of none if that cannot be loaded either."""
     try:
@@ -113,6 +131,14 @@ def _handler(base: str, drop: Callable[..., None], statistics: Callable[[], Stat
 
     def called(self: Any, *args: Any, **kwargs: Any) -> Any:
         drop()
+
+    def span(self: Any, *args: Any, **kwargs: Any) -> _NoSpan:
+        drop()  # its start
+        drop()  # and its end
+        return _NoSpan()
+
+    def tracked(self: Any, function: Any = None, /, **options: Any) -> Any:
+        return function if function is not None else lambda one: one
 
     async def flush(self: Any, timeout: float | None = None) -> bool:
         return False
@@ -134,6 +160,9 @@ def _handler(base: str, drop: Callable[..., None], statistics: Callable[[], Stat
         "log_metric": called,
         "log_feedback": called,
         "session": staticmethod(session),
+        "span": span,
+        "tracked": tracked,
+        "log": called,
         "flush_tracker": lambda self: _Nothing(),
         "flush": flush if asynchronous else lambda self, timeout=None: False,
     }

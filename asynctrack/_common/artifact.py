@@ -85,7 +85,7 @@ class MetricPoint:
 
     Attributes:
         name: The metric's name.
-        value: A finite number.
+        value: A number; a finite one for SageMaker.
         time_unix_nano: When it was measured.
         step: The iteration it belongs to, 0 or more.
     """

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, get_ident
@@ -211,11 +211,16 @@ def _passable(error: BaseException) -> BaseException:
     return error
 
 
-_threads: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Threads]] = WeakKeyDictionary()
+_Lanes = dict[Hashable, _Threads]
+_threads: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Lanes]] = WeakKeyDictionary()
 
 
 async def offload(
-    call: Callable[..., _T], *args: Any, abandon_on_cancel: bool = False, at_once: bool = False
+    call: Callable[..., _T],
+    *args: Any,
+    abandon_on_cancel: bool = False,
+    at_once: bool = False,
+    lane: Hashable = None,
 ) -> _T:
     """Run what blocks in a thread; in this one where the interpreter starts none any more.
 
@@ -224,6 +229,7 @@ async def offload(
         *args: Its arguments.
         abandon_on_cancel: Whether a cancellation leaves it to itself instead of waiting for it.
         at_once: Whether it does not wait behind others, which may import for seconds.
+        lane: Whose threads it takes: what waits for one server holds up nobody else.
 
     Returns:
         What it returns, also where a scope of anyio is cancelled meanwhile; it raises what it
@@ -231,14 +237,15 @@ async def offload(
     """
     if anyio.current_effective_deadline() == _CANCELLED:
         await checkpoint_if_cancelled()
-    return await _in_thread(lambda: call(*args), abandon_on_cancel, at_once)
+    return await _in_thread(lambda: call(*args), abandon_on_cancel, at_once, lane)
 
 
-async def _in_thread(do: Callable[[], _T], abandon: bool, at_once: bool) -> _T:
+async def _in_thread(do: Callable[[], _T], abandon: bool, at_once: bool, lane: Hashable) -> _T:
     loop = asyncio.get_running_loop()
-    threads = _threads.get(loop)
+    lanes = _threads.setdefault(loop, {})
+    threads = lanes.get(lane)
     if threads is None:
-        threads = _threads[loop] = _Threads(loop)
+        threads = lanes[lane] = _Threads(loop)
     call = _Call(do)
     try:
         threads.submit(call, at_once)
@@ -264,6 +271,5 @@ async def _in_thread(do: Callable[[], _T], abandon: bool, at_once: bool) -> _T:
 
 def close_threads(loop: asyncio.AbstractEventLoop) -> None:
     """Let the threads of an event loop end; called when it ends."""
-    threads = _threads.pop(loop, None)
-    if threads is not None:
+    for threads in _threads.pop(loop, {}).values():
         threads.close()

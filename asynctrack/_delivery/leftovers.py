@@ -19,6 +19,7 @@ from asynctrack._spool.layout import (
     INFO,
     SpoolPlace,
     folder_names,
+    held_files,
     is_alive,
     read_description,
     usable_spools,
@@ -197,7 +198,7 @@ class Leftovers:
         try:
             # Who closes it deletes it, where it holds nothing.
             with WriterFolder(path, make=False):
-                if not waiting_segments(path):
+                if not (waiting_segments(path) or held_files(path)):
                     return
         except (SpoolBusyError, OSError):
             return

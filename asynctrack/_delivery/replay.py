@@ -28,7 +28,13 @@ from asynctrack._delivery.replay_plan import SegmentPlan, plan_dead_letter, plan
 from asynctrack._errors import BackendError, PermanentError
 from asynctrack._format import LAYOUT_VERSION, SUFFIXES, replay_name
 from asynctrack._spool.folder import WriterFolder, bury, divide, forget, set_aside
-from asynctrack._spool.layout import dead_letters_in, read_description, waiting_segments
+from asynctrack._spool.layout import (
+    dead_letters_in,
+    held_files,
+    read_description,
+    waiting_segments,
+)
+from asynctrack._spool.recovery import recover_held
 
 IN_A_ROW: Final = 3
 """Segments that fail one after the other, after which it is not a matter of theirs."""
@@ -83,6 +89,7 @@ async def replay_folder(
         OSError: The folder cannot be changed.
     """
     failed = set() if failed is None else failed
+    await offload(recover_held, folder.path)
     # Sorting keeps the order of those that are alike.
     paths = sorted(await offload(folder.segments), key=lambda path: path in failed)
     manifest = _ReplayManifest(store, replayed_by, died=True)
@@ -289,7 +296,8 @@ class _ReplayManifest:
 
 def _is_empty(folder: Path) -> bool:
     """Return whether nothing in a writer's folder is worth keeping."""
-    aside = (*waiting_segments(folder), *dead_letters_in(folder), *folder.glob("*.damaged"))
+    waiting = (*waiting_segments(folder), *held_files(folder), *dead_letters_in(folder))
+    aside = (*waiting, *folder.glob("*.damaged"))
     return not aside
 
 

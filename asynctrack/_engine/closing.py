@@ -43,11 +43,11 @@ class Patience:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._moved: tuple[int, ...] | None = None
+        self._moved: tuple[float, ...] | None = None
         self._since = 0.0
 
     def lost(
-        self, now: float, moved: tuple[int, ...], under_way: int, counts: BufferCounts
+        self, now: float, moved: tuple[float, ...], under_way: int, counts: BufferCounts
     ) -> bool:
         """Tell whether nothing has moved for too long, and no event is in memory only.
 
@@ -195,7 +195,9 @@ class Closing:
         delivery = self._delivery
         while True:
             recorded = self._recorder.counted
+            now = self._monotonic()
             moved = (
+                now if self._recorder.loading else 0.0,
                 delivery.artifacts,
                 self._replayed(),
                 recorded.updates,
@@ -205,7 +207,6 @@ class Closing:
                 0 if self._live is None else self._live.counts().waiting,
             )
             counts = self._buffer.counts()
-            now = self._monotonic()
             if self._patience.lost(now, moved, delivery.under_way, counts):
                 self.gave_up = True
                 limit.cancel()

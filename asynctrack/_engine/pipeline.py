@@ -19,11 +19,13 @@ from asynctrack._backends.protocol import Backend
 from asynctrack._backends.protocol import Store as ObjectStore
 from asynctrack._buffer.batch import CutPolicy
 from asynctrack._buffer.buffer import Buffer
+from asynctrack._buffer.holding import SHARE, Holding
 from asynctrack._buffer.store import Store
 from asynctrack._capture.capture import Capture
 from asynctrack._capture.observations import Observations
 from asynctrack._capture.recurring import recurring_for
 from asynctrack._capture.redact import Redactor
+from asynctrack._capture.sampling import Sampling
 from asynctrack._capture.sessions import Roots
 from asynctrack._common.live import LiveCounts, LiveTraces
 from asynctrack._common.notices import Notices
@@ -40,8 +42,10 @@ from asynctrack._engine.stages import Stages
 from asynctrack._engine.standby import Standby, cause_of
 from asynctrack._format import MEDIA_TYPE
 from asynctrack._options import Options, compile_redact
+from asynctrack._record.limits import limits_of
 from asynctrack._record.recorder import Recorder
 from asynctrack._spool.homes import Homes
+from asynctrack._spool.journal import Journal
 from asynctrack._spool.keeper import Keeper
 from asynctrack._spool.layout import spool_places
 from asynctrack._statistics import Statistics
@@ -82,7 +86,11 @@ class Pipeline:
         redactor = Redactor(compile_redact(options.redact))
         spooled = options.durability != "memory"
         overflow = options.effective_overflow
-        self._observations = Observations(backend.local)
+        record = backend.record
+        self._observations = Observations(
+            dict if record is None else record.local,
+            finite=limits_of(record).finite,
+        )
         self.buffer = Buffer(
             writer_id=self.writer_id,
             store=Store(
@@ -95,6 +103,7 @@ class Pipeline:
             wake=self._wake,
             monotonic=monotonic,
         )
+        self.sampling, self.holding = self._make_sampling()
         self.keeper = self._make_keeper() if spooled else None
         self.recorder = Recorder(
             writer_id=self.writer_id,
@@ -150,6 +159,7 @@ class Pipeline:
             gate=engine.gate,
             replayer=lambda: engine.replayer(options.spool_dir),
             member=self.member,
+            holding=self.holding,
             live=self.live,
             monotonic=monotonic,
             uniform=uniform,
@@ -175,6 +185,7 @@ class Pipeline:
                 observations=self._observations,
                 recurring=recurring_for(redactor, options.max_value_bytes),
                 roots=Roots(options.session_keys, options.user_keys),
+                sampling=self.sampling,
             ),
             buffer=self.buffer,
             observations=self._observations,
@@ -183,6 +194,7 @@ class Pipeline:
             block=overflow == "block",
             block_timeout=options.block_timeout,
             statistics=self.statistics,
+            holding=self.holding,
         )
         self.stages.closing.abandon_open = self.sink.abandon_open
 
@@ -204,6 +216,8 @@ class Pipeline:
             return None
 
         def bring_to_disk() -> None:
+            if self.holding is not None:
+                self.holding.finish()
             self.buffer.finish()
             keeper.supply_now()
 
@@ -242,6 +256,9 @@ class Pipeline:
             metric_points_unsent=recorded.points_refused
             + recorded.points_left
             + self._observations.points_skipped,
+            sampled_out=0 if self.sampling is None else self.sampling.events,
+            traces_sampled_out=0 if self.sampling is None else self.sampling.traces_left_out,
+            held=0 if self.holding is None else self.holding.events,
             traces_sent=live.sent,
             traces_dropped=live.dropped,
             traces_waiting=live.waiting,
@@ -281,7 +298,44 @@ class Pipeline:
             max_spool_bytes=options.max_spool_bytes,
             power=power,
         )
-        return Keeper(homes=homes, buffer=self.buffer, notices=self.notices, power=power)
+        journal: Journal | None = None
+        if self.holding is not None:
+            self.holding.journal = journal = Journal(self.writer_id, self._wake)
+            journal.supplied = self.holding.supplied
+        return Keeper(
+            homes=homes, buffer=self.buffer, notices=self.notices, power=power, journal=journal
+        )
+
+    def _make_sampling(self) -> tuple[Sampling | None, Holding | None]:
+        options = self._options
+        if not callable(options.sample) and options.sample >= 1:
+            return None, None
+        holding: Holding | None = None
+        if options.keep_errors:
+            holding = Holding(
+                writer_id=self.writer_id,
+                buffer=self.buffer,
+                max_bytes=options.max_buffer_bytes // SHARE,
+                wake=self._wake,
+                warn=self._tell_given_up,
+            )
+        sampling = Sampling(
+            options.sample,
+            lambda text: self.notices.warn("sample", text),
+            None if holding is None else holding.begin,
+        )
+        if holding is not None:
+            holding.sampling = sampling
+        return sampling, holding
+
+    def _tell_given_up(self) -> None:
+        bound = self._options.max_buffer_bytes // SHARE
+        self.notices.warn(
+            "held",
+            f"asynctrack holds {bound} bytes of traces that have not ended, a quarter of"
+            " max_buffer_bytes: the oldest ones are left out, as sample= says, and are not kept if"
+            " they fail. Raise max_buffer_bytes.",
+        )
 
     def _spool_info(self) -> Mapping[str, Any]:
         return {
@@ -304,6 +358,18 @@ class Pipeline:
             "pending": counts.pending,
             "dead_lettered": counts.dead_lettered,
             "dropped": counts.dropped,
+            **({} if self.sampling is None else {"sampling": self._sampled(self.sampling)}),
+        }
+
+    def _sampled(self, sampling: Sampling) -> dict[str, Any]:
+        holding = self.holding
+        if holding is None:
+            return sampling.described()
+        return {
+            **sampling.described(),
+            "traces_kept_failed": holding.traces_failed,
+            "traces_given_up": holding.traces_given_up,
+            "events_held": holding.events,
         }
 
 

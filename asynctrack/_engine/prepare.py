@@ -9,13 +9,18 @@ import asyncio
 import threading
 from concurrent.futures import Future as ThreadFuture
 
+from asynctrack._capture import installed
 from asynctrack._common.importing import gate
 from asynctrack._common.own import own_work
 from asynctrack._common.turns import turns
 
 
-def prepare() -> None:
-    """Import the stages and build what they search with, in this thread."""
+def prepare(installing: bool = False) -> None:
+    """Import the stages and build what they search with, in this thread.
+
+    Args:
+        installing: Whether the handler is installed, too: LangChain asks for it then.
+    """
     global _prepared
     from asynctrack._common.garbage import full_collections  # not in the user's event loop either
 
@@ -31,35 +36,38 @@ def prepare() -> None:
             to_thread,
         )
 
-        from asynctrack._backends import aws, local  # noqa: F401  # for the time it takes
+        from asynctrack._backends import aws, bucket, local  # noqa: F401  # for the time it takes
+        from asynctrack._backends.mlflow import place  # noqa: F401  # for the time it takes
         from asynctrack._capture import handlers, redact  # noqa: F401  # for the time it takes
         from asynctrack._engine import pipeline  # noqa: F401  # for the time it takes
 
         redact.prepare()
+        if installing:
+            installed.offer()
     _prepared = True
 
 
-async def prepare_to_await() -> None:
+async def prepare_to_await(installing: bool = False) -> None:
     """Do the same for asynchronous use, in a thread that is neither the loop's nor a pool's."""
-    if _prepared:
+    if _prepared and not (installing and installed.is_unknown()):
         return
     done: ThreadFuture[None] = ThreadFuture()
     thread = threading.Thread(
-        target=_prepare_in_thread, args=[done], name="asynctrack-prepare", daemon=True
+        target=_prepare_in_thread, args=[done, installing], name="asynctrack-prepare", daemon=True
     )
     try:
         thread.start()
     except RuntimeError:  # none is to be had
-        prepare()
+        prepare(installing)
     else:
         await asyncio.wrap_future(done)
 
 
-def _prepare_in_thread(done: ThreadFuture[None]) -> None:
+def _prepare_in_thread(done: ThreadFuture[None], installing: bool) -> None:
     done.set_running_or_notify_cancel()  # whoever waits may be cancelled, this is not
     try:
         with turns.taken():
-            prepare()
+            prepare(installing)
     except BaseException as error:
         done.set_exception(error)
     else:

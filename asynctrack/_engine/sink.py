@@ -12,6 +12,7 @@ from concurrent.futures import TimeoutError as ThreadTimeout
 from typing import Any, Final, Protocol
 
 from asynctrack._buffer.buffer import Buffer
+from asynctrack._buffer.holding import Holding
 from asynctrack._buffer.packed import Packed
 from asynctrack._buffer.waiters import AsyncWaiter, ThreadWaiter
 from asynctrack._capture.capture import Capture
@@ -68,6 +69,7 @@ class Sink:
         block: Whether a callback waits when the buffer is full.
         block_timeout: The longest wait, in seconds, or None.
         statistics: Reads all counters.
+        holding: Has the traces that are held until their root ends; None where none is.
     """
 
     def __init__(
@@ -82,11 +84,13 @@ class Sink:
         block: bool,
         block_timeout: float | None,
         statistics: Callable[[], Statistics],
+        holding: Holding | None = None,
     ) -> None:
         self.run_name = run_name
         self.capture = capture
         self.statistics = statistics
         self._buffer = buffer
+        self._holding = holding
         self._observations = observations
         self._driver = driver
         self._notices = notices
@@ -133,14 +137,28 @@ class Sink:
                 self._drop("cancelled")
             raise
 
-    def put_blocking(self, body: bytes | Packed, sheddable: bool, cause: object = None) -> None:
-        """Wait in this thread for room for an event, or drop and count it, as the options say."""
+    def put_blocking(
+        self,
+        body: bytes | Packed,
+        sheddable: bool,
+        cause: object = None,
+        *,
+        may_wait: bool = True,
+    ) -> None:
+        """Wait in this thread for room for an event, or drop and count it, as the options say.
+
+        Args:
+            body: The encoded event.
+            sheddable: As for ``put``.
+            cause: As for ``put``.
+            may_wait: Whether this thread may wait: not where an event loop runs in it.
+        """
         if _ends(cause):
             self._put_last(body)
             return
         # While a record is handled, its handler's lock is held. The worker needs that for what its
         # libraries log: whoever waited for the worker here would wait for ever.
-        if not self._may_wait(len(body)) or handles_a_record():
+        if not may_wait or not self._may_wait(len(body)) or handles_a_record():
             self._drop_newest(body, sheddable)
             return
         waiter = ThreadWaiter(body)
@@ -156,6 +174,12 @@ class Sink:
             if self._buffer.withdraw(waiter):
                 self._drop("cancelled")
             raise
+
+    def put_without_waiting(self, body: bytes | Packed, sheddable: bool) -> None:
+        """Accept an event if there is room for it now, or drop and count it."""
+        buffer = self._buffer
+        if not (buffer.put_nowait(body, True) if sheddable else buffer.put_ahead(body)):
+            self._drop(self._buffer.closed_reason or "buffer_full")
 
     def _may_wait(self, length: int) -> bool:
         """Whether a callback waits: for delivery, or for a disk that has not refused to take it."""
@@ -245,7 +269,7 @@ class Sink:
         if (
             isinstance(stored, str)
             and len(stored) <= 255
-            and math.isfinite(number)
+            and (math.isfinite(number) or not self._observations.finite)
             and (whole is None or 0 <= whole < 2**31)
         ):
             self._observations.metric(stored, number, now, whole)
@@ -272,18 +296,22 @@ class Sink:
         spans = self.capture.events.spans
         for span_id in spans.ids():
             span = spans.take(span_id)
-            if span is not None and not self._buffer.put_nowait(
-                self.capture.events.abandoned(span, "closed")
-            ):
+            body = None if span is None else self.capture.events.abandoned(span, "closed")
+            if span is not None and body is not None and not self._buffer.put_nowait(body):
                 spans.give_back(span)
                 return False
-        return True
+        return self._holding is None or self._holding.close()
+
+    def end_holding(self) -> None:
+        """Count as dropped what is held in memory only, once nothing is accepted any more."""
+        if self._holding is not None:
+            self._holding.close()
 
     def _abandon(self, span: OpenSpan, reason: str, final: bool) -> bool:
         """Say of an open span that it is abandoned; False where there is no room to say it."""
         body = self.capture.events.abandoned(span, reason)
-        if self._buffer.put_nowait(body, sheddable=True):  # ends and errors say more
-            return True
+        if body is None or self._buffer.put_nowait(body, sheddable=True):
+            return True  # ends and errors say more
         if final:
             self._drop(self._buffer.closed_reason or "buffer_full")
         return False

@@ -21,6 +21,7 @@ import anyio
 from asynctrack._backends.protocol import Backend
 from asynctrack._buffer.batch import CutPolicy
 from asynctrack._buffer.buffer import Buffer
+from asynctrack._buffer.holding import Holding
 from asynctrack._buffer.store import MemoryPiece, SegmentPiece
 from asynctrack._common.live import LiveTraces
 from asynctrack._common.notices import Notices
@@ -67,6 +68,7 @@ class Stages:
         gate: Returns the gate of all that reach the same store alike.
         replayer: Returns what delivers what others left in the spool.
         member: This tracker's part in that; None where there is no spool.
+        holding: Holds traces until their root ends; None where none is.
         live: Sends traces on; None where nobody wants that.
         monotonic: The clock, in seconds.
         uniform: Random numbers in [0, 1).
@@ -86,6 +88,7 @@ class Stages:
         gate: Callable[[Hashable], Gate],
         replayer: Callable[[], Replayer],
         member: Member | None,
+        holding: Holding | None = None,
         live: LiveTraces | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         uniform: Callable[[], float] = random.random,
@@ -101,6 +104,7 @@ class Stages:
         self._make_replayer = replayer
         self._replayer: Replayer | None = None
         self._member = member
+        self._holding = holding
         self._tasks = Tasks()
         self._reached = Wakeup()  # the backend, or it was tried
         self._monotonic = monotonic
@@ -197,6 +201,8 @@ class Stages:
         # Needs no S3, which may be out of reach.
         loop = asyncio.get_running_loop()
         self._record_timer = loop.call_later(RECORD_TICK, self._record_soon)
+        if self._backend.record is not None:
+            self._tasks.start(self._backend.record.begin())
         await self._open()
         gate = self._gate(self._backend.way)
         self._delivery.open(gate)
@@ -210,10 +216,12 @@ class Stages:
         await self._cut()
 
     async def _close_backend(self) -> None:
-        try:
-            await self._backend.aclose()
-        except BackendError as error:
-            logger.debug("closing the backend's connections: %s", error)
+        for one in (self._backend.record, self._backend):
+            try:
+                if one is not None:
+                    await one.aclose()
+            except BackendError as error:
+                logger.debug("closing: %s", error)
 
     async def _open(self) -> None:
         policy = RetryPolicy()
@@ -269,6 +277,7 @@ class Stages:
             await self._keeper.describe()  # that its destination has been reached
         self.flushes.settled(piece.first_seq)
         self._settlement.set()
+        self._finish_soon()  # what is held may find room now
         self._look_at_flushes()
 
     def _supply_soon(self) -> None:
@@ -299,16 +308,23 @@ class Stages:
 
     def _finish_soon(self) -> None:
         """Finish the events that callbacks have left to the worker, where nobody does."""
-        if self._buffer.unfinished and not self._finishing and self._tasks.running:
+        if self._unfinished and not self._finishing and self._tasks.running:
             self._finishing = True
             self._tasks.start(self._finish())
 
     async def _finish(self) -> None:
         try:
+            if self._holding is not None and self._holding.unfinished:
+                await offload(self._holding.finish, at_once=True)
             while self._buffer.unfinished:
                 await offload(self._buffer.finish, at_once=True)
         finally:
             self._finishing = False
+
+    @property
+    def _unfinished(self) -> bool:
+        held = self._holding is not None and self._holding.unfinished
+        return held or self._buffer.unfinished
 
     def _record_soon(self) -> None:
         """Write to the Run what is due, from now on."""

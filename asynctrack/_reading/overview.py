@@ -28,6 +28,7 @@ from asynctrack._reading.sources.manifests import (
     without_manifest,
 )
 from asynctrack._reading.sources.ranges import union
+from asynctrack._reading.sources.sampled import Sampled, together
 from asynctrack._reading.sources.spool import (
     Spool,
     is_same_s3,
@@ -80,6 +81,8 @@ class RunOverview:
         updated_unix_nano: When one of its writers last updated its manifest.
         parameters: Its parameters.
         problems: Manifests that cannot be read; the counts lack them.
+        sampling: How its traces were sampled; None where all were kept. The counts of traces, calls
+            and tokens are of those that are kept.
     """
 
     experiment: str
@@ -109,6 +112,7 @@ class RunOverview:
     updated_unix_nano: int | None
     parameters: Mapping[str, Any]
     problems: tuple[Problem, ...] = ()
+    sampling: Sampled | None = None
 
 
 def overview(found: Found, spool: Spool = (), prices: Prices | None = None) -> RunOverview:
@@ -178,6 +182,7 @@ def overview(found: Found, spool: Spool = (), prices: Prices | None = None) -> R
         updated_unix_nano=max((one.updated_unix_nano for one in writers), default=None) or None,
         parameters=parameters,
         problems=tuple(problems),
+        sampling=together(writer.sampling for writer in writers),
     )
 
 
@@ -188,6 +193,7 @@ def overview_html(seen: RunOverview) -> str:
         ("state", seen.state),
         ("traces", _said(seen.traces)),
         ("failed", _said(seen.failed)),
+        ("sampled", "" if seen.sampling is None else str(seen.sampling)),
         ("model calls", _said(seen.model_calls)),
         ("tokens", f"{_said(seen.input_tokens)} in, {_said(seen.output_tokens)} out"),
         ("cost", "" if seen.cost is None else f"${seen.cost:,.2f}"),

@@ -43,6 +43,7 @@ from asynctrack._reading.sources.manifests import (
     merge_parameters,
 )
 from asynctrack._reading.sources.ranges import SeqRange
+from asynctrack._reading.sources.sampled import Sampled
 from asynctrack._reading.sources.spool import (
     GivenSpool,
     Spool,
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     import pyarrow
 
     from asynctrack._reading.appending import Appender
+    from asynctrack._reading.dataset import Example
 
 logger = logging.getLogger("asynctrack")
 
@@ -191,6 +193,12 @@ class RecordedRun:
     def metrics(self) -> dict[str, Metric]:
         """Its metrics over all points, from the manifests; the points are events (``metric``)."""
         return merge_metrics(self._known().writers)
+
+    @property
+    def sampling(self) -> Sampled | None:
+        """How its traces were sampled, by its manifests: ``print(run.sampling)``; None where all
+        were kept. ``trace.weight`` says of each how many it stands for."""
+        return self.manifest.sampling
 
     @property
     def dead_letters(self) -> tuple[SeqRange, ...]:
@@ -469,6 +477,67 @@ class RecordedRun:
     ) -> duckdb.DuckDBPyConnection:
         """Return what ``to_duckdb`` does, from async code."""
         return await in_thread(lambda: self.to_duckdb(connection))
+
+    def dataset(
+        self,
+        where: str | None = None,
+        *,
+        kind: str | Iterable[str] | None = None,
+        name: str | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        limit: int = 0,
+    ) -> Generator[Example, None, None]:
+        """Yield logged calls as examples, by their start, in the form that the datasets of
+        LangSmith and MLflow take. Needs ``asynctrack[read]``. Blocks.
+
+        Args:
+            where: Only those for which this holds: a condition of SQL on a row of ``spans``, as
+                ``asynctrack query`` has it: ``"outcome = 'ok' AND trace_id IN (SELECT trace_id
+                FROM feedback WHERE score > 0)"``.
+            kind: Calls of this kind, or of several, ``chat_model`` for one, wherever they are in
+                their traces. Without it and ``name`` the calls from outside.
+            name: Calls of this component, the same.
+            since: Only traces that started then or later: as for ``traces``.
+            until: Only traces that started before: the same.
+            limit: How many at the most; 0 yields all.
+
+        Raises:
+            OptionError: One of the arguments is not allowed.
+            QueryError: ``where`` is no condition; a ``ValueError``.
+            MissingExtraError: duckdb or pyarrow is not installed.
+            ChecksumError: As ``events``.
+            ReadError: As ``events``.
+            BackendError: As ``events``.
+
+        Example:
+            >>> from asynctrack import open_run, tracker
+            >>> from langchain_core.runnables import RunnableLambda
+            >>> with tracker("runs") as handler:
+            ...     answer = RunnableLambda(str.upper).invoke("hello", {"callbacks": [handler]})
+            >>> (example,) = open_run("runs").dataset("outcome = 'ok'")
+            >>> example["inputs"], example["outputs"]
+            ({'input': 'hello'}, {'output': 'HELLO'})
+        """
+        from asynctrack._reading.dataset import examples
+
+        period = wanted(None, since, until, None, None, None, now=time.time_ns()).period
+        return examples(self, where=where, kind=kind, name=name, period=period, limit=limit)
+
+    async def adataset(
+        self,
+        where: str | None = None,
+        *,
+        kind: str | Iterable[str] | None = None,
+        name: str | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        limit: int = 0,
+    ) -> AsyncIterator[Example]:
+        """Yield what ``dataset`` does, from async code: all work is done in threads."""
+        found = self.dataset(where, kind=kind, name=name, since=since, until=until, limit=limit)
+        async for example in from_thread(found, TRACES):
+            yield example
 
     def summary(self, *, prices: GivenPrices = None) -> RunSummary:
         """Read all events once, and return counts and percentiles of the Run.

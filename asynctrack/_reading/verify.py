@@ -26,6 +26,7 @@ from asynctrack._reading.sources.locate import (
 )
 from asynctrack._reading.sources.manifests import Problem, WriterManifest
 from asynctrack._reading.sources.ranges import Ranges, SeqRange, subtract, sweep, union
+from asynctrack._reading.sources.sampled import together
 from asynctrack._reading.sources.spool import (
     GivenSpool,
     Spool,
@@ -250,6 +251,7 @@ def _writer(
         set_aside=tuple(str(path) for left in leftovers for path in left.set_aside),
         refused=tuple(SeqRange(*one) for one in subtract(refused, dead)),
         dropped=sum(sum(manifest.dropped.values()) for manifest in manifests),
+        sampling=together(manifest.sampling for manifest in manifests),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from asynctrack._reading.sources.manifests import Problem
 from asynctrack._reading.sources.ranges import SeqRange
+from asynctrack._reading.sources.sampled import Sampled
 from asynctrack._reading.sources.wanted import bullets
 
 
@@ -34,6 +35,7 @@ class WriterReport:
         set_aside: Damaged segments of it that lie in this machine's spool.
         refused: Events that the backend refused for good, which the writer knows of.
         dropped: Events it never accepted.
+        sampling: How it sampled; None where it kept all traces.
     """
 
     experiment: str
@@ -55,6 +57,7 @@ class WriterReport:
     set_aside: tuple[str, ...]
     refused: tuple[SeqRange, ...]
     dropped: int
+    sampling: Sampled | None = None
 
     @property
     def ok(self) -> bool:
@@ -76,6 +79,8 @@ class WriterReport:
             f" {self.events} events in {self.objects} objects, {self.verified} checksums match,"
             f" {verdict}"
         ]
+        if self.sampling is not None:
+            lines.append(f"  {self.sampling}")
         lines += [f"  missing: {one}" for one in self.missing]
         lines += [f"  doubled: {one}" for one in self.doubled]
         lines += [f"  damaged: {one}" for one in self.damaged]

@@ -187,6 +187,7 @@ def allocate(
     peers: PeerParameters,
     user: Mapping[str, WantedValue],
     manifest: str | None,
+    most: int,
 ) -> Allocation:
     """Hand out the places; note in each group whether it is left out.
 
@@ -200,8 +201,9 @@ def allocate(
         peers: What other writers have.
         user: What the user wants.
         manifest: The manifest's address; None while it is unknown.
+        most: Most parameters of a Run.
     """
-    room, allocation = _Room(foreign), Allocation()
+    room, allocation = _Room(foreign, most), Allocation()
     named = [group for group in groups if group.named is not None]
     for group in named:
         if group.address:
@@ -263,13 +265,14 @@ class _Room:
     """Counts the places that are left."""
 
     foreign: frozenset[str]
+    most: int
     used: int = 0
 
     def cost(self, keys: Mapping[str, object]) -> int:
         return sum(key not in self.foreign for key in keys)
 
     def take(self, cost: int, head_room: int) -> bool:
-        if cost and len(self.foreign) + self.used + cost > limits.MAX_PARAMETERS - head_room:
+        if cost and len(self.foreign) + self.used + cost > self.most - head_room:
             return False
         self.used += cost
         return True

@@ -1,16 +1,21 @@
-"""AWS's limits on what a Run records: pure functions from any value to one that AWS takes.
+"""Limits on what a Run records: pure functions from any value to one that its service takes.
 
-The figures come from botocore's service models for SageMaker (``UpdateTrialComponent``,
-``BatchPutMetrics``). The manifest stores whole what is over a limit; the Run gets a pointer.
+SageMaker's figures come from botocore's service models (``UpdateTrialComponent``,
+``BatchPutMetrics``), MLflow's from ``mlflow.utils.validation``. The manifest stores whole what is
+over a limit; the Run gets a pointer.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+import posixpath
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from asynctrack._backends.protocol import Record, Service
 from asynctrack._common import marker, payload
 from asynctrack._common.artifact import MetricPoint, ParameterValue
 
@@ -34,6 +39,13 @@ MAX_STEP: Final = 2**31 - 1
 METRIC_PAST: Final = 14 * 86_400.0
 METRIC_FUTURE: Final = 2 * 3_600.0
 """A metric's time may lie this far from now, in seconds."""
+
+METRICS_PER_CALL: Final = 10
+"""Most points in one BatchPutMetrics request."""
+MLFLOW_KEY: Final = 250
+"""Characters of a key, or of a metric's name, that MLflow takes."""
+MLFLOW_STRING: Final = 6_000
+"""Characters of a parameter's value that MLflow takes."""
 
 _MAX_EXACT_INTEGER = 2**53
 _MARGIN = 600.0
@@ -150,3 +162,104 @@ _BREAKS: Final = str.maketrans(
         "\u2029": "\\u2029",
     }
 )
+
+
+# -- MLflow -----------------------------------------------------------------------------------
+
+
+def mlflow_key(name: str) -> str:
+    """Return the key for a name, of a parameter or a metric: letters, digits and ``_ - . : /``,
+    spaces, and no path that MLflow would take for another one.
+
+    What had to be changed ends in a digest of the whole name, so two of them stay apart.
+    """
+    key = _NO_KEY.sub("_", name)
+    if posixpath.normpath(key) != key or key.startswith(("/", "..")) or key == ".":
+        key = "/".join(part for part in key.split("/") if part.strip("."))
+    if key == name and len(key) <= MLFLOW_KEY:
+        return key
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{key[: MLFLOW_KEY - 17]}-{digest}"
+
+
+def mlflow_value(value: Any) -> ParameterValue | None:
+    """Return a value as ``mlflow.log_param`` stores it, or None where it is too long.
+
+    Args:
+        value: Plain data. Structures become their JSON.
+    """
+    if isinstance(value, dict) and value.get("$type") in ("float", "int") and "value" in value:
+        value = str(value["value"])
+    elif value is None or isinstance(value, (bool, int, float)):
+        value = marker.integer_text(value) if type(value) is int else str(value)
+    elif not isinstance(value, str):
+        value = payload.encode({"": value})[4:-1].decode()
+    text = marker.clean(value).replace("\x00", "\\u0000")  # which no database takes
+    return text if len(text) <= MLFLOW_STRING else None
+
+
+_NO_KEY: Final = re.compile(r"[^\w/.\- :]")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a service takes.
+
+    Attributes:
+        service: Its name.
+        key: Returns the key for a parameter's name.
+        max_key: Characters of a key.
+        value: Returns a value as it is stored, or None where it is too long.
+        parameters: Most parameters of a Run.
+        changeable: Whether a parameter can get another value, and be removed.
+        artifacts: Output artifacts up to which ours is added.
+        metric_name: Returns a metric's name as it is stored.
+        point: Returns a point as it is taken, given the wall clock in seconds.
+        points: Most points in one request.
+        finite: Whether a metric is a finite number.
+    """
+
+    service: Service
+    key: Callable[[str], str]
+    max_key: int
+    value: Callable[[Any], ParameterValue | None]
+    parameters: int
+    changeable: bool
+    artifacts: int
+    metric_name: Callable[[str], str]
+    point: Callable[[MetricPoint, float], MetricPoint]
+    points: int
+    finite: bool
+
+
+SAGEMAKER: Final = Limits(
+    service="SageMaker",
+    key=parameter_key,
+    max_key=MAX_KEY,
+    value=parameter_value,
+    parameters=MAX_PARAMETERS,
+    changeable=True,
+    artifacts=MAX_SDK_ARTIFACTS,
+    metric_name=metric_name,
+    point=clamp_time,
+    points=METRICS_PER_CALL,
+    finite=True,
+)
+MLFLOW: Final = Limits(
+    service="MLflow",
+    key=mlflow_key,
+    max_key=MLFLOW_KEY,
+    value=mlflow_value,
+    parameters=1_000_000,  # it has no limit of its own
+    changeable=False,
+    artifacts=0,  # it has none: the tags say where the events are
+    metric_name=mlflow_key,
+    point=lambda point, now: point,
+    points=1_000,
+    finite=False,
+)
+
+
+def limits_of(record: Record | None) -> Limits:
+    """Return the limits of the service that keeps a Run; SageMaker's where none does."""
+    return MLFLOW if record is not None and record.service == "MLflow" else SAGEMAKER

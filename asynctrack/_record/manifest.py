@@ -200,7 +200,8 @@ class ManifestUpload:
             await self._put(*page)
             self._manifest.page_stored(page[0])
         counts = self._counts()
-        if not (counts.get("accepted") or self.parameters or self._dirty):
+        left_out = counts.get("sampling", {}).get("traces_left_out")
+        if not (counts.get("accepted") or self.parameters or self._dirty or left_out):
             self._stored = True
             return
         self._dirty = self._stored = False

@@ -1,11 +1,12 @@
 """Metrics: from measurements and ``log_metric`` to points, and from there to the Run.
 
 ``MetricLog`` makes points, numbers them and keeps a summary for the manifest. ``MetricQueue``
-sends them, ten in a request, and loses no good point with a bad one.
+sends them, as many in a request as the Run's service takes, and loses no good point with a bad one.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
@@ -14,18 +15,21 @@ from asynctrack._common.artifact import MetricPoint, NotTaken
 from asynctrack._common.measured import Measured
 from asynctrack._common.notices import Notices
 from asynctrack._errors import PermanentError, TransientError
-from asynctrack._record import limits
+from asynctrack._record.limits import SAGEMAKER, Limits
 
-METRICS_PER_CALL: Final = 10
-"""Most points in one BatchPutMetrics request."""
 MAX_UNSENT_POINTS: Final = 100_000
 """Most points that wait; further ones count as refused."""
 
 
 class MetricLog:
-    """Numbers the points and keeps a summary of each metric for the manifest."""
+    """Numbers the points and keeps a summary of each metric for the manifest.
 
-    def __init__(self) -> None:
+    Args:
+        limits: What the Run's service takes.
+    """
+
+    def __init__(self, limits: Limits = SAGEMAKER) -> None:
+        self._limits = limits
         self._steps: dict[str, int] = {}
         self._summary: dict[str, dict[str, float]] = {}
 
@@ -36,7 +40,7 @@ class MetricLog:
     def points(self, points: Iterable[tuple[str, float, int, int | None]]) -> list[MetricPoint]:
         """Return the user's points, each with a step."""
         return [
-            self._point(limits.metric_name(name), value, time_unix_nano, step)
+            self._point(self._limits.metric_name(name), value, time_unix_nano, step)
             for name, value, time_unix_nano, step in points
         ]
 
@@ -48,6 +52,8 @@ class MetricLog:
         if step is None:
             step = self._steps.get(name, -1) + 1
         self._steps[name] = step
+        if not math.isfinite(value):  # a sum would say nothing any more
+            return MetricPoint(name, value, time_unix_nano, step)
         values = self._summary.get(name)
         if values is None:
             self._summary[name] = {
@@ -66,15 +72,19 @@ class MetricQueue:
     """Holds points until they are sent, refused or given up.
 
     Args:
-        put: Sends up to ``METRICS_PER_CALL`` points.
+        put: Sends up to as many points as the service takes in one request; None where there is
+            no Run, and so nothing to send.
         notices: Rate-limited warnings.
+        limits: What the service takes.
     """
 
     def __init__(
         self,
-        put: Callable[[Sequence[MetricPoint]], Awaitable[NotTaken]],
+        put: Callable[[Sequence[MetricPoint]], Awaitable[NotTaken]] | None,
         notices: Notices,
+        limits: Limits,
     ) -> None:
+        self._limits = limits
         self._put = put
         self._notices = notices
         self._points: list[MetricPoint] = []
@@ -103,7 +113,7 @@ class MetricQueue:
             BackendError: They wait here, and so do those that the service wants again.
         """
         while self._points:
-            chunk = self._points[:METRICS_PER_CALL]
+            chunk = self._points[: self._limits.points]
             outcome = await self._send(chunk)
             self._points[: len(chunk)] = outcome.again
             self.refused += len(outcome.refused)
@@ -114,9 +124,10 @@ class MetricQueue:
                 )
 
     async def _send(self, points: Sequence[MetricPoint]) -> NotTaken:
+        assert self._put is not None
         now = time.time()
         try:
-            outcome = await self._put([limits.clamp_time(point, now) for point in points])
+            outcome = await self._put([self._limits.point(point, now) for point in points])
         except PermanentError as error:
             if len(points) > 1 and self._halve:
                 return await self._in_halves(points)
@@ -132,7 +143,7 @@ class MetricQueue:
         middle = len(points) // 2
         first, second = await self._send(points[:middle]), await self._send(points[middle:])
         outcome = NotTaken([*first.again, *second.again], [*first.refused, *second.refused])
-        if len(points) > METRICS_PER_CALL // 2:
+        if len(points) > self._limits.points // 2:
             # If all are refused the next ones will be too: do not send twenty requests for ten.
             self._halve = len(outcome.refused) < len(points)
         return outcome
@@ -140,6 +151,6 @@ class MetricQueue:
     def _tell(self, points: int, why: str) -> None:
         self._notices.warn(
             "metrics_refused",
-            f"asynctrack could not write {points} metric points into the Run: SageMaker refuses"
-            f" them ({why}). Those of log_metric are in the events.",
+            f"asynctrack could not write {points} metric points into the Run:"
+            f" {self._limits.service} refuses them ({why}). Those of log_metric are in the events.",
         )

@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from asynctrack._common.artifact import ParameterValue, RunState
-from asynctrack._record import limits
 from asynctrack._record.allocation import (
     HEAD_ROOM,
     MORE,
@@ -36,6 +35,7 @@ from asynctrack._record.allocation import (
     value_in_run,
     values_in_manifest,
 )
+from asynctrack._record.limits import SAGEMAKER, Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,11 @@ class RunParameters:
 
     Args:
         peers: Shared by the writers of this process into this Run.
+        limits: What the Run's service takes.
     """
 
     _peers: PeerParameters = field(default_factory=dict)
+    _limits: Limits = SAGEMAKER
     _user: dict[str, WantedValue] = field(default_factory=dict)
     _unsent: set[str] = field(default_factory=set)
     _left_out: list[str] = field(default_factory=list)
@@ -71,13 +73,18 @@ class RunParameters:
     _sent: dict[str, ParameterValue] = field(default_factory=dict)
     _refused: set[str] = field(default_factory=set)
     _unplaced: bool = False
+    kept: set[str] = field(default_factory=set)
+    """Keys of the user's whose first value stays in the Run: its service lets none change."""
     _more: ParameterGroup = field(
         default_factory=lambda: ParameterGroup({MORE: TooLong(MORE)}, address=True)
     )
 
     def log(self, name: str, value: WantedValue) -> None:
         """Want a parameter of the user's in the Run."""
-        key = limits.parameter_key(name)
+        key = self._limits.key(name)
+        if not self._limits.changeable and self._user.get(key, value) != value:
+            self.kept.add(key)
+            return
         self._user[key] = value
         self._unsent.add(key)
         self._refused.discard(key)
@@ -108,6 +115,7 @@ class RunParameters:
         """
         run = self._run
         run.announced = announced
+        self._keep_first(manifest)
         peers = self._removable()
         foreign = frozenset(run.there.keys() - run.own - peers.keys()) | announced
         name_groups([*self._groups, self._more], run, self._user, manifest)
@@ -120,14 +128,14 @@ class RunParameters:
             key for key, value in self._user.items() if value_in_run(value, manifest) is None
         }
         mine = run.own - kept.keys() - announced - waiting
-        remove = tuple(sorted(mine | allocation.crowded_out))
+        remove = tuple(sorted(mine | allocation.crowded_out)) if self._limits.changeable else ()
         put = {
             key: value
             for key, value in kept.items()
             if key not in self._refused
             and (key in self._unsent if key in self._user else self._run.there.get(key) != value)
         }
-        if remove and len(self._run.there.keys() | put.keys()) > limits.MAX_PARAMETERS:
+        if remove and len(self._run.there.keys() | put.keys()) > self._limits.parameters:
             # AWS does not document whether it removes before it counts.
             return Delta({}, remove)
         return Delta(put, remove)
@@ -170,7 +178,7 @@ class RunParameters:
         taken = announced - self._run.announced
         return len(
             self._run.there.keys() | announced
-        ) > limits.MAX_PARAMETERS - HEAD_ROOM or not taken.isdisjoint(self._run.own)
+        ) > self._limits.parameters - HEAD_ROOM or not taken.isdisjoint(self._run.own)
 
     @property
     def waiting(self) -> bool:
@@ -204,7 +212,7 @@ class RunParameters:
 
     def sent(self, name: str) -> tuple[str, ParameterValue] | None:
         """Return key and value of a parameter of the user's if the Run has it as wanted."""
-        key = limits.parameter_key(name)
+        key = self._limits.key(name)
         return None if key in self._unsent or key not in self._sent else (key, self._sent[key])
 
     # -- inside -------------------------------------------------------------------------------
@@ -223,9 +231,21 @@ class RunParameters:
             peers=peers,
             user=self._user,
             manifest=manifest,
+            most=self._limits.parameters,
         )
         self._left_out = allocation.left_out
         return allocation
+
+    def _keep_first(self, manifest: str | None) -> None:
+        """Give up parameters that have another value in the Run, where none can change."""
+        if self._limits.changeable:
+            return
+        for key, wanted in [*self._user.items()]:
+            value, there = value_in_run(wanted, manifest), self._run.there.get(key)
+            if None not in (value, there) and value != there:
+                del self._user[key]
+                self._unsent.discard(key)
+                self.kept.add(key)
 
     def _removable(self) -> PeerParameters:
         """Return what other writers of this process have in the Run, where it is unchanged."""

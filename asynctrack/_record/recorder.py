@@ -22,6 +22,7 @@ from asynctrack._common.notices import Notices
 from asynctrack._common.retry import RetryPolicy
 from asynctrack._common.wakeup import Wakeup
 from asynctrack._errors import BackendError, PermanentError
+from asynctrack._record.limits import limits_of
 from asynctrack._record.manifest import ManifestUpload
 from asynctrack._record.metrics import MetricLog, MetricQueue
 from asynctrack._record.updates import RunUpdates, SharedRun, shared_run
@@ -175,25 +176,27 @@ class Recorder:
         self._window_taken = monotonic()
         self._counts = counts
         self._metrics_seq = 0
-        self._metrics = MetricLog()
-        self._points = MetricQueue(backend.put_metrics, notices)
+        record = self._record = backend.record
+        limits = limits_of(record)
+        self._metrics = MetricLog(limits)
+        self._points = MetricQueue(None if record is None else record.put_metrics, notices, limits)
         self.manifest = ManifestUpload(
             writer_id=writer_id, backend=backend, counts=counts, monotonic=monotonic
         )
         self._updates = RunUpdates(
             backend=backend,
+            record=record,
             manifest=self.manifest,
             redactor=redactor,
             notices=notices,
-            shared=shared or shared_run(backend.target),
+            shared=shared or shared_run("" if record is None else record.target),
             sleep=sleep,
             monotonic=monotonic,
         )
         self._ended = Wakeup()
-        self._has_run = bool(backend.target)
         run = ("write to the Run", "parameters and metrics wait")
         self._run_writes: tuple[RetriedWrite, ...] = ()
-        if self._has_run:
+        if record is not None:
             self._run_writes = (
                 RetriedWrite(
                     *run,
@@ -232,6 +235,11 @@ class Recorder:
         self.manifest.refused(first_seq, last_seq)
 
     @property
+    def loading(self) -> bool:
+        """Whether a library is being imported for it."""
+        return self._record is not None and self._record.loading
+
+    @property
     def in_trouble(self) -> bool:
         """Whether one of its writes has failed, and is to be repeated."""
         return any(write.failures for write in self._writes)
@@ -253,7 +261,7 @@ class Recorder:
     @property
     def unwritten(self) -> tuple[int, int]:
         """Parameters and metric points that are missing in the Run, where there is one."""
-        if not self._has_run:
+        if self._record is None:
             return 0, 0
         return self._updates.unwritten, len(self._points)
 
@@ -282,7 +290,7 @@ class Recorder:
         """
         # The last write and one that is due by the clock may come at the same time.
         async with self._lock:
-            if not self._backend.recordable:
+            if self._record is not None and not self._record.ready:
                 return NOT_OPEN
             wait = await self._write(everything, closed)
             self._polling = wait is not None
@@ -353,7 +361,7 @@ class Recorder:
                 points += self._metrics.window(window, time.time_ns())
         if points:
             self.manifest.changed()
-            if self._has_run:
+            if self._record is not None:
                 self._points.add(points)
 
     async def _send_points(self, closed: bool) -> None:

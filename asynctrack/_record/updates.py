@@ -13,15 +13,15 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
-from asynctrack._backends.protocol import Backend
+from asynctrack._backends.protocol import Backend, Record
 from asynctrack._capture.attributes import Attribute
 from asynctrack._capture.redact import REDACTED, Redactor
 from asynctrack._capture.secrets import is_secret_name
 from asynctrack._common.artifact import RunState, Written
 from asynctrack._common.notices import Notices
 from asynctrack._errors import PermanentError
-from asynctrack._record import limits
 from asynctrack._record.allocation import HEAD_ROOM, MORE, PeerParameters, TooLong, WantedValue
+from asynctrack._record.limits import MAX_ARTIFACT_VALUE, MAX_STRING, limits_of
 from asynctrack._record.manifest import ManifestUpload
 from asynctrack._record.parameters import Delta, RunParameters
 
@@ -92,7 +92,8 @@ class RunUpdates:
     """Writes one writer's parameters into the Run.
 
     Args:
-        backend: Reaches the Run.
+        backend: Where the events go.
+        record: Reaches the Run; None where there is none, and nothing is sent.
         manifest: Stores every parameter whole.
         redactor: Cuts secrets out of what was found.
         notices: Rate-limited warnings.
@@ -105,6 +106,7 @@ class RunUpdates:
         self,
         *,
         backend: Backend,
+        record: Record | None,
         manifest: ManifestUpload,
         redactor: Redactor,
         notices: Notices,
@@ -113,13 +115,15 @@ class RunUpdates:
         monotonic: Callable[[], float],
     ) -> None:
         self._backend = backend
+        self._record = record
+        self._limits = limits_of(record)
         self._manifest = manifest
         self._redactor = redactor
         self._notices = notices
         self._shared = shared
         self._sleep = sleep
         self._monotonic = monotonic
-        self._parameters = RunParameters(shared.peers)
+        self._parameters = RunParameters(shared.peers, self._limits)
         self._before: dict[str, Any] = {}
         self._written: list[Written] = []
         self._looked = self._looked_last = False
@@ -157,8 +161,9 @@ class RunUpdates:
             self._outdate(self._parameters.sent(name))
             return
         whole[name] = value
-        fitting = limits.parameter_value(value)
+        fitting = self._limits.value(value)
         self._parameters.log(name, TooLong(name) if fitting is None else fitting)
+        self._tell_kept()
         self._manifest.changed()
 
     def add_found(self, attributes: Mapping[str, Attribute]) -> None:
@@ -169,9 +174,9 @@ class RunUpdates:
                 value = REDACTED if is_secret_name(name) else self._redactor.text(value)
             elif isinstance(value, list):
                 value = [self._redactor.text(item) for item in value]
-            fitting = limits.parameter_value(value)
+            fitting = self._limits.value(value)
             # The key leaves room for a suffix. The events hold a value whole that is too long.
-            key = limits.parameter_key(self._redactor.text(name))[: limits.MAX_KEY - 4]
+            key = self._limits.key(self._redactor.text(name))[: self._limits.max_key - 4]
             group[key] = TooLong(key) if fitting is None else fitting
             if fitting is None:
                 self._manifest.parameters.setdefault(key, value)
@@ -247,7 +252,8 @@ class RunUpdates:
 
     async def _update(self, delta: Delta) -> None:
         artifacts = self._artifact_entry()
-        await self._backend.update(delta.put, artifacts, delta.remove)
+        assert self._record is not None
+        await self._record.update(delta.put, artifacts, delta.remove)
         self.sent += 1
         if (writes := self._shared.wrote()) == self._writes_seen + 1:
             self._writes_seen = writes
@@ -270,19 +276,20 @@ class RunUpdates:
 
     async def _look(self) -> None:
         writes = self._shared.writes
-        state: RunState = await self._backend.state()
+        assert self._record is not None
+        state: RunState = await self._record.state()
         self._parameters.look(state)
         self._artifacts = frozenset(state.output_artifacts)
         self._looked, self._writes_seen = True, writes
 
     def _announced(self) -> frozenset[str]:
-        return frozenset(map(str, list(self._backend.local())))
+        return frozenset(map(str, list(self._record.local() if self._record else ())))
 
     def _add_addresses(self) -> None:
         if self._backend.located and not self._addressed:
             self._addressed = True
             for name, uri in ((_EVENTS, self._backend.uri()), (_MANIFEST, self._manifest.uri)):
-                self._parameters.add_group({name: uri[: limits.MAX_STRING]}, address=True)
+                self._parameters.add_group({name: uri[:MAX_STRING]}, address=True)
 
     def _artifact_entry(self) -> dict[str, str]:
         """Return the one output artifact of a Run, if it is missing there and has room."""
@@ -292,8 +299,8 @@ class RunUpdates:
             there is None
             or not uri
             or _EVENTS in there
-            or len(there) >= limits.MAX_SDK_ARTIFACTS
-            or len(uri) > limits.MAX_ARTIFACT_VALUE
+            or len(there) >= self._limits.artifacts
+            or len(uri) > MAX_ARTIFACT_VALUE
         ):
             return {}
         return {_EVENTS: uri}
@@ -307,16 +314,28 @@ class RunUpdates:
         self._notices.warn(
             "update_refused",
             f"asynctrack could not write {len(delta.put)} parameters into the Run:"
-            f" SageMaker refuses them ({error}). They are in the manifest,"
+            f" {self._limits.service} refuses them ({error}). They are in the manifest,"
             f" {self._manifest.uri}.",
         )
 
+    def _tell_kept(self) -> None:
+        if kept := self._parameters.kept:
+            self._notices.warn(
+                "parameters_changed",
+                f"asynctrack left the first value of {len(kept)} parameters in the Run:"
+                f" {self._limits.service} lets none change. The later values are in the manifest"
+                " and in the events.",
+            )
+            kept.clear()
+
     def _tell_left_out(self) -> None:
         left_out = self._parameters.left_out()
+        self._tell_kept()
         if any(isinstance(one, str) for one in left_out):
             self._notices.warn(
                 "parameters_full",
-                f"asynctrack left {len(left_out)} parameters out of the Run: AWS takes"
-                f" {limits.MAX_PARAMETERS}, of which the last {HEAD_ROOM} are kept for those of"
-                f" run.log_parameter. All of them are in the manifest, {self._manifest.uri}.",
+                f"asynctrack left {len(left_out)} parameters out of the Run:"
+                f" {self._limits.service} takes {self._limits.parameters}, of which the last"
+                f" {HEAD_ROOM} are kept for those of run.log_parameter. All of them are in the"
+                f" manifest, {self._manifest.uri}.",
             )

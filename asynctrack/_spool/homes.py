@@ -80,7 +80,15 @@ class Homes:
         """The writer's folders that took segments, for a message."""
         return " and ".join(map(str, self._used)) or str(self.path)
 
-    def make(self, capacity: int, max_events: int, size: int = 0, events: int = 0) -> Segment:
+    def make(
+        self,
+        capacity: int,
+        max_events: int,
+        size: int = 0,
+        events: int = 0,
+        *,
+        ending: str = ".open",
+    ) -> Segment:
         """Make a segment in the first place that takes it.
 
         Args:
@@ -88,6 +96,7 @@ class Homes:
             max_events: The same, in lines.
             size: Bytes of lines that go there at once.
             events: How many these are.
+            ending: Of its file's name.
 
         Raises:
             OSError: None does; the text names each, and why.
@@ -97,7 +106,9 @@ class Homes:
         places = self._places()
         for place in places:
             try:
-                segment = self._make_in(place, places, Shape(capacity, max_events, size, events))
+                segment = self._make_in(
+                    place, places, Shape(capacity, max_events, size, events, ending)
+                )
             except OSError as error:
                 failed.append(f"{place.path} ({error.strerror or error})")
                 if isinstance(error, _SpoolFullError) or place.last:

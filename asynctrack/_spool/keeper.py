@@ -22,6 +22,8 @@ from asynctrack._common.notices import Notices
 from asynctrack._common.offload import offload
 from asynctrack._spool.folder import bury, divide, sync_folder
 from asynctrack._spool.homes import Homes
+from asynctrack._spool.journal import Journal
+from asynctrack._spool.layout import HELD
 
 RETRY: Final = 1.0
 """Seconds between two tries to get a segment from a disk that refuses."""
@@ -43,6 +45,7 @@ class Keeper:
         notices: Rate-limited warnings.
         power: Whether what was accepted is committed to the disk every ``COMMIT_INTERVAL``.
         sleep: Waits, in seconds.
+        journal: Where traces are held; None where none is.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Keeper:
         notices: Notices,
         power: bool,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        journal: Journal | None = None,
     ) -> None:
         self._homes = homes
         self._buffer = buffer
@@ -64,6 +68,7 @@ class Keeper:
         self._settled: list[Segment] = []  # to be deleted as it closes
         self._divided: set[Segment] = set()
         self._closed = False
+        self._journal = journal
         # One thread at a time makes segments. Re-entrant: a finalizer may close the tracker.
         self._making = threading.RLock()
 
@@ -110,7 +115,9 @@ class Keeper:
         """Whether a segment is to be made, or to grow."""
         if self._closed:
             return False
-        return bool(self._buffer.segment_wanted() or self._buffer.low_segment())
+        if self._buffer.segment_wanted() or self._buffer.low_segment():
+            return True
+        return self._journal is not None and self._journal.asks
 
     def _supply_one(self) -> OSError | None:
         """Take, make and hand over in one go: a cancellation in between would leave it to nobody.
@@ -138,13 +145,33 @@ class Keeper:
                 pass  # it takes no more than it has: the next segment meets the same disk
         wanted = None if self._closed else self._buffer.segment_wanted()
         if wanted is None:
-            return None  # another thread was faster
+            # Else another thread was faster.
+            return None if self._journal is None else self._serve(self._journal)
         try:
             self._hand_over(self._homes.make(*wanted, *self._buffer.lines_in_memory()))
         except OSError as error:
             self._buffer.disk_answered(False)
             return error
         self._buffer.disk_answered(True)
+        return None
+
+    def _serve(self, journal: Journal) -> OSError | None:
+        """Make, let grow and delete files of the journal; return what the disk says against it."""
+        while (done := journal.next_done()) is not None:
+            self._discard(done)
+        try:
+            if (low := journal.low) is not None:
+                self._homes.grow(low)
+        except OSError:
+            pass  # as for a segment
+        wanted = None if self._closed else journal.wanted
+        if wanted is None:
+            return None
+        try:
+            segment = self._homes.make(*wanted, ending=HELD)
+        except OSError as error:
+            return error
+        journal.supplied(lambda: journal.take(segment))
         return None
 
     def _hand_over(self, segment: Segment) -> None:
@@ -251,7 +278,8 @@ class Keeper:
         done: dict[Path, int] = {}
         while self.power:
             await self._sleep(COMMIT_INTERVAL)
-            for segment in self._buffer.segments():
+            held = [] if self._journal is None else self._journal.segments()
+            for segment in [*self._buffer.segments(), *held]:
                 events = segment.events
                 if done.get(segment.path) == events:
                     continue
@@ -299,7 +327,10 @@ class Keeper:
                 self._remove(self._settled.pop())
             except OSError:
                 pass  # as in ``settled``
-        segments = [*self._sealed, *self._buffer.segments()]
+        held = [] if self._journal is None else self._journal.close()
+        while self._journal is not None and (done := self._journal.next_done()) is not None:
+            self._discard(done)
+        segments = [*self._sealed, *self._buffer.segments(), *held]
         if segments:
             self._homes.restore()
         for segment in segments:

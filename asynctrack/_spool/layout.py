@@ -31,6 +31,8 @@ else:
 DIRECTORY_VERSION: Final = "v1"
 INFO: Final = "writer.json"
 LOCK: Final = "lock"
+HELD: Final = ".held"
+"""Ending of the files of traces that wait for their end to be kept or left out."""
 _MAX_INFO_BYTES: Final = 1 << 20
 _NAMES: Final = 4
 """Folders among the temporary files that are tried."""
@@ -193,6 +195,11 @@ def is_alive(folder: Path) -> bool:
 def waiting_segments(folder: Path) -> list[Path]:
     """Return a writer's files of lines that wait for delivery, oldest first."""
     return sorted((*folder.glob("*.open"), *folder.glob("*.sealed")))
+
+
+def held_files(folder: Path) -> list[Path]:
+    """Return a writer's files of traces that it held, oldest first; see ``journal``."""
+    return sorted(folder.glob(f"*{HELD}"))
 
 
 def dead_letters_in(folder: Path) -> list[Path]:

@@ -48,12 +48,14 @@ class Shape:
         max_events: Room for records.
         size: Bytes of lines that go there at once.
         events: How many these are.
+        ending: Of its file's name, as long as it is being written.
     """
 
     capacity: int
     max_events: int
     size: int = 0
     events: int = 0
+    ending: str = ".open"
 
     @property
     def full(self) -> int:
@@ -80,7 +82,7 @@ class Segment:
     """
 
     def __init__(self, folder: Path, ordinal: int, shape: Shape) -> None:
-        self.path = folder / f"{ordinal:08d}.open"
+        self.path = folder / f"{ordinal:08d}{shape.ending}"
         capacity, max_events = shape.capacity, shape.max_events
         self.capacity = capacity
         self.max_events = max_events

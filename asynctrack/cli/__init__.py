@@ -25,6 +25,7 @@ from ._screen import printable
 COMMANDS = (
     "_compact",
     "_completion",
+    "_dataset",
     "_demo",
     "_diff",
     "_export",
@@ -51,8 +52,8 @@ Start here:
   asynctrack COMMAND --help    everything about a command
   asynctrack guide             everything else: tracking, reading, options, limits, …
 
-A RUN is an s3:// address, a folder, or experiment/run: looked for below --root, else SageMaker is
-asked. Every command prints JSON with --json.
+A RUN is an s3:// address, a folder, mlflow://experiment/run, or experiment/run: looked for below
+--root, else SageMaker is asked. Every command prints JSON with --json.
 
 In your own code:
   from asynctrack import tracker

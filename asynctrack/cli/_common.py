@@ -34,7 +34,8 @@ CODES: Final = (
     " 141 the reader of the output went away."
 )
 RUN_HELP: Final = (
-    "s3://… address, folder, or experiment/run (below --root, else asked of SageMaker)"
+    "s3://… address, folder, mlflow://experiment/run, or experiment/run (below --root, else asked"
+    " of SageMaker)"
 )
 
 

@@ -28,7 +28,7 @@ def source_of(text: str, options: argparse.Namespace) -> tuple[Source, str | Non
     Raises:
         Missing: It is neither.
     """
-    if text.startswith("s3://"):
+    if text.startswith(("s3://", "mlflow://")):
         return text, None
     if not text:
         raise Missing("an empty text is no Run's name: is a variable of the shell not set?")

@@ -94,6 +94,7 @@ def _document(recorded: RecordedRun, read: ReadRun) -> dict[str, Any]:
     return {
         **_plain.summary(read.summary),
         "events": read.events,
+        "sampling": None if (sampled := recorded.sampling) is None else asdict(sampled),
         "components": None if read.components is None else [asdict(one) for one in read.components],
         "slowest_traces": [asdict(line) for line in read.remarkable.slowest],
         "failed_traces": [asdict(line) for line in read.remarkable.failed],
@@ -157,6 +158,7 @@ def _show_facts(
         if summary.start_unix_nano
         else "",
         "traces": _outcomes(summary),
+        "sampled": _sampled(recorded),
         "spans": f"{summary.spans:,}, of them {summary.model_calls:,} model calls,"
         f" {summary.errors:,} with an error",
         "tokens": words.tokens(summary),
@@ -291,6 +293,12 @@ def _percentiles(name: str, values: Percentiles, say: Any) -> list[str]:
         return []
     marks = (values.p50, values.p90, values.p95, values.p99, values.max)
     return [name, f"{values.count:,}", *(say(mark) for mark in marks)]
+
+
+def _sampled(recorded: RecordedRun) -> str:
+    """Return what part of the traces is there, if it is not all."""
+    sampled = recorded.sampling
+    return "" if sampled is None else f"{sampled}: all numbers here are of the kept ones"
 
 
 def _cost(summary: RunSummary, *, priced: bool) -> str:

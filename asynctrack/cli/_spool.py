@@ -117,7 +117,7 @@ def _ls(options: argparse.Namespace) -> int:
                 for one in writers_there
             ],
         )
-    if any(one.state == "dead" and one.events for one in found):
+    if any(one.state == "dead" and (one.events or one.held) for one in found):
         say(
             screen,
             "The next tracker that uses this spool delivers what the dead ones left, or:"
@@ -136,6 +136,7 @@ def _summary(spool_dir: Path, found: list[WriterState]) -> str:
 
 def _beside(one: WriterState) -> str:
     parts = {
+        "held events": one.held,
         "damaged events": one.damaged,
         "unreadable segments": one.unreadable,
         "files of dead letters": one.dead_letters,

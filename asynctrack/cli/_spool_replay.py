@@ -18,6 +18,7 @@ import anyio.to_thread
 
 from asynctrack._backends.aws_errors import map_error
 from asynctrack._backends.local import LocalBackend
+from asynctrack._backends.pool import ClientPool
 from asynctrack._backends.s3_put import put_object
 from asynctrack._backends.s3_read import Access, account_bucket, split_uri
 from asynctrack._common.artifact import Artifact, Batch, Receipt
@@ -28,12 +29,18 @@ from asynctrack._errors import BackendError, PausingError, TransientError
 from asynctrack._format import MEDIA_TYPE, run_prefix
 from asynctrack._reading.sources.locate import resolve_s3_options
 from asynctrack._spool.folder import SpoolBusyError, WriterFolder
-from asynctrack._spool.layout import dead_letters_in, read_description, waiting_segments, writers
+from asynctrack._spool.layout import (
+    dead_letters_in,
+    held_files,
+    read_description,
+    waiting_segments,
+    writers,
+)
 
 from ._common import Missing, print_json
 from ._progress import Advance, progress
 from ._screen import Screen
-from ._spool_state import address, is_in_account_bucket, say
+from ._spool_state import address, is_beside_artifacts, is_in_account_bucket, say
 
 ATTEMPTS: Final = 8
 """How often a request is tried before a writer is given up, in this call of the command."""
@@ -133,7 +140,8 @@ async def _all(
                         total.living.append(path.name)
                         continue
                     # Those of the living are theirs no more: no lock is needed.
-                if dead_letters_in(path) if options.dead_letters else waiting_segments(path):
+                left = (*waiting_segments(path), *held_files(path))
+                if dead_letters_in(path) if options.dead_letters else left:
                     await deliver(path, folder)
                 elif not options.dead_letters:  # its Run is told that it died, where that can be
                     with contextlib.suppress(_NoPlaceError, BackendError):
@@ -183,6 +191,9 @@ def _store_for(path: Path, options: argparse.Namespace, clients: dict[Any, Any])
     destination = info.get("destination")
     place, region, endpoint = address(destination), options.region, options.endpoint_url
     in_account = is_in_account_bucket(destination) and not options.to
+    if is_beside_artifacts(destination) and not options.to:
+        assert isinstance(destination, dict)
+        return _Patient(_beside_artifacts(destination, info))
     if (place or in_account) and not options.to:
         assert isinstance(destination, dict)
         region = region or _text(destination.get("region"))
@@ -210,6 +221,19 @@ def _store_for(path: Path, options: argparse.Namespace, clients: dict[Any, Any])
     bucket, prefix = split_uri(place)
     root = f"{prefix}/" if prefix else ""
     return _Patient(_S3(clients[key], bucket, root, of_account=in_account))
+
+
+def _beside_artifacts(destination: dict[str, Any], info: dict[str, Any]) -> _Store:
+    """Return the place beside the artifacts of a run of MLflow, which is asked for it."""
+    from asynctrack._backends.mlflow.address import with_secrets
+    from asynctrack._backends.mlflow.place import left_beside_artifacts
+
+    tracking = with_secrets(_text(destination.get("tracking")))
+    names = (str(info.get("experiment") or "default"), str(info.get("run") or "replayed"))
+    store = left_beside_artifacts(destination, *names, tracking=tracking, pool=ClientPool())
+    if store is None:
+        raise _NoPlaceError
+    return store
 
 
 def _require_profile(theirs: str | None, given: str | None) -> None:

@@ -23,6 +23,7 @@ from asynctrack._spool.layout import (
     waiting_segments,
     writers,
 )
+from asynctrack._spool.recovery import held_events
 
 from ._common import Missing
 from ._screen import Screen, printable
@@ -45,6 +46,7 @@ class WriterState:
         damaged: Events that are damaged, in these and in files set aside before.
         unreadable: Segments that cannot be read at all.
         dead_letters: Files of events that the backend refused for good.
+        held: Events of traces that had not ended, held by ``keep_errors``.
         problems: What is wrong, in words.
     """
 
@@ -60,6 +62,7 @@ class WriterState:
     damaged: int
     unreadable: int
     dead_letters: int
+    held: int
     problems: tuple[str, ...]
 
 
@@ -78,6 +81,11 @@ def _state(folder: Path) -> WriterState:
     info = read_description(folder)
     events = size = damaged = unreadable = segments = 0
     problems: list[str] = []
+    held = 0
+    try:
+        held = held_events(folder)
+    except OSError as error:
+        problems.append(str(error))
     aside = sorted(folder.glob("*.damaged"))
     for path in (*waiting_segments(folder), *aside):
         plan = plan_segment(path)
@@ -108,6 +116,7 @@ def _state(folder: Path) -> WriterState:
         damaged=damaged,
         unreadable=unreadable,
         dead_letters=len(dead_letters_in(folder)),
+        held=held,
         problems=tuple(problems),
     )
 
@@ -124,9 +133,17 @@ def address(destination: Any) -> str:
 
 def in_words(destination: Any) -> str:
     """Return where a writer says its events belong, in words."""
+    if is_beside_artifacts(destination):
+        named = f"{destination.get('experiment')}/{destination.get('run')}"
+        return f"beside the artifacts of MLflow's run {named}"
     if is_in_account_bucket(destination):
         return f"the account's default bucket in {destination.get('region')}, {destination['root']}"
     return address(destination) or "it does not say"
+
+
+def is_beside_artifacts(destination: Any) -> bool:
+    """Tell whether only MLflow knows where a writer's events belong: beside a run's artifacts."""
+    return isinstance(destination, dict) and destination.get("kind") == "mlflow"
 
 
 def is_in_account_bucket(destination: Any) -> bool:

@@ -13,6 +13,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from asynctrack._common.log_record import said_by
 from asynctrack._errors import TransientError
 
 from ._common import (
@@ -278,7 +279,8 @@ def _printer(options: argparse.Namespace, kinds: frozenset[str] | None) -> Calla
     names: OrderedDict[str, str] = OrderedDict()  # only starts say them
 
     def show_event(event: Event) -> None:
-        if event.span_id is not None and event.name is not None:
+        starts = event.event.endswith("_start")
+        if starts and event.span_id is not None and event.name is not None:
             names[event.span_id] = words.name(event.name)
             if len(names) > NAMES:
                 names.popitem(last=False)
@@ -286,7 +288,7 @@ def _printer(options: argparse.Namespace, kinds: frozenset[str] | None) -> Calla
             if options.json:
                 print_json_line({**event.raw, "spooled": event.spooled})
             else:
-                _show_event(event, names.get(event.span_id or "") or event.name, screen)
+                _show_event(event, event.name or names.get(event.span_id or ""), screen)
 
     def show_span(event: Event) -> None:
         span = pairs.add(event)
@@ -308,6 +310,7 @@ def _show_event(event: Event, name: str | None, screen: Screen) -> None:
     from . import _words as words
 
     exception, feedback = exception_of(event), feedback_of(event)
+    record = said_by(event.event, event.name, event.data)
     style = _STYLES.get(event.event.rpartition("_")[2], "bold")
     if exception is not None:
         style = OUTCOME_STYLES[verdict_on(event, None)[0]]
@@ -317,6 +320,8 @@ def _show_event(event: Event, name: str | None, screen: Screen) -> None:
         text = words.feedback(feedback)
     elif exception is not None:
         text = exception.line
+    elif record is not None:
+        text = record.line
     else:
         payload = (event.outputs, event.inputs, event.data)
         text = next((words.said(one) for one in payload if one is not None), "")

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from asynctrack._common.log_record import said_by
+
 from ._common import (
     RUN_HELP,
     Missing,
@@ -30,6 +32,8 @@ _SHOWN: Final = frozenset({"llm", "chat_model", "tool", "retriever"})
 """Kinds whose inputs and outputs are shown; those of chains repeat them."""
 CRITICAL: Final = "◆"
 """What marks the spans that decide how long the trace takes."""
+RECORDS: Final = 5
+"""Log records of a span that are shown without ``--full``."""
 _MAX_LISTED: Final = 20
 _FULL_ID: Final = 36
 
@@ -266,8 +270,16 @@ class _Tree:
                 self._quote(below, span.outcome, exception.line)
             if self._full and exception.traceback:
                 self._quote(below, "traceback", exception.traceback)
+        records = [(note, said_by(note.event, note.name, note.data)) for note in span.notes]
+        lines = [record.line for _, record in records if record is not None]
+        for line in lines if self._full else lines[:RECORDS]:
+            self._quote(below, "log", line)
+        if len(lines) > RECORDS and not self._full:
+            self._quote(below, "log", f"{len(lines) - RECORDS:,} more: --full")
         if self._full:
-            for note in span.notes:
+            for note, record in records:
+                if record is not None:
+                    continue
                 raw = {key: note.raw[key] for key in ("name", "inputs", "data") if key in note.raw}
                 self._quote(below, note.event, words.said(raw))
 

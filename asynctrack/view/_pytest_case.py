@@ -62,6 +62,9 @@ def pytest_case(
         f"# Trace: {trace_id!a}, span: {span['span_id']!a}",
         f"# Give {fixture!r} as a fixture, in conftest.py for example: what is to be tested.",
     ]
+    if fixture == "chain":
+        said = f"asynctrack's fixture replayed({uri!a})"
+        head.append(f"# The models in it can answer from the log: {said}.")
     imports = ["import pytest"] if raises else []
     if any(literal is None for literal in literals):
         imports.append("from asynctrack import open_run")

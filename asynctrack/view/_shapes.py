@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median, quantiles
 from typing import Any, Final
 
+from asynctrack._common.log_record import said_by
 from asynctrack._common.outcome import said_outcome
 from asynctrack._common.payload import decode
 from asynctrack._errors import OptionError
@@ -133,9 +134,28 @@ def stream_of(stream: Any) -> Data | None:
 
 
 def extra_of(payload: Mapping[str, Any]) -> dict[str, str]:
-    """Return what else was logged of a span, each kind as indented JSON."""
-    names = ("attributes", "metadata", "data", "notes")
-    return {name: pretty(payload[name]) for name in names if payload.get(name)}
+    """Return what else was logged of a span: log records as lines, each other kind as indented
+    JSON."""
+    lines, notes = _log_of(payload.get("notes"))
+    names = ("attributes", "metadata", "data")
+    found = {"log": lines, **{name: pretty(payload[name]) for name in names if payload.get(name)}}
+    if notes:
+        found["notes"] = pretty(notes)
+    return {name: text for name, text in found.items() if text}
+
+
+def _log_of(notes: Any) -> tuple[str, list[Any]]:
+    """Return the log records among a span's notes as lines, and the other notes."""
+    lines, others = [], []
+    for note in notes if isinstance(notes, list) else ():
+        said = None
+        if isinstance(note, dict):
+            said = said_by(str(note.get("event")), note.get("name"), note.get("data"))
+        if said is None:
+            others.append(note)
+        else:
+            lines.append(said.line)
+    return "\n".join(lines), others
 
 
 def payload_of(row: Data) -> Data:

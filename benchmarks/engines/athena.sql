@@ -75,7 +75,8 @@ TBLPROPERTIES (
 -- "injected" wants the names in the WHERE clause; 'projection.run.type' = 'enum' with
 -- 'projection.run.values' = 'one,two' asks all Runs together.
 WITH events AS (
-  SELECT DISTINCT writer_id, seq, span_id, event, time_unix_nano / 1000 AS micros,
+  -- An event may be stored twice, when an answer of S3 was lost: it counts once.
+  SELECT DISTINCT writer_id, seq, span_id, event, time_unix_nano, duration,
     attributes['gen_ai.request.model'] AS model,
     CAST(attributes['gen_ai.usage.input_tokens'] AS bigint) AS input_tokens,
     CAST(attributes['gen_ai.usage.output_tokens'] AS bigint) AS output_tokens
@@ -84,15 +85,16 @@ WITH events AS (
     AND event IN ('chat_model_start', 'llm_start', 'llm_end')
 ), calls AS (
   SELECT max(model) AS model,
-    min(CASE WHEN event <> 'llm_end' THEN micros END) AS started,
-    max(CASE WHEN event = 'llm_end' THEN micros END) AS ended,
+    min(CASE WHEN event <> 'llm_end' THEN time_unix_nano END) AS started,
+    max(CASE WHEN event = 'llm_end' THEN duration END) AS took,  -- whatever clocks were set to
     max(input_tokens) AS input_tokens, max(output_tokens) AS output_tokens
   FROM events GROUP BY writer_id, span_id
 )
-SELECT model, date(from_unixtime(started / 1000000)) AS day, count(*) AS calls,
-  approx_percentile(ended - started, 0.95) / 1e6 AS p95_seconds,
+SELECT model, date(from_unixtime(started / 1000000000)) AS day, count(*) AS calls,
+  -- Exactly; approx_percentile(took, 0.95) is quicker and nearly that.
+  array_sort(array_agg(took))[CAST(ceil(0.95 * count(*)) AS integer)] AS p95_seconds,
   sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens
-FROM calls WHERE started IS NOT NULL AND ended IS NOT NULL
+FROM calls WHERE started IS NOT NULL AND took IS NOT NULL
 GROUP BY 1, 2 ORDER BY 1, 2;
 
 -- Large texts and lists are values, in rows of their own (event = 'value'): what stands in their place

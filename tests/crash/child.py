@@ -17,6 +17,7 @@ from langchain_core.runnables import RunnableLambda
 from asynctrack import tracker
 from asynctrack._tracker import Tracker
 from tests.crash import points
+from tests.crash.held import track_held
 from tests.e2e.runs import RunFactory
 from tests.e2e.waiting import until_in_thread
 from tests.support.s3 import S3Server
@@ -45,6 +46,9 @@ def track(request: dict[str, Any], report: int) -> None:
         points.install(request["point"])
     here = make_tracker(request)
     os.write(report, b"writer %s\n" % here.writer_id.encode())
+    if request.get("held"):
+        track_held(here, request, report)
+        return
     with here as handler:
         config: Any = {"callbacks": [handler]}
         deadline = time.monotonic() + 240.0  # the driver has died: nobody is left to kill this one

@@ -23,7 +23,7 @@ import shutil
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import inf
@@ -37,7 +37,6 @@ import anyio.to_thread
 
 from asynctrack._buffer.store import MemoryPiece
 from asynctrack._capture.handlers import AsyncHandler
-from asynctrack._common.artifact import MetricPoint, NotTaken, ParameterValue, RunState, Written
 from asynctrack._delivery.delivery import Delivery
 from asynctrack._delivery.parts import Part
 from asynctrack._delivery.replay_plan import plan_dead_letter, plan_segment
@@ -107,13 +106,9 @@ class SimulatedBackend:
         self.alive = True
         self._open = False
 
-    target = ""
+    record = None
     way = "simulated"
     located = True
-
-    @property
-    def recordable(self) -> bool:
-        return self._open
 
     async def open(self) -> None:
         await self._request("open")
@@ -138,29 +133,7 @@ class SimulatedBackend:
             poison=of_events and self._world.mode == "poison",
         )
 
-    async def state(self) -> RunState:
-        await self._request("state")
-        return RunState({}, {}, frozenset())
-
-    async def update(
-        self,
-        parameters: Mapping[str, ParameterValue],
-        artifacts: Mapping[str, str],
-        remove: Sequence[str] = (),
-    ) -> None:
-        await self._request("update")
-
-    async def put_metrics(self, points: Sequence[MetricPoint]) -> NotTaken:
-        await self._request("put_metrics")
-        return NotTaken()
-
     async def aclose(self) -> None:
-        pass
-
-    def local(self) -> Mapping[str, Any]:
-        return {}
-
-    def mirror(self, written: Iterable[Written]) -> None:
         pass
 
     async def _request(

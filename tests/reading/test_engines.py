@@ -2,87 +2,29 @@
 
 from __future__ import annotations
 
-import ast
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pandas
 import pytest
-import zstandard
 
 import asynctrack
 from asynctrack._backends.s3_read import Access
 from asynctrack._reading.compaction.compact import compact_run
-from asynctrack._reading.decoding.parquet_rows import NAMES
 from asynctrack._reading.sources.locate import locate_runs
 from benchmarks.generate import generate
 from tests.guide.pages import block
 from tests.reading.making import lines as as_lines
 from tests.reading.making import packed
 from tests.reading.valued import raw_lines, rewrite, track_states
+from tests.support.engines import ask, joined, make_calls, plain_answer
 from tests.support.s3 import S3Server
 from tests.support.tls import tls_proxy
-
-ENGINES = Path(__file__).parents[2] / "benchmarks/engines"
-ATHENA = (ENGINES / "athena.sql").read_text()
-
-
-def plain_answer(place: str, **access: Any) -> list[dict[str, Any]]:
-    """p95 latency and tokens by model and day, in plain Python over ``open_run``."""
-    groups: dict[tuple[str, str], list[tuple[float, int, int]]] = {}
-    for run in asynctrack.open_experiment(place, **access):
-        for trace in run.traces():
-            for span in trace.walk():
-                if span.kind != "chat_model" or span.outcome != "ok" or span.model is None:
-                    continue
-                assert span.start_unix_nano is not None
-                assert span.duration is not None
-                start = span.start_unix_nano // 1000
-                day = datetime.fromtimestamp(start // 10**6, tz=timezone.utc).strftime("%Y-%m-%d")
-                tokens = (span.input_tokens or 0, span.output_tokens or 0)
-                groups.setdefault((span.model, day), []).append((span.duration, *tokens))
-    answer = []
-    for (model, day), calls in sorted(groups.items()):
-        latencies = sorted(latency for latency, _, _ in calls)
-        answer.append(
-            {
-                "model": model,
-                "day": day,
-                "calls": len(calls),
-                "p95_seconds": latencies[-(-len(calls) * 95 // 100) - 1],
-                "input_tokens": sum(read for _, read, _ in calls),
-                "output_tokens": sum(written for _, _, written in calls),
-            }
-        )
-    return answer
-
-
-def ask(script: str, server: S3Server, *arguments: str) -> list[dict[str, Any]]:
-    """What an example prints, run as its users run it."""
-    command = [sys.executable, "-W", "error::DeprecationWarning", str(ENGINES / script)]
-    done = subprocess.run(
-        [*command, f"s3://{server.bucket}/p", "--endpoint-url", server.endpoint_url, *arguments],
-        env={
-            **os.environ,
-            "AWS_ACCESS_KEY_ID": server.access_key,
-            "AWS_SECRET_ACCESS_KEY": server.secret_key,
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "DASK_LOGGING__DISTRIBUTED": "error",
-        },
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_engines_ask_no_stranger(
@@ -108,14 +50,7 @@ def test_duckdb_and_a_dask_cluster_answer_the_same(
     """DuckDB over S3, Dask in several processes, our own query and plain Python agree exactly."""
     from asynctrack import cli
 
-    generate(s3.folder / "p", 9_000, runs=2, writers=2, days=2, batch_events=1_000)
-    # Half a segment once more, cut in another way, as after a replay: events count once.
-    segment = min(s3.folder.glob("p/asynctrack/v1/*/*/dt=*/*.jsonl.zst"))
-    lines = zstandard.ZstdDecompressor().decompressobj().decompress(segment.read_bytes())
-    half = b"".join(lines.splitlines(keepends=True)[:500])
-    name = segment.name.replace("-000000001000.", "-000000000500.")
-    assert name != segment.name
-    segment.with_name(name).write_bytes(zstandard.ZstdCompressor().compress(half))
+    make_calls(s3.folder / "p")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.secret_key)
     place = f"s3://{s3.bucket}/p"
@@ -150,103 +85,12 @@ def test_duckdb_and_a_dask_cluster_answer_the_same(
     assert rows == [(calls, calls, sum(row["output_tokens"] for row in expected))]
 
 
-def templates() -> dict[str, str]:
-    """The location templates of the Athena tables, by the table's name."""
-    tables = re.findall(r"CREATE EXTERNAL TABLE (\w+)(.*?);", ATHENA, re.DOTALL)
-    assert [name for name, _ in tables] == ["asynctrack_events", "asynctrack_compact"]
-    return {
-        name: re.findall(r"'storage\.location\.template' = '([^']+)'", body)[0]
-        for name, body in tables
-    }
-
-
-def test_the_athena_partitions_are_the_keys_of_a_tracker(tmp_path: Path) -> None:
-    """The template of each table, filled in, is the folder a tracker (or ``compact``) wrote to."""
-    with asynctrack.tracker(tmp_path / "my/prefix", experiment_name="e-1", run_name="r.2") as one:
-        one.log_parameters({"x": 1})
-        one.log_metric("score", 0.5)
-    (found,) = locate_runs(tmp_path, None, Access())
-    compact_run(found.locations[0], now=4e9)
-    for name, template in templates().items():
-        pattern = {"asynctrack_events": "*.jsonl.zst", "asynctrack_compact": "*.parquet"}[name]
-        (path,) = tmp_path.glob(f"my/prefix/asynctrack/*/*/*/*/{pattern}")
-        key = path.relative_to(tmp_path).as_posix()
-        day = re.findall(r"dt=(\d{4}-\d{2}-\d{2})/", key)[0]
-        filled = template.replace("${experiment}", "e-1").replace("${run}", "r.2")
-        filled = filled.replace("${dt}", day)
-        assert "$" not in filled
-        assert f"s3://my-bucket/{key}".rpartition("/")[0] + "/" == filled
-        location = re.findall(rf"{name} .*?LOCATION '([^']+)'", ATHENA, re.DOTALL)[0]
-        assert filled.startswith(location)
-
-
-def columns(table: str) -> dict[str, str]:
-    """The columns of an Athena table, with their types."""
-    body = re.findall(rf"CREATE EXTERNAL TABLE {table} \((.*?)\n\)", ATHENA, re.DOTALL)[0]
-    pairs = (line.strip().rstrip(",").split(" ", 1) for line in body.strip().splitlines())
-    return {name.strip("`"): kind for name, kind in pairs}
-
-
-def test_the_athena_columns_are_the_fields(tmp_path: Path) -> None:
-    """Each column of the tables is a field of the events, or a column of the Parquet files, of a
-    type that holds it."""
-    generate(tmp_path, 500)
-    run = asynctrack.open_run(tmp_path)
-    fields: dict[str, set[str]] = {}
-    for event in run.events():
-        for name, value in event.raw.items():
-            fields.setdefault(name, set()).add(type(value).__name__)
-    events = columns("asynctrack_events")
-    assert set(fields) <= set(events)
-    for name, kind in events.items():
-        if kind in ("int", "bigint"):
-            assert fields[name] == {"int"}, name
-        elif kind.startswith("array"):
-            assert fields[name] == {"list"}, name
-        elif kind.startswith("map"):
-            assert fields[name] == {"dict"}, name
-
-    (found,) = locate_runs(tmp_path, None, Access())
-    compact_run(found.locations[0], now=4e9)
-    (path,) = tmp_path.glob("asynctrack/v1-compact/*/*/*/*.parquet")
-    described = duckdb.execute(
-        f"DESCRIBE SELECT * FROM read_parquet('{path}', hive_partitioning = false)"
-    ).fetchall()
-    kinds = {
-        "VARCHAR": "string", "BIGINT": "bigint", "VARCHAR[]": "array<string>",
-        "TIMESTAMP WITH TIME ZONE": "timestamp",
-    }  # fmt: skip
-    assert columns("asynctrack_compact") == {row[0]: kinds[row[1]] for row in described}
-    assert tuple(columns("asynctrack_compact")) == NAMES
-
-
-@pytest.mark.parametrize("name", ["spark.py"])
-def test_what_is_not_run_names_what_there_is(name: str) -> None:
-    """The Spark example cannot be run here; the columns it names are those of the files."""
-    source = (ENGINES / name).read_text()
-    ast.parse(source)
-    made = {"micros", "model", "started", "took", "day"}
-    named = set(re.findall(r'f\.col\("(\w+)"\)', source))
-    assert named <= {*NAMES, *made}
-    assert "asynctrack/v1-compact/" in source
-
-
 @pytest.fixture(scope="module")
 def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Run whose artifacts have values: a LangGraph run with a document and messages that grow."""
     run = track_states(tmp_path_factory.mktemp("engines"), states=20, size=20_000)
     rewrite(run, 2, batch=30)
     return run
-
-
-def joined(run: Path) -> list[tuple[int, Any, Any]]:
-    """Document and messages of each event's inputs, as our own reader gives them."""
-    return [
-        (one.seq, one.inputs.get("document"), one.inputs.get("messages"))
-        if isinstance(one.inputs, dict)
-        else (one.seq, None, None)
-        for one in asynctrack.open_run(run).events()
-    ]
 
 
 def decoded(text: str | None) -> Any:
@@ -325,15 +169,3 @@ def test_compacted_values_are_joined_alike(states: Path, tmp_path: Path) -> None
     assert "read_parquet" in statement
     rows = duckdb.execute(statement).fetchall()
     assert [(row[1], decoded(row[2]), decoded(row[3])) for row in rows] == joined(states)
-
-
-def test_what_is_not_run_joins_what_there_is() -> None:
-    """Athena's and Spark's statements are not run by these tests; the keys and columns that they
-    name are those of values, references and tables."""
-    spark = (ENGINES / "spark.py").read_text()
-    for statement in (ATHENA[ATHENA.index("Large texts") :], spark[spark.index("Large texts") :]):
-        assert "event = 'value'" in statement and "event <> 'value'" in statement
-        keys = set(re.findall(r"""[$.](?:\.|\[['"]?)([\w$]+)|\['([\w$]+)'\]""", statement))
-        assert {"".join(one) for one in keys} == {
-            "from", "items", "document", "messages", "$ref", *(["0"] if statement in spark else ()),
-        }  # fmt: skip

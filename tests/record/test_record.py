@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asynctrack._backends.local import LocalBackend
+from asynctrack._backends.protocol import Service
 from asynctrack._capture.observations import Observations
 from asynctrack._capture.redact import Redactor
-from asynctrack._common.artifact import MetricPoint, NotTaken, ParameterValue, RunState
+from asynctrack._common.artifact import MetricPoint, NotTaken, ParameterValue, RunState, Written
 from asynctrack._common.notices import Notices
 from asynctrack._errors import PermanentError, TransientError
 from asynctrack._record.recorder import Recorder
@@ -26,8 +27,12 @@ from tests.support.virtual import VirtualLoop, run
 class RunFolder(LocalBackend):
     """A local folder that also keeps a Run as AWS does: merged by key, 300 parameters."""
 
+    service: Service = "SageMaker"
+    ready = True
+    loading = False
+
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, "", "e", "r")
+        super().__init__(folder, "", "e", "r", self)
         self.parameters: dict[str, ParameterValue] = {}
         self.artifacts: dict[str, str] = {}
         self.updates: list[tuple[float, dict[str, ParameterValue]]] = []
@@ -64,6 +69,12 @@ class RunFolder(LocalBackend):
         self.parameters = merged
         self.artifacts.update(artifacts)
         self.updates.append((self.clock.now, dict(parameters)))
+
+    async def begin(self) -> None:
+        pass
+
+    def mirror(self, written: Iterable[Written]) -> None:
+        pass
 
     async def put_metrics(self, points: Sequence[MetricPoint]) -> NotTaken:
         assert len(points) <= 10

@@ -8,7 +8,7 @@ from pathlib import Path
 
 FOREIGN = (
     *("ASYNCTRACK_", "AWS_", "BOTO_", "LANGCHAIN_", "LANGSMITH_", "MOTO_", "OPENAI_", "RCLONE_"),
-    *("SAGEMAKER_", "SERPAPI_", "SERPER_"),
+    *("MLFLOW_", "SAGEMAKER_", "SERPAPI_", "SERPER_"),
 )
 SAGEMAKER_CONFIG = Path(__file__).with_name("sagemaker.yaml")
 
@@ -25,6 +25,7 @@ def isolate(environment: MutableMapping[str, str]) -> None:
             "AWS_EC2_METADATA_DISABLED": "true",
             "LANGCHAIN_TRACING_V2": "false",
             "LANGSMITH_TRACING": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
             "NO_PROXY": "127.0.0.1,localhost",
             "no_proxy": "127.0.0.1,localhost",
             # Usage telemetry of the SageMaker SDK off; the machine-wide file is not read either.

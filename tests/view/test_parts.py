@@ -66,6 +66,13 @@ def test_a_case_of_a_chain_passes_and_fails() -> None:
         run_case(code, Model("another"))
 
 
+def test_a_case_of_a_chain_says_how_its_models_answer_offline() -> None:
+    """A chain's models can answer from the log; what is a model itself is what is tested."""
+    said = "asynctrack's fixture replayed('s3://b/p')"
+    assert said in case({"inputs": 1, "outputs": 2}, "s3://b/p")
+    assert said not in case({"inputs": 1, "outputs": 2}, "s3://b/p", kind="chat_model")
+
+
 def test_a_case_of_a_model_gives_messages() -> None:
     """A model is given messages that LangChain takes, and its text or its calls are compared."""
     system, human = {"content": "Be kind", "type": "system"}, {"content": "hi", "type": "human"}

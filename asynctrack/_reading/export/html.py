@@ -17,6 +17,7 @@ from datetime import datetime, timezone
 from itertools import islice
 from typing import Any, Final
 
+from asynctrack._common.log_record import said_by
 from asynctrack._common.markup import cut, escaped
 from asynctrack._common.outcome import said_outcome
 from asynctrack._reading.decoding.events import json_text
@@ -187,7 +188,12 @@ def _body(span: Span) -> str:
         inner = "".join(_payload(name, value) for name, value in facts.items())
         parts.append(f"<details><summary class=note>details</summary>{inner}</details>\n")
     notes = span.notes[:NOTES]
-    parts += [_payload(f"event {note.event}", note.data) for note in notes]
+    for note in notes:
+        record = said_by(note.event, note.name, note.data)
+        if record is None:
+            parts.append(_payload(f"event {note.event}", note.data))
+        else:
+            parts.append(_block("log", record.line))
     if len(span.notes) > NOTES:
         parts.append(f"<p class=cut>{len(span.notes) - NOTES:,} more events are cut.</p>\n")
     return "".join(parts)

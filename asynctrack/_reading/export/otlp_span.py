@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Union
 from uuid import UUID
 
+from asynctrack._common.traceparent import of_root
 from asynctrack._reading.decoding.events import Event, json_text
 from asynctrack._reading.export.genai import (
     name_of,
@@ -69,13 +70,18 @@ class OtlpSpan:
 
 
 def otlp_spans(trace: Trace) -> Iterator[OtlpSpan]:
-    """Yield the spans of a trace, parents before children."""
+    """Yield the spans of a trace, parents before children. One that was called by a service is part
+    of the service's trace, below the span that called."""
     around = session_attributes(trace)
-    trace_id = trace_id_of(trace.trace_id)
+    called_by = of_root(trace.root.metadata)
+    trace_id = trace_id_of(trace.trace_id) if called_by is None else called_by.trace_id
     parents: dict[int, Span] = {}
     for span in trace.walk():
         parents.update((id(child), span) for child in span.children)
-        yield _otlp_span(span, parents.pop(id(span), None), trace_id, around)
+        made = _otlp_span(span, parents.pop(id(span), None), trace_id, around)
+        if called_by is not None and made.parent_span_id is None:
+            made = replace(made, parent_span_id=called_by.span_id)
+        yield made
 
 
 def trace_id_of(text: str) -> str:

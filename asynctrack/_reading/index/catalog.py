@@ -33,7 +33,7 @@ from asynctrack._reading.scratch import Scratch
 from asynctrack._reading.sources.locate import Found
 from asynctrack._reading.sources.manifests import Problem
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Of the pieces and of ``state.json``. What has another one is not looked at."""
 MAX_BYTES: Final = 10 * 1024**3
 """Size of the whole index, in bytes: above it, what was not asked for the longest is removed."""

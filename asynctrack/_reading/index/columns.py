@@ -49,6 +49,7 @@ TRACES: Final[Columns] = (
     ("session_id", "text"),
     ("user_id", "text"),
     ("thread_id", "text"),
+    ("weight", "number"),
     ("spans", "count"),
     ("errors", "count"),
     ("recovered", "count"),
@@ -102,6 +103,7 @@ SPANS: Final[Columns] = (
     ("session_id", "text"),
     ("user_id", "text"),
     ("thread_id", "text"),
+    ("weight", "number"),
     ("model", "text"),
     ("input_tokens", "count"),
     ("output_tokens", "count"),
@@ -137,7 +139,8 @@ SPANS: Final[Columns] = (
     ("_notes", "text"),
 )
 """A row for each span, parents before children. Times are in UTC, durations in seconds, payloads
-JSON; session, user and thread are the trace's. ``_raised``: an error came up in it, not below."""
+JSON; session, user, thread and weight are the trace's. ``_raised``: an error came up in it, not
+below."""
 
 EVENTS: Final[Columns] = (*OF, *((name, kind) for name, kind, _ in event_table.COLUMNS))
 """A row for each event."""
@@ -184,6 +187,7 @@ def rows_of(
     walked = list(_walk(trace))
     session, user, thread = _ids(trace, walked)
     ids = (session, user, thread)
+    weight = trace.weight
     spans: list[Row] = []
     words = Words()
     for one in ids:
@@ -237,6 +241,7 @@ def rows_of(
                 span.duration,
                 span.self_time,
                 *ids,
+                weight,
                 model,
                 input_tokens,
                 output_tokens,
@@ -315,6 +320,7 @@ def rows_of(
         start,
         trace.duration,
         *ids,
+        weight,
         len(spans),
         errors,
         0 if trace.failed else raised,

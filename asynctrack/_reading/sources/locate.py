@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Union
 
+from asynctrack._backends.mlflow.address import is_mlflow_address, looks_like_mlflow_run
 from asynctrack._backends.run import looks_like_run
 from asynctrack._backends.s3_read import (
     Access,
@@ -41,11 +43,12 @@ from asynctrack._reading.sources.wanted import (
 
 Place = Union[str, "os.PathLike[str]"]
 Source = Union[Place, "tuple[str, str]", Any]
-"""An address, a folder, ``(experiment_name, run_name)``, or a SageMaker ``Run``."""
+"""An address, a folder, ``(experiment_name, run_name)``, or a Run of SageMaker or MLflow."""
 
 S3_OPTIONS: Final = "ASYNCTRACK_S3_OPTIONS"
 _ALLOWED = (
-    "an s3:// address, a folder, a pair (experiment_name, run_name), or a Run of the SageMaker SDK"
+    "an s3:// address, a folder, a pair (experiment_name, run_name), mlflow://experiment/run, or a"
+    " Run of the SageMaker SDK or of MLflow"
 )
 
 
@@ -114,6 +117,8 @@ def locate_runs(
     source: Source, root: Place | None, access: Access, spool: Spool = ()
 ) -> list[Found]:
     """Find all Runs that the user names; see ``locate_run``."""
+    if is_mlflow_address(source) or looks_like_mlflow_run(source):
+        return [_of_mlflow(source, access, spool)]
     if isinstance(source, (str, os.PathLike)):
         if root is not None:
             raise OptionError("root", str(root), "left out with an address or a folder")
@@ -208,6 +213,31 @@ def _by_names(
     if not events:
         raise _not_tracked(f"the Run {run!r} of the experiment {experiment!r}")
     return [Found(_addresses(events, access.client("s3")), state.parameters)]
+
+
+def _of_mlflow(source: Any, access: Access, spool: Spool) -> Found:
+    from asynctrack._backends.mlflow.read import ask_for_mlflow_run, s3_endpoint
+
+    state = ask_for_mlflow_run(source)
+    access = replace(access, endpoint_url=s3_endpoint(access.endpoint_url))
+    if state.events:
+        found = []
+        for uri in state.events:
+            store, prefix = _store(uri, access)
+            found.append(only_run(find_runs(store, prefix), uri))
+        return Found(tuple(found), state.parameters)
+    # Beside its artifacts, where nobody has said otherwise.
+    place = state.artifacts
+    if place is not None:
+        uri = f"s3://{place.bucket}/{place.path}" if place.bucket else place.path
+        with suppress(NotFoundError):
+            if beside := _below(uri, access, spool):
+                return Found(tuple(beside), state.parameters)
+    raise NotFoundError(
+        f"{state.name} does not say where its events are (the tag asynctrack.events), and there are"
+        " none beside its artifacts: it was not tracked, or its first event is not delivered yet."
+        " Where it was tracked into a bucket or a folder, open that"
+    )
 
 
 def _of_experiment(name: str, access: Access) -> list[Found]:

@@ -11,6 +11,7 @@ from asynctrack._backends.protocol import GoneError
 from asynctrack._common import payload
 from asynctrack._common.artifact import Receipt
 from asynctrack._format import LAYOUT_VERSION, parse_artifact_name
+from asynctrack._reading.sources.sampled import Sampled, sampled_of, together
 from asynctrack._reading.sources.stores import Location
 
 _FOLDER: Final = "_manifest/"
@@ -78,6 +79,7 @@ class WriterManifest:
         pending: Of these, those in memory at that time.
         dead_lettered: Of these, those the backend refused for good.
         dropped: Events it never accepted, by reason.
+        sampling: How it sampled; None where it kept all.
         ranges: First and last sequence numbers of what was delivered.
         refused_ranges: The same of what was refused.
         artifacts: Every artifact with its checksum, those of all pages.
@@ -105,6 +107,7 @@ class WriterManifest:
     metrics: Mapping[str, Metric]
     metrics_seq: int | None = None
     replay_counted: tuple[Receipt, ...] = field(default=(), repr=False)
+    sampling: Sampled | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,11 @@ class RunManifest:
             for reason, count in writer.dropped.items():
                 total[reason] = total.get(reason, 0) + count
         return total
+
+    @property
+    def sampling(self) -> Sampled | None:
+        """How its traces were sampled; None where all were kept."""
+        return together(writer.sampling for writer in self.writers)
 
 
 Report = Callable[[Problem], None]
@@ -250,6 +258,7 @@ def _writer(
         metrics=metrics,
         metrics_seq=metrics_seq if type(metrics_seq) is int else None,
         replay_counted=counted,
+        sampling=sampled_of(content.get("sampling")),
     )
 
 

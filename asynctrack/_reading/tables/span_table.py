@@ -36,6 +36,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
     ("session_id", "text", lambda of: of.session_id),
     ("user_id", "text", lambda of: of.user_id),
     ("thread_id", "text", lambda of: of.thread_id),
+    ("weight", "number", lambda of: of.weight),
     ("model", "text", lambda of: of.span.model),
     ("input_tokens", "count", lambda of: of.span.input_tokens),
     ("output_tokens", "count", lambda of: of.span.output_tokens),
@@ -60,7 +61,8 @@ COLUMNS: Final[tuple[Column, ...]] = (
     ("spooled", "truth", lambda of: of.span.spooled),
 )
 """Name, type and value of each column. Times are in UTC, durations in seconds; payloads JSON;
-session, user and thread are the trace's. ``cost`` is of the prices given, see ``columns_of``."""
+session, user, thread and weight are the trace's. ``cost`` is of the prices given, see
+``columns_of``."""
 
 _POSITION: Final[Column] = ("position", "count", lambda of: of.span.position)
 """Orders a table; clocks may be set while spans start."""
@@ -73,6 +75,7 @@ class Spanned(NamedTuple):
     session_id: str | None
     user_id: str | None
     thread_id: str | None
+    weight: float
 
 
 def columns_of(prices: Prices | None) -> tuple[Column, ...]:
@@ -86,7 +89,7 @@ def columns_of(prices: Prices | None) -> tuple[Column, ...]:
 def spanned(traces: Iterable[Trace]) -> Iterator[Spanned]:
     """Yield the spans of traces, as the columns take them."""
     for trace in traces:
-        ids = trace.session_id, trace.user_id, trace.thread_id
+        ids = trace.session_id, trace.user_id, trace.thread_id, trace.weight
         for span in trace.walk():
             yield Spanned(span, *ids)
 

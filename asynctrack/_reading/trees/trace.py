@@ -9,6 +9,7 @@ from typing import Any
 from asynctrack._common.markup import one_line
 from asynctrack._common.outcome import OUTCOMES, Outcome, said_outcome
 from asynctrack._errors import OptionError
+from asynctrack._reading.trees.sampling import weight_of
 from asynctrack._reading.trees.sessions import session_of, thread_of, user_of
 from asynctrack._reading.trees.shown import NAME, trace_html, tree_text
 from asynctrack._reading.trees.shown import seconds as seconds_said
@@ -123,6 +124,12 @@ class Trace:
     def _named(self, of: Callable[[Mapping[str, Any]], str | None]) -> str | None:
         # Who gives metadata to a step of a chain, and not to the chain, means all of it.
         return next((one for span in self.walk() if (one := of(span.metadata)) is not None), None)
+
+    @property
+    def weight(self) -> float:
+        """How many traces it stands for where traces were sampled: 1 / its rate, else 1. With
+        ``keep_errors`` it is 1 for one that failed or whose end nobody saw: all these are kept."""
+        return weight_of(self.root.data, self.outcome)
 
     @property
     def time_to_first_token(self) -> float | None:

@@ -1,0 +1,179 @@
+"""The journal of held traces: whenever the process dies, it has those that were not decided."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asynctrack._buffer.holding import HeldTrace, Holding
+from asynctrack._spool import journal as module
+from asynctrack._spool.folder import WriterFolder
+from asynctrack._spool.journal import Journal
+from asynctrack._spool.layout import HELD, held_files, waiting_segments
+from asynctrack._spool.recovery import heir_of, recover_held
+from asynctrack._spool.segment import Shape
+from asynctrack._spool.segment_content import read_segment
+from tests.buffer.test_buffer import WRITER, make
+from tests.buffer.test_holding import body, holding_of, put
+from tests.property.strategies import quick
+
+CAPACITY = 4_096
+RESERVE = 1_024
+
+
+class Held:
+    """A holding with a journal on disk, which is served when it asks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = WriterFolder(folder)
+        self.buffer = make(max_bytes=10**7, max_events=10**6, piece_bytes=10**6, piece_events=10**6)
+        self.holding: Holding = holding_of(self.buffer, 10**7)
+        self.journal = Journal(WRITER, lambda: None)
+        self.holding.journal = self.journal
+        self.journal.supplied = self.holding.supplied
+
+    def serve(self) -> None:
+        """What the keeper does."""
+        while (done := self.journal.next_done()) is not None:
+            done.remove()
+        while (wanted := self.journal.wanted) is not None:
+            segment = self.folder.new_segment(Shape(*wanted, ending=HELD))
+            self.journal.supplied(lambda segment=segment: self.journal.take(segment))
+        self.holding.finish()
+
+    def close(self) -> None:
+        """End without a word, as the process."""
+        done = iter(self.journal.next_done, None)
+        for segment in [*self.journal.segments(), self.journal._spare, *done]:
+            if segment is not None:
+                segment.let_go()
+        self.folder.abandon()
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[Held]:
+    one = Held(tmp_path / "writer")
+    one.serve()
+    yield one
+    one.close()
+
+
+def recovered(folder: Path) -> list[bytes]:
+    """The bodies of the heir's events."""
+    recover_held(folder)
+    bodies = []
+    for path in waiting_segments(folder):
+        content = read_segment(path)
+        assert content.writer_id == heir_of(WRITER) and not content.damaged
+        assert content.lines[0][0] == len(bodies) + 1, "numbered without a gap"
+        bodies += [b'{"time' + entry.partition(b'"time')[2].rstrip() for _, entry in content.lines]
+    return bodies
+
+
+def test_a_decided_trace_is_not_in_it(held: Held) -> None:
+    """Of three traces, one left out and one accepted, the third is recovered, as it was given."""
+    traces = [held.holding.begin() for _ in range(3)]
+    for number, trace in enumerate(traces):
+        put(held.holding, trace, body(number, 1), body(number, 2))
+    traces[0].root_ended(failed=False)
+    traces[1].root_ended(failed=True)
+    assert recovered(held.folder.path) == [body(2, 1), body(2, 2)]
+    assert held_files(held.folder.path) == []
+
+
+def test_files_go_when_nothing_in_them_is_held(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of traces that end well leave two files at the most; a long one among them is
+    written anew, and stays whole."""
+    monkeypatch.setattr(module, "CAPACITY", CAPACITY)
+    monkeypatch.setattr(module, "RESERVE", RESERVE)
+    held.journal._size = CAPACITY
+    long = held.holding.begin()
+    put(held.holding, long, body(0, 1))
+    most = 0
+    for number in range(1, 2_000):
+        trace = held.holding.begin()
+        put(held.holding, trace, body(number, 1, 100))
+        held.serve()
+        trace.root_ended(failed=False)
+        if number % 500 == 0:
+            put(held.holding, long, body(0, 1 + number // 500))
+        most = max(most, len(held_files(held.folder.path)))
+    assert most <= module.SPARE_FILES + 4
+    assert recovered(held.folder.path) == [body(0, index) for index in range(1, 5)]
+
+
+def test_an_event_larger_than_a_file(held: Held) -> None:
+    """It gets a file of its size, and what comes behind it waits for that."""
+    trace = held.holding.begin()
+    put(held.holding, trace, body(0, 1, 2 << 20), body(0, 2))
+    assert held.holding.unfinished
+    held.serve()
+    assert not held.holding.unfinished
+    assert recovered(held.folder.path) == [body(0, 1, 2 << 20), body(0, 2)]
+
+
+def test_without_a_file_they_are_held_in_memory(tmp_path: Path) -> None:
+    """Where the disk refuses, traces are decided as ever, and what waits to be written does not
+    pile up."""
+    held = Held(tmp_path / "writer")
+    first = held.holding.begin()
+    put(held.holding, first, body(0, 1))
+    for number in range(1, 3_000):
+        trace = held.holding.begin()
+        put(held.holding, trace, body(number, 1))
+        trace.root_ended(failed=number == 7)
+    assert held.buffer.counts().accepted == 1
+    assert len(held.holding._unwritten) < 1_100
+    held.serve()
+    assert recovered(held.folder.path) == [body(0, 1)]
+    held.close()
+
+
+ACTIONS = st.lists(
+    st.tuples(
+        st.integers(0, 4),
+        st.sampled_from(["put", "put", "large", "failed", "ok", "serve", "serve"]),
+    ),
+    max_size=80,
+)
+
+
+@settings(quick, max_examples=25)
+@given(ACTIONS)
+def test_killed_at_any_time(actions: list[tuple[int, str]]) -> None:
+    """After whatever has happened, what is recovered is each undecided trace, as far as it was
+    written: a first part of it, and all of it once the journal was served."""
+    top = Path(tempfile.mkdtemp())
+    with patch.object(module, "CAPACITY", CAPACITY), patch.object(module, "RESERVE", RESERVE):
+        held = Held(top / "writer")
+        traces: dict[int, HeldTrace] = {}
+        given_: dict[int, list[bytes]] = {}
+        number = 0
+        for name, what in [*actions, (0, "serve")]:
+            if what == "serve":
+                held.serve()
+                continue
+            if name not in traces or traces[name].left_out is not None:
+                number += 1
+                traces[name], given_[name] = held.holding.begin(), []
+            trace = traces[name]
+            if what in ("put", "large"):
+                one = body(trace.number, len(given_[name]), 1_500 if what == "large" else 20)
+                given_[name].append(one)
+                put(held.holding, trace, one)
+            else:
+                trace.root_ended(failed=what == "failed")
+        wanted = sorted(
+            (one for one in traces if traces[one].left_out is None),
+            key=lambda one: traces[one].number,
+        )
+        held.close()
+        assert recovered(top / "writer") == [one for name in wanted for one in given_[name]]
+    shutil.rmtree(top)
