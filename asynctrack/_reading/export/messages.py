@@ -103,7 +103,9 @@ def _message(raw: dict[str, Any], say: Say | None) -> Message:
         role = raw["role"]
     calls = raw.get("tool_calls")
     metadata = raw.get("response_metadata")
-    reason = metadata.get("finish_reason") if isinstance(metadata, dict) else None
+    reason = None
+    if isinstance(metadata, dict):
+        reason = metadata.get("finish_reason") or metadata.get("stop_reason")
     call_id = raw.get("tool_call_id")
     return Message(
         role=_ROLES.get(role, role),
