@@ -32,6 +32,10 @@ class Statistics:
         metric_points_unsent: Metric points that SageMaker refused, that found no room in the
             queue for it, or that were left when the tracker was closed; those of ``log_metric`` are
             in the artifacts all the same.
+        sampled_out: Events of traces that the sample leaves out: never accepted, not dropped.
+        traces_sampled_out: These traces.
+        held: Events of traces that the sample leaves out and that have not ended, held by
+            ``keep_errors``: accepted if their root fails. They are in no other counter.
     """
 
     accepted: int = 0
