@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from asynctrack import OptionError, tracker
+from asynctrack import OptionError, Root, tracker
 from asynctrack._options import GIB, KIB, MIB, Options
 
 ALLOWED: dict[str, list[Any]] = {
@@ -49,7 +49,14 @@ ALLOWED: dict[str, list[Any]] = {
         "https://h/v1/traces",
         "http://[::1]:1/x?y=z",
     ],
+    "sample": [0, 1, 0.1, lambda root: True],
+    "keep_errors": [True, False],
 }
+
+
+async def rate_later(root: Root) -> float:
+    return 0.1
+
 
 REFUSED: dict[str, list[Any]] = {
     "durability": ["disk", None, 1],
@@ -65,6 +72,8 @@ REFUSED: dict[str, list[Any]] = {
     "close_patience": [-0.1, 86_401, math.inf, math.nan, None],
     "close_on_sigterm": [1, "true", None],
     "install": [1, 0, "true", "thread", None],
+    "sample": [-0.1, 1.1, math.nan, "0.1", None, True, rate_later],
+    "keep_errors": [1, "true", None],
     "bucket": ["", "ab", "x" * 64, "UPPER", "a_b", "-ab", "ab-", 5, "s3://x"],
     "folder": ["", 5, b"runs", "~nobody-of-that-name/x"],
     "prefix": [
@@ -275,6 +284,8 @@ def test_a_pattern_from_the_environment() -> None:
         ("MAX_BUFFER_BYTES", ""),
         ("MAX_DELAY", "soon"),
         ("CLOSE_ON_SIGTERM", "perhaps"),
+        ("SAMPLE", "some"),
+        ("SAMPLE", "1.5"),
         ("S3_OPTIONS", "{"),
     ],
 )
