@@ -98,7 +98,8 @@ def test_kept_traces_are_whole_and_the_rest_is_absent(
         all_of_it.step(seed, step)
         sampled.step(seed, step)
     wanted = [one for one in all_of_it.events if share(one["trace_id"]) < rate]
-    assert sampled.events == wanted
+    # What is abandoned together comes in any order.
+    assert sorted(map(json.dumps, sampled.events)) == sorted(map(json.dumps, wanted))
     roots = {spans[0][0] for spans in all_of_it.spans.values()}
     assert sampling.traces_kept == sum(share(root) < rate for root in roots)
     assert sampling.traces_left_out == len(roots) - sampling.traces_kept
