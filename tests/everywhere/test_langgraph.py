@@ -75,7 +75,7 @@ PAUSED = f"graph(ask, below(spread, subgraph(deep(step))), left(step), right(ste
 
 
 @pytest.mark.skipif(
-    sys.version_info < (3, 11), reason="an async node's context is lost to LangChain itself"
+    sys.version_info < (3, 11), reason="an async node's context is lost to LangGraph itself"
 )
 @pytest.mark.parametrize("process", [False, True])
 async def test_a_graph_with_everything(tmp_path: Path, process: bool) -> None:
@@ -103,7 +103,7 @@ async def weather(city: str) -> str:
 
 
 @pytest.mark.skipif(
-    sys.version_info < (3, 11), reason="an async tool's context is lost to LangChain itself"
+    sys.version_info < (3, 11), reason="an async tool's context is lost to LangGraph itself"
 )
 async def test_an_agent(tmp_path: Path) -> None:
     """``create_agent``: called, streamed, and by its events; the tool's own chain is below it."""

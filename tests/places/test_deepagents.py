@@ -24,7 +24,7 @@ async def weather(city: str) -> str:
 
 @pytest.mark.may_block("deepagents reads what is installed")
 @pytest.mark.skipif(
-    sys.version_info < (3, 11), reason="an async tool's context is lost to LangChain itself"
+    sys.version_info < (3, 11), reason="an async tool's context is lost to LangGraph itself"
 )
 async def test_a_deep_agent_and_its_subagent(tmp_path: Path) -> None:
     """One trace, whole; the subagent's models and tools are below the task that called it."""
