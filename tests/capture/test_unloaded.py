@@ -32,3 +32,18 @@ def test_what_users_call_is_counted(caplog: pytest.LogCaptureFixture) -> None:
         assert (session.user_id, session.trace_id) == ("ada", None)
         assert handler.statistics().dropped == {"not_loaded": 2}
     assert "nothing is tracked" in caplog.text
+
+
+async def test_code_of_the_users_own_runs(caplog: pytest.LogCaptureFixture) -> None:
+    """Spans, tracked functions and what is logged do nothing there but count."""
+    async with Unloaded(OSError("no descriptor")) as handler:
+        with handler.span("one", inputs=1) as span:
+            span.outputs = 2
+        async with handler.span("two"):
+            handler.log("x", 1)
+
+        def double(value: int) -> int:
+            return value * 2
+
+        assert handler.tracked(double) is handler.tracked(name="d")(double) is double
+    assert handler.statistics().dropped == {"not_loaded": 5}
