@@ -186,6 +186,7 @@ def tracker(
     sample: Sample = 1.0,
     keep_errors: bool = False,
     otlp: str | bool | None = None,
+    traces: bool = False,
 ) -> Tracker:
     """Track LangChain into a Run: ``async with tracker(run) as handler:``, or ``with``.
 
@@ -261,6 +262,9 @@ def tracker(
             else ``http://localhost:4318``. Headers, certificates, compression and time limits come
             from the ``OTEL_EXPORTER_OTLP_*`` variables, which alone send nothing. Needs the extra
             ``otel``.
+        traces: Whether finished traces go to MLflow as well, where ``run`` is one of its runs and
+            the tracking server is at an ``http(s)://`` address: linked to the run, with session and
+            user. Needs the extra ``otel``; not together with ``otlp``.
 
     Returns:
         The tracker; entering it gives the handler, leaving it delivers everything.

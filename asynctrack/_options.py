@@ -99,6 +99,7 @@ class Options:
     sample: Sample = 1.0
     keep_errors: bool = False
     otlp: str | bool | None = None
+    traces: bool = False
 
     def __post_init__(self) -> None:
         """Check every option.
@@ -165,6 +166,10 @@ class Options:
         for option in ("session_keys", "user_keys"):
             object.__setattr__(self, option, _names(option, getattr(self, option)))
         _address(self, "otlp")
+        if not isinstance(self.traces, bool):
+            raise OptionError("traces", self.traces, "True or False")
+        if self.traces and self.otlp:
+            raise OptionError("traces", True, "False with otlp=…: traces go to one receiver")
         # Compiled here, because an iterator of patterns can be read only once.
         object.__setattr__(self, "redact", compile_redact(self.redact))
 

@@ -12,6 +12,8 @@ from concurrent.futures import wait as wait_for_futures
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
+from asynctrack._backends.mlflow.address import is_mlflow_address, looks_like_mlflow_run
+from asynctrack._backends.mlflow.address import target_of as mlflow_target_of
 from asynctrack._capture.installed import Installed, install
 from asynctrack._capture.unloaded import Unloaded, is_environments
 from asynctrack._engine import at_exit
@@ -19,10 +21,10 @@ from asynctrack._engine.destination import backend_maker
 from asynctrack._engine.prepare import prepare, prepare_to_await
 from asynctrack._engine.progress import progress
 from asynctrack._engine.signals import termination
-from asynctrack._errors import StateError
+from asynctrack._errors import OptionError, StateError
 from asynctrack._options import Options
 from asynctrack._otlp.metrics import count_as_metrics, stop_counting
-from asynctrack._otlp.target import target_of
+from asynctrack._otlp.target import later, target_of
 from asynctrack._statistics import Statistics
 
 # Only what imports nothing: tracker(...) is called in the user's event loop. The stages are
@@ -424,4 +426,18 @@ def make_tracker(run: Any, given: Mapping[str, Any]) -> Tracker:
     """
     options = Options.resolve(given)
     make_backend = backend_maker(run, given, options)
-    return Tracker(make_backend, options, target_of(options.otlp))
+    return Tracker(make_backend, options, _receiver(run, given, options))
+
+
+def _receiver(run: Any, given: Mapping[str, Any], options: Options) -> Target | None:
+    """Return where finished traces are sent as well."""
+    if not options.traces:
+        return target_of(options.otlp)
+    if not (is_mlflow_address(run) or looks_like_mlflow_run(run)):
+        if given.get("traces"):
+            raise OptionError("traces", True, "False but with a run of MLflow")
+        return target_of(options.otlp)  # one in the environment is meant for runs of MLflow
+    from asynctrack._backends.mlflow.traces import endpoint_of, require_endpoint
+
+    target = mlflow_target_of(run)
+    return later(require_endpoint(target), endpoint_of(target))

@@ -32,6 +32,7 @@ ALLOWED: dict[str, list[Any]] = {
     "bucket": [None, "abc", "my.bucket-1", "x" * 63],
     "prefix": [None, "", "a", "a/b", "ü b", "..a/.b/...", "a=1"],
     "folder": [None, os.path.abspath("runs")],
+    "traces": [True, False],
     "compression": ["zstd", "gzip", "none"],
     "redact": [None, str.upper, "x+", re.compile("x+"), ["x+", re.compile("y")]],
     "tokens": ["stream", "each", "none"],
@@ -76,6 +77,7 @@ REFUSED: dict[str, list[Any]] = {
     "keep_errors": [1, "true", None],
     "bucket": ["", "ab", "x" * 64, "UPPER", "a_b", "-ab", "ab-", 5, "s3://x"],
     "folder": ["", 5, b"runs", "~nobody-of-that-name/x"],
+    "traces": [1, "yes", None],
     "prefix": [
         "/",
         "/a",

@@ -20,6 +20,7 @@ from asynctrack._common.importing import gate
 from asynctrack._common.notices import report
 from asynctrack._common.own import own_work
 from asynctrack._common.retry import RetryPolicy
+from asynctrack._errors import BackendError
 from asynctrack._otlp.feed import Feed
 from asynctrack._otlp.target import Target
 
@@ -32,6 +33,8 @@ GIVE_UP: Final = 300.0
 """Seconds after which traces are dropped that the receiver has not taken: others wait behind."""
 ALONE: Final = 3
 """Answers of a failing receiver after which each trace of a request is tried by itself."""
+PATIENT: Final = 5
+"""Failed questions for the address after which a warning says so: a run may be on its way."""
 LINGER: Final = 3.0
 """Seconds that the thread and its connections stay for the next tracker."""
 
@@ -100,7 +103,10 @@ class Sender:
                 with gate.importing():
                     from asynctrack._otlp.exporter import Exporter
                     from asynctrack._reading.export import otlp_span  # noqa: F401  # its time
-                self._exporter = Exporter(self._target)
+                target = self._find_target()
+                if target is None:
+                    return
+                self._exporter = Exporter(target)
             except Exception as error:
                 self._fail(error)
                 return
@@ -113,6 +119,29 @@ class Sender:
                 self._fail(error)
             finally:
                 self._exporter.close()
+
+    def _find_target(self) -> Target | None:
+        """Return the target with its address; None where nobody waits for it any more."""
+        failures = 0
+        while True:
+            try:
+                return self._target.found()
+            except BackendError as error:
+                failures += 1
+                text = f"{error}. {error.advice}".rstrip()
+            wait = self._policy.wait(failures, self._uniform())
+            with self._changed:
+                feeds = self._open_feeds()
+                if not feeds:
+                    self._thread = None
+                    return None
+                self._changed.wait(max(wait, 0.1))
+            for feed in feeds if failures >= PATIENT else ():
+                feed.notices.warn(
+                    "otlp:unreachable",
+                    f"asynctrack cannot send traces to {feed.where} at the moment ({text})."
+                    " They wait, within a bound, and are tried again. Events go on as before.",
+                )
 
     def _open_feeds(self) -> list[Feed]:
         with self._changed:

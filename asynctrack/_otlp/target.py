@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -24,21 +24,37 @@ class Target:
         address: Where requests go, whole; None leaves it to ``OTEL_EXPORTER_OTLP_*``.
         headers: What goes with each request, besides ``OTEL_EXPORTER_OTLP_HEADERS``.
         resource: What is said of all spans, besides experiment and Run.
+        named: What it is called for people, where the address is found out later.
+        ask: Tells address and headers where they are found out later; blocks, and raises
+            ``BackendError`` until they are known.
     """
 
     address: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold a key
     resource: Mapping[str, str] = field(default_factory=dict)
+    named: str = ""
+    ask: Callable[[], tuple[str, Mapping[str, str]]] | None = field(default=None, repr=False)
 
     @property
     def way(self) -> tuple[object, ...]:
         """What targets have in common that one exporter serves."""
-        return self.address, tuple(sorted(self.headers.items()))
+        return self.address, tuple(sorted(self.headers.items())), self.ask
+
+    def found(self) -> Target:
+        """Return it with its address. May block.
+
+        Raises:
+            BackendError: It is not known yet.
+        """
+        if self.ask is None:
+            return self
+        address, headers = self.ask()
+        return replace(self, address=address, headers=headers, ask=None)
 
     @property
     def shown(self) -> str:
         """The address for people: without user, password and query."""
-        address = self.address
+        address = self.named or self.address
         if address is None:
             address = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
         if not address:
@@ -70,6 +86,20 @@ def target_of(otlp: str | bool | None) -> Target | None:
     if parts.path in ("", "/"):
         otlp = urlunsplit(parts._replace(path=PATH))
     return Target(otlp)
+
+
+def later(named: str, ask: Callable[[], tuple[str, Mapping[str, str]]]) -> Target:
+    """Return a target whose address is found out later, in the thread that sends.
+
+    Args:
+        named: What it is called for people.
+        ask: See ``Target``.
+
+    Raises:
+        MissingExtraError: OpenTelemetry's exporter is not installed.
+    """
+    _require_exporter()
+    return Target(named=named, ask=ask)
 
 
 def _require_exporter() -> None:

@@ -457,6 +457,52 @@ def cli(*arguments: str) -> int:
     return subprocess.run(command, check=False).returncode
 
 
+def test_traces_are_linked_to_the_run(server: mlflow.MlflowClient, tmp_path: Path) -> None:
+    """MLflow shows finished traces with the run, and knows session and user."""
+    name = new_name()
+    with tracker(f"mlflow://{name}/r", folder=tmp_path / "runs", traces=True) as handler:
+        config: Any = {
+            "callbacks": [handler],
+            "metadata": {"session_id": "chat-1", "user_id": "ada"},
+        }
+        for word in ("one", "two"):
+            RunnableLambda(str.upper).invoke(word, config=config)
+    assert handler.statistics().traces_sent == 2
+    run = only_run_of(server, name)
+    found = server.search_traces(locations=[run.info.experiment_id], run_id=run.info.run_id)
+    assert len(found) == 2
+    for trace in found:
+        assert trace.info.trace_metadata["mlflow.trace.session"] == "chat-1"
+        assert trace.info.trace_metadata["mlflow.trace.user"] == "ada"
+
+
+def test_traces_need_a_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where there is no endpoint for them, the call says so."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(OptionError, match="http"):
+        tracker("mlflow://a/b", folder=tmp_path, traces=True)
+    with pytest.raises(OptionError, match="MLflow"):
+        tracker(tmp_path, traces=True)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own use of SQLAlchemy
+def test_a_store_without_a_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A database of this machine is written to as a server is."""
+    address = f"sqlite:///{tmp_path}/mlflow.db"
+    client = use(address, monkeypatch)
+    name = new_name()
+    client.create_experiment(name, artifact_location=str(tmp_path / "artifacts"))
+    with tracker(f"mlflow://{name}/r") as handler:
+        handler.log_parameters({"a": 1})
+        handler.log_metric("m", math.inf)
+        hello(handler)
+    run = only_run_of(client, name)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"a": "1"}
+    assert run.data.metrics["m"] == sys.float_info.max
+    assert [one.event for one in open_run(f"mlflow://{name}/r").events()][-1] == "chain_end"
+
+
 def test_the_guides_example(
     server: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ nobody knew. Other stores (a database, a folder) are asked by the interface of M
 
 from __future__ import annotations
 
+import base64
 import getpass
 import importlib.util
 import json
@@ -73,6 +74,9 @@ class Api(Protocol):
 
     def finish(self, run_id: str) -> None:
         """Say that a run has finished."""
+
+    def endpoint(self) -> tuple[str, dict[str, str]]:
+        """Return the server's address, and the headers that sign in there."""
 
 
 def require_mlflow(what: str) -> None:
@@ -168,6 +172,16 @@ class _Rest:
         body = {"run_id": run_id, "status": "FINISHED", "end_time": int(time.time() * 1000)}
         self._ask("POST", "runs/update", body)
 
+    def endpoint(self) -> tuple[str, dict[str, str]]:
+        found = self._credentials()
+        if found.auth or found.aws_sigv4:
+            raise PausingError(
+                "NoTraces",
+                "this server wants each request signed, which OpenTelemetry's exporter does not",
+                advice="Leave traces=True out.",
+            )
+        return str(found.host), signature(found.username, found.password, found.token)
+
     def _get(self, path: str, name: str, value: str) -> Any:
         try:
             return self._ask("GET", path, {name: value})
@@ -255,6 +269,23 @@ class _Local:
 
         now, status = int(time.time() * 1000), RunStatus.from_string("FINISHED")
         self._store.update_run_info(run_id, status, now, None)
+
+    def endpoint(self) -> tuple[str, dict[str, str]]:
+        raise PausingError("NoTraces", "no server", advice="Leave traces=True out.")
+
+
+def signature(username: str | None, password: str | None, token: str | None) -> dict[str, str]:
+    """Return the header that signs in, as MLflow's client makes it; empty where nothing is given.
+
+    Args:
+        username: The user's name.
+        password: The password.
+        token: A token, which counts where there is no user.
+    """
+    if username and password:
+        pair = base64.standard_b64encode(f"{username}:{password}".encode()).decode()
+        return {"Authorization": f"Basic {pair}"}
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def run_filter(name: str) -> str:
