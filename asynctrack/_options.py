@@ -144,7 +144,7 @@ class Options:
             re.compile(rf"(?:{_SEGMENT}(?:/{_SEGMENT})*)?"),
             "names between single slashes, without '.', '..', backslashes and control characters",
         )
-        if not isinstance(self.install, bool) and self.install != "process":
+        if self.install != "process" and not isinstance(self.install, bool):
             raise OptionError("install", self.install, "True, False or 'process'")
         for option in ("close_on_sigterm", "keep_errors"):
             if not isinstance(getattr(self, option), bool):

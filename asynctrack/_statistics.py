@@ -36,6 +36,10 @@ class Statistics:
         traces_dropped: With ``otlp``: traces that were not sent, by reason. Their events go where
             all events go.
         traces_waiting: With ``otlp``: traces that have begun, and are neither.
+        sampled_out: Events of traces that the sample leaves out: never accepted, not dropped.
+        traces_sampled_out: These traces.
+        held: Events of traces that the sample leaves out and that have not ended, held by
+            ``keep_errors``: accepted if their root fails. They are in no other counter.
     """
 
     accepted: int = 0

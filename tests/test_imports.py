@@ -48,7 +48,8 @@ def test_import_loads_nothing_but_what_it_names() -> None:
     loaded = modules_after("import asynctrack")
     ours = {module for module in loaded if module.startswith("asynctrack.")}
     assert ours <= {
-        "asynctrack._capture", "asynctrack._capture.sessions", "asynctrack._capture.unloaded",
+        "asynctrack._capture", "asynctrack._capture.installed", "asynctrack._capture.sessions",
+        "asynctrack._capture.unloaded",
         "asynctrack._common", "asynctrack._common.sessions", "asynctrack._errors",
         "asynctrack._statistics",
     }  # fmt: skip
@@ -127,8 +128,9 @@ def test_nothing_slow_is_imported_in_the_users_loop(tmp_path: Path) -> None:
     imported, compiled = shown.splitlines()
     assert set(ast.literal_eval(imported)) <= {
         "asynctrack._backends", "asynctrack._backends.library",
-        "asynctrack._otlp", "asynctrack._otlp.metrics", "asynctrack._otlp.target",
-        "asynctrack._backends.run",
+        "asynctrack._backends.mlflow", "asynctrack._backends.mlflow.address",
+        "asynctrack._backends.run", "asynctrack._otlp", "asynctrack._otlp.metrics",
+        "asynctrack._otlp.target",
         "asynctrack._engine.destination", "asynctrack._engine.at_exit", "asynctrack._format",
         "asynctrack._common.importing", "asynctrack._common.notices", "asynctrack._options",
         "asynctrack._common.own", "asynctrack._common", "asynctrack._capture", "asynctrack._engine",

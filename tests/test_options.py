@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from asynctrack import OptionError, tracker
+from asynctrack import OptionError, Root, tracker
 from asynctrack._options import GIB, KIB, MIB, Options
 
 ALLOWED: dict[str, list[Any]] = {
@@ -28,6 +28,7 @@ ALLOWED: dict[str, list[Any]] = {
     "close_timeout": [0, 0.1, 86_400],
     "close_patience": [0, 0.1, 86_400],
     "close_on_sigterm": [True, False],
+    "install": [True, False, "process"],
     "bucket": [None, "abc", "my.bucket-1", "x" * 63],
     "prefix": [None, "", "a", "a/b", "ü b", "..a/.b/...", "a=1"],
     "folder": [None, os.path.abspath("runs")],
@@ -48,7 +49,14 @@ ALLOWED: dict[str, list[Any]] = {
         "https://h/v1/traces",
         "http://[::1]:1/x?y=z",
     ],
+    "sample": [0, 1, 0.1, lambda root: True],
+    "keep_errors": [True, False],
 }
+
+
+async def rate_later(root: Root) -> float:
+    return 0.1
+
 
 REFUSED: dict[str, list[Any]] = {
     "durability": ["disk", None, 1],
@@ -63,6 +71,9 @@ REFUSED: dict[str, list[Any]] = {
     "close_timeout": [-0.1, 86_401, math.inf, math.nan, None],
     "close_patience": [-0.1, 86_401, math.inf, math.nan, None],
     "close_on_sigterm": [1, "true", None],
+    "install": [1, 0, "true", "thread", None],
+    "sample": [-0.1, 1.1, math.nan, "0.1", None, True, rate_later],
+    "keep_errors": [1, "true", None],
     "bucket": ["", "ab", "x" * 64, "UPPER", "a_b", "-ab", "ab-", 5, "s3://x"],
     "folder": ["", 5, b"runs", "~nobody-of-that-name/x"],
     "prefix": [
@@ -222,6 +233,8 @@ def test_what_happens_when_full() -> None:
         ("block_timeout", "3", 3.0),
         ("close_timeout", "0", 0.0),
         ("close_on_sigterm", "true", True),
+        ("install", "Process", "process"),
+        ("install", "yes", True),
         ("bucket", "my-bucket", "my-bucket"),
         ("prefix", "a/b", "a/b"),
         ("tokens", "each", "each"),
@@ -271,6 +284,8 @@ def test_a_pattern_from_the_environment() -> None:
         ("MAX_BUFFER_BYTES", ""),
         ("MAX_DELAY", "soon"),
         ("CLOSE_ON_SIGTERM", "perhaps"),
+        ("SAMPLE", "some"),
+        ("SAMPLE", "1.5"),
         ("S3_OPTIONS", "{"),
     ],
 )
@@ -300,7 +315,7 @@ def test_two_variables_that_contradict() -> None:
         Options.resolve({"max_buffer_bytes": MIB}, {"ASYNCTRACK_MAX_BATCH_BYTES": "2MiB"})
 
 
-@pytest.mark.parametrize("place", ["", "s3://b/x", "file:///tmp/x", "gs://b", "file:/tmp/x"])
+@pytest.mark.parametrize("place", ["", "S3://b/x", "file:///tmp/x", "gs://b", "file:/tmp/x"])
 def test_addresses_are_no_folders(place: str) -> None:
     """An address in the place of a Run is refused as it was written, with what to do."""
     with pytest.raises(OptionError, match="run='" + re.escape(place) + "'.*the plain path"):

@@ -77,9 +77,10 @@ def description(
     if default:
         found["default"] = True
     if way is None:
+        if target.sagemaker is None:
+            return found  # nobody knows the region before the client is made
         # SageMaker's own client is there from the start, and the session gives both one region.
-        meta = getattr(target.sagemaker, "meta", None)
-        return {**found, "region": getattr(meta, "region_name", None)}
+        return {**found, "region": getattr(target.sagemaker.meta, "region_name", None)}
     return {**found, "region": way.region, "endpoint_url": way.endpoint_url}
 
 
@@ -121,11 +122,10 @@ def is_nameless(destination: Mapping[str, Any]) -> bool:
 
 def _is_same_account(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
     """Tell whether both have the same AWS, as far as can be told without asking it: the same
-    SageMaker (or S3, without a Run), region and profile. Without a Run nobody knows the region
-    before the client is made."""
+    SageMaker (or S3, without a Run), region if it is told, and profile."""
     one, other = (str(each.get("run") or "").rpartition("/")[0] for each in (theirs, ours))
     return (
         one == other != ""
-        and theirs.get("region") in (None, ours["region"])
+        and theirs.get("region", ours["region"]) == ours["region"]
         and theirs.get("profile") == ours.get("profile")
     )

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 from uuid import UUID
 
-if TYPE_CHECKING:
-    from asynctrack._capture.tracked_span import Owner
+
+class Owner(Protocol):
+    """The handler that a span goes to."""
+
+    def _running(self) -> UUID | None:
+        """Return LangChain's run that this is called in; None outside of any."""
 
 
 class Here:

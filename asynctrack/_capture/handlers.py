@@ -17,7 +17,7 @@ from uuid import UUID
 from langchain_core.callbacks.base import AsyncCallbackHandler, BaseCallbackHandler
 
 from asynctrack._capture.capture import SHEDDABLE
-from asynctrack._capture.plain import note
+from asynctrack._capture.moment import note
 from asynctrack._capture.sessions import Session, current_session
 from asynctrack._capture.sessions import session as name_session
 from asynctrack._capture.tracked import F, Tracked

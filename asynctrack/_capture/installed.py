@@ -133,7 +133,7 @@ def install(handler: AsyncHandler | SyncHandler | None, *, process: bool = False
         ...             shout.invoke("not tracked")
         'TRACKED'
         'NOT TRACKED'
-        >>> [trace.input for trace in open_run("runs").traces()]
+        >>> [trace.root.inputs for trace in open_run("runs").traces()]
         ['tracked']
     """
     if handler is not None:

@@ -16,7 +16,8 @@ from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
-from asynctrack._capture.plain import nearest, note
+from asynctrack._capture.moment import note
+from asynctrack._capture.plain import nearest
 from asynctrack._capture.tracebacks import describe_error
 from asynctrack._common import marker
 from asynctrack._common.log_record import NAME

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, overload
+from typing import Any, cast, overload
 
 from asynctrack._capture import current
 from asynctrack._capture.installed import asked
+from asynctrack._capture.moment import note
 from asynctrack._capture.tracked import F, Tracked
 from asynctrack._capture.tracked_span import Owner, TrackedSpan
-from asynctrack._common.own import is_own
 
 
 def nearest() -> Owner | None:
@@ -25,9 +25,9 @@ def nearest() -> Owner | None:
     handlers = sys.modules.get("asynctrack._capture.handlers")
     run, own = (None, None) if handlers is None else handlers.around()  # no tracker was opened yet
     if here is not None and (own is None or here.within == run):
-        return here.owner
+        return cast("Owner", here.owner)
     found: Owner | None = own or asked.get()
-    return left.owner if found is None and left is not None else found
+    return cast("Owner", left.owner) if found is None and left is not None else found
 
 
 def span(
@@ -140,25 +140,3 @@ def log(name: str, payload: Any = None) -> None:
     owner = nearest()
     if owner is not None:
         note(owner, name, payload)
-
-
-def note(owner: Owner, name: Any, data: Any, *, sheddable: bool = False) -> None:
-    """Store an event in the span around the call, or without one. Never waits, raises nothing.
-
-    Args:
-        owner: The handler that it goes to.
-        name: Its name.
-        data: What it says.
-        sheddable: It is dropped first where there is little room.
-    """
-    sink = owner._sink
-    if is_own() and sink.leaves_out():
-        return
-    try:
-        events = sink.capture.events
-        body = events.moment(current.around(owner._running(), events.spans.known), name, data)
-    except Exception as error:
-        sink.capture_failed("log", error)
-        return
-    if body is not None:
-        sink.put_without_waiting(body, sheddable)

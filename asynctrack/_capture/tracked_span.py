@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID, uuid4
 
+from asynctrack._capture import current
 from asynctrack._capture.current import Here
 from asynctrack._common.own import is_own
 from asynctrack._common.traceparent import KEY, parsed
@@ -26,15 +27,12 @@ _OWN_EVENTS: Final = ("chain", "tool", "retriever")
 """The kinds that have events of their own; any other is a chain whose ``run_type`` it is."""
 
 
-class Owner(Protocol):
+class Owner(current.Owner, Protocol):
     """The handler that a span goes to."""
 
     @property
     def _sink(self) -> Sink:
         """Where its events go; another one in the child of a fork."""
-
-    def _running(self) -> UUID | None:
-        """Return LangChain's run that this is called in; None outside of any."""
 
 
 class TrackedSpan:
@@ -187,11 +185,11 @@ class TrackedSpan:
 
     def _end(self, error: BaseException | None) -> tuple[Sink, Body] | None:
         """End it, and be around no longer; return the event that is to be stored, and where."""
-        here = self._here
-        if here is None or not here.open:
+        here, owner = self._here, self._owner
+        if here is None or owner is None or not here.open:
             return None
         here.leave()
-        sink, body = here.owner._sink, None
+        sink, body = owner._sink, None
         if is_own() and sink.leaves_out():
             return None
         try:

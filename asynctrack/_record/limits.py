@@ -176,10 +176,10 @@ def mlflow_key(name: str) -> str:
     key = _NO_KEY.sub("_", name)
     if posixpath.normpath(key) != key or key.startswith(("/", "..")) or key == ".":
         key = "/".join(part for part in key.split("/") if part.strip("."))
-    if key == name and len(key) <= MLFLOW_KEY:
+    if key == name and 0 < len(key) <= MLFLOW_KEY:
         return key
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return f"{key[: MLFLOW_KEY - 17]}-{digest}"
+    return f"{key[: MLFLOW_KEY - 17] or '_'}-{digest}"
 
 
 def mlflow_value(value: Any) -> ParameterValue | None:

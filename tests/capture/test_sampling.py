@@ -211,7 +211,8 @@ def test_the_same_id_twice_at_a_time(tmp_path: Path) -> None:
             asyncio.run(both(handler))
         now = handler.statistics()
         kept += [now.accepted, now.sampled_out]
-    assert kept[0] >= 8 and kept == [kept[0], 0, 0, kept[0]]
+    assert kept[0] >= 8 and kept[3] >= 8, "langchain's tasks decide how often one is abandoned"
+    assert kept[1:3] == [0, 0]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork there")

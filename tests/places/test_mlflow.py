@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,12 +17,24 @@ from uuid import uuid4
 
 import mlflow
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from langchain_core.runnables import RunnableLambda
 from mlflow.entities import Run
+from mlflow.utils import validation
+from mlflow.utils.validation import (
+    MAX_ENTITY_KEY_LENGTH,
+    _validate_metric_name,
+    _validate_param_name,
+)
 
+import asynctrack
 from asynctrack import NotFoundError, OptionError, open_run, tracker
 from asynctrack._backends.mlflow import api as mlflow_api
-from tests.e2e.waiting import until, until_in_thread
+from asynctrack._backends.mlflow import batches
+from asynctrack._record import limits
+from asynctrack._record.limits import MLFLOW, mlflow_key
+from tests.e2e.waiting import until
 from tests.places.mlflow_server import mlflow_server
 from tests.support.faults import Answer, Hang
 from tests.support.proxy import FaultProxy, fault_proxy
@@ -94,29 +106,26 @@ async def test_a_run_by_its_address(server: mlflow.MlflowClient) -> None:
     assert all(abs(point.timestamp / 1000 - time.time()) < 600 for point in history)
     # Beside the run's artifacts, where MLflow's own interface shows them.
     assert run.data.tags["asynctrack.events"].startswith(run.info.artifact_uri)
-    assert Path(run.data.tags["asynctrack.manifest"]).is_file()
+    assert await asyncio.to_thread(Path(run.data.tags["asynctrack.manifest"]).is_file)
     for source in (run, f"mlflow://{name}/first", f"mlflow://{name}/{run.info.run_id}"):
         read = await asyncio.to_thread(open_run, source)
         events = await asyncio.to_thread(lambda read=read: [one.event for one in read.events()])
         assert events[-2:] == ["chain_start", "chain_end"]
-        assert read.parameters["temperature"] in (0.5, "0.5")
+        parameters = await asyncio.to_thread(lambda read=read: read.parameters)
+        assert parameters["temperature"] == 0.5
     assert handler.statistics().run_updates == 1
 
 
 def test_a_run_object_that_is_active(server: mlflow.MlflowClient, tmp_path: Path) -> None:
     """What the user logs beside it stays as it is, and the run is the user's to end."""
-    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
-    try:
-        mlflow.set_experiment(new_name())
-        with mlflow.start_run() as active:
-            mlflow.log_param("temperature", 0.1)
-            mlflow.log_metric("theirs", 1.0)
-            with tracker(active, folder=tmp_path / "runs") as handler:
-                handler.log_parameters({"mine": 1, "temperature": 0.9})
-                hello(handler)
-            assert server.get_run(active.info.run_id).info.status == "RUNNING"
-    finally:
-        mlflow.set_tracking_uri(None)
+    mlflow.set_experiment(new_name())
+    with mlflow.start_run() as active:
+        mlflow.log_param("temperature", 0.1)
+        mlflow.log_metric("theirs", 1.0)
+        with tracker(active, folder=tmp_path / "runs") as handler:
+            handler.log_parameters({"mine": 1, "temperature": 0.9})
+            hello(handler)
+        assert server.get_run(active.info.run_id).info.status == "RUNNING"
     run = server.get_run(active.info.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"temperature": "0.1", "mine": "1"}
@@ -159,6 +168,28 @@ def test_what_is_over_a_limit(server: mlflow.MlflowClient) -> None:
     assert run.data.params["long"].endswith("#/parameters/long")
     stored = [value for key, value in run.data.metrics.items() if key.startswith("a_b")]
     assert sorted(stored) == [1.0, 2.0]
+
+
+@given(st.text())
+def test_any_name_has_a_key(name: str) -> None:
+    """MLflow's own check takes the key of any name, and two names have two."""
+    key = mlflow_key(name)
+    _validate_param_name(key)
+    _validate_metric_name(key)
+    assert 0 < len(key) <= MAX_ENTITY_KEY_LENGTH
+    assert key != mlflow_key(f"{name}\0")
+    assert mlflow_key(key) == key
+
+
+def test_the_limits_are_mlflows() -> None:
+    """The figures are those that the installed MLflow checks."""
+    assert batches.MAX_METRICS == validation.MAX_METRICS_PER_BATCH == MLFLOW.points
+    assert batches.MAX_PARAMS == batches.MAX_TAGS == validation.MAX_PARAMS_TAGS_PER_BATCH
+    assert batches.MAX_ENTRIES == validation.MAX_ENTITIES_PER_BATCH
+    assert batches.MAX_BYTES == validation.MAX_BATCH_LOG_REQUEST_SIZE
+    assert limits.MLFLOW_KEY == MAX_ENTITY_KEY_LENGTH
+    assert limits.MLFLOW_STRING == validation.MAX_PARAM_VAL_LENGTH
+    assert limits.MAX_STRING <= validation.MAX_TAG_VAL_LENGTH, "addresses are cut to that"
 
 
 def test_metrics_that_are_not_finite(server: mlflow.MlflowClient) -> None:
@@ -230,23 +261,27 @@ def test_a_finished_run_goes_on(server: mlflow.MlflowClient) -> None:
 
 
 def test_a_deleted_run(
-    server: mlflow.MlflowClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    proxy: FaultProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Events arrive, the rest waits, and is there as soon as somebody has restored the run."""
-    experiment = server.create_experiment(new_name())
-    run = server.create_run(experiment, run_name="gone")
-    server.delete_run(run.info.run_id)
+    client = use(proxy.endpoint_url, monkeypatch)
+    experiment = client.create_experiment(new_name())
+    run = client.create_run(experiment, run_name="gone")
+    client.delete_run(run.info.run_id)
     with tracker(run, folder=tmp_path / "runs", close_patience=0.5) as handler:
         handler.log_parameters({"a": 1})
         hello(handler)
-    assert handler.statistics().spooled == 0
     assert handler.statistics().delivered == handler.statistics().accepted
     assert "could not write" in caplog.text
+    before = len(proxy.requests)
     with tracker(run, folder=tmp_path / "runs") as handler:
         handler.log_parameters({"a": 1})
-        until_in_thread(lambda: handler._sink._driver.stages._recorder.in_trouble)
-        server.restore_run(run.info.run_id)
-    assert server.get_run(run.info.run_id).data.params == {"a": "1"}
+        proxy.wait_for(lambda seen: len(seen) > before + 1)
+        client.restore_run(run.info.run_id)
+    assert client.get_run(run.info.run_id).data.params == {"a": "1"}
 
 
 def test_a_run_that_is_not_there(
@@ -293,7 +328,7 @@ def test_a_server_that_says_no(
         handler.log_parameters({"a": 1})
         hello(handler)
     assert only_run_of(client, name).data.params == {"a": "1"}
-    assert rule.used == 2
+    assert rule.applied == 2
 
 
 def test_only_mlflows_server_reaches_the_artifacts(
@@ -420,3 +455,18 @@ def cli(*arguments: str) -> int:
     """Run a command in a process of its own; its exit code."""
     command = [sys.executable, "-m", "asynctrack.cli", *arguments]
     return subprocess.run(command, check=False).returncode
+
+
+def test_the_guides_example(
+    server: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The page's program runs as it stands, against a server."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    page = (Path(asynctrack.__file__).parent / "guide" / "mlflow.md").read_text()
+    programs = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert len(programs) == 1
+    names: dict[str, Any] = {"chain": RunnableLambda(lambda asked: f"about {asked['topic']}")}
+    for program in programs:
+        exec(compile(program, "mlflow.md", "exec"), names)
+    assert only_run_of(server, "jokes").data.params["prompt"] == "v2"

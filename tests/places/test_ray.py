@@ -38,7 +38,13 @@ def test_tasks_and_actors_track(tmp_path: Path) -> None:
         [sys.executable, str(tmp_path / "program.py")],
         cwd=Path(__file__).parents[2],
         check=True,
-        env={**os.environ, "RAY_raylet_start_wait_time_s": "120", "RAY_USAGE_STATS_ENABLED": "0"},
+        # On a machine that does other things too, its parts take longer to find each other.
+        env={
+            **os.environ,
+            "RAY_raylet_start_wait_time_s": "120",
+            "RAY_agent_register_timeout_ms": "120000",
+            "RAY_USAGE_STATS_ENABLED": "0",
+        },
         timeout=250,
     )
     assert counted(tmp_path / "runs") == {"RunnableSequence(lower, shout)": 12}
