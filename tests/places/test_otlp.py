@@ -66,6 +66,8 @@ def track(folder: Path, run: str, **options: Any) -> Any:
     def fail(text: str) -> str:
         raise ValueError(f"no {text}")
 
+    # A server that has just started takes its time for the first request.
+    options = {"close_timeout": 120, "close_patience": 120, **options}
     made = tracker(folder, experiment_name="shop", run_name=run, **options)
     with made as handler, session(session_id="chat-1", user_id="ada"):
         agent.invoke({"messages": [("user", "40 + 2?")]}, {"callbacks": [handler]})
