@@ -127,6 +127,7 @@ def test_nothing_slow_is_imported_in_the_users_loop(tmp_path: Path) -> None:
     imported, compiled = shown.splitlines()
     assert set(ast.literal_eval(imported)) <= {
         "asynctrack._backends", "asynctrack._backends.library",
+        "asynctrack._backends.mlflow", "asynctrack._backends.mlflow.address",
         "asynctrack._backends.run",
         "asynctrack._engine.destination", "asynctrack._engine.at_exit", "asynctrack._format",
         "asynctrack._common.importing", "asynctrack._common.notices", "asynctrack._options",
