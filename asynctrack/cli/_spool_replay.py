@@ -140,8 +140,7 @@ async def _all(
                         total.living.append(path.name)
                         continue
                     # Those of the living are theirs no more: no lock is needed.
-                left = (*waiting_segments(path), *held_files(path))
-                if dead_letters_in(path) if options.dead_letters else left:
+                if await anyio.to_thread.run_sync(_left, path, options.dead_letters):
                     await deliver(path, folder)
                 elif not options.dead_letters:  # its Run is told that it died, where that can be
                     with contextlib.suppress(_NoPlaceError, BackendError):
@@ -161,6 +160,13 @@ async def _all(
             total.problems.append(why.rstrip())
         except OSError as error:
             total.problems.append(f"{path}: what is left of it stays there ({error})")
+
+
+def _left(path: Path, dead_letters: bool) -> bool:
+    """Return whether there is something to deliver."""
+    if dead_letters:
+        return bool(dead_letters_in(path))
+    return bool(waiting_segments(path) or held_files(path))
 
 
 def _beside(path: Path, batch: Batch) -> str:

@@ -17,7 +17,6 @@ import pytest
 from asynctrack import open_run, tracker, verify
 from asynctrack._spool.layout import held_files, writers
 from asynctrack._spool.recovery import heir_of, held_events, recover_held
-from asynctrack.cli import main
 from asynctrack.cli._spool_state import states
 from tests.crash.held import Truth
 from tests.crash.kills import LARGE, replay_all
@@ -94,7 +93,8 @@ def test_the_command_delivers_it(tmp_path: Path) -> None:
     """``asynctrack spool replay`` delivers what a dead process held, and nothing is left."""
     out, spool = tmp_path / "out", tmp_path / "spool"
     subprocess.run([sys.executable, "-c", KILLED, str(out), str(spool)], check=False)
-    assert main(["spool", "replay", "--spool-dir", str(spool)]) == 0
+    command = [sys.executable, "-m", "asynctrack.cli", "spool", "replay", "--spool-dir", str(spool)]
+    assert subprocess.run(command, check=False).returncode == 0
     assert [trace.outcome for trace in open_run(out).traces()] == ["unfinished"]
     assert writers(spool) == []
 

@@ -1,5 +1,5 @@
-"""Whatever comes of traces, in whatever order: what is kept is as without sampling, and of the rest
-there is nothing."""
+"""Whatever comes of traces, in whatever order: what is kept is what there would be without
+sampling, and of the rest there is nothing."""
 
 from __future__ import annotations
 
