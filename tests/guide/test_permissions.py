@@ -121,7 +121,7 @@ def proxies(s3: S3Server, aws: EmbeddedAWS) -> Iterator[tuple[FaultProxy, FaultP
 def asked_of(
     proxies: tuple[FaultProxy, FaultProxy], s3: S3Server, since: tuple[int, int] = (0, 0)
 ) -> set[Asked]:
-    """What the requests need, from a number of each proxy's on; of the bucket that the page's is."""
+    """What the requests need, from a number of each proxy on; of the bucket of the page."""
     needed = set()
     for request in proxies[0].requests[since[0] :]:
         path = request.path.lstrip("/").removeprefix(s3.bucket)
