@@ -280,10 +280,12 @@ class Sender:
 
 _senders: WeakValueDictionary[tuple[object, ...], Sender] = WeakValueDictionary()
 _lock = threading.Lock()
+_pid = os.getpid()
 
 
 def sender_for(target: Target) -> Sender:
     """Return what sends to a target in this process."""
+    _after_fork()  # a tracker's own hook may come before ours
     with _lock:
         sender = _senders.get(target.way)
         if sender is None:
@@ -292,8 +294,11 @@ def sender_for(target: Target) -> Sender:
 
 
 def _after_fork() -> None:
-    """Forget the parent's: its threads are not here."""
-    global _lock
+    """Forget the parent's, once: its threads are not here."""
+    global _lock, _pid
+    if _pid == os.getpid():
+        return
+    _pid = os.getpid()
     _lock = threading.Lock()
     _senders.clear()
 

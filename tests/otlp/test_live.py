@@ -312,6 +312,31 @@ def test_in_the_child_of_a_fork(tmp_path: Path, receiver: OtlpReceiver) -> None:
     assert len({span.trace_id for span in receiver.wait_for(6)}) == 2
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_after_a_tracker_that_sends_nothing(tmp_path: Path, receiver: OtlpReceiver) -> None:
+    """An open tracker sends from a forked child too, also if the process began with one without."""
+    code = f"""
+import os
+from asynctrack import tracker
+with tracker("runs") as first:
+    with tracker("runs", otlp={receiver.url!r}) as handler:
+        with handler.span("parent"):
+            pass
+        handler.flush()
+        child = os.fork()
+        with handler.span("child" if child == 0 else "again"):
+            pass
+        if child == 0:
+            from asynctrack._engine import at_exit
+            at_exit._close_all()
+            os._exit(0)
+        os.waitpid(child, 0)
+"""
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore::DeprecationWarning"}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env=environment)
+    assert {span.name for span in receiver.spans()} == {"parent", "child", "again"}
+
+
 def test_without_the_extra(tmp_path: Path) -> None:
     """The call names the extra, and nothing is made; without otlp it is not needed."""
     code = (
