@@ -46,6 +46,7 @@ _RIGHT: Final = frozenset(
     {
         "traces",
         "failed",
+        "kept",
         "tokens in",
         "cached",
         "tokens out",
@@ -185,7 +186,8 @@ def _show(
         screen.heading(_heading(name, runs))
         spooled = any(one.spooled for one in runs)
         refused = any(one.refused for one in runs)
-        columns = ["run", "state", "traces", "failed", "tokens in"]
+        sampled = any(one.sampling for one in runs)
+        columns = ["run", "state", "traces", "failed"] + ["kept"] * sampled + ["tokens in"]
         columns += ["cached"] * any(one.cache_read_tokens for one in runs) + ["tokens out"]
         columns += ["reasoning"] * any(one.reasoning_tokens for one in runs)
         columns += ["cost"] * (prices is not None) + ["events"] + ["spooled"] * spooled
@@ -198,6 +200,7 @@ def _show(
                 "state": one.state,
                 "traces": words.count(one.traces) or "?",
                 "failed": words.count(one.failed) or "?",
+                "kept": _kept(one),
                 "tokens in": words.count(one.input_tokens) or "?",
                 "cached": words.count(one.cache_read_tokens) or "?",
                 "tokens out": words.count(one.output_tokens) or "?",
@@ -240,6 +243,8 @@ def _show(
                 else "."
             )
         )
+    if any(one.sampling for one in runs):
+        screen.line("kept: traces that were sampled, of all; the other numbers are of those kept.")
     if any(one.cache_read_tokens for one in runs):
         screen.line("cached: of the tokens in, those that came from the provider's cache.")
     if any(one.reasoning_tokens for one in runs):
@@ -255,6 +260,11 @@ def _show(
             "cost ?: no price for its model"
             + ("." if exact else ", or several models; --exact reads which one used what.")
         )
+
+
+def _kept(run: RunOverview) -> str:
+    sampled = run.sampling
+    return "all" if sampled is None else f"{sampled.kept:,} of {sampled.traces:,}"
 
 
 def _heading(name: str, runs: list[RunOverview]) -> str:

@@ -129,15 +129,15 @@ class Feed:
         self.looked = self._clock()
         fresh = self._wall() - look.updated_unix_nano < FRESH
         live = look.alive or (not look.closed and fresh)
-        parameters, metrics = news.parameters, news.metrics
+        said = (news.parameters, news.metrics, news.sampling)
         before = (
             *(state.closed, state.live, state.spooled, state.error),
-            *(state.parameters, state.metrics),
+            *(state.parameters, state.metrics, state.sampling),
         )
-        now = (look.closed, live, look.spooled, None, parameters, metrics)
+        now = (look.closed, live, look.spooled, None, *said)
         if before != now:
             state.closed, state.live, state.spooled, state.error = now[:4]
-            state.parameters, state.metrics = parameters, metrics
+            state.parameters, state.metrics, state.sampling = said
             state.changed()
         self._settle()
         state.total = state.events + look.events + look.waiting

@@ -9,6 +9,7 @@ from typing import Any
 
 from asynctrack._reading.sources.locate import Found
 from asynctrack._reading.sources.manifests import Metric, Problem
+from asynctrack._reading.sources.sampled import Sampled
 
 MAX_PROBLEMS = 200
 
@@ -31,6 +32,7 @@ class RunState:
         live: Whether it seems to be written right now.
         parameters: Its parameters.
         metrics: Its metrics.
+        sampling: How its traces are sampled; None where all are kept.
         problems: What could not be read.
         error: Why it cannot be read at all at the moment.
     """
@@ -48,6 +50,7 @@ class RunState:
     live: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Metric] = field(default_factory=dict)
+    sampling: Sampled | None = None
     problems: list[Problem] = field(default_factory=list)
     error: str | None = None
 

@@ -46,7 +46,11 @@ def described(run: RunState, *, short: bool = False) -> Data:
         "spooled": run.spooled,
         "version": run.version,
         "error": run.error,
+        "sampled": None,
     }
+    if run.sampling is not None:
+        kept, of = run.sampling.kept, run.sampling.traces
+        described["sampled"] = {"kept": kept, "traces": of, "said": str(run.sampling)}
     if not short:
         shown = list(run.parameters.items())
         described["parameters"] = {

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from langchain_core.runnables import RunnableLambda
 
+from asynctrack import tracker
 from asynctrack._reading.trees.span import TOKEN_PARTS
 from asynctrack._spool.layout import default_spool_dir
 from tests.cli.conftest import Command
@@ -155,3 +157,16 @@ def test_a_manifest_that_cannot_be_read_is_named(command: Command, tmp_path: Pat
     (experiment,) = command("ls", tmp_path, "--json").document["experiments"]
     problems = {one["run"]: len(one["problems"]) for one in experiment["runs"]}
     assert problems == {"one": 1, "two": 1, "sound": 0}
+
+
+def test_what_was_sampled(tmp_path: Path, command: Command) -> None:
+    """A Run whose traces were sampled says how many of how many were kept, beside one with all."""
+    for name, sample in (("whole", 1.0), ("part", 0.5)):
+        with tracker(tmp_path, experiment_name="e", run_name=name, sample=sample) as handler:
+            RunnableLambda(str.upper).batch(["x"] * 20, {"callbacks": [handler]})
+    kept = 20 - handler.statistics().traces_sampled_out
+    out = command("ls", tmp_path).out
+    assert row(out, "part")[2:7] == [str(kept), "0", str(kept), "of", "20"]
+    assert row(out, "whole")[2:5] == ["20", "0", "all"]
+    assert "kept: traces that were sampled, of all" in out
+    assert "kept" not in command("ls", tmp_path / "asynctrack/v1/experiment=e/run=whole").out

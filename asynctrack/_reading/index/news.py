@@ -27,6 +27,7 @@ from asynctrack._reading.sources.manifests import (
     merge_parameters,
 )
 from asynctrack._reading.sources.ranges import Ranges, SeqSet, subtract, union
+from asynctrack._reading.sources.sampled import Sampled, together
 from asynctrack._reading.sources.spool import (
     Spool,
     SpoolWriter,
@@ -138,6 +139,11 @@ class News:
     def parameters(self) -> dict[str, Any]:
         """The Run's parameters, as of the last look."""
         return {**self._found.parameters, **merge_parameters(self._listing.writers)}
+
+    @property
+    def sampling(self) -> Sampled | None:
+        """How the Run's traces are sampled, as of the last look; None where all are kept."""
+        return together(writer.sampling for writer in self._listing.writers)
 
     @property
     def metrics(self) -> dict[str, Metric]:

@@ -38,6 +38,10 @@ export function Failed({ error }) {
 }
 
 export function State({ run }) {
+  return html`<${Reading} run=${run} /> ${run.sampled && html`<span class="badge open sampled" title=${`${plainly(run.sampled.said)}. All numbers are of the traces that were kept`}>${number(run.sampled.kept)} of ${number(run.sampled.traces)} traces kept</span>`}`;
+}
+
+function Reading({ run }) {
   if (run.error) return html`<span class="badge bad" title=${plainly(run.error)}>cannot be read</span>`;
   if (run.phase === "waiting") return html`<span class="badge">waiting</span>`;
   if (run.phase === "reading") return html`<span class="badge busy">reading</span>`;
