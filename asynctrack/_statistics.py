@@ -36,6 +36,10 @@ class Statistics:
         traces_dropped: With ``otlp``: traces that were not sent, by reason. Their events go where
             all events go.
         traces_waiting: With ``otlp``: traces that have begun, and are neither.
+        feedback_sent: With ``traces=True``: feedback that MLflow has taken.
+        feedback_dropped: With ``traces=True``: feedback that MLflow did not get, by reason. It is
+            in the events.
+        feedback_waiting: With ``traces=True``: feedback that is neither.
         sampled_out: Events of traces that the sample leaves out: never accepted, not dropped.
         traces_sampled_out: These traces.
         held: Events of traces that the sample leaves out and that have not ended, held by
@@ -62,6 +66,9 @@ class Statistics:
     traces_sent: int = 0
     traces_dropped: Mapping[str, int] = field(default_factory=dict)
     traces_waiting: int = 0
+    feedback_sent: int = 0
+    feedback_dropped: Mapping[str, int] = field(default_factory=dict)
+    feedback_waiting: int = 0
 
     @property
     def balanced(self) -> bool:

@@ -437,7 +437,7 @@ def _receiver(run: Any, given: Mapping[str, Any], options: Options) -> Target | 
         if given.get("traces"):
             raise OptionError("traces", True, "False but with a run of MLflow")
         return target_of(options.otlp)  # one in the environment is meant for runs of MLflow
-    from asynctrack._backends.mlflow.traces import endpoint_of, require_endpoint
+    from asynctrack._backends.mlflow.traces import endpoint_of, feedback_to, require_endpoint
 
     target = mlflow_target_of(run)
-    return later(require_endpoint(target), endpoint_of(target))
+    return later(require_endpoint(target), endpoint_of(target), feedback_to(target))

@@ -23,7 +23,8 @@ def test_what_it_holds() -> None:
         "bytes_delivered", "retries",
     }  # fmt: skip
     values = dataclasses.asdict(Statistics())
-    assert values.pop("dropped") == values.pop("traces_dropped") == {}
+    for reasons in ("dropped", "traces_dropped", "feedback_dropped"):
+        assert values.pop(reasons) == {}
     assert set(values.values()) == {0}
 
 

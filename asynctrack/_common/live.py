@@ -1,4 +1,5 @@
-"""What the way of the data knows of traces that are sent on live: whom it hands artifacts to."""
+"""What the way of the data knows of traces that are sent on live: whom it hands artifacts to; and
+feedback as backends get it that take it beside traces."""
 
 from __future__ import annotations
 
@@ -18,11 +19,42 @@ class LiveCounts:
         sent: Traces that the receiver has taken.
         dropped: Traces that were not sent, by reason.
         waiting: Traces that have begun and are neither.
+        feedback_sent: Feedback that the receiver has taken, where it takes any.
+        feedback_dropped: Feedback that was not sent, by reason.
+        feedback_waiting: Feedback that is neither.
     """
 
     sent: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
     waiting: int = 0
+    feedback_sent: int = 0
+    feedback_dropped: Mapping[str, int] = field(default_factory=dict)
+    feedback_waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFeedback:
+    """Feedback as it is sent on.
+
+    Attributes:
+        identity: 32 hexadecimal digits, the same whenever it is sent.
+        trace_id: The trace: 32 hexadecimal digits, OpenTelemetry's id.
+        span_id: The span that it is about: 16 of them; None for all of the trace.
+        name: What is scored.
+        value: The score, or a label; None for a comment alone.
+        comment: In words, or None.
+        user_id: Who says so, or None.
+        time_unix_nano: When it was logged, in nanoseconds.
+    """
+
+    identity: str
+    trace_id: str
+    span_id: str | None
+    name: str
+    value: float | str | None
+    comment: str | None
+    user_id: str | None
+    time_unix_nano: int
 
 
 class LiveTraces(Protocol):

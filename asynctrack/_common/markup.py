@@ -106,6 +106,12 @@ def counters(statistics: Statistics) -> list[tuple[str, str]]:
         ("traces sent", statistics.traces_sent),
         ("traces waiting", statistics.traces_waiting),
         *((f"traces dropped: {why}", count) for why, count in statistics.traces_dropped.items()),
+        ("feedback sent", statistics.feedback_sent),
+        ("feedback waiting", statistics.feedback_waiting),
+        *(
+            (f"feedback dropped: {why}", count)
+            for why, count in statistics.feedback_dropped.items()
+        ),
     ]
     always = ("accepted", "delivered", "waiting")
     return [(name, f"{count:,}") for name, count in found if count or name in always]

@@ -195,6 +195,7 @@ class Closing:
         delivery = self._delivery
         while True:
             recorded = self._recorder.counted
+            live = None if self._live is None else self._live.counts()
             now = self._monotonic()
             moved = (
                 now if self._recorder.loading else 0.0,
@@ -204,7 +205,7 @@ class Closing:
                 recorded.points,
                 # What gets through for others, while nothing fails here: its turn comes.
                 0 if self._recorder.in_trouble else delivery.passed_by_others,
-                0 if self._live is None else self._live.counts().waiting,
+                0 if live is None else live.waiting + live.feedback_waiting,
             )
             counts = self._buffer.counts()
             if self._patience.lost(now, moved, delivery.under_way, counts):

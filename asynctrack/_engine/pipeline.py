@@ -262,6 +262,9 @@ class Pipeline:
             traces_sent=live.sent,
             traces_dropped=live.dropped,
             traces_waiting=live.waiting,
+            feedback_sent=live.feedback_sent,
+            feedback_dropped=live.feedback_dropped,
+            feedback_waiting=live.feedback_waiting,
         )
 
     def leftovers(self) -> Leftovers:

@@ -13,6 +13,7 @@ from typing import Final
 from asynctrack._common.artifact import Artifact
 from asynctrack._format import ArtifactName
 from asynctrack._reading.decoding.events import read_events
+from asynctrack._reading.decoding.feedback import Feedback, feedback_of
 from asynctrack._reading.decoding.values import Texts, Values
 from asynctrack._reading.trees.build import LINGER, TraceBuilder
 from asynctrack._reading.trees.trace import Trace
@@ -49,8 +50,8 @@ class Assembling:
         self.too_large = 0
         """Traces that were dropped because of their size."""
 
-    def take(self, artifact: Artifact, now: float) -> Iterator[Trace]:
-        """Take an artifact; yield traces that are due.
+    def take(self, artifact: Artifact, now: float) -> Iterator[Trace | Feedback]:
+        """Take an artifact; yield traces that are due, and the feedback that is in it.
 
         Args:
             artifact: What is packed in it follows what came before, soon or later.
@@ -59,8 +60,8 @@ class Assembling:
         self._early[artifact.first_seq] = artifact, now
         yield from self._read_in_order(now)
 
-    def due(self, now: float, *, hurried: bool = False) -> Iterator[Trace]:
-        """Yield the traces that have waited long enough.
+    def due(self, now: float, *, hurried: bool = False) -> Iterator[Trace | Feedback]:
+        """Yield the traces that have waited long enough, and feedback that was read with them.
 
         Args:
             now: The monotonic clock, in seconds.
@@ -87,14 +88,18 @@ class Assembling:
                   if marks]  # fmt: skip
         return max(0.0, min(times) - now) if times else None
 
-    def rest(self, now: float) -> Iterator[Trace]:
+    def is_open(self, trace_id: str) -> bool:
+        """Tell whether a trace has begun and was not yielded."""
+        return self._builder.has(self._writer_id, trace_id)
+
+    def rest(self, now: float) -> Iterator[Trace | Feedback]:
         """Yield all that is there: nothing comes any more."""
         while self._early:
             self.through = min(self._early) - 1
             yield from self._read_in_order(now)
         yield from self._builder.rest()
 
-    def _read_in_order(self, now: float) -> Iterator[Trace]:
+    def _read_in_order(self, now: float) -> Iterator[Trace | Feedback]:
         while (found := self._early.pop(self.through + 1, None)) is not None:
             artifact = found[0]
             yield from self._read(artifact)
@@ -102,12 +107,15 @@ class Assembling:
             for marks in (self._marks, self._long_marks):
                 marks.append((now, self._builder.seen))
 
-    def _read(self, artifact: Artifact) -> Iterator[Trace]:
+    def _read(self, artifact: Artifact) -> Iterator[Trace | Feedback]:
         place = ArtifactName(self._writer_id, artifact.first_seq, artifact.last_seq, "")
         events = read_events(
             artifact.content, artifact.name, place, lambda _: None, values=Values(self._texts)
         )
         for event in events:
+            if (feedback := feedback_of(event)) is not None:
+                yield feedback
+                continue
             if self._large and event.trace_id in self._large:
                 continue
             yield from self._builder.add(event)

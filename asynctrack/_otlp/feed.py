@@ -16,11 +16,14 @@ from asynctrack._common.notices import Notices
 
 if TYPE_CHECKING:  # imported in the sender's thread
     from asynctrack._otlp.assembling import Assembling
+    from asynctrack._otlp.ratings import Ratings
 
 WAITING_BYTES: Final = 64 * 1024 * 1024
 """Size of the artifacts that wait to be looked at, packed, in bytes, for each tracker."""
 _ROOT: Final = re.compile(rb'_start","span_id":"([^"]+)","trace_id":"\1"')
 """Where a trace begins: a line in which the span has the trace's id, and no parent."""
+_FEEDBACK: Final = re.compile(rb'"time_unix_nano":\d+,"event":"feedback"')
+"""Where a line is feedback."""
 
 
 class Feed:
@@ -32,6 +35,7 @@ class Feed:
         notices: Rate-limited warnings.
         wake: Gets a thread to look at the feed; False where none is to be had.
         where: The receiver, for people.
+        takes_feedback: Whether the receiver takes feedback; where it does not, none is sent.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Feed:
         notices: Notices,
         wake: Callable[[Feed], bool],
         where: str,
+        takes_feedback: bool = False,
     ) -> None:
         self.writer_id = writer_id
         self.resource = resource
@@ -49,6 +54,9 @@ class Feed:
         self.where = where
         self.assembling: Assembling | None = None
         """What the sender's thread makes of the artifacts."""
+        self.ratings: Ratings | None = None
+        """What it does with feedback."""
+        self._takes_feedback = takes_feedback
         self.finished: ThreadFuture[None] = ThreadFuture()
         self._wake = wake
         self._lock = threading.RLock()  # re-entrant: a finalizer may read the counters
@@ -56,6 +64,8 @@ class Feed:
         self._bytes = 0
         self._began = self._sent = 0
         self._dropped: dict[str, int] = {}
+        self._rated = self._ratings_sent = 0
+        self._ratings_dropped: dict[str, int] = {}
         self._abandoned = False
         self.hurried = False
         """Whether what has ended waits for nothing."""
@@ -71,14 +81,17 @@ class Feed:
     def take(self, artifact: Artifact, raw: bytes) -> None:
         """Take the next events, each once."""
         began = len(_ROOT.findall(raw))
+        rated = len(_FEEDBACK.findall(raw)) if self._takes_feedback else 0
         with self._lock:
             if self._abandoned:
                 return
             self._began += began
+            self._rated += rated
             size = len(artifact.content)
             fits = self._bytes + size <= WAITING_BYTES
             if not fits:
-                self._drop("buffer_full", began)
+                _add(self._dropped, "buffer_full", began)
+                _add(self._ratings_dropped, "buffer_full", rated)
                 artifact, size = replace(artifact, content=b""), 0  # so that nobody waits for it
             self._artifacts.append(artifact)
             self._bytes += size
@@ -117,8 +130,9 @@ class Feed:
             self._abandoned = True
             self._artifacts.clear()
             self._bytes = 0
-            left = self._waiting
-            self._drop(reason, left)
+            left, unrated = self._waiting, self._ratings_waiting
+            _add(self._dropped, reason, left)
+            _add(self._ratings_dropped, reason, unrated)
         if left:
             self.notices.warn(
                 f"otlp:{reason}",
@@ -126,13 +140,22 @@ class Feed:
                 f" {_REASONS.get(reason, reason)}. Their events are where all events are;"
                 " asynctrack export --to sends them again.",
             )
+        if unrated:
+            self._warn_of_feedback(reason, unrated)
         self.end()
         self._wake(self)
 
     def counts(self) -> LiveCounts:
         """Return what became of the traces so far."""
         with self._lock:
-            return LiveCounts(self._sent, dict(self._dropped), self._waiting)
+            return LiveCounts(
+                self._sent,
+                dict(self._dropped),
+                self._waiting,
+                self._ratings_sent,
+                dict(self._ratings_dropped),
+                self._ratings_waiting,
+            )
 
     # -- the sender's thread ------------------------------------------------------------------
 
@@ -145,6 +168,11 @@ class Feed:
     def over(self) -> bool:
         """Whether there is nothing left to do for it."""
         return self.finished.done()
+
+    def wait(self, now: float) -> float | None:
+        """Return the seconds until something of it may be due; None where nothing is."""
+        waits = [part.wait(now) for part in (self.assembling, self.ratings) if part is not None]
+        return min((one for one in waits if one is not None), default=None)
 
     def next_artifact(self) -> Artifact | None:
         """Return the next one that has come."""
@@ -165,7 +193,26 @@ class Feed:
         """Count traces that are not sent."""
         with self._lock:
             if not self._abandoned:
-                self._drop(reason, traces)
+                _add(self._dropped, reason, traces)
+
+    def feedback_sent(self) -> None:
+        """Count feedback that the receiver has taken."""
+        with self._lock:
+            if not self._abandoned:
+                self._ratings_sent += 1
+
+    def feedback_dropped(self, reason: str, said: str = "") -> None:
+        """Count feedback that is not sent, and say so.
+
+        Args:
+            reason: Why.
+            said: The receiver's own word.
+        """
+        with self._lock:
+            if self._abandoned:
+                return
+            _add(self._ratings_dropped, reason, 1)
+        self._warn_of_feedback(reason, 1, said)
 
     def end(self) -> None:
         """Let nobody wait for it any more."""
@@ -177,13 +224,30 @@ class Feed:
     def _waiting(self) -> int:
         return max(0, self._began - self._sent - sum(self._dropped.values()))
 
-    def _drop(self, reason: str, traces: int) -> None:
-        if traces:
-            self._dropped[reason] = self._dropped.get(reason, 0) + traces
+    @property
+    def _ratings_waiting(self) -> int:
+        return max(0, self._rated - self._ratings_sent - sum(self._ratings_dropped.values()))
+
+    def _warn_of_feedback(self, reason: str, count: int, said: str = "") -> None:
+        self.notices.warn(
+            f"otlp:feedback:{reason}",
+            f"asynctrack has not sent feedback ({count:,}) to {self.where}:"
+            f" {_REASONS.get(reason, reason)}{f' ({said})' if said else ''}. It is counted in"
+            " statistics().feedback_dropped, and is in the events.",
+        )
+
+
+def _add(counts: dict[str, int], reason: str, count: int) -> None:
+    if count:
+        counts[reason] = counts.get(reason, 0) + count
 
 
 _REASONS: Final = {
     "close_timeout": "the time for closing was over",
     "no_thread": "no thread was to be had for it",
     "no_exporter": "OpenTelemetry's exporter cannot be used",
+    "no_trace": "its trace is not there",
+    "refused": "it refuses it",
+    "unreachable": "it does not take it",
+    "buffer_full": "too much of it waits",
 }

@@ -27,4 +27,5 @@ def live_traces(
         notices=notices,
         wake=sender_for(target).wake,
         where=target.shown,
+        takes_feedback=target.rate is not None,
     )

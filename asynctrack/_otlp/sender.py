@@ -26,6 +26,7 @@ from asynctrack._otlp.target import Target
 
 if TYPE_CHECKING:
     from asynctrack._otlp.exporter import Answer, Exporter
+    from asynctrack._reading.decoding.feedback import Feedback
     from asynctrack._reading.export.otlp_span import OtlpSpan
     from asynctrack._reading.trees.trace import Trace
 
@@ -154,7 +155,7 @@ class Sender:
         with self._changed:
             linger = None if self._open_feeds() else LINGER
             now = self._monotonic()
-            waits = [feed.assembling.wait(now) for feed in self._feeds if feed.assembling]
+            waits = [feed.wait(now) for feed in self._feeds]
             wait = min((one for one in waits if one is not None), default=linger)
             if not self._news and (wait is None or wait > 0):
                 self._changed.wait(wait)
@@ -166,11 +167,17 @@ class Sender:
 
     def _look_at(self, feed: Feed) -> None:
         from asynctrack._otlp.assembling import Assembling
+        from asynctrack._otlp.ratings import Ratings
 
         if feed.abandoned:
             return
         if feed.assembling is None:
             feed.assembling = Assembling(feed.writer_id)
+            if self._target.rate is not None:
+                feed.ratings = Ratings(
+                    feed, self._target.rate, feed.assembling.is_open, give_up=GIVE_UP,
+                    monotonic=self._monotonic, uniform=self._uniform,
+                )  # fmt: skip
         assembling = feed.assembling
         finishing = feed.finishing  # before what has come until then is taken
         while (artifact := feed.next_artifact()) is not None:
@@ -187,19 +194,28 @@ class Sender:
             assembling.too_large = 0
         if finishing:
             self._send(feed, assembling.rest(now))
+        rated = feed.ratings is None or feed.ratings.send(last=finishing)
+        if finishing and rated:
             feed.end()
 
-    def _send(self, feed: Feed, traces: Iterable[Trace]) -> None:
+    def _send(self, feed: Feed, found: Iterable[Trace | Feedback]) -> None:
         from asynctrack._otlp import requests
+        from asynctrack._reading.decoding.feedback import Feedback
         from asynctrack._reading.export.otlp_span import otlp_spans
 
         waiting: list[Ready] = []
         spans = size = 0
-        for trace in traces:
+        for trace in found:
             if feed.abandoned:
                 return
+            if isinstance(trace, Feedback):
+                if feed.ratings is not None:
+                    feed.ratings.take(trace)
+                continue
             root = trace.root
             one = Ready(tuple(otlp_spans(trace)), root.started and root.span_id == trace.trace_id)
+            if feed.ratings is not None:
+                feed.ratings.joined(trace.trace_id, one.spans[0].trace_id)
             its_size = sum(map(requests.size_of, one.spans))
             if waiting and (
                 spans + len(one.spans) > requests.SPANS or size + its_size > requests.BYTES

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
+from asynctrack._common.live import LiveFeedback
 from asynctrack._errors import MissingExtraError
 
 PATH: Final = "/v1/traces"
@@ -27,6 +28,8 @@ class Target:
         named: What it is called for people, where the address is found out later.
         ask: Tells address and headers where they are found out later; blocks, and raises
             ``BackendError`` until they are known.
+        rate: Sends feedback, where the receiver takes any; OpenTelemetry has none. Blocks, and
+            raises ``NotFoundError`` where its trace is not there, else ``BackendError``.
     """
 
     address: str | None = None
@@ -34,11 +37,12 @@ class Target:
     resource: Mapping[str, str] = field(default_factory=dict)
     named: str = ""
     ask: Callable[[], tuple[str, Mapping[str, str]]] | None = field(default=None, repr=False)
+    rate: Callable[[LiveFeedback], None] | None = field(default=None, repr=False)
 
     @property
     def way(self) -> tuple[object, ...]:
         """What targets have in common that one exporter serves."""
-        return self.address, tuple(sorted(self.headers.items())), self.ask
+        return self.address, tuple(sorted(self.headers.items())), self.ask, self.rate
 
     def found(self) -> Target:
         """Return it with its address. May block.
@@ -88,18 +92,23 @@ def target_of(otlp: str | bool | None) -> Target | None:
     return Target(otlp)
 
 
-def later(named: str, ask: Callable[[], tuple[str, Mapping[str, str]]]) -> Target:
+def later(
+    named: str,
+    ask: Callable[[], tuple[str, Mapping[str, str]]],
+    rate: Callable[[LiveFeedback], None],
+) -> Target:
     """Return a target whose address is found out later, in the thread that sends.
 
     Args:
         named: What it is called for people.
         ask: See ``Target``.
+        rate: The same.
 
     Raises:
         MissingExtraError: OpenTelemetry's exporter is not installed.
     """
     _require_exporter()
-    return Target(named=named, ask=ask)
+    return Target(named=named, ask=ask, rate=rate)
 
 
 def _require_exporter() -> None:

@@ -20,12 +20,14 @@ from typing import Any, Final, Protocol
 
 from asynctrack._backends.mlflow.batches import LogBatch
 from asynctrack._backends.mlflow.errors import map_answer, not_mlflow
-from asynctrack._errors import BackendError, MissingExtraError, PausingError
+from asynctrack._errors import BackendError, MissingExtraError, PausingError, TransientError
 
 REQUEST_TIMEOUT: Final = 15.0
 """Seconds for connecting, and for each read."""
 _PATH: Final = "/api/2.0/mlflow"
+_PATH_3: Final = "/api/3.0/mlflow"
 _MISSING: Final = "RESOURCE_DOES_NOT_EXIST"
+_INTERNAL: Final = "INTERNAL_ERROR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,14 @@ class Api(Protocol):
 
     def endpoint(self) -> tuple[str, dict[str, str]]:
         """Return the server's address, and the headers that sign in there."""
+
+    def assess(self, trace_id: str, assessment: Mapping[str, Any]) -> None:
+        """Put an assessment on a trace, once however often it is called.
+
+        Args:
+            trace_id: MLflow's id of the trace.
+            assessment: The assessment with its id, as MLflow's JSON has it.
+        """
 
 
 def require_mlflow(what: str) -> None:
@@ -182,6 +192,19 @@ class _Rest:
             )
         return str(found.host), signature(found.username, found.password, found.token)
 
+    def assess(self, trace_id: str, assessment: Mapping[str, Any]) -> None:
+        path = f"traces/{trace_id}/assessments"
+        try:
+            self._ask("POST", path, {"assessment": assessment}, base=_PATH_3)
+        except TransientError as error:
+            # An id that is there already is an internal error in MLflow's words.
+            if error.code != _INTERNAL:
+                raise
+            try:
+                self._ask("GET", f"{path}/{assessment['assessment_id']}", {}, base=_PATH_3)
+            except BackendError:
+                raise error from None
+
     def _get(self, path: str, name: str, value: str) -> Any:
         try:
             return self._ask("GET", path, {name: value})
@@ -190,10 +213,10 @@ class _Rest:
                 return None
             raise
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
+    def _ask(self, method: str, path: str, body: Mapping[str, Any], base: str = _PATH) -> Any:
         answer = self._request(
             self._credentials(),
-            f"{_PATH}/{path}",
+            f"{base}/{path}",
             method,
             max_retries=0,
             retry_codes=(),  # else an answer with one of these becomes an error without its text
@@ -272,6 +295,9 @@ class _Local:
 
     def endpoint(self) -> tuple[str, dict[str, str]]:
         raise PausingError("NoTraces", "no server", advice="Leave traces=True out.")
+
+    def assess(self, trace_id: str, assessment: Mapping[str, Any]) -> None:
+        self.endpoint()
 
 
 def signature(username: str | None, password: str | None, token: str | None) -> dict[str, str]:

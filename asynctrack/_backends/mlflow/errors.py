@@ -41,7 +41,8 @@ _TRANSIENT: Final = frozenset(
 _SIGNED_OUT: Final = frozenset(
     {"CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED", "UNAUTHENTICATED", "UNAUTHORIZED"}
 )
-_MISSING: Final = frozenset({"NOT_FOUND", "RESOURCE_DOES_NOT_EXIST"})
+MISSING: Final = frozenset({"NOT_FOUND", "RESOURCE_DOES_NOT_EXIST"})
+"""Codes for what MLflow does not know."""
 _CODE: Final = re.compile(r"[A-Z][A-Z_]{0,99}", re.ASCII)
 _SHOWN: Final = 200
 
@@ -125,7 +126,7 @@ def _by_code(code: str, message: str) -> BackendError:
         return TransientError(code, message, answered=True)
     if code in _SIGNED_OUT:
         return PausingError(code, message, advice=SIGN_IN, answered=True)
-    if code in _MISSING:
+    if code in MISSING:
         return PausingError(code, message, advice=GONE, answered=True)
     if code == "ENDPOINT_NOT_FOUND":
         return not_mlflow("it does not know the request")

@@ -1,16 +1,22 @@
-"""Where MLflow takes traces: its endpoint for OpenTelemetry's protocol."""
+"""Where MLflow takes traces, its endpoint for OpenTelemetry's protocol; and feedback on them, which
+is an assessment there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any, Final
 
 from asynctrack._backends.mlflow.address import MlflowTarget, without_secrets
-from asynctrack._backends.mlflow.errors import map_error
+from asynctrack._backends.mlflow.errors import MISSING, map_error
 from asynctrack._backends.mlflow.server import server
+from asynctrack._common.live import LiveFeedback
 from asynctrack._errors import NotFoundError, OptionError, TransientError
 
-PATH = "/v1/traces"
-_ONLY = "False here: traces need an MLflow server at an http:// or https:// address"
+PATH: Final = "/v1/traces"
+MAX_NAME: Final = 250
+"""Characters of an assessment's name, and of who it is from: more is cut off."""
+_ONLY: Final = "False here: traces need an MLflow server at an http:// or https:// address"
 
 
 def require_endpoint(target: MlflowTarget) -> str:
@@ -48,3 +54,48 @@ def endpoint_of(target: MlflowTarget) -> Callable[[], tuple[str, dict[str, str]]
         }
 
     return ask
+
+
+def feedback_to(target: MlflowTarget) -> Callable[[LiveFeedback], None]:
+    """Return what puts feedback on its trace. That blocks, and may be repeated.
+
+    It raises ``NotFoundError`` where MLflow does not know the trace, else ``BackendError``.
+    """
+    there = server(target.tracking)
+
+    def rate(feedback: LiveFeedback) -> None:
+        try:
+            there.api().assess(f"tr-{feedback.trace_id}", assessment_of(feedback))
+        except Exception as error:
+            mapped = map_error(error)
+            if mapped.code in MISSING:
+                raise NotFoundError("MLflow does not know the trace") from error
+            raise mapped from error
+
+    return rate
+
+
+def assessment_of(feedback: LiveFeedback) -> dict[str, Any]:
+    """Return feedback as MLflow's JSON has assessments: from a person where it names a user."""
+    source = {"source_type": "CODE", "source_id": "default"}
+    if feedback.user_id is not None:
+        source = {"source_type": "HUMAN", "source_id": feedback.user_id[:MAX_NAME]}
+    at = _timestamp(feedback.time_unix_nano)
+    found = {
+        "assessment_id": f"a-{feedback.identity}",
+        "assessment_name": feedback.name[:MAX_NAME],
+        "trace_id": f"tr-{feedback.trace_id}",
+        "span_id": feedback.span_id,
+        "source": source,
+        "create_time": at,
+        "last_update_time": at,
+        "feedback": {"value": feedback.value},
+        "rationale": feedback.comment,
+        "valid": True,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _timestamp(time_unix_nano: int) -> str:
+    at = datetime.fromtimestamp(max(0, time_unix_nano) // 10**9, timezone.utc)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{time_unix_nano % 10**9 // 10**6:03d}Z"

@@ -241,6 +241,10 @@ class TraceBuilder:
                 return
             yield self._finish(oldest)
 
+    def has(self, writer_id: str, trace_id: str) -> bool:
+        """Return whether a trace is there."""
+        return (writer_id, trace_id) in self._of_trace
+
     def open_bytes(self) -> int:
         """Return the size of all that is there, as lines, in bytes."""
         return sum(trace.size for trace in self._open.values())
