@@ -188,3 +188,46 @@ def test_what_it_wants_is_said(tmp_path: Path) -> None:
     ):
         ended = run(tmp_path, "-m", "asynctrack.auto", *arguments)
         assert ended.returncode == code and said in ended.stdout + ended.stderr
+
+
+def test_a_log_record_opens_no_tracker(tmp_path: Path) -> None:
+    """A record before the first chain imports nothing, and waits for nobody who opens the tracker;
+    one after it is stored."""
+    (tmp_path / "program.py").write_text(
+        """
+import logging, sys, threading
+import asynctrack, asynctrack.auto
+
+log = logging.getLogger("shop")
+log.addHandler(asynctrack.LogHandler())
+log.warning("before")
+assert "langchain_core" not in sys.modules
+
+place = asynctrack._capture.installed._everywhere
+held, done = threading.Event(), threading.Event()
+
+def open_slowly():
+    with place._lock:
+        held.set()
+        done.wait(60)
+
+opens = threading.Thread(target=open_slowly)
+opens.start()
+held.wait()
+logs = threading.Thread(target=log.warning, args=["meanwhile"], daemon=True)
+logs.start()
+logs.join(30)
+assert not logs.is_alive()
+done.set()
+opens.join()
+
+with asynctrack.span("buy"):
+    log.warning("inside")
+log.warning("after")
+"""
+    )
+    done = run(tmp_path, "program.py")
+    assert done.returncode == 0, done.stderr
+    events = events_in_folder(tmp_path / "runs")
+    messages = [one["data"]["message"] for one in events if one["event"] == "custom_event"]
+    assert messages == ["inside", "after"]

@@ -50,6 +50,11 @@ class Installed:
         """The handler, or None where nothing is tracked."""
         return self._handler
 
+    @property
+    def present(self) -> AsyncHandler | SyncHandler | None:
+        """The handler that is there already; asking for it never makes one."""
+        return self._handler
+
     def undo(self) -> None:
         """Let it be as before, in every context that has it. May be called in any, and twice."""
         global _everywhere
@@ -94,8 +99,17 @@ class _Asked:
 
     def get(self) -> Any:
         """Return the handler that tracks here, or None."""
-        place = _nearest(_here.get()) or _nearest(_everywhere)
+        place = self._place()
         return None if place is None else place.handler
+
+    def present(self) -> Any:
+        """Return the handler that tracks here already, or None: makes none, and waits for none."""
+        place = self._place()
+        return None if place is None else place.present
+
+    @staticmethod
+    def _place() -> Installed | None:
+        return _nearest(_here.get()) or _nearest(_everywhere)
 
 
 asked = _Asked()

@@ -16,6 +16,7 @@ from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
+from asynctrack._capture.installed import asked
 from asynctrack._capture.moment import note
 from asynctrack._capture.plain import nearest
 from asynctrack._capture.tracebacks import describe_error
@@ -134,7 +135,9 @@ def _take(owner: Owner | None, level: int, data: Any) -> None:
     except Exception:  # the interpreter ends
         return
     try:
-        owner = owner or nearest()
+        # Opens no tracker: that takes a second, and who opens one may log, and wait for the lock
+        # of the log handler that waits here.
+        owner = owner or nearest(asked.present)
         if owner is not None:
             note(owner, NAME, data(), sheddable=level < logging.ERROR)
     except Exception as error:

@@ -17,8 +17,12 @@ from asynctrack._capture.tracked import F, Tracked
 from asynctrack._capture.tracked_span import Owner, TrackedSpan
 
 
-def nearest() -> Owner | None:
-    """Return the handler of what is around the call, else the installed one; None without."""
+def nearest(installed: Callable[[], Any] = asked.get) -> Owner | None:
+    """Return the handler of what is around the call, else the installed one; None without.
+
+    Args:
+        installed: Returns the installed one.
+    """
     here, left = current.here(), None
     while here is not None and not here.open:
         left, here = left or here, here.outer
@@ -26,7 +30,7 @@ def nearest() -> Owner | None:
     run, own = (None, None) if handlers is None else handlers.around()  # no tracker was opened yet
     if here is not None and (own is None or here.within == run):
         return cast("Owner", here.owner)
-    found: Owner | None = own or asked.get()
+    found: Owner | None = own or installed()
     return cast("Owner", left.owner) if found is None and left is not None else found
 
 
