@@ -264,7 +264,8 @@ def tracker(
             ``otel``.
         traces: Whether finished traces go to MLflow as well, where ``run`` is one of its runs and
             the tracking server is at an ``http(s)://`` address: linked to the run, with session and
-            user. Needs the extra ``otel``; not together with ``otlp``.
+            user; feedback that the handler logs becomes assessments on them. Needs the extra
+            ``otel``; not together with ``otlp``.
 
     Returns:
         The tracker; entering it gives the handler, leaving it delivers everything.

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from asynctrack._common.live import LiveFeedback
 from asynctrack._common.retry import RetryPolicy
@@ -21,15 +21,26 @@ from asynctrack._errors import BackendError, NotFoundError, PermanentError
 from asynctrack._reading.decoding.feedback import Feedback
 from asynctrack._reading.export.otlp_span import span_id_of, trace_id_of
 
-if TYPE_CHECKING:
-    from asynctrack._otlp.feed import Feed
-
 WAITING_BYTES: Final = 16 * 1024 * 1024
 """Size of the feedback that waits, in bytes, about; more is dropped."""
 ROUND: Final = 50
 """Feedback that is sent before traces have their turn again."""
 JOINED: Final = 10_000
 """Traces of services that are known to have ours in them."""
+
+
+class Counting(Protocol):
+    """Counts what became of it."""
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody waits for it any more."""
+
+    def feedback_sent(self) -> None:
+        """Count feedback that the receiver has taken."""
+
+    def feedback_dropped(self, reason: str, said: str = "") -> None:
+        """Count feedback that is not sent."""
 
 
 @dataclass(slots=True)
@@ -45,7 +56,7 @@ class Ratings:
     """Sends the feedback of one feed. Touched by one thread.
 
     Args:
-        feed: Whose it is; counts what became of it.
+        feed: Whose it is.
         rate: Sends one; see ``Target``.
         is_open: Tells whether a trace has begun and is still to be sent.
         monotonic: The clock, in seconds.
@@ -55,7 +66,7 @@ class Ratings:
 
     def __init__(
         self,
-        feed: Feed,
+        feed: Counting,
         rate: Callable[[LiveFeedback], None],
         is_open: Callable[[str], bool],
         *,

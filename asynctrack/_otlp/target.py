@@ -7,11 +7,13 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit, urlunsplit
 
-from asynctrack._common.live import LiveFeedback
 from asynctrack._errors import MissingExtraError
+
+if TYPE_CHECKING:  # more than a user's loop has to load
+    from asynctrack._common.live import LiveFeedback
 
 PATH: Final = "/v1/traces"
 _DEFAULT: Final = "http://localhost:4318"

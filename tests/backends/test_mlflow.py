@@ -13,15 +13,17 @@ from hypothesis import strategies as st
 
 from asynctrack import OptionError, PausingError, PermanentError, TransientError, tracker
 from asynctrack._backends.mlflow.address import (
+    MlflowTarget,
     Place,
     layout_names,
     place_of_artifacts,
     target_of,
     without_secrets,
 )
-from asynctrack._backends.mlflow.api import run_filter
+from asynctrack._backends.mlflow.api import RunFound, run_filter
 from asynctrack._backends.mlflow.batches import LogBatch, cut
 from asynctrack._backends.mlflow.errors import map_answer, map_error
+from asynctrack._backends.mlflow.server import MlflowServer
 from asynctrack._common.artifact import MetricPoint
 from asynctrack._format import is_valid_name
 
@@ -124,11 +126,50 @@ def test_an_address_without_a_run_is_refused(address: str) -> None:
 @given(st.text(min_size=1), st.text(min_size=1))
 def test_names_in_keys(experiment: str, run: str) -> None:
     """Any name of MLflow's has one that keys can have, and it is the same one each time."""
-    from asynctrack._backends.mlflow.address import MlflowTarget
-
     target = MlflowTarget(None, experiment, run)
     assert all(is_valid_name(name) for name in layout_names(target))
     assert layout_names(target) == layout_names(target)
+
+
+class Runs:
+    """MLflow's runs, as the server of this process asks for them."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, RunFound] = {}
+        self.ended: list[str] = []
+
+    def experiment_id(self, name: str) -> str | None:
+        return "7"
+
+    def latest_run(self, experiment_id: str, name: str) -> RunFound | None:
+        return next((run for run in self.runs.values() if run.name == name), None)
+
+    def create_run(self, experiment_id: str, name: str) -> RunFound:
+        made = self.runs[name] = RunFound(f"id-{name}", experiment_id, name, "/a", False)
+        return made
+
+    def finish(self, run_id: str) -> None:
+        self.ended.append(run_id)
+
+
+def test_the_last_writer_ends_a_run_that_was_made() -> None:
+    """A run that was made here ends once, with the last that wrote to it; one that was there goes
+    on, and so does another."""
+    api: Any = Runs()
+    there = MlflowServer(None)
+    for _ in range(2):
+        there.join(api, MlflowTarget(None, "e", "new"))
+    there.join(api, MlflowTarget(None, "e", "other"))
+    there.leave(api, "id-new")
+    assert api.ended == []
+    there.leave(api, "id-new")
+    assert api.ended == ["id-new"]
+    # It is there now: who comes later has not made it.
+    there.join(api, MlflowTarget(None, "e", "new"))
+    there.leave(api, "id-new")
+    assert api.ended == ["id-new"]
+    there.leave(api, "id-other")
+    assert api.ended == ["id-new", "id-other"]
 
 
 def test_quotes_in_a_runs_name() -> None:

@@ -10,10 +10,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import mlflow
 import pytest
@@ -36,7 +36,7 @@ from asynctrack._record import limits
 from asynctrack._record.limits import MLFLOW, mlflow_key
 from tests.e2e.waiting import until
 from tests.places.mlflow_server import mlflow_server
-from tests.support.faults import Answer, Hang
+from tests.support.faults import Answer, DropAnswer, Hang
 from tests.support.proxy import FaultProxy, fault_proxy
 from tests.support.s3 import S3Server
 
@@ -474,6 +474,83 @@ def test_traces_are_linked_to_the_run(server: mlflow.MlflowClient, tmp_path: Pat
     for trace in found:
         assert trace.info.trace_metadata["mlflow.trace.session"] == "chat-1"
         assert trace.info.trace_metadata["mlflow.trace.user"] == "ada"
+
+
+def assessments(client: mlflow.MlflowClient, trace_id: UUID | str) -> dict[str, Any]:
+    """What is on a trace, by name; each name once."""
+    text = trace_id if isinstance(trace_id, str) else trace_id.hex
+    found = client.get_trace(f"tr-{text}").info.assessments
+    by_name = {one.name: one for one in found}
+    assert len(by_name) == len(found)
+    return by_name
+
+
+def test_feedback_becomes_assessments(server: mlflow.MlflowClient, tmp_path: Path) -> None:
+    """A score, a label and a comment on a trace or a span, before the trace has ended and after it
+    was sent, and on a trace that joined a service's."""
+    trace_id, name, service = uuid4(), new_name(), uuid4().hex
+    long_name, long_user = "n" * 255, "u" * 300
+    made = tracker(f"mlflow://{name}/r", folder=tmp_path / "runs", traces=True, max_delay=0.05)
+    with made as handler:
+
+        def step(text: str) -> str:
+            handler.log_feedback(trace_id, "early", 0.25)
+            return text
+
+        RunnableLambda(step).invoke("x", {"callbacks": [handler], "run_id": trace_id})
+        handler.log_feedback(trace_id, "tone", "rude", user_id="ada")
+        handler.log_feedback(trace_id, "words", comment="too long: ü")
+        wait_until(lambda: made.statistics().traces_sent == 1)
+        logged = time.time()
+        handler.log_feedback(trace_id, "late", True, comment="good", span_id=trace_id)
+        handler.log_feedback(trace_id, long_name, 1, user_id=long_user)
+        with handler.span("asked", traceparent=f"00-{service}-00f067aa0ba902b7-01") as span:
+            pass
+        handler.log_feedback(span.trace_id, "thumbs", -1)
+    counted = made.statistics()
+    assert (counted.feedback_sent, counted.feedback_dropped, counted.feedback_waiting) == (6, {}, 0)
+    found = assessments(server, trace_id)
+    assert found.keys() == {"early", "tone", "words", "late", long_name[:250]}
+    assert (found["early"].value, found["early"].source.source_type) == (0.25, "CODE")
+    tone = found["tone"]
+    assert (tone.value, tone.source.source_type, tone.source.source_id) == ("rude", "HUMAN", "ada")
+    assert (found["words"].value, found["words"].rationale) == (None, "too long: ü")
+    late = found["late"]
+    (root,) = server.get_trace(f"tr-{trace_id.hex}").data.spans
+    assert (late.value, late.rationale, late.span_id) == (1, "good", root.span_id)
+    assert abs(late.create_time_ms / 1000 - logged) < 60
+    assert found["early"].span_id is None
+    assert found[long_name[:250]].source.source_id == long_user[:250]
+    assert assessments(server, service)["thumbs"].value == -1
+
+
+def test_feedback_in_trouble(
+    proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A server that is unavailable for a moment, and an answer that is lost: each is there once."""
+    client, name = use(proxy.endpoint_url, monkeypatch), new_name()
+    unavailable = proxy.add(Answer(503), path="*/assessments", times=1)
+    lost = proxy.add(DropAnswer(), path="*/assessments", times=1)
+    trace_id = uuid4()
+    made = tracker(f"mlflow://{name}/r", folder=tmp_path / "runs", traces=True)
+    with made as handler:
+        RunnableLambda(str.upper).invoke("x", {"callbacks": [handler], "run_id": trace_id})
+        handler.log_feedback(trace_id, "one", 1)
+        handler.log_feedback(trace_id, "two", 2)
+        handler.log_feedback(uuid4(), "of nothing", 1)
+    assert (unavailable.applied, lost.applied) == (1, 1)
+    counted = made.statistics()
+    assert (counted.feedback_sent, counted.feedback_dropped) == (2, {"no_trace": 1})
+    found = assessments(client, trace_id)
+    assert {key: one.value for key, one in found.items()} == {"one": 1, "two": 2}
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Ask again and again, for a counter that tells nobody when it changes."""
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until, "it did not come"
+        time.sleep(0.02)
 
 
 def test_traces_need_a_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from asynctrack._record.allocation import (
     PeerParameters,
     TooLong,
 )
+from asynctrack._record.limits import MLFLOW
 from asynctrack._record.parameters import RunParameters
 from tests.property.strategies import quick
 
@@ -266,6 +267,34 @@ def test_a_value_logged_while_another_is_sent(run: Run) -> None:
     writer.done(delta)
     assert writer.waiting
     assert writer.plan(frozenset(), "s3://b/m.json").put["a"] == 2.0
+
+
+def test_where_no_parameter_can_change(run: Run) -> None:
+    """MLflow's first value stays, whoever logged it: only another one is given up, and told."""
+    writer = RunParameters({}, MLFLOW)
+    run.parameters = {"theirs": "1", "same": "2"}
+    writer.look(run.state())
+    for name, value in {"theirs": "9", "same": "2", "mine": "3"}.items():
+        writer.log(name, value)
+    delta = writer.plan(frozenset(), None)
+    assert (delta.put, delta.remove) == ({"same": "2", "mine": "3"}, ())
+    writer.done(delta)
+    assert writer.kept == {"theirs"}
+    assert (writer.unwritten, writer.left_out()) == (0, [])
+    assert not writer.waiting
+    assert not writer.plan(frozenset(), None)
+
+
+def test_what_waits_for_an_address_is_not_given_up(run: Run) -> None:
+    """Where it is not known yet what a value will be in MLflow, it is neither sent nor told."""
+    writer = RunParameters({}, MLFLOW)
+    run.parameters = {"long": "x"}
+    writer.look(run.state())
+    writer.log("long", TooLong("long"))
+    assert not writer.plan(frozenset(), None).put
+    assert writer.kept == set()
+    assert not writer.plan(frozenset(), "s3://b/m.json").put
+    assert writer.kept == {"long"}
 
 
 def test_what_needs_an_address_waits_for_it(run: Run) -> None:
