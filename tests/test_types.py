@@ -43,8 +43,94 @@ open_run("runs").log_feedback(uuid4(), "thumbs", 1)
 given: list[Feedback] = list(open_run("runs").feedback())
 asyncio.run(main())
 """
+PLAIN = """
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import asynctrack
+from asynctrack import (
+    AsyncHandler, Installed, LogHandler, Root, StructlogProcessor, SyncHandler, TrackedSpan,
+    install, open_run, tracker,
+)
+from asynctrack.testing import replay_model
+
+
+def sample(root: Root) -> float:
+    kept: bool = "vip" in root.tags or root.metadata.get("plan") == "enterprise"
+    return 1.0 if kept or root.name == "jokes" else 0.1
+
+
+@asynctrack.tracked
+def rate(text: str, *, limit: int = 3) -> int:
+    asynctrack.log("rated", {"length": len(text)})
+    return min(limit, len(text))
+
+
+@asynctrack.tracked(kind="tool", inputs=["text"], reduce=" ".join)
+def words(text: str) -> Iterator[str]:
+    yield from text.split()
+
+
+class Shop:
+    @asynctrack.tracked(name="sell", outputs=False)
+    async def sell(self, what: str) -> list[str]:
+        return [what]
+
+    @asynctrack.tracked
+    async def stream(self) -> AsyncIterator[int]:
+        yield 1
+
+
+def sync_side(handler: SyncHandler) -> None:
+    @handler.tracked(tags=["a"])
+    def double(number: float) -> float:
+        return 2 * number
+
+    kept: Callable[[float], float] = double
+    with handler.span("one", inputs={"a": 1}, kind="tool", traceparent=None) as one:
+        entered: TrackedSpan = one
+        one.outputs = kept(1.5)
+        handler.log("found", {"documents": 3})
+        handler.log_feedback(entered.trace_id or "0b7e", "thumbs", 1)
+    left_out: int = handler.statistics().traces_sampled_out
+
+
+async def async_side(handler: AsyncHandler) -> None:
+    @handler.tracked
+    async def search(question: str) -> list[str]:
+        return [question]
+
+    found: list[str] = await search("fish")
+    async with handler.span("many") as span:
+        span.outputs = found
+    async with asynctrack.span("any", metadata={"a": 1}):
+        sold: list[str] = await Shop().sell("fish")
+    async for number in Shop().stream():
+        print(number + 1)
+
+
+with tracker("runs", sample=sample, keep_errors=True, install="process") as handler:
+    installed: Installed = install(handler, process=True)
+    installed.undo()
+    with install(None):
+        score: int = rate("fish", limit=2)
+        several: list[str] = list(words("a b"))
+tracker("runs", sample=0.1, install=True, otlp="http://localhost:4318/v1/traces")
+tracker("mlflow://jokes/first", folder="runs", traces=True)
+records: logging.Handler = LogHandler(level=logging.INFO)
+processor: Callable[..., object] = StructlogProcessor()
+model = replay_model(("bot", "yesterday"), root="runs", model="gpt-4o")
+text: str = model.invoke("hello").text
+for example in open_run("runs").dataset("outcome = 'ok'", kind=["chat_model", "llm"], limit=3):
+    print(example["inputs"], example["metadata"])
+"""
 WRONG = """
-from asynctrack import open_run, session, tracker
+from asynctrack import LogHandler, install, log, open_run, session, span, tracked, tracker
+from asynctrack.testing import replay_model
+
+@tracked
+def rate(text: str) -> int:
+    return len(text)
 
 tracker("runs", experiment_nmae="jokes")
 tracker("runs", max_delay="soon")
@@ -56,6 +142,18 @@ with tracker("runs") as handler:
     handler.session(user="ada")
 session("ada")
 open_run("runs").log_feedback("0b7e", 1)
+install("runs")
+span(5)
+span("one", input=1)
+log()
+tracker("runs", sample="some")
+tracker("runs", install="thread")
+tracked(lambda text: text)("a", "b")
+rate(5)
+handler.tracked(kind=5)
+replay_model("runs", model=5)
+open_run("runs").dataset(kind=5)
+LogHandler(5)
 """
 
 
@@ -122,14 +220,14 @@ def test_a_users_program(checkers: Checkers, name: str) -> None:
     """What is right passes, and each mistake is told at its line."""
     check = getattr(checkers, name)
     main, wrong = checkers.folder / "main.py", checkers.folder / "wrong.py"
-    main.write_text(MAIN)
+    main.write_text(MAIN + PLAIN)
     told = check(main)
     assert "Success" in told or "0 errors, 0 warnings" in told, told
     wrong.write_text(WRONG)
     told = check(wrong)
     lines = {int(line) for line in re.findall(r"wrong\.py:(\d+)[:\d]*.{0,3}error", told)}
     calls = {
-        n for n, line in enumerate(WRONG.splitlines(), 1) if re.match(r" *[a-z_.\"()]+\(", line)
+        n for n, line in enumerate(WRONG.splitlines(), 1) if re.match(r" *[A-Za-z_.\"()]+\(", line)
     }
     assert lines == calls, told
     assert "experiment_nmae" in told

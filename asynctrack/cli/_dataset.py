@@ -144,4 +144,4 @@ def _say(options: argparse.Namespace, count: int, without: int) -> None:
             " --where \"outcome = 'ok'\""
         )
     if not count:
-        screen.line("No call is all that is asked for.")
+        screen.line("No call matches what is asked for.")

@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 import re
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynctrack import OptionError, PausingError, PermanentError, TransientError, tracker
+from asynctrack import (
+    OptionError,
+    PausingError,
+    PermanentError,
+    TransientError,
+    open_run,
+    tracker,
+)
 from asynctrack._backends.mlflow.address import (
     MlflowTarget,
     Place,
@@ -257,3 +265,22 @@ def test_a_folder_for_events_of_others(tmp_path: Any) -> None:
     """A tracker into a folder has one already."""
     with pytest.raises(OptionError, match="folder"):
         tracker(tmp_path, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("file:", "MLFLOW_ALLOW_FILE_STORE=true"),
+        ("nobody://knows", "pip install sagemaker-mlflow"),
+    ],
+)
+@pytest.mark.may_block("no event loop in here")
+def test_a_place_that_mlflow_does_not_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, said: str
+) -> None:
+    """Reading a run says what to do about it."""
+    pytest.importorskip("mlflow", reason="needs the extra mlflow")
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri + str(tmp_path) if uri == "file:" else uri)
+    with pytest.raises(PausingError, match=re.escape(said)):
+        open_run("mlflow://jokes/first")

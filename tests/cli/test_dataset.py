@@ -61,7 +61,7 @@ def test_which_calls(tmp_path: Path, command: Command) -> None:
     assert count("--span-name", "nobody") == 0
     assert count("--since", "1s") == 0
     none = command("dataset", folder.path, "--output", tmp_path / "y", "--where", "false")
-    assert none.code == 0 and "No call is all that is asked for." in none.out
+    assert none.code == 0 and "No call matches what is asked for." in none.out
 
 
 def test_what_is_wrong_is_said(tmp_path: Path, command: Command) -> None:

@@ -28,8 +28,12 @@ GONE: Final = (
     "Restore the run (mlflow.MlflowClient().restore_run(run_id)), or give one that is there."
 )
 _PLUGIN: Final = (
-    "MLflow does not know this kind of tracking URI. For the ARN of managed MLflow:"
-    " pip install sagemaker-mlflow"
+    "Set MLFLOW_TRACKING_URI to the address of your server. The ARN of managed MLflow needs"
+    " 'pip install sagemaker-mlflow', a database (MLflow's default) 'pip install mlflow'."
+)
+_FILES: Final = (
+    "Give a server (MLFLOW_TRACKING_URI=http://…) or a database ('pip install mlflow' and"
+    " MLFLOW_TRACKING_URI=sqlite:///mlflow.db), or set MLFLOW_ALLOW_FILE_STORE=true."
 )
 _TRANSIENT: Final = frozenset(
     {
@@ -117,6 +121,8 @@ def map_error(error: BaseException) -> BackendError:
         return TransientError(name, _reason(below))
     if isinstance(code, str) and _CODE.fullmatch(code):
         message = getattr(error, "message", "")
+        if "filesystem tracking backend" in str(message):
+            return PausingError("FileStore", "MLflow takes no more runs in a folder", advice=_FILES)
         return _by_code(code, "" if code == "INVALID_PARAMETER_VALUE" else _clean(message))
     return TransientError(name, _clean(error))
 

@@ -69,6 +69,8 @@ def ask_for_mlflow_run(run: Any) -> MlflowRunState:
     except BackendError as error:
         if error.code == "RESOURCE_DOES_NOT_EXIST":
             raise NotFoundError(f"MLflow knows no run {target.run!r} ({error})") from error
+        if error.advice and error.advice not in str(error):
+            error.args = (f"{str(error).rstrip('.')}. {error.advice}",)
         raise
     events = [value for key, value in sorted(found.tags.items()) if EVENTS.fullmatch(key)]
     return MlflowRunState(
