@@ -27,6 +27,7 @@ raises ``NotLoggedError`` and ``ReplayedError``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -72,7 +73,8 @@ class OptionError(AsynctrackError, ValueError):
         self.option = option
         self.value = value
         self.allowed = allowed
-        super().__init__(f"{option}={value!r} is not allowed: {option} must be {allowed}")
+        shown = _LOGIN.sub("//…@", repr(value))
+        super().__init__(f"{option}={shown} is not allowed: {option} must be {allowed}")
 
 
 class RunError(AsynctrackError, TypeError):
@@ -205,5 +207,7 @@ class PermanentError(BackendError):
     """The service itself refuses this request, now and later. Only the service can say so."""
 
 
+_LOGIN: Final = re.compile(r"//[^/@\s]*@")
+"""User and password in an address."""
 _TOO_LARGE: Final = frozenset({"EntityTooLarge", "RequestEntityTooLarge", "413"})
 """S3's own codes, and the status of a proxy that takes no requests of that size."""

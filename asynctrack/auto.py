@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asynctrack._backends.mlflow.address import is_mlflow_address
 from asynctrack._capture import installed
 from asynctrack._common.imported import when_imported
 from asynctrack._common.notices import warn
@@ -110,7 +111,8 @@ def begin() -> None:
         return
     if not address:
         return
-    late = _Late(address, _one_run())
+    # A run of MLflow has a name.
+    late = _Late(address, {} if is_mlflow_address(address) else _one_run())
 
     def prepare() -> None:
         from asynctrack._engine.prepare import prepare

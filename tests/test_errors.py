@@ -15,6 +15,7 @@ import botocore.exceptions
 import pytest
 from botocore.exceptions import ClientError
 
+import asynctrack
 from asynctrack import _errors
 from asynctrack._backends import advice
 from asynctrack._backends import aws_errors as aws_errors
@@ -369,6 +370,13 @@ def test_option_errors_say_what_is_allowed() -> None:
         "overflow", "x", "'block' or 'drop_newest'",
     )  # fmt: skip
     assert isinstance(error, ValueError)
+
+
+def test_option_errors_show_no_password_of_an_address() -> None:
+    """An address with user and password may come from the environment, and errors are logged."""
+    with pytest.raises(OptionError) as caught:
+        asynctrack.tracker("https://user:secret@host/runs")
+    assert str(caught.value).startswith("run='https://…@host/runs' is not allowed")
 
 
 @pytest.mark.parametrize(

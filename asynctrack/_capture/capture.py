@@ -93,6 +93,8 @@ class Capture:
         self._noted: set[bytes] = set()  # the requests that were noted for the Run
         if sampling is not None:
             for name in CALLBACKS:
+                if self._each_token and name in ("on_llm_new_token", "on_stream_event"):
+                    continue  # an event for each, which is counted
                 setattr(self, name, in_front(name, getattr(self, name), self.events))
 
     # -- chains -------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from asynctrack._capture import current
-from asynctrack._capture.tracked_span import Owner
+from asynctrack._capture.tracked_span import Owner, text_of
 from asynctrack._common.own import is_own
 
 
@@ -23,7 +23,8 @@ def note(owner: Owner, name: Any, data: Any, *, sheddable: bool = False) -> None
         return
     try:
         events = sink.capture.events
-        body = events.moment(current.around(owner._running(), events.spans.known), name, data)
+        span_id = current.around(owner._running(), events.spans.known)
+        body = events.moment(span_id, text_of(name), data)
     except Exception as error:
         sink.capture_failed("log", error)
         return

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 from asynctrack._capture import current
 from asynctrack._capture.current import Here
+from asynctrack._common.marker import safe_str
 from asynctrack._common.own import is_own
 from asynctrack._common.traceparent import KEY, parsed
 from asynctrack._errors import StateError
@@ -67,7 +68,7 @@ class TrackedSpan:
         metadata: Mapping[str, Any] | None = None,
         traceparent: str | None = None,
     ) -> None:
-        self.name = name
+        self.name = text_of(name)
         self.outputs: Any = None
         self.said: dict[str, Any] = {}
         self._owner = owner
@@ -253,6 +254,11 @@ async def put_awaiting(sink: Sink, body: Body, sheddable: bool, cause: object = 
     """Store an event; await room for it. The arguments are those of ``put``."""
     if not sink.put_nowait(body, sheddable):
         await sink.put(body, sheddable, cause)
+
+
+def text_of(name: object) -> str:
+    """Return a name as the text that it is stored as, whatever was given. Raises nothing."""
+    return name if type(name) is str else safe_str(name)
 
 
 def _runs_a_loop() -> bool:

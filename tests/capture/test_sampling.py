@@ -330,3 +330,13 @@ def test_options() -> None:
 def _no_sample_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("ASYNCTRACK_SAMPLE", raising=False)
     yield
+
+
+def test_each_token_that_is_left_out_is_counted(tmp_path: Path) -> None:
+    """With an event for each token, what is left out counts as many events as are stored else."""
+    counts = []
+    for sample in (0.0, 1.0):
+        with tracker(tmp_path, tokens="each", sample=sample) as handler:
+            list(FakeListChatModel(responses=["hello"]).stream("x", {"callbacks": [handler]}))
+        counts.append((handler.statistics().accepted, handler.statistics().sampled_out))
+    assert counts[0] == counts[1][::-1] and counts[0][1] >= 7

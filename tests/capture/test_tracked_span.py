@@ -507,6 +507,16 @@ def current_spans(handler: Any) -> int:
     return len(handler._sink.capture.events.spans)
 
 
+def test_names_that_are_no_texts(tmp_path: Path) -> None:
+    """A number or an object as a name is stored as its text, so that the event can be read."""
+    with tracker(tmp_path) as handler, handler.span(404) as span:  # type: ignore[arg-type]  # on purpose
+        handler.log(("a", 1), "payload")  # type: ignore[arg-type]  # on purpose
+    assert repr(span) == "<asynctrack.TrackedSpan '404': ended>"
+    root = only(tmp_path).root
+    assert (root.name, root.outcome) == ("404", "ok")
+    assert [(note.name, note.data) for note in root.notes] == [("('a', 1)", "payload")]
+
+
 def test_a_plain_block_in_a_thread_waits(wall: Wall) -> None:
     """Where no event loop runs, ``with`` waits for room as callbacks do."""
     with tracker(wall.folder, **FULL) as handler:

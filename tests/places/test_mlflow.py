@@ -39,6 +39,8 @@ from tests.places.mlflow_server import mlflow_server
 from tests.support.faults import Answer, DropAnswer, Hang
 from tests.support.proxy import FaultProxy, fault_proxy
 from tests.support.s3 import S3Server
+from tests.test_auto import events_in_folder
+from tests.test_auto import run as run_python
 
 
 @pytest.fixture(scope="module")
@@ -593,3 +595,20 @@ def test_the_guides_example(
     for program in programs:
         exec(compile(program, "mlflow.md", "exec"), names)
     assert only_run_of(server, "jokes").data.params["prompt"] == "v2"
+
+
+def test_auto_into_a_run_that_has_its_name(tmp_path: Path) -> None:
+    """The address of a run of MLflow is taken: no name is made up that would not go with it."""
+    code = "import asynctrack.auto; from langchain_core.runnables import RunnableLambda as R"
+    done = run_python(
+        tmp_path,
+        "-c",
+        f"{code}; R(str.upper).invoke('x')",
+        address="mlflow://shop/nightly",
+        ASYNCTRACK_FOLDER="runs",
+        MLFLOW_TRACKING_URI="http://127.0.0.1:9",  # nobody is there: events go to the folder
+        ASYNCTRACK_CLOSE_PATIENCE="1",
+    )
+    assert done.returncode == 0 and "does not track" not in done.stderr
+    assert len(events_in_folder(tmp_path / "runs")) == 2
+    assert (tmp_path / "runs/asynctrack/v1/experiment=shop/run=nightly").is_dir()
