@@ -15,7 +15,7 @@ from typing import Any
 
 from asynctrack._backends.aws import AwsBackend
 from asynctrack._backends.aws_errors import map_error
-from asynctrack._backends.library import default_session, require_s3_libraries
+from asynctrack._backends.library import default_s3, require_s3_libraries
 from asynctrack._backends.pool import ClientPool
 from asynctrack._backends.protocol import Record
 from asynctrack._backends.run import RunTarget
@@ -84,8 +84,7 @@ class BucketBackend(AwsBackend):
         try:
             require_s3_libraries()
             with gate.importing(), full_collections.held_up():
-                session = default_session()
-                s3 = session.client("s3", endpoint_url=self._endpoint_url)
+                session, s3 = default_s3(self._endpoint_url)
         except MissingExtraError as error:
             advice = "Install it, and start again."
             raise PausingError("MissingExtra", str(error), advice=advice) from error

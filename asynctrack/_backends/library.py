@@ -107,10 +107,15 @@ def client_session(session: Any, region: str | None) -> ClientSession:
     return made
 
 
-def default_session() -> Any:
-    """Return a session with the credentials that boto3 finds, one for the process: those that are
-    renewed are renewed once for all Runs. Another one where the environment says something else by
-    now. Blocks: reads files.
+def default_s3(endpoint_url: str | None) -> tuple[Any, Any]:
+    """Return a session with the credentials that boto3 finds, and a client of S3.
+
+    There is one session for the process: credentials that are renewed are renewed once for all
+    Runs. Another one where the environment says something else by now. One thread at a time makes
+    clients with it, as boto3 asks for. Blocks: reads files.
+
+    Args:
+        endpoint_url: The server; None for the one that boto3 finds.
     """
     import boto3
 
@@ -119,7 +124,8 @@ def default_session() -> Any:
     with _lock:
         if not _sessions or _sessions[0][0] != found:
             _sessions[:] = [(found, boto3.Session())]
-        return _sessions[0][1]
+        session = _sessions[0][1]
+        return session, session.client("s3", endpoint_url=endpoint_url)
 
 
 _lock: Final = threading.Lock()

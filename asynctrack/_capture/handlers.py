@@ -257,7 +257,7 @@ class _Handler:
         *,
         name: str | None = ...,
         kind: str = ...,
-        inputs: bool | Sequence[str] = ...,
+        inputs: bool | str | Sequence[str] = ...,
         outputs: bool = ...,
         reduce: Callable[[list[Any]], Any] | None = ...,
         tags: Sequence[str] | None = ...,

@@ -86,7 +86,7 @@ def tracked(
     *,
     name: str | None = ...,
     kind: str = ...,
-    inputs: bool | Sequence[str] = ...,
+    inputs: bool | str | Sequence[str] = ...,
     outputs: bool = ...,
     reduce: Callable[[list[Any]], Any] | None = ...,
     tags: Sequence[str] | None = ...,

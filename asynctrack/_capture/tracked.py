@@ -46,7 +46,7 @@ class Tracked:
         *,
         name: str | None = None,
         kind: str = "chain",
-        inputs: bool | Sequence[str] = True,
+        inputs: bool | str | Sequence[str] = True,
         outputs: bool = True,
         reduce: Callable[[list[Any]], Any] | None = None,
         tags: Sequence[str] | None = None,
@@ -55,7 +55,7 @@ class Tracked:
         self._find = find
         self._name = name
         self._kind = kind
-        self._inputs = inputs
+        self._inputs = (inputs,) if isinstance(inputs, str) else inputs
         self.keeps_outputs = outputs
         self.reduce = reduce
         self._tags = tags

@@ -189,7 +189,7 @@ class Sender:
             feed.notices.warn(
                 "otlp:too_large",
                 f"asynctrack does not send a trace to {feed.where} that is too large to be kept"
-                " in memory until it ends. S3 has its events; asynctrack export --to sends it.",
+                " in memory until it ends. Its events are stored; asynctrack export --to sends it.",
             )
             assembling.too_large = 0
         if finishing:
@@ -249,7 +249,7 @@ class Sender:
                 f"otlp:{reason}",
                 f"asynctrack has dropped a trace: {feed.where}"
                 f" {'refuses' if answer.refused else 'does not take'} it ({answer.text}). It is"
-                " counted in statistics().traces_dropped; S3 has its events.",
+                " counted in statistics().traces_dropped; its events are stored.",
             )
             return
         feed.sent(sum(one.counts for one in traces))
@@ -270,7 +270,7 @@ class Sender:
             feed.notices.warn(
                 "otlp:unreachable",
                 f"asynctrack cannot send traces to {feed.where} at the moment ({answer.text})."
-                " They wait, within a bound, and are tried again. Events go to S3 as before.",
+                " They wait, within a bound, and are tried again. Events are stored as before.",
             )
             self._pause(feed, self._policy.wait(failures, self._uniform()))
 
@@ -289,7 +289,7 @@ class Sender:
             feed.notices.warn(
                 "otlp:no_exporter",
                 f"asynctrack cannot send traces to {feed.where}: {type(error).__name__} from"
-                " OpenTelemetry's exporter. Events go to S3 as before.",
+                " OpenTelemetry's exporter. Events are stored as before.",
             )
             feed.abandon("no_exporter")
 
