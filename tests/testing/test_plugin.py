@@ -12,6 +12,7 @@ import pytest
 
 from asynctrack import tracker
 from asynctrack.cli import main
+from tests.guide.pages import blocks
 from tests.testing.scripted import Scripted, answer
 
 pytestmark = pytest.mark.may_block("no event loop in here")
@@ -110,3 +111,19 @@ def test_yesterdays_run_is_todays_test(tmp_path: Path, capsys: pytest.CaptureFix
     assert {(one["kind"], one["name"]) for one in document["components"]} >= {("model", "gpt-x")}
     for one in document["components"]:
         assert one["first"]["calls"] == one["second"]["calls"] == 2, one
+
+
+def test_the_guides_regression_test_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first two examples of the page on evaluation are a file of tests that passes, and diff
+    finds nothing."""
+    chain, test, *_ = [
+        one.code for one in blocks("asynctrack/guide/evaluation.md") if one.language == "python"
+    ]
+    assert "def test_as_yesterday(replayed):" in test
+    monkeypatch.chdir(tmp_path)
+    assert "1 passed" in run_pytest(tmp_path, f"{chain}\n{test}")
+    command = ["diff", "bot/yesterday", "bot/today", "--root", "runs", "--exit-code"]
+    assert main(command) == 0
+    assert "0 of 2 changed" in capsys.readouterr().out
