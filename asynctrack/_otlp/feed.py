@@ -16,6 +16,7 @@ from asynctrack._common.notices import Notices
 
 if TYPE_CHECKING:  # imported in the sender's thread
     from asynctrack._otlp.assembling import Assembling
+    from asynctrack._otlp.joined import Joined
     from asynctrack._otlp.ratings import Ratings
 
 WAITING_BYTES: Final = 64 * 1024 * 1024
@@ -54,6 +55,8 @@ class Feed:
         self.where = where
         self.assembling: Assembling | None = None
         """What the sender's thread makes of the artifacts."""
+        self.joined: Joined | None = None
+        """What it knows of traces that are part of a service's."""
         self.ratings: Ratings | None = None
         """What it does with feedback."""
         self._takes_feedback = takes_feedback
@@ -101,7 +104,7 @@ class Feed:
                 "otlp:full",
                 f"asynctrack has dropped traces on their way to {self.where}: it takes them more"
                 " slowly than they come, or not at all. They are counted in"
-                " statistics().traces_dropped; S3 has their events, and asynctrack export --to"
+                " statistics().traces_dropped; their events are stored: asynctrack export --to"
                 " sends them again.",
             )
         if not woken:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,15 +17,14 @@ from typing import Final, Protocol
 from asynctrack._common.live import LiveFeedback
 from asynctrack._common.retry import RetryPolicy
 from asynctrack._errors import BackendError, NotFoundError, PermanentError
+from asynctrack._otlp.joined import Joined
 from asynctrack._reading.decoding.feedback import Feedback
-from asynctrack._reading.export.otlp_span import span_id_of, trace_id_of
+from asynctrack._reading.export.otlp_span import span_id_of
 
 WAITING_BYTES: Final = 16 * 1024 * 1024
 """Size of the feedback that waits, in bytes, about; more is dropped."""
 ROUND: Final = 50
 """Feedback that is sent before traces have their turn again."""
-JOINED: Final = 10_000
-"""Traces of services that are known to have ours in them."""
 
 
 class Counting(Protocol):
@@ -59,6 +57,7 @@ class Ratings:
         feed: Whose it is.
         rate: Sends one; see ``Target``.
         is_open: Tells whether a trace has begun and is still to be sent.
+        joined: Knows the ids with which traces were sent.
         monotonic: The clock, in seconds.
         uniform: Random numbers in [0, 1).
         give_up: Seconds after which feedback is dropped that has failed.
@@ -69,6 +68,7 @@ class Ratings:
         feed: Counting,
         rate: Callable[[LiveFeedback], None],
         is_open: Callable[[str], bool],
+        joined: Joined,
         *,
         monotonic: Callable[[], float],
         uniform: Callable[[], float],
@@ -88,7 +88,7 @@ class Ratings:
         self._failures = 0
         self._not_before = 0.0
         self._last = False
-        self._joined: OrderedDict[str, str] = OrderedDict()
+        self._joined = joined
 
     def take(self, feedback: Feedback) -> None:
         """Take feedback, to be sent after its trace."""
@@ -98,18 +98,6 @@ class Ratings:
             return
         self._bytes += size
         self._place(_Waiting(feedback, size))
-
-    def joined(self, trace_id: str, sent_as: str) -> None:
-        """Note that a trace was sent as part of a service's.
-
-        Args:
-            trace_id: Our id of it.
-            sent_as: OpenTelemetry's, of the service's trace.
-        """
-        if sent_as != trace_id_of(trace_id):
-            self._joined[trace_id] = sent_as
-            if len(self._joined) > JOINED:
-                self._joined.popitem(last=False)
 
     def send(self, *, last: bool) -> bool:
         """Send what is due, a few; return whether nothing is left.
@@ -176,7 +164,7 @@ class Ratings:
         identity = sha256(f"{feedback.writer_id}/{feedback.seq}".encode()).hexdigest()[:32]
         return LiveFeedback(
             identity=identity,
-            trace_id=self._joined.get(feedback.trace_id) or trace_id_of(feedback.trace_id),
+            trace_id=self._joined.id_of(feedback.trace_id),
             span_id=None if feedback.span_id is None else span_id_of(feedback.span_id),
             name=feedback.name,
             value=feedback.value if feedback.score is None else feedback.score,

@@ -167,15 +167,17 @@ class Sender:
 
     def _look_at(self, feed: Feed) -> None:
         from asynctrack._otlp.assembling import Assembling
+        from asynctrack._otlp.joined import Joined
         from asynctrack._otlp.ratings import Ratings
 
         if feed.abandoned:
             return
         if feed.assembling is None:
             feed.assembling = Assembling(feed.writer_id)
+            feed.joined = Joined()
             if self._target.rate is not None:
                 feed.ratings = Ratings(
-                    feed, self._target.rate, feed.assembling.is_open, give_up=GIVE_UP,
+                    feed, self._target.rate, feed.assembling.is_open, feed.joined, give_up=GIVE_UP,
                     monotonic=self._monotonic, uniform=self._uniform,
                 )  # fmt: skip
         assembling = feed.assembling
@@ -205,6 +207,8 @@ class Sender:
 
         waiting: list[Ready] = []
         spans = size = 0
+        joined = feed.joined
+        assert joined is not None
         for trace in found:
             if feed.abandoned:
                 return
@@ -213,9 +217,9 @@ class Sender:
                     feed.ratings.take(trace)
                 continue
             root = trace.root
-            one = Ready(tuple(otlp_spans(trace)), root.started and root.span_id == trace.trace_id)
-            if feed.ratings is not None:
-                feed.ratings.joined(trace.trace_id, one.spans[0].trace_id)
+            made = tuple(otlp_spans(trace, joined.id_of(trace.trace_id)))
+            one = Ready(made, root.started and root.span_id == trace.trace_id)
+            joined.note(trace.trace_id, made[0].trace_id)
             its_size = sum(map(requests.size_of, one.spans))
             if waiting and (
                 spans + len(one.spans) > requests.SPANS or size + its_size > requests.BYTES

@@ -273,23 +273,29 @@ def test_open_spans_are_sent_when_the_tracker_closes(
     assert made.statistics().traces_sent == 1
 
 
+@pytest.mark.parametrize("metadata", [{}, {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01"}])
 def test_what_comes_late_joins_its_trace(
-    tmp_path: Path, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    receiver: OtlpReceiver,
+    monkeypatch: pytest.MonkeyPatch,
+    metadata: dict[str, str],
 ) -> None:
-    """A step in the background of a trace that was sent arrives too, with its trace's id."""
+    """A step in the background of a trace that was sent arrives too, with its trace's id, which is
+    a service's where the trace joined one."""
     from uuid import uuid4
 
     monkeypatch.setattr(assembling, "GRACE", 0.01)
     root, late = uuid4(), uuid4()
     made = tracker(tmp_path, otlp=receiver.url, max_delay=0.01)
     with made as handler:
-        handler.on_chain_start({}, {}, run_id=root)
+        handler.on_chain_start({}, {}, run_id=root, metadata=metadata)
         handler.on_chain_end({}, run_id=root)
         receiver.wait_for(1)
         handler.on_chain_start({}, {}, run_id=late, parent_run_id=root)
         handler.on_chain_end({}, run_id=late, parent_run_id=root)
     first, second = receiver.spans()
-    assert second.trace_id == first.trace_id or second.parent_span_id == first.span_id
+    assert second.trace_id == first.trace_id and second.parent_span_id == first.span_id
+    assert (first.trace_id == b"\xab" * 16) == bool(metadata)
     assert made.statistics().traces_sent == 1
 
 

@@ -14,6 +14,7 @@ from langchain_core.runnables import RunnableLambda
 from asynctrack import NotFoundError, PermanentError, TransientError, tracker
 from asynctrack._common.live import LiveFeedback
 from asynctrack._otlp import ratings, sender
+from asynctrack._otlp.joined import Joined
 from asynctrack._otlp.ratings import Ratings
 from asynctrack._otlp.target import Target
 from asynctrack._reading.decoding.feedback import Feedback
@@ -237,7 +238,7 @@ def test_it_is_given_up() -> None:
 
     feed: Any = Feed()
     waiting = Ratings(
-        feed, rate, lambda _: False, give_up=sender.GIVE_UP,
+        feed, rate, lambda _: False, Joined(), give_up=sender.GIVE_UP,
         monotonic=lambda: now[0], uniform=lambda: 0.5,
     )  # fmt: skip
     for seq, name in enumerate("ab"):

@@ -69,12 +69,19 @@ class OtlpSpan:
     error: str | None
 
 
-def otlp_spans(trace: Trace) -> Iterator[OtlpSpan]:
+def otlp_spans(trace: Trace, known_as: str | None = None) -> Iterator[OtlpSpan]:
     """Yield the spans of a trace, parents before children. One that was called by a service is part
-    of the service's trace, below the span that called."""
+    of the service's trace, below the span that called.
+
+    Args:
+        trace: The trace, or what came late of one.
+        known_as: OpenTelemetry's id of it, where what came before was sent under that one.
+    """
     around = session_attributes(trace)
     called_by = of_root(trace.root.metadata)
-    trace_id = trace_id_of(trace.trace_id) if called_by is None else called_by.trace_id
+    trace_id = known_as or trace_id_of(trace.trace_id)
+    if called_by is not None:
+        trace_id = called_by.trace_id
     parents: dict[int, Span] = {}
     for span in trace.walk():
         parents.update((id(child), span) for child in span.children)
