@@ -565,9 +565,12 @@ def test_traces_need_a_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own use of SQLAlchemy
-def test_a_store_without_a_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_store_without_a_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """A database of this machine is written to as a server is."""
-    address = f"sqlite:///{tmp_path}/mlflow.db"
+    # MLflow keeps it open, and so it is not where this test must leave nothing open.
+    address = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
     client = use(address, monkeypatch)
     name = new_name()
     client.create_experiment(name, artifact_location=str(tmp_path / "artifacts"))

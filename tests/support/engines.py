@@ -63,7 +63,9 @@ def plain_answer(place: str, **access: Any) -> list[dict[str, Any]]:
 
 def ask(script: str, server: S3Server, *arguments: str) -> list[dict[str, Any]]:
     """What an example prints, run as its users run it."""
-    command = [sys.executable, "-W", "error::DeprecationWarning", str(ENGINES / script)]
+    # Ours use nothing that is to go; Ray itself uses an option of its own that is.
+    strict = [] if script == "ray_data.py" else ["-W", "error::DeprecationWarning"]
+    command = [sys.executable, *strict, str(ENGINES / script)]
     done = subprocess.run(
         [*command, f"s3://{server.bucket}/p", "--endpoint-url", server.endpoint_url, *arguments],
         env={
