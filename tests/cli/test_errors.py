@@ -233,7 +233,7 @@ EVERY = tuple(sorted(set(commands()) - {"spool", "demo", "guide", "completion", 
 """The commands that read a place."""
 MORE = {
     "trace": ["0"], "thread": ["x"], "search": ["x"], "query": ["SELECT 1 FROM spans"],
-    "export": ["--format", "jsonl", "--output", "-"],
+    "export": ["--format", "jsonl", "--output", "-"], "dataset": ["--output", "-"],
 }  # fmt: skip
 
 
@@ -265,6 +265,8 @@ TABLE: tuple[tuple[int, list[str]], ...] = (
     (0, ["diff", "{good}", "{good}"]), (0, ["diff", "{good}", "{good}", "--exit-code"]),
     (0, ["query", "{good}", "SELECT 1 FROM spans"]), (0, ["verify", "{good}"]),
     (0, ["export", "{good}", "--format", "jsonl", "--output", "-"]),
+    (0, ["dataset", "{good}", "--output", "-"]), (1, ["dataset", "{bad}", "--output", "-"]),
+    (2, ["dataset", "{good}", "--output", "-", "--where", "wrong = 1"]),
     (0, ["guide"]), (0, ["completion", "bash"]),
     (1, ["verify", "{bad}"]), (1, ["query", "{bad}", "SELECT name FROM spans"]),
     (1, ["export", "{bad}", "--format", "jsonl", "--output", "-"]),
