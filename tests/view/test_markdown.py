@@ -127,5 +127,5 @@ def test_no_text_takes_long(page: Page, text: str) -> None:
     """As much as is drawn takes a moment, whatever it is, and is nested no deeper than a page can be."""
     assert len(text) <= 200_000
     drawn = draw(page, text)
-    assert drawn["took"] < 3_000
+    assert drawn["took"] < 10_000  # milliseconds; what grows with the square takes minutes
     assert drawn["depth"] < 80
