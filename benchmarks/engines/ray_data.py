@@ -127,7 +127,8 @@ def main() -> None:
     filesystem = None
     if options.endpoint_url:
         filesystem = pyarrow.fs.S3FileSystem(endpoint_override=options.endpoint_url)
-    ray.init(options.address, log_to_driver=False)
+    local = {} if options.address else {"include_dashboard": False}
+    ray.init(options.address, log_to_driver=False, **local)
     for row in ask(options.root.rstrip("/"), filesystem):
         print(json.dumps(row))
 
