@@ -42,6 +42,9 @@ from tests.support.s3 import S3Server
 from tests.test_auto import events_in_folder
 from tests.test_auto import run as run_python
 
+PLENTY: Any = {"close_timeout": 90.0, "close_patience": 90.0}
+"""Time for a server's first traces, which it takes slowly."""
+
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -462,7 +465,7 @@ def cli(*arguments: str) -> int:
 def test_traces_are_linked_to_the_run(server: mlflow.MlflowClient, tmp_path: Path) -> None:
     """MLflow shows finished traces with the run, and knows session and user."""
     name = new_name()
-    with tracker(f"mlflow://{name}/r", folder=tmp_path / "runs", traces=True) as handler:
+    with tracker(f"mlflow://{name}/r", folder=tmp_path / "runs", traces=True, **PLENTY) as handler:
         config: Any = {
             "callbacks": [handler],
             "metadata": {"session_id": "chat-1", "user_id": "ada"},
@@ -492,7 +495,9 @@ def test_feedback_becomes_assessments(server: mlflow.MlflowClient, tmp_path: Pat
     was sent, and on a trace that joined a service's."""
     trace_id, name, service = uuid4(), new_name(), uuid4().hex
     long_name, long_user = "n" * 255, "u" * 300
-    made = tracker(f"mlflow://{name}/r", folder=tmp_path / "runs", traces=True, max_delay=0.05)
+    made = tracker(
+        f"mlflow://{name}/r", folder=tmp_path / "runs", traces=True, max_delay=0.05, **PLENTY
+    )
     with made as handler:
 
         def step(text: str) -> str:
@@ -534,7 +539,7 @@ def test_feedback_in_trouble(
     unavailable = proxy.add(Answer(503), path="*/assessments", times=1)
     lost = proxy.add(DropAnswer(), path="*/assessments", times=1)
     trace_id = uuid4()
-    made = tracker(f"mlflow://{name}/r", folder=tmp_path / "runs", traces=True)
+    made = tracker(f"mlflow://{name}/r", folder=tmp_path / "runs", traces=True, **PLENTY)
     with made as handler:
         RunnableLambda(str.upper).invoke("x", {"callbacks": [handler], "run_id": trace_id})
         handler.log_feedback(trace_id, "one", 1)
