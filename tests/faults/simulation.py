@@ -425,7 +425,9 @@ def _reproducible(simulation: Simulation) -> Iterator[None]:
     """Take out what is not the seed's: threads, the clock on the wall, names by chance."""
     count = iter(range(1, 10**9))
 
-    async def in_place(function: Callable[..., Any], abandon: bool, at_once: bool) -> Any:
+    async def in_place(
+        function: Callable[..., Any], abandon: bool, at_once: bool, lane: Any
+    ) -> Any:
         world = simulation.world
         await anyio.sleep(world.chances.expovariate(2_000.0))
         return function()
