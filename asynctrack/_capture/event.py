@@ -144,14 +144,8 @@ class Events:
         fate = None if span is None else span.fate
         if fate is not None and fate.left_out:
             return self._left_out()
-        record: dict[str, Any] = {
-            "time_unix_nano": self._time_ns(),
-            "event": event,
-            "span_id": run_id,
-        }
-        if parent_run_id is not None:
-            record["parent_span_id"] = parent_run_id
-        trace_id = record["trace_id"] = run_id if span is None else span.trace_id
+        trace_id = run_id if span is None else span.trace_id
+        record = self._record(event, run_id, parent_run_id, trace_id)
         if trace_id is run_id or given_parent is None:
             metadata = self._roots.complete(metadata, trace_id, _getframe(1))
         if trace_id is run_id:
@@ -230,14 +224,7 @@ class Events:
             return self._left_out()
         if span.placed is not None:
             parent_run_id = span.placed
-        record: dict[str, Any] = {
-            "time_unix_nano": self._time_ns(),
-            "event": event,
-            "span_id": run_id,
-        }
-        if parent_run_id is not None:
-            record["parent_span_id"] = parent_run_id
-        record["trace_id"] = span.trace_id
+        record = self._record(event, run_id, parent_run_id, span.trace_id)
         seconds: float | None = None
         if span.started is not None and first:
             record["duration"] = seconds = (self._perf_ns() - span.started) / 1e9
@@ -248,9 +235,10 @@ class Events:
                 record["cause"] = verdict[1]
         measured: Callable[[], None] | None = None
         if first and (model or span.is_root):
-            measured = partial(self._observe_end, span, seconds, model, verdict, attributes)
             if fate is None:
-                measured()
+                self._observe_end(span, seconds, model, verdict, attributes)
+            else:
+                measured = partial(self._observe_end, span, seconds, model, verdict, attributes)
         if tags:
             record["tags"] = tags
         data: dict[str, Any] = {}
@@ -316,14 +304,8 @@ class Events:
             return self._left_out()
         if span is not None and span.placed is not None and span.span_id == run_id:
             parent_run_id = span.placed
-        record: dict[str, Any] = {
-            "time_unix_nano": self._time_ns(),
-            "event": event,
-            "span_id": run_id,
-        }
-        if parent_run_id is not None:
-            record["parent_span_id"] = parent_run_id
-        record["trace_id"] = run_id if span is None else span.trace_id
+        trace_id = run_id if span is None else span.trace_id
+        record = self._record(event, run_id, parent_run_id, trace_id)
         tags, metadata = kwargs.pop("tags", None), kwargs.pop("metadata", None)
         if name:
             record["name"] = name
@@ -361,12 +343,7 @@ class Events:
         """
         if span.fate is not None and span.fate.left_out:
             return self._left_out()
-        record: dict[str, Any] = {
-            "time_unix_nano": self._time_ns(),
-            "event": "span_abandoned",
-            "span_id": span.span_id,
-            "trace_id": span.trace_id,
-        }
+        record = self._record("span_abandoned", span.span_id, None, span.trace_id)
         data: dict[str, Any] = {"reason": reason}
         if span.started is not None:
             data["open_seconds"] = round((self._perf_ns() - span.started) / 1e9, 6)
@@ -432,6 +409,20 @@ class Events:
     def _stream_of(self, span: OpenSpan) -> dict[str, Any] | None:
         trace_started = self.spans.started(span.trace_id)
         return self.streams.pop(span.span_id, span.started, trace_started)
+
+    def _record(
+        self, event: str, run_id: UUID, parent_run_id: UUID | None, trace_id: UUID
+    ) -> dict[str, Any]:
+        """Return what the event of a span begins with."""
+        record: dict[str, Any] = {
+            "time_unix_nano": self._time_ns(),
+            "event": event,
+            "span_id": run_id,
+        }
+        if parent_run_id is not None:
+            record["parent_span_id"] = parent_run_id
+        record["trace_id"] = trace_id
+        return record
 
     def _left_out(self) -> Body | None:
         """Return what is made of an event whose trace is left out: nothing, and it is counted."""

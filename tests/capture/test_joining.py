@@ -16,26 +16,17 @@ from langchain_core.runnables import RunnableLambda
 from opentelemetry import trace as otel
 from opentelemetry.sdk.trace import TracerProvider
 
-from asynctrack import open_run, tracker
+from asynctrack import tracker
 from asynctrack._capture.sampling import share
 from asynctrack._common.traceparent import Traceparent, parsed
 from asynctrack._reading.export.otlp_span import otlp_spans
-from asynctrack._reading.trees.trace import Trace
+from tests.capture.stored import only, traces
 from tests.property.strategies import quick
 
 HEADER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 TRACE, SPAN = HEADER.split("-")[1:3]
 leaf = RunnableLambda(lambda value: value)
 service = TracerProvider().get_tracer("service")
-
-
-def traces(folder: Path) -> list[Trace]:
-    return list(open_run(folder).traces())
-
-
-def only(folder: Path) -> Trace:
-    (trace,) = traces(folder)
-    return trace
 
 
 def header_of(span: otel.Span) -> str:

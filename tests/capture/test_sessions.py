@@ -22,6 +22,7 @@ from asynctrack import OptionError, StateError, open_run, tracker
 from asynctrack._capture import sessions
 from asynctrack._capture.sessions import MAX_TRACES, Roots, current_session
 from asynctrack._reading.trees.trace import Trace
+from tests.capture.stored import only
 
 IDS = ("session_id", "user_id", "thread_id")
 step = RunnableLambda(lambda value: value)
@@ -51,11 +52,6 @@ def add(value: int) -> int:
 
 def ids(trace: Trace) -> tuple[str | None, str | None, str | None]:
     return trace.session_id, trace.user_id, trace.thread_id
-
-
-def only(folder: Path) -> Trace:
-    (trace,) = open_run(folder).traces()
-    return trace
 
 
 def roots(folder: Path) -> list[dict[str, Any]]:

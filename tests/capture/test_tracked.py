@@ -20,23 +20,9 @@ from langchain_core.runnables import RunnableLambda
 import asynctrack
 from asynctrack import open_run, tracker
 from asynctrack._capture import current, tracked
-from asynctrack._reading.trees.span import Span
-from asynctrack._reading.trees.trace import Trace
+from tests.capture.stored import only, shape, traces
 
 leaf = RunnableLambda(lambda value: value).with_config(run_name="leaf")
-
-
-def shape(span: Span) -> Any:
-    return (span.name, [shape(child) for child in span.children]) if span.children else span.name
-
-
-def traces(folder: Path) -> list[Trace]:
-    return list(open_run(folder).traces())
-
-
-def only(folder: Path) -> Trace:
-    (trace,) = traces(folder)
-    return trace
 
 
 # -- kinds of functions -------------------------------------------------------------------------

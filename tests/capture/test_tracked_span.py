@@ -24,24 +24,10 @@ import asynctrack
 from asynctrack import StateError, open_run, tracker
 from asynctrack._capture import current
 from asynctrack._reading.trees.span import Span
-from asynctrack._reading.trees.trace import Trace
+from tests.capture.stored import only, shape, traces
 from tests.e2e.waiting import Wall, until
 
 leaf = RunnableLambda(lambda value: value).with_config(run_name="leaf")
-
-
-def shape(span: Span) -> Any:
-    """A span's name, with those of all below it."""
-    return (span.name, [shape(child) for child in span.children]) if span.children else span.name
-
-
-def traces(folder: Path) -> list[Trace]:
-    return list(open_run(folder).traces())
-
-
-def only(folder: Path) -> Trace:
-    (trace,) = traces(folder)
-    return trace
 
 
 # -- their place --------------------------------------------------------------------------------
