@@ -88,20 +88,22 @@ class MlflowPlace:
         await self._found.open()
 
     def _backend(self, place: Place) -> Backend:
-        prefix = "/".join(part for part in (place.path, self._prefix) if part)
         if not place.bucket:
             folder = Path(place.path)
             return LocalBackend(folder, self._prefix, self.experiment, self.run, self.record)
         return BucketBackend(
             pool=self._pool,
             bucket=place.bucket,
-            prefix=prefix,
+            prefix=self._key_prefix(place),
             experiment=self.experiment,
             run=self.run,
             put_options=self._put_options,
             record=self.record,
             endpoint_url=os.environ.get(S3_ENDPOINT) or None,
         )
+
+    def _key_prefix(self, place: Place) -> str:
+        return "/".join(part for part in (place.path, self._prefix) if part)
 
     def uri(self, name: str = "") -> str:
         """Return the address of an object below the Run's folder."""
@@ -115,11 +117,7 @@ class MlflowPlace:
             found = {
                 "kind": "s3",
                 "bucket": self._place.bucket,
-                "root": run_prefix(
-                    "/".join(part for part in (self._place.path, self._prefix) if part),
-                    self.experiment,
-                    self.run,
-                ),
+                "root": run_prefix(self._key_prefix(self._place), self.experiment, self.run),
                 "run": self._run.target,
                 "reached": False,
             }
