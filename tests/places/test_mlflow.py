@@ -35,7 +35,7 @@ from asynctrack._backends.mlflow import batches
 from asynctrack._record import limits
 from asynctrack._record.limits import MLFLOW, mlflow_key
 from tests.e2e.waiting import until
-from tests.places.mlflow_server import mlflow_server
+from tests.places.servers import mlflow_server
 from tests.support.faults import Answer, DropAnswer, Hang
 from tests.support.proxy import FaultProxy, fault_proxy
 from tests.support.s3 import S3Server

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +21,7 @@ from langchain_core.tools import tool
 
 from asynctrack import open_run, session, tracker
 from asynctrack._reading.export.otlp_span import trace_id_of
+from tests.places.servers import mlflow_server, phoenix_server
 
 pytestmark = pytest.mark.timeout(600)  # these servers take a minute to start, or several
 
@@ -84,71 +82,18 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.1)
 
 
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def serve(
-    arguments: Sequence[str], url: str, log: Path, environment: dict[str, str]
-) -> Iterator[str]:
-    """Run a server until the fixture ends."""
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            arguments, stdout=out, stderr=out, start_new_session=True,
-            env={**os.environ, **environment},
-        )  # fmt: skip
-
-    def answers() -> bool:
-        assert process.poll() is None, log.read_text()[-2_000:]
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return True
-        except (urllib.error.URLError, OSError):
-            return False
-
-    try:
-        wait_until(answers, 400)
-        yield url
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(20)
-
-
 @pytest.fixture(scope="module")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def mlflow_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of `mlflow server`, on sqlite."""
-    folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
-    for url in serve(
-        [
-            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-            "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
-            "--default-artifact-root", str(folder / "artifacts"),
-        ],
-        f"http://127.0.0.1:{port}/health", folder / "log", {"MLFLOW_DISABLE_TELEMETRY": "true"},
-    ):  # fmt: skip
-        yield url.removesuffix("/health")
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
-def phoenix_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def phoenix_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of Phoenix."""
-    folder, port = tmp_path_factory.mktemp("phoenix"), free_port()
-    environment = {
-        "PHOENIX_HOST": "127.0.0.1", "PHOENIX_PORT": str(port),
-        "PHOENIX_GRPC_PORT": str(free_port()), "PHOENIX_WORKING_DIR": str(folder),
-        "PHOENIX_TELEMETRY_ENABLED": "false",
-    }  # fmt: skip
-    for url in serve(
-        [sys.executable, "-m", "phoenix.server.main", "serve"],
-        f"http://127.0.0.1:{port}/healthz", folder / "log", environment,
-    ):  # fmt: skip
-        yield url.removesuffix("/healthz")
+    with phoenix_server(tmp_path_factory.mktemp("phoenix")) as address:
+        yield address
 
 
 def eventually(ask: Callable[[], _T], enough: Callable[[_T], bool]) -> _T:
@@ -164,22 +109,22 @@ def eventually(ask: Callable[[], _T], enough: Callable[[_T], bool]) -> _T:
 
 
 def test_mlflow_shows_them(
-    tmp_path: Path, mlflow_server: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, mlflow_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """MLflow's API has tree, model, messages, tokens, tools, session, user, error; what is sent
     again from the Run is there once."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-mlflow-experiment-id=0")
-    counted = track(tmp_path / "runs", "mlflow", otlp=mlflow_server)
+    counted = track(tmp_path / "runs", "mlflow", otlp=mlflow_address)
     assert (counted.traces_sent, counted.traces_dropped) == (2, {})
     command = [
         sys.executable, "-m", "asynctrack.cli", "export", "shop/mlflow", "--root",
-        str(tmp_path / "runs"), "--format", "otlp", "--to", f"{mlflow_server}/v1/traces",
+        str(tmp_path / "runs"), "--format", "otlp", "--to", f"{mlflow_address}/v1/traces",
     ]  # fmt: skip
     subprocess.run(command, check=True)
 
     def post(path: str, body: dict[str, Any]) -> Any:
         request = urllib.request.Request(
-            f"{mlflow_server}/{path}", json.dumps(body).encode(),
+            f"{mlflow_address}/{path}", json.dumps(body).encode(),
             {"content-type": "application/json"},
         )  # fmt: skip
         with urllib.request.urlopen(request) as answer:
@@ -203,7 +148,7 @@ def test_mlflow_shows_them(
 
     import mlflow
 
-    client = mlflow.MlflowClient(mlflow_server)
+    client = mlflow.MlflowClient(mlflow_address)
     spans = client.get_trace(agent["trace_id"]).data.spans
     root = spans[0]
     assert (root.name, root.span_type, root.parent_id) == ("invoke_agent sums", "AGENT", None)
@@ -229,20 +174,20 @@ QUERY = """
 """
 
 
-def test_phoenix_shows_them(tmp_path: Path, phoenix_server: str) -> None:
+def test_phoenix_shows_them(tmp_path: Path, phoenix_address: str) -> None:
     """Phoenix's GraphQL has tree, model, messages, tokens, tools, session, user, error; what is
     sent again from the Run is there once."""
-    counted = track(tmp_path / "runs", "phoenix", otlp=phoenix_server)
+    counted = track(tmp_path / "runs", "phoenix", otlp=phoenix_address)
     assert (counted.traces_sent, counted.traces_dropped) == (2, {})
     command = [
         sys.executable, "-m", "asynctrack.cli", "export", "shop/phoenix", "--root",
-        str(tmp_path / "runs"), "--format", "otlp", "--to", f"{phoenix_server}/v1/traces",
+        str(tmp_path / "runs"), "--format", "otlp", "--to", f"{phoenix_address}/v1/traces",
     ]  # fmt: skip
     subprocess.run(command, check=True)
 
     def ask() -> Any:
         request = urllib.request.Request(
-            f"{phoenix_server}/graphql", json.dumps({"query": QUERY}).encode(),
+            f"{phoenix_address}/graphql", json.dumps({"query": QUERY}).encode(),
             {"content-type": "application/json"},
         )  # fmt: skip
         with urllib.request.urlopen(request) as answer:
