@@ -94,7 +94,7 @@ assert not [name for name in sys.modules if name.startswith(("langchain", "orjso
     ("address", "said"),
     [
         (None, "ASYNCTRACK_RUN is not set. Set it to"),
-        ("gs://bucket/x", "run must be a SageMaker Run, the plain path of a folder"),
+        ("gs://bucket/x", "run='gs://bucket/x' is not allowed: run must be"),
         ("", ""),
     ],
 )
