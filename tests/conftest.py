@@ -1,12 +1,9 @@
-"""Fixtures every test may use.
-
-Needs pytest's setting ``anyio_mode = "auto"``: an ``async def test_`` runs in an event loop of its
-own, without a mark.
-"""
+"""Fixtures every test may use; an ``async def test_`` runs in an event loop of its own."""
 
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import shutil
 import signal
@@ -65,6 +62,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(config.stash[_temporary], ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(name: str, obj: object) -> None:
+    """Mark async tests as anyio's, whose setting for this is newer than the oldest anyio here."""
+    if name.startswith("test_") and inspect.iscoroutinefunction(obj):
+        pytest.mark.anyio(obj)
 
 
 @pytest.fixture(scope="session")

@@ -279,7 +279,9 @@ def test_a_place_that_mlflow_does_not_take(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, said: str
 ) -> None:
     """Reading a run says what to do about it."""
-    pytest.importorskip("mlflow", reason="needs the extra mlflow")
+    mlflow = pytest.importorskip("mlflow", reason="needs the extra mlflow")
+    if uri == "file:" and not hasattr(mlflow.environment_variables, "MLFLOW_ALLOW_FILE_STORE"):
+        pytest.skip("this one of MLflow takes a folder, with a warning")
     monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri + str(tmp_path) if uri == "file:" else uri)
     with pytest.raises(PausingError, match=re.escape(said)):

@@ -8,6 +8,7 @@ import operator
 import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,6 +54,10 @@ from tests.support.auditor import assert_exactly_once, audit_folder, events_in_f
 # that takes {"input": 1} is not mistaken for one that takes 1.
 FORMAT: Any = "streaming_events"
 ANY_TEXT = "any text"
+# Newer ones of langchain-core ask for it; the oldest does not know it.
+LOADING: dict[str, Any] = (
+    {"allowed_objects": "messages"} if "allowed_objects" in signature(load).parameters else {}
+)
 
 
 class Traced(BaseTracer):
@@ -140,7 +145,7 @@ def _loaded(value: Any) -> Any:
         if value.get("lc") == 1:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", LangChainBetaWarning)
-                return load(value, allowed_objects="messages")
+                return load(value, **LOADING)
         return {key: _loaded(item) for key, item in value.items()}
     return value
 
@@ -658,6 +663,7 @@ def test_an_error_keeps_what_was_streamed(sync: bool, tmp_path: Path) -> None:
 @pytest.mark.parametrize("tokens", ["stream", "each", "none"])
 def test_v3_events_count_once(tokens: str, tmp_path: Path) -> None:
     """A v3 stream counts each piece of content once, whatever else the protocol says."""
+    pytest.importorskip("langchain_protocol", reason="this langchain-core has no v3 streams")
 
     async def main() -> None:
         async with tracker(tmp_path, tokens=tokens) as handler:

@@ -29,6 +29,15 @@ from asynctrack.compat import SageMakerCallbackHandler
 from tests.support.auditor import audit_folder
 from tests.support.trees import counted, inputs_of, trees
 
+# Before, a task takes no context, and what an async function of a chain calls is its own trace.
+TASKS_TAKE_CONTEXT = sys.version_info >= (3, 11)
+INSIDE_OUTER = {"outer(inner)": 1} if TASKS_TAKE_CONTEXT else {"outer": 1, "inner": 1}
+INSIDE_TOOL = (
+    {"look_up(asked by the tool)": 1}
+    if TASKS_TAKE_CONTEXT
+    else {"look_up": 1, "asked by the tool": 1}
+)
+
 
 def named(name: str, function: Callable[[Any], Any] = str) -> Runnable[Any, Any]:
     """A step with a name."""
@@ -75,8 +84,8 @@ async def test_everything_of_the_context_is_tracked(tmp_path: Path) -> None:
     assert await asyncio.to_thread(counted, tmp_path) == {
         BRANCHED: 11,
         "FakeListChatModel": 1,
-        "look_up(asked by the tool)": 1,
-        "outer(inner)": 1,
+        **INSIDE_TOOL,
+        **INSIDE_OUTER,
     }
 
 
@@ -88,7 +97,7 @@ def test_everything_of_a_thread_is_tracked(tmp_path: Path) -> None:
         list(BRANCHES.stream("e"))
         asyncio.run(BRANCHES.ainvoke("f"))
         asyncio.run(outer.ainvoke("g"))
-    assert counted(tmp_path) == {BRANCHED: 6, "outer(inner)": 1}
+    assert counted(tmp_path) == {BRANCHED: 6, **INSIDE_OUTER}
 
 
 @pytest.mark.may_block("chains are called without await, too")
@@ -229,7 +238,8 @@ async def test_what_goes_on_after_the_block_is_counted(tmp_path: Path) -> None:
     go_on.set()
     assert await began == "slow" and await late == "late"
     statistics = open_tracker.statistics()
-    assert statistics.dropped == {"closed": 3}  # the end, and all of the chain that it called
+    # The end, and all of the chain that it called, where that is known to be its.
+    assert statistics.dropped == {"closed": 3 if TASKS_TAKE_CONTEXT else 1}
 
 
 async def _when(event: asyncio.Event, word: str) -> str:
