@@ -127,7 +127,13 @@ class Land:
             "first": first,
             "last": last,
             "uid": uid,
-            "options": {"close_timeout": 0.5, "run_name": "r", **(options or {})},
+            "options": {
+                "close_timeout": 0.5
+                if self.wall.is_file()
+                else 60,  # nothing, or all, is delivered
+                "run_name": "r",
+                **(options or {}),
+            },
         }
         program = "\n".join(map(textwrap.dedent, (BEGIN, before, code)))
         child = subprocess.Popen(

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    StaleElementReferenceException,
+    TimeoutException,
+)
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -42,9 +46,13 @@ class Page:
         self.driver.get(f"{self.base}#/{route}")
 
     def wait(self, condition: Callable[[], Value], what: str, seconds: float = 15) -> Value:
-        """Wait until something is there; a page that is drawn anew meanwhile is looked at again."""
+        """Wait until something is there; a page that is drawn anew, or moves what is to be clicked
+        away meanwhile, is looked at again."""
         waiting = WebDriverWait(
-            self.driver, seconds, 0.05, ignored_exceptions=[StaleElementReferenceException]
+            self.driver,
+            seconds,
+            0.05,
+            ignored_exceptions=[StaleElementReferenceException, ElementClickInterceptedException],
         )
         try:
             return waiting.until(lambda _: condition())
