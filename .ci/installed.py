@@ -109,8 +109,9 @@ def missing(call: Any) -> str:
 
 
 def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    # The wheel's own program: ``-m`` would take the package from the folder that this runs in.
     return subprocess.run(
-        [sys.executable, "-m", "asynctrack.cli", *arguments],
+        [str(Path(sys.executable).with_name("asynctrack")), *arguments],
         capture_output=True,
         text=True,
         timeout=120,

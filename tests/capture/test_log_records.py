@@ -114,7 +114,11 @@ def test_where_it_is(tmp_path: Path) -> None:
     ],
 )
 def test_messages(
-    tmp_path: Path, listening: LogHandler, given: tuple[Any, ...], message: str
+    tmp_path: Path,
+    listening: LogHandler,
+    given: tuple[Any, ...],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Arguments are in the message; where they do not fit it is kept as it is, with them, and
     nothing is printed."""
@@ -124,6 +128,7 @@ def test_messages(
     data = only(tmp_path)
     assert data["message"] == message
     assert ("args" in data) == (message == given[0] and len(given) > 1)
+    assert capsys.readouterr().err == ""
 
 
 def test_secrets(tmp_path: Path, listening: LogHandler) -> None:
@@ -272,7 +277,7 @@ def test_it_never_waits(tmp_path: Path, listening: LogHandler, asynchronous: boo
             say(handler)
 
 
-def test_after_the_end(tmp_path: Path) -> None:
+def test_after_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A handler that outlives its tracker counts what comes, and one that finds none does nothing;
     neither prints."""
     with tracker(tmp_path) as handler:
@@ -281,6 +286,7 @@ def test_after_the_end(tmp_path: Path) -> None:
     log.addHandler(LogHandler())
     log.warning("late")
     del log.handlers[-2:]
+    assert capsys.readouterr().err == ""
     assert handler.statistics().dropped == {"closed": 1}
 
 

@@ -264,6 +264,19 @@ def test_a_function_of_the_root(tmp_path: Path) -> None:
     assert by_name in ({}, {"quarter": 4.0})
 
 
+def test_a_rate_of_a_function(tmp_path: Path) -> None:
+    """What it returns is a rate for the trace's id, as a number would be."""
+    ids = [uuid.UUID(int=number) for number in range(40)]
+    with tracker(tmp_path, sample=lambda root: 1 / 4) as handler:
+        for one in ids:
+            RunnableLambda(str).invoke(1, {"callbacks": [handler], "run_id": one})
+    kept = {str(one) for one in ids if share(one) < 1 / 4}
+    assert 0 < len(kept) < len(ids)
+    assert {(one.trace_id, one.weight) for one in traces_of(tmp_path)} == {
+        (one, 4.0) for one in kept
+    }
+
+
 def raises(root: Root) -> bool:
     raise KeyError("secret")
 

@@ -175,6 +175,7 @@ def test_the_policies_are_enough_and_no_more(
     seen["read"] = asked_of(proxies, s3, before)
     factory.close()
     for name, needed in seen.items():
+        assert needed, name
         given = statements(name) + (statements("track") if name == "run" else [])
         for asked in needed:
             assert allows(given, asked, **{"s3:prefix": "my/prefix/asynctrack/"}), (name, asked)

@@ -11,7 +11,7 @@ from tests.support.otlp import OtlpReceiver, otlp_receiver
 
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpReceiver]:
-    """A receiver, and an exporter that repeats nothing for long."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    """A receiver, and an exporter that repeats nothing: it would wait for 0.8 seconds at least."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.75")
     with otlp_receiver() as one:
         yield one

@@ -360,16 +360,33 @@ def test_without_the_extra(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_of_opentelemetry_is_imported_where_nobody_asks(tmp_path: Path) -> None:
+def test_nothing_of_opentelemetry_is_imported_where_nobody_asks(
+    tmp_path: Path, receiver: OtlpReceiver
+) -> None:
     """A tracker without otlp imports none of it; with it, the user's thread imports none."""
-    code = (
-        "import sys, threading\n"
+    without = (
+        "import sys\n"
         "from asynctrack import tracker\n"
         "with tracker('runs') as handler: pass\n"
         "assert 'opentelemetry.sdk' not in sys.modules and 'requests' not in sys.modules\n"
         "assert 'asynctrack._otlp.exporter' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    with_it = (
+        "import sys, threading\n"
+        "seen = {}\n"
+        "def imports(event, about):\n"
+        "    if event == 'import' and about[0].startswith(('requests', 'opentelemetry.sdk')):\n"
+        "        thread = threading.current_thread()\n"
+        "        seen[about[0]] = thread is threading.main_thread()\n"
+        "sys.addaudithook(imports)\n"
+        "from asynctrack import tracker\n"
+        f"with tracker('runs', otlp={receiver.url!r}) as handler:\n"
+        "    with handler.span('a'): pass\n"
+        "assert 'requests' in seen and 'opentelemetry.sdk.trace' in seen, seen\n"
+        "assert not any(seen.values()), seen\n"
+    )
+    for code in (without, with_it):
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
 
 def test_a_record_of_the_exporter_for_others_is_logged(caplog: pytest.LogCaptureFixture) -> None:

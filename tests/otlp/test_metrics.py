@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+
+from asynctrack._otlp import metrics
+from tests.guide.pages import block, text
+
 PROGRAM = """
-import gc, json, sys, weakref
+import gc, json, logging, sys, weakref
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from langchain_core.runnables import RunnableLambda
-from asynctrack import tracker
+from asynctrack import LogHandler, tracker
+from asynctrack._common.own import own_work
 
 reader = InMemoryMetricReader()
 if {early}:
@@ -39,9 +51,11 @@ with first as handler:
     if not {early}:
         metrics.set_meter_provider(MeterProvider([reader]))
     chain.invoke("a", {{"callbacks": [handler]}})
+    with own_work():
+        LogHandler(handler).handle(logging.makeLogRecord({{"name": "shop", "levelno": 30}}))
     handler.flush()
     open_ = points()
-handler.on_chain_start({{}}, {{}}, run_id=__import__("uuid").uuid4())  # too late: dropped
+handler.on_chain_start({{}}, {{}}, run_id=__import__("uuid").uuid4())  # too late
 closed = points()
 gone = weakref.ref(first)
 del first, handler
@@ -71,7 +85,12 @@ def test_the_counters_of_all_trackers(tmp_path: Path) -> None:
     assert opened["asynctrack.buffer.size"] == [["By", one, 0]]
     assert opened["asynctrack.upload.duration"] == [["s", one, 1]]
     assert opened["asynctrack.upload.retries"] == [["{retry}", one, 0]]
+    assert opened["asynctrack.events.pending"] == [["{event}", one, 0]]
+    assert opened["asynctrack.events.spooled"] == [["{event}", one, 0]]
     assert closed["asynctrack.events.accepted"] == [["{event}", one, 2]]
+    dropped = {**one, "asynctrack.reason": "own_record"}
+    for found in (opened, closed, later):
+        assert found["asynctrack.events.dropped"] == [["{event}", dropped, 1]]
     by_experiment = {
         point[1]["asynctrack.experiment"]: point[2] for point in later["asynctrack.events.accepted"]
     }
@@ -118,3 +137,74 @@ def test_an_instrument_that_raises_costs_nothing(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert "cannot measure its uploads" in done.stderr
+
+
+TRACKS = """
+from langchain_core.runnables import RunnableLambda
+from asynctrack import tracker
+
+with tracker("runs", experiment_name="one") as handler:
+    RunnableLambda(str.upper).invoke("a", {"callbacks": [handler]})
+metrics.get_meter_provider().force_flush()
+"""
+
+
+def test_the_guides_example(tmp_path: Path) -> None:
+    """The page's program sends our counters to a receiver."""
+    taken: list[ExportMetricsServiceRequest] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:  # the base class's name
+            body = self.rfile.read(int(self.headers["content-length"]))
+            if self.path == "/v1/metrics":
+                taken.append(ExportMetricsServiceRequest.FromString(body))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # theirs
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.05])
+        thread.start()
+        try:
+            subprocess.run(
+                [sys.executable, "-c", block("opentelemetry", "metrics") + TRACKS],
+                cwd=tmp_path, check=True, timeout=120,
+                env={
+                    **os.environ,
+                    "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+                },
+            )  # fmt: skip
+        finally:
+            server.shutdown()
+            thread.join()
+    accepted = {
+        point.as_int
+        for request in taken
+        for resource in request.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        if metric.name == "asynctrack.events.accepted"
+        for point in metric.sum.data_points
+    }
+    assert accepted == {2}
+
+
+def test_the_page_lists_every_instrument() -> None:
+    """Each with its unit, and no other."""
+    rows = re.findall(
+        r"^\| (`asynctrack\..*?) \| (.*?) \| .*\|$", text("opentelemetry"), re.MULTILINE
+    )
+    listed: dict[str, str] = {}
+    for first, second in rows:
+        names, units = re.findall(r"`([^`]+)`", first), re.findall(r"`([^`]+)`", second)
+        group = names[0].rpartition(".")[0]
+        for at, name in enumerate(names):
+            listed[group + name if name[0] == "." else name] = units[min(at, len(units) - 1)]
+    made = {
+        name: said[0]
+        for name, said in {**metrics._SUMS, **metrics._BY_REASON, **metrics._NOW}.items()
+    }
+    assert listed == {**made, metrics._LATENCY: "s"}

@@ -92,3 +92,4 @@ def test_opened_before_the_fork(tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert counted(tmp_path / "runs") == {TREE: 20}
+    assert len(audit_folder(tmp_path / "runs").writers) == 2

@@ -12,6 +12,7 @@ from langchain_core.runnables import RunnableLambda
 
 from asynctrack import open_run, tracker
 from asynctrack.cli import main
+from tests.guide.pages import block
 from tests.testing.scripted import Scripted, answer
 
 pytestmark = [
@@ -77,12 +78,17 @@ def test_mlflows_dataset_takes_the_lines(mlflow: Any, examples: list[Any]) -> No
 
 
 def test_mlflow_evaluates_the_lines(mlflow: Any, examples: list[Any]) -> None:
-    """evaluate scores the logged outputs with the expectations, as the lines are."""
-    from mlflow.genai import evaluate, scorer
+    """The page's program: the dataset takes the lines, and evaluate scores the logged outputs with
+    the expectations."""
+    from mlflow.genai import scorer
 
     @scorer
     def same(outputs: Any, expectations: Any) -> bool:
         return bool(outputs["message"]["content"] == expectations["expected_response"])
 
-    result = evaluate(data=examples, scorers=[same])
-    assert result.metrics["same/mean"] == 1.0
+    code = block("evaluation", "mlflow")
+    assert code.count("[…]") == 1 and code.count("\nevaluate(") == 1
+    code = code.replace("[…]", "[same]").replace("\nevaluate(", "\nresult = evaluate(")
+    names: dict[str, Any] = {"examples": examples, "same": same}
+    exec(code, names)
+    assert names["result"].metrics["same/mean"] == 1.0

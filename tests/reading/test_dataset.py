@@ -17,6 +17,7 @@ from langchain_core.tools import tool
 
 from asynctrack import OptionError, RecordedRun, open_run, tracker
 from asynctrack._reading.decoding.openai_form import in_openai_form
+from tests.guide.pages import block
 from tests.testing.scripted import Scripted, answer, call
 
 PNG = "data:image/png;base64,iVBORw0KGgo="
@@ -196,6 +197,10 @@ def langsmith() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if "/datasets?" in self.path:
+                known = {"id": str(uuid4()), "name": "bot", "created_at": "2026-01-01T00:00:00Z"}
+                self._say([known] if "name=bot" in self.path else [])
+                return
             self._say(
                 {
                     "version": "0.13.0",
@@ -231,15 +236,23 @@ def langsmith() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
 @pytest.mark.filterwarnings("ignore:'outputs' is deprecated:DeprecationWarning")
 # LangSmith's clients of before that warning know no other name.
 def test_langsmiths_client_takes_the_lines(
-    run: RecordedRun, langsmith: tuple[str, list[tuple[str, bytes]]]
+    run: RecordedRun,
+    langsmith: tuple[str, list[tuple[str, bytes]]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """create_examples sends inputs, outputs and metadata of each example, and nothing is lost."""
-    from langsmith import Client
+    """The page's create_examples sends inputs, outputs and metadata of each example, and nothing is
+    lost."""
+    from langsmith.utils import get_env_var
 
     url, taken = langsmith
+    monkeypatch.setenv("LANGSMITH_ENDPOINT", url)
+    monkeypatch.setenv("LANGSMITH_API_KEY", "none")
     examples = list(run.dataset())
-    client = Client(api_url=url, api_key="none", auto_batch_tracing=False)
-    client.create_examples(dataset_id=uuid4(), examples=[dict(one) for one in examples])
+    get_env_var.cache_clear()  # what the environment said before
+    try:
+        exec(block("evaluation", "langsmith"), {"examples": [dict(one) for one in examples]})
+    finally:
+        get_env_var.cache_clear()
     (path, body) = taken[0]
     assert path.endswith("/examples")
     for example in examples:
@@ -248,4 +261,3 @@ def test_langsmiths_client_takes_the_lines(
                 sent = json.dumps(example[field], separators=(",", ":"), ensure_ascii=False)  # type: ignore[literal-required]
                 assert sent.encode() in body
         assert example["metadata"]["span_id"].encode() in body
-    client.cleanup()
