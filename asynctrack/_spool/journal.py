@@ -53,6 +53,7 @@ class Journal:
         self._worn: _File | None = None  # is being written anew
         self._late: list[bytes] = []  # what became of traces, without room
         self._size = CAPACITY
+        self._roomless = False  # an event waits for the next file
         self.supplied: Callable[[Callable[[], None]], None] = lambda take: take()
         """Lets a file be taken under the lock."""
 
@@ -69,6 +70,7 @@ class Journal:
         entry = b'{"held":%d,"index":%d}\n%b' % (trace, index, lines)
         if not self._append(entry, RESERVE):
             self._size = max(CAPACITY, len(entry) + RESERVE)
+            self._roomless = True
             self._wake()
             return False
         file = self._files[-1]
@@ -111,6 +113,7 @@ class Journal:
     def take(self, segment: Segment) -> None:
         """Take a file, for what comes when the present one is full."""
         self._size = CAPACITY
+        self._roomless = False
         segment.begin(self._writer_id, 1)
         if self._spare is not None:
             self._done.append(self._spare)  # too small for what comes
@@ -138,7 +141,7 @@ class Journal:
         spare, files = self._spare, self._files
         if spare is not None and self._size <= spare.capacity:
             return None
-        enough = files and self._size == CAPACITY and not self._late
+        enough = files and not (self._roomless or self._late)
         if enough and spare is None and not files[-1].segment.ends_soon:
             return None
         return self._size, MAX_RECORDS

@@ -119,6 +119,18 @@ def test_an_event_larger_than_a_file(held: Held) -> None:
     assert recovered(held.folder.path) == [body(0, 1, 2 << 20), body(0, 2)]
 
 
+def test_an_event_that_does_not_fit_behind_little(held: Held) -> None:
+    """It gets the next file, though the present one is far from full, and nothing waits behind
+    it."""
+    trace = held.holding.begin()
+    bodies = [body(0, 1, 300_000), body(0, 2, 800_000), body(0, 3)]
+    put(held.holding, trace, *bodies)
+    assert held.holding.unfinished
+    held.serve()
+    assert not held.holding.unfinished
+    assert recovered(held.folder.path) == bodies
+
+
 def test_without_a_file_they_are_held_in_memory(tmp_path: Path) -> None:
     """Where the disk refuses, traces are decided as ever, and what waits to be written does not
     pile up."""
