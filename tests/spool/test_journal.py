@@ -148,6 +148,41 @@ def test_without_a_file_they_are_held_in_memory(tmp_path: Path) -> None:
     held.close()
 
 
+@pytest.fixture
+def roomless(tmp_path: Path) -> Iterator[tuple[Held, HeldTrace]]:
+    """A trace that has failed and finds no room in the buffer; nothing of it was written before."""
+    held = Held(tmp_path / "writer")
+    held.buffer = make(max_events=2)
+    held.holding = holding_of(held.buffer, 500)
+    held.holding.journal = held.journal
+    held.journal.supplied = held.holding.supplied
+    held.buffer.put_nowait(body(9, 1))
+    trace = held.holding.begin()
+    put(held.holding, trace, body(0, 1), body(0, 2))
+    trace.root_ended(failed=True)
+    held.serve()
+    yield held, trace
+    held.close()
+
+
+def test_a_trace_that_waits_for_room_is_in_it(roomless: tuple[Held, HeldTrace]) -> None:
+    """What was not written when its root failed is written then, as nothing else has it."""
+    held, _ = roomless
+    assert held.holding.events == 2
+    assert recovered(held.folder.path) == [body(0, 1), body(0, 2)]
+
+
+def test_a_trace_that_is_dropped_without_room_is_not_in_it(
+    roomless: tuple[Held, HeldTrace],
+) -> None:
+    """It is counted as dropped, so whoever comes next does not find it."""
+    held, _ = roomless
+    put(held.holding, held.holding.begin(), body(1, 1, 400))
+    assert held.buffer.counts().dropped == {"buffer_full": 2}
+    held.serve()
+    assert recovered(held.folder.path) == [body(1, 1, 400)]
+
+
 ACTIONS = st.lists(
     st.tuples(
         st.integers(0, 4),
