@@ -327,7 +327,6 @@ class Holding:
             # Nothing of one that was left out, or accepted; what waits for room is written, too.
             is_there = trace.bodies and index < len(trace.bodies)
             if is_there and not self._write(trace, index):
-                self._wake()
                 return
             self._unwritten.popleft()
 
@@ -342,6 +341,7 @@ class Holding:
         elif body.ready:
             lines = body.lines(self._prefix, 0, trace.values)
         else:
+            self._wake()  # to be made ready
             return False
         if not self.journal.hold(trace.number, index, lines):
             return False

@@ -70,8 +70,9 @@ class Journal:
         entry = b'{"held":%d,"index":%d}\n%b' % (trace, index, lines)
         if not self._append(entry, RESERVE):
             self._size = max(CAPACITY, len(entry) + RESERVE)
-            self._roomless = True
-            self._wake()
+            if not self._roomless:  # a disk that refuses is not asked for each event
+                self._roomless = True
+                self._wake()
             return False
         file = self._files[-1]
         if trace not in file.live:
@@ -190,7 +191,8 @@ class Journal:
     def _say(self, entry: bytes) -> None:
         if not self._append(entry, 0):
             self._late.append(entry)
-            self._wake()
+            if len(self._late) == 1:
+                self._wake()
 
     def _settle(self, trace: int) -> None:
         for file in self._where.pop(trace, ()):

@@ -148,6 +148,19 @@ def test_without_a_file_they_are_held_in_memory(tmp_path: Path) -> None:
     held.close()
 
 
+def test_a_disk_that_refuses_is_not_asked_for_each_event(tmp_path: Path) -> None:
+    """The worker is woken when a file is wanted for the first time; it tries again by itself."""
+    held = Held(tmp_path / "writer")
+    woken: list[None] = []
+    held.holding._wake = held.journal._wake = lambda: woken.append(None)
+    trace = held.holding.begin()
+    put(held.holding, trace, *(body(0, number) for number in range(100)))
+    assert len(woken) == 1
+    held.serve()
+    assert not held.holding.unfinished
+    held.close()
+
+
 @pytest.fixture
 def roomless(tmp_path: Path) -> Iterator[tuple[Held, HeldTrace]]:
     """A trace that has failed and finds no room in the buffer; nothing of it was written before."""
