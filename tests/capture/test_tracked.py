@@ -498,6 +498,25 @@ def test_it_loads_no_langchain() -> None:
 # -- log ----------------------------------------------------------------------------------------
 
 
+def test_in_a_finalizer_as_the_interpreter_ends() -> None:
+    """Whoever has used them may do so to the end, when nothing can be imported any more."""
+    program = """
+import asynctrack, builtins
+
+class Last:
+    def __del__(self):
+        with asynctrack.span("last"):
+            asynctrack.log("note")
+
+with asynctrack.span("first"):
+    asynctrack.log("note")
+builtins.last = Last()
+"""
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stderr == ""
+
+
 def test_log(tmp_path: Path) -> None:
     """It is in the innermost span of one's own code or of LangChain's, else by itself."""
     with tracker(tmp_path) as handler:
