@@ -18,6 +18,8 @@ MAX_STREAMS_SIZE: Final = 64 * 1024 * 1024
 tokens are counted and not kept."""
 SILENCE: Final = 60_000_000_000
 """Nanoseconds without a token after which a stream has to make room for others."""
+_LOOK_AGAIN: Final = 1_000_000_000
+"""Nanoseconds after which silent streams are looked for again, where there were none."""
 TOKEN_SIZE: Final = 96
 """Bytes that a token takes besides its characters: its time, and two entries of lists."""
 _GRANT: Final = 1024
@@ -76,6 +78,12 @@ class Streams:
         self._max_streams = max_streams
         self._open: dict[UUID, _Stream] = {}
         self._let_go: dict[UUID, int] = {}  # tokens of streams whose text is gone
+        # What is granted to all open streams. Threads that change it at the same moment may lose a
+        # change, so it is counted anew after half as many grants as there are streams. No lock: a
+        # forked child, or a signal handler, could find it taken by one who never gives it back.
+        self._granted = 0
+        self._grants = 0
+        self._look_again = 0
 
     def token(self, token: Any, *, run_id: UUID, chunk: Any = None, **kwargs: Any) -> None:
         """Note a token; one without content, such as a role or the usage, is none.
@@ -157,6 +165,7 @@ class Streams:
                 return None
             stream = _Stream()
             stream.cut = self._let_go.pop(run_id, 0)
+        self._granted -= stream.granted
         times, cut = stream.times, stream.cut
         if not times and not cut:
             return None
@@ -191,6 +200,7 @@ class Streams:
         """Drop the text of a stream; keep how many tokens it had."""
         gone = self._open.pop(run_id, None)
         if gone is not None:
+            self._granted -= gone.granted
             self._let_go[run_id] = len(gone.times) + gone.cut
         if len(self._let_go) > MAX_OPEN_STREAMS:
             self._let_go.pop(next(iter(self._let_go)), None)
@@ -213,6 +223,7 @@ class Streams:
             return False
         stream.room += wanted
         stream.granted += wanted
+        self._granted += wanted
         return True
 
     def _spare(self, wanted: int, asking: _Stream) -> bool:
@@ -220,19 +231,25 @@ class Streams:
 
         LangChain does not say that a model call was cancelled: its stream never ends.
         """
-        streams = list(self._open.items())
-        granted = sum(stream.granted for _, stream in streams)
-        silent = self._perf_ns() - SILENCE if granted + wanted > self._max_streams else 0
-        for run_id, stream in streams:
-            if granted + wanted <= self._max_streams:
-                return True
-            if stream is not asking and stream.times and stream.times[-1] < silent:
-                granted -= stream.granted
+        self._grants += 1
+        if 2 * self._grants >= len(self._open):
+            self._granted = sum(stream.granted for stream in list(self._open.values()))
+            self._grants = 0
+        if self._granted + wanted <= self._max_streams:
+            return True
+        now = self._perf_ns()
+        if now < self._look_again:
+            return False
+        for run_id, stream in list(self._open.items()):
+            if stream is not asking and stream.times and stream.times[-1] < now - SILENCE:
                 try:
                     self._forget_text(run_id)
                 except (StopIteration, RuntimeError):
                     pass  # as above
-        return granted + wanted <= self._max_streams
+                if self._granted + wanted <= self._max_streams:
+                    return True
+        self._look_again = now + _LOOK_AGAIN
+        return False
 
 
 def _text_of(token: Any) -> str:

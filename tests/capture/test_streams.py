@@ -241,6 +241,44 @@ def test_all_streams_together_are_bounded() -> None:
     assert last["text"] == "x", "what ended has given its room back"
 
 
+def test_all_streams_are_looked_at_rarely() -> None:
+    """What a token costs does not grow with the streams that are open, with and without room."""
+    seen = 0
+
+    class Watched(dict[UUID, Any]):
+        def items(self) -> Any:
+            nonlocal seen
+            seen += len(self)
+            return super().items()
+
+        def values(self) -> Any:
+            nonlocal seen
+            seen += len(self)
+            return super().values()
+
+    for room in (100_000_000, 100_000):
+        seen = 0
+        many = Streams(lambda: 0, max_streams=room)
+        many._open = Watched()
+        for number in range(2_000):
+            many.token("x", run_id=UUID(int=number))
+        assert 0 < seen < 4 * 2_000
+
+
+@pytest.mark.parametrize("lost", [-1_000_000, 1_000_000])
+def test_what_threads_lose_in_counting_is_found(lost: int) -> None:
+    """The bound holds, and room that is there is given, after changes that were lost."""
+    now = 0
+    many = Streams(lambda: now, max_streams=1_000_000)
+    for number in range(2_000):
+        now += SILENCE // 10_000
+        if number == 300:
+            many._granted += lost  # as two threads do that change it at the same moment
+        many.token("x" * 900, run_id=UUID(int=number))
+    kept = sum(len("".join(stream.pieces)) for stream in many._open.values())
+    assert 800_000 < kept <= 1_000_000
+
+
 def test_streams_that_went_silent_make_room() -> None:
     """With all room taken by streams that never ended, a new one is whole; what lives is kept."""
     now = 0
