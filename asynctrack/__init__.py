@@ -323,7 +323,8 @@ def __getattr__(name: str) -> Any:
     module = _LAZY.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"asynctrack.{module}"), name)
+    found = globals()[name] = getattr(importlib.import_module(f"asynctrack.{module}"), name)
+    return found  # asked for once: as the interpreter ends, nothing is imported any more
 
 
 def __dir__() -> list[str]:

@@ -207,7 +207,7 @@ class PermanentError(BackendError):
     """The service itself refuses this request, now and later. Only the service can say so."""
 
 
-_LOGIN: Final = re.compile(r"//[^/@\s]*@")
+_LOGIN: Final = re.compile(r"//[^/\s]*@")
 """User and password in an address."""
 _TOO_LARGE: Final = frozenset({"EntityTooLarge", "RequestEntityTooLarge", "413"})
 """S3's own codes, and the status of a proxy that takes no requests of that size."""

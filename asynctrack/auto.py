@@ -52,11 +52,11 @@ class _Late(installed.Installed):
     __slots__ = ("_address", "_lock", "_options", "_tracker")
 
     def __init__(self, address: str, options: dict[str, Any]) -> None:
-        super().__init__(None, process=True)
         self._address = address
         self._options = options
         self._lock = threading.RLock()
         self._tracker: Tracker | None = None
+        super().__init__(None, process=True)  # last: any thread may ask for it from here on
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._after_fork)
 

@@ -231,3 +231,25 @@ log.warning("after")
     events = events_in_folder(tmp_path / "runs")
     messages = [one["data"]["message"] for one in events if one["event"] == "custom_event"]
     assert messages == ["inside", "after"]
+
+
+def test_a_chain_that_begins_while_it_is_installed(tmp_path: Path) -> None:
+    """Another thread's chain asks for the handler at any moment; it finds one or none."""
+    (tmp_path / "program.py").write_text(
+        """
+import threading
+from asynctrack import auto
+from asynctrack._capture.installed import asked
+
+class Meanwhile:
+    @staticmethod
+    def RLock():
+        asked.get()
+        return threading.RLock()
+
+auto.threading = Meanwhile
+auto._Late("runs", {})
+"""
+    )
+    done = run(tmp_path, "program.py", address="")
+    assert done.returncode == 0, done.stderr

@@ -375,7 +375,7 @@ def test_option_errors_say_what_is_allowed() -> None:
 def test_option_errors_show_no_password_of_an_address() -> None:
     """An address with user and password may come from the environment, and errors are logged."""
     with pytest.raises(OptionError) as caught:
-        asynctrack.tracker("https://user:secret@host/runs")
+        asynctrack.tracker("https://user:se@cret@host/runs")
     assert str(caught.value).startswith("run='https://…@host/runs' is not allowed")
 
 

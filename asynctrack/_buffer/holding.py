@@ -163,7 +163,7 @@ class Holding:
             Whether there was room for all of it.
         """
         self.do(self._keep_all)
-        return not self._roomless
+        return not (self._roomless or self._actions)  # or another thread is still at it
 
     # -- the worker's side --------------------------------------------------------------------
 
@@ -290,6 +290,8 @@ class Holding:
             elif trace in self._roomless:
                 self._roomless.remove(trace)
                 self._buffer.drop("buffer_full", len(trace.bodies))
+                if self.journal is not None and trace.written:
+                    self.journal.left_out(trace.number)
                 self._forget(trace)
         self._warn()
 
@@ -317,13 +319,14 @@ class Holding:
                 self._unwritten.extend((trace, index) for index in range(len(trace.bodies)))
                 self._unwritten.append((trace, _ANEW))
         if len(self._unwritten) > 2 * self.events + MANY:
-            held = [one for one in self._unwritten if one[0].left_out is None]
+            held = [one for one in self._unwritten if one[0].bodies]
             self._unwritten.clear()
             self._unwritten.extend(held)
         while self._unwritten:
             trace, index = self._unwritten[0]
-            if trace.left_out is None and not self._write(trace, index):
-                self._wake()
+            # Nothing of one that was left out, or accepted; what waits for room is written, too.
+            is_there = trace.bodies and index < len(trace.bodies)
+            if is_there and not self._write(trace, index):
                 return
             self._unwritten.popleft()
 
@@ -338,6 +341,7 @@ class Holding:
         elif body.ready:
             lines = body.lines(self._prefix, 0, trace.values)
         else:
+            self._wake()  # to be made ready
             return False
         if not self.journal.hold(trace.number, index, lines):
             return False

@@ -148,7 +148,7 @@ def _take(owner: Owner | None, level: int, data: Any) -> None:
 
 
 def _is_ours(logger: object) -> bool:
-    name = str(logger)
+    name = logger if type(logger) is str else marker.safe_str(logger)
     return name == _OURS or name.startswith(f"{_OURS}.")
 
 
@@ -177,7 +177,11 @@ def _data_of(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _data_from(logger: str, level: str, number: int, event: Mapping[str, Any]) -> dict[str, Any]:
-    given = {name: value for name, value in event.items() if not name.startswith("_")}
+    given = {
+        name: value
+        for name, value in event.items()
+        if not (isinstance(name, str) and name.startswith("_"))
+    }
     for name in ("level", "logger"):
         given.pop(name, None)
     message = marker.safe_str(given.pop("event", ""))

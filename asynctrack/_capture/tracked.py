@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
@@ -72,11 +73,12 @@ class Tracked:
         if inspect.isclass(function) or not callable(function):
             raise TypeError(f"tracked is for functions and methods, not for {function!r}")
         begin = partial(self._span, self._name or _name(function), _parameters(function))
-        if inspect.iscoroutinefunction(function):
+        runs = _what_runs(function)
+        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(runs):
             made: Any = self._coroutine(function, begin)
-        elif inspect.isasyncgenfunction(function):
+        elif inspect.isasyncgenfunction(runs):
             made = self._asynchronous_generator(function, begin)
-        elif inspect.isgeneratorfunction(function):
+        elif inspect.isgeneratorfunction(runs):
             made = self._generator(function, begin)
         else:
             made = self._plain(function, begin)
@@ -168,7 +170,7 @@ class Tracked:
             try:
                 with inside:
                     generator = function(*args, **kwargs)
-                step: Any = generator.__anext__
+                step: Any = partial(_first, generator)
                 while True:
                     try:
                         with inside:
@@ -326,6 +328,26 @@ def _parameters(function: Callable[..., Any]) -> _Parameters:
     first = next(iter(signature.parameters), None)
     of_a_class = _of_a_class(function)
     return _Parameters(signature, first if of_a_class and first in ("self", "cls") else None)
+
+
+def _first(generator: AsyncGenerator[Any, Any]) -> Any:
+    """Begin a generator that the event loop is not told of: it knows the one around it, which
+    closes it. As the loop ends it closes all that it knows at once, and both would be closing it.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return generator.__anext__()
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+
+
+def _what_runs(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function that a call runs: of an object that can be called, its own."""
+    inner: Any = function
+    while isinstance(inner, partial):
+        inner = inner.func
+    return inner if inspect.isroutine(inner) else getattr(type(inner), "__call__", inner)  # noqa: B004  # not whether it can be called
 
 
 def _of_a_class(function: Callable[..., Any]) -> bool:

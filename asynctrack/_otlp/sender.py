@@ -107,7 +107,7 @@ class Sender:
                 target = self._find_target()
                 if target is None:
                     return
-                self._exporter = Exporter(target)
+                self._exporter = exporter = Exporter(target)
             except Exception as error:
                 self._fail(error)
                 return
@@ -119,7 +119,7 @@ class Sender:
                 report(error, "asynctrack's thread for traces has ended because of an error")
                 self._fail(error)
             finally:
-                self._exporter.close()
+                exporter.close()  # its own: the next thread may have begun, with another
 
     def _find_target(self) -> Target | None:
         """Return the target with its address; None where nobody waits for it any more."""

@@ -53,6 +53,7 @@ class Journal:
         self._worn: _File | None = None  # is being written anew
         self._late: list[bytes] = []  # what became of traces, without room
         self._size = CAPACITY
+        self._roomless = False  # an event waits for the next file
         self.supplied: Callable[[Callable[[], None]], None] = lambda take: take()
         """Lets a file be taken under the lock."""
 
@@ -69,7 +70,9 @@ class Journal:
         entry = b'{"held":%d,"index":%d}\n%b' % (trace, index, lines)
         if not self._append(entry, RESERVE):
             self._size = max(CAPACITY, len(entry) + RESERVE)
-            self._wake()
+            if not self._roomless:  # a disk that refuses is not asked for each event
+                self._roomless = True
+                self._wake()
             return False
         file = self._files[-1]
         if trace not in file.live:
@@ -111,6 +114,7 @@ class Journal:
     def take(self, segment: Segment) -> None:
         """Take a file, for what comes when the present one is full."""
         self._size = CAPACITY
+        self._roomless = False
         segment.begin(self._writer_id, 1)
         if self._spare is not None:
             self._done.append(self._spare)  # too small for what comes
@@ -138,7 +142,7 @@ class Journal:
         spare, files = self._spare, self._files
         if spare is not None and self._size <= spare.capacity:
             return None
-        enough = files and self._size == CAPACITY and not self._late
+        enough = files and not (self._roomless or self._late)
         if enough and spare is None and not files[-1].segment.ends_soon:
             return None
         return self._size, MAX_RECORDS
@@ -187,7 +191,8 @@ class Journal:
     def _say(self, entry: bytes) -> None:
         if not self._append(entry, 0):
             self._late.append(entry)
-            self._wake()
+            if len(self._late) == 1:
+                self._wake()
 
     def _settle(self, trace: int) -> None:
         for file in self._where.pop(trace, ()):

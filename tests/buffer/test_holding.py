@@ -161,6 +161,30 @@ def test_a_finalizer_that_holds_the_buffer() -> None:
     assert stored(buffer) == [body(1, 1), body(1, 2), body(2, 1)]
 
 
+def test_closing_while_another_thread_is_at_it() -> None:
+    """What that thread does for it later is not done yet: it is to be asked again."""
+    buffer = make()
+    holding = holding_of(buffer)
+    trace, other = holding.begin(), holding.begin()
+    put(holding, trace, body(1, 1))
+    inside, go_on = threading.Event(), threading.Event()
+
+    def takes_long() -> None:
+        inside.set()
+        go_on.wait(60)
+
+    thread = threading.Thread(
+        target=lambda: (holding.put(other, body(2, 1), takes_long), other.root_ended(failed=True))
+    )
+    thread.start()
+    inside.wait(60)
+    assert not holding.close()
+    go_on.set()
+    thread.join(60)
+    assert holding.close()
+    assert sorted(stored(buffer)) == [body(1, 1), body(2, 1)]
+
+
 ACTIONS = st.lists(
     st.tuples(st.integers(0, 5), st.sampled_from(["put", "put", "put", "failed", "ok", "room"])),
     max_size=60,

@@ -189,13 +189,30 @@ class Odd:
         raise RuntimeError("odd")
 
 
+class Unspeakable:
+    def __str__(self) -> str:
+        raise RuntimeError("odd")
+
+
 def test_odd_events_of_structlog(tmp_path: Path) -> None:
     """Nothing that a logger says makes the processor raise."""
     with tracker(tmp_path) as handler:
         processor = StructlogProcessor(handler)
         for event in ({}, {"event": object()}, {"event": "x", "level": Odd(), "exc_info": (1,)}):
             assert processor(Odd(), "msg", event) is event
+        names: Any = {"event": "sold", 1: 2}
+        processor(None, "info", names)
     assert handler.statistics().balanced
+    assert [one.raw["data"].get("extra") for one in open_run(tmp_path).events()][-1] == {"1": 2}
+
+
+def test_a_record_of_a_logger_without_a_text_for_a_name(tmp_path: Path) -> None:
+    """It is stored, whatever its name does when it is asked for its text."""
+    with tracker(tmp_path) as handler:
+        given = {"name": Unspeakable(), "msg": "sold", "levelno": 20}
+        LogHandler(handler).emit(logging.makeLogRecord(given))
+    (event,) = open_run(tmp_path).events()
+    assert event.raw["data"]["message"] == "sold"
 
 
 # -- never about ourselves ----------------------------------------------------------------------

@@ -137,6 +137,34 @@ def test_other_callables(tmp_path: Path) -> None:
     assert [trace.root.name for trace in traces(tmp_path)] == ["pow", "Bot", "max"]
 
 
+class Awaited:
+    async def __call__(self, value: int) -> int:
+        await asyncio.sleep(0)
+        return value
+
+
+class Yielding:
+    def __call__(self, value: int) -> Iterator[int]:
+        yield value
+
+
+class AwaitedYielding:
+    async def __call__(self, value: int) -> AsyncIterator[int]:
+        yield value
+
+
+async def test_callable_objects_of_each_kind(tmp_path: Path) -> None:
+    """What their calls return is awaited or consumed in the span, as a function's."""
+    async with tracker(tmp_path) as handler:
+        awaited = handler.tracked(Awaited())
+        assert inspect.iscoroutinefunction(awaited)
+        assert await awaited(1) == await handler.tracked(functools.partial(Awaited(), 1))() == 1
+        assert list(handler.tracked(Yielding())(2)) == [2]
+        assert [one async for one in handler.tracked(AwaitedYielding())(3)] == [3]
+    found = await asyncio.to_thread(traces, tmp_path)
+    assert [trace.root.outputs for trace in found] == [1, 1, [2], [3]]
+
+
 @asynctrack.tracked
 def module_level(value: int) -> int:
     return value
@@ -282,6 +310,33 @@ async def test_a_generator_that_is_not_consumed(tmp_path: Path, how: str) -> Non
     for trace in found:
         assert (trace.root.outcome, trace.root.cause) == ("cancelled", "stream_left")
         assert trace.root.outputs == ([0, 1] if how == "left" else [0])
+
+
+def test_an_asynchronous_generator_that_is_open_as_its_loop_ends(tmp_path: Path) -> None:
+    """The loop closes it as it would without us: once, without an error, and all that it has to do
+    last is done."""
+    told: list[Any] = []
+    done: list[str] = []
+    left: list[Any] = []
+
+    async def main(handler: Any) -> None:
+        @handler.tracked
+        async def numbers() -> AsyncIterator[int]:
+            try:
+                yield 1
+            finally:
+                await asyncio.sleep(0)
+                done.append("closed")
+
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        for _ in range(5):
+            left.append(numbers())
+            await left[-1].__anext__()
+
+    with tracker(tmp_path) as handler:
+        asyncio.run(main(handler))
+    assert (told, done) == ([], ["closed"] * 5)
+    assert {trace.root.outcome for trace in traces(tmp_path)} == {"cancelled"}
 
 
 def test_a_generator_that_is_never_begun(tmp_path: Path) -> None:
@@ -441,6 +496,25 @@ def test_it_loads_no_langchain() -> None:
 
 
 # -- log ----------------------------------------------------------------------------------------
+
+
+def test_in_a_finalizer_as_the_interpreter_ends() -> None:
+    """Whoever has used them may do so to the end, when nothing can be imported any more."""
+    program = """
+import asynctrack, builtins
+
+class Last:
+    def __del__(self):
+        with asynctrack.span("last"):
+            asynctrack.log("note")
+
+with asynctrack.span("first"):
+    asynctrack.log("note")
+builtins.last = Last()
+"""
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stderr == ""
 
 
 def test_log(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 
 from asynctrack import MissingExtraError, open_run, tracker
-from asynctrack._otlp import assembling, feed, requests, sender
+from asynctrack._otlp import assembling, exporter, feed, requests, sender
 from asynctrack._reading.export.otlp_span import span_id_of, trace_id_of
 from tests.support.otlp import OtlpReceiver
 from tests.support.tls import tls_proxy
@@ -306,6 +307,39 @@ def _in_a_child(folder: str, url: str) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # Python's advice
+def test_a_tracker_that_comes_as_the_thread_ends(
+    tmp_path: Path, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that ends closes its own connections, and not those of the next one."""
+    ends, made = threading.Event(), threading.Event()
+    wait, make = sender.Sender._wait, exporter.Exporter.__init__
+    threads: list[threading.Thread] = []
+
+    def waits(self: Any) -> bool:
+        found = wait(self)
+        if not found and not ends.is_set():
+            threads.append(threading.current_thread())
+            made.clear()
+            ends.set()
+            made.wait(60)  # the next one is faster
+        return found
+
+    def makes(self: Any, *args: Any, **options: Any) -> None:
+        make(self, *args, **options)
+        made.set()
+
+    monkeypatch.setattr(sender, "LINGER", 0.0)
+    monkeypatch.setattr(sender.Sender, "_wait", waits)
+    monkeypatch.setattr(exporter.Exporter, "__init__", makes)
+    assert track(tmp_path, receiver).traces_sent == 1
+    assert ends.wait(60)
+    with tracker(tmp_path, otlp=receiver.url) as handler:
+        threads[0].join(60)
+        chain().invoke("hello", {"callbacks": [handler]})
+    counted = handler.statistics()
+    assert (counted.traces_sent, counted.traces_dropped) == (1, {})
+
+
 def test_in_the_child_of_a_fork(tmp_path: Path, receiver: OtlpReceiver) -> None:
     """A child of a process that sends traces has a thread and an exporter of its own."""
     track(tmp_path, receiver)

@@ -179,6 +179,10 @@ def test_messages_of_every_kind() -> None:
         ],
         "other": {"type": "thing", "content": 1},
     }
+    odd: Any = {"type": ["news"], "content": "x", "more": [{"type": {}, "content": [{"type": []}]}]}
+    assert in_openai_form(odd) == odd
+    kept = in_openai_form({"type": "human", "content": [{"type": []}]})
+    assert kept == {"role": "user", "content": [{"type": []}]}
     from langchain_core.messages import convert_to_messages
 
     called = AIMessage("", tool_calls=[{"name": "f", "args": {"x": [1]}, "id": "1"}])

@@ -119,6 +119,18 @@ def test_an_event_larger_than_a_file(held: Held) -> None:
     assert recovered(held.folder.path) == [body(0, 1, 2 << 20), body(0, 2)]
 
 
+def test_an_event_that_does_not_fit_behind_little(held: Held) -> None:
+    """It gets the next file, though the present one is far from full, and nothing waits behind
+    it."""
+    trace = held.holding.begin()
+    bodies = [body(0, 1, 300_000), body(0, 2, 800_000), body(0, 3)]
+    put(held.holding, trace, *bodies)
+    assert held.holding.unfinished
+    held.serve()
+    assert not held.holding.unfinished
+    assert recovered(held.folder.path) == bodies
+
+
 def test_without_a_file_they_are_held_in_memory(tmp_path: Path) -> None:
     """Where the disk refuses, traces are decided as ever, and what waits to be written does not
     pile up."""
@@ -134,6 +146,54 @@ def test_without_a_file_they_are_held_in_memory(tmp_path: Path) -> None:
     held.serve()
     assert recovered(held.folder.path) == [body(0, 1)]
     held.close()
+
+
+def test_a_disk_that_refuses_is_not_asked_for_each_event(tmp_path: Path) -> None:
+    """The worker is woken when a file is wanted for the first time; it tries again by itself."""
+    held = Held(tmp_path / "writer")
+    woken: list[None] = []
+    held.holding._wake = held.journal._wake = lambda: woken.append(None)
+    trace = held.holding.begin()
+    put(held.holding, trace, *(body(0, number) for number in range(100)))
+    assert len(woken) == 1
+    held.serve()
+    assert not held.holding.unfinished
+    held.close()
+
+
+@pytest.fixture
+def roomless(tmp_path: Path) -> Iterator[tuple[Held, HeldTrace]]:
+    """A trace that has failed and finds no room in the buffer; nothing of it was written before."""
+    held = Held(tmp_path / "writer")
+    held.buffer = make(max_events=2)
+    held.holding = holding_of(held.buffer, 500)
+    held.holding.journal = held.journal
+    held.journal.supplied = held.holding.supplied
+    held.buffer.put_nowait(body(9, 1))
+    trace = held.holding.begin()
+    put(held.holding, trace, body(0, 1), body(0, 2))
+    trace.root_ended(failed=True)
+    held.serve()
+    yield held, trace
+    held.close()
+
+
+def test_a_trace_that_waits_for_room_is_in_it(roomless: tuple[Held, HeldTrace]) -> None:
+    """What was not written when its root failed is written then, as nothing else has it."""
+    held, _ = roomless
+    assert held.holding.events == 2
+    assert recovered(held.folder.path) == [body(0, 1), body(0, 2)]
+
+
+def test_a_trace_that_is_dropped_without_room_is_not_in_it(
+    roomless: tuple[Held, HeldTrace],
+) -> None:
+    """It is counted as dropped, so whoever comes next does not find it."""
+    held, _ = roomless
+    put(held.holding, held.holding.begin(), body(1, 1, 400))
+    assert held.buffer.counts().dropped == {"buffer_full": 2}
+    held.serve()
+    assert recovered(held.folder.path) == [body(1, 1, 400)]
 
 
 ACTIONS = st.lists(

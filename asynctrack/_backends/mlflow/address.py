@@ -20,7 +20,8 @@ S3_ENDPOINT: Final = "MLFLOW_S3_ENDPOINT_URL"
 """Where MLflow reaches S3, by its own variable, if it is not AWS's own."""
 
 _ID: Final = re.compile(r"[0-9a-f]{32}")
-_USERINFO: Final = re.compile(r"(?<=://)[^/@\s]+@")
+_USERINFO: Final = re.compile(r"(?<=://)(?:[^/\s]*@|[^:/@\s]*:(?!\d{1,5}/)\S*@)")
+"""User and password, which may have an @ in it, and in a database's address a slash."""
 _QUERY: Final = re.compile(r"\?\S*")
 _ALLOWED: Final = "mlflow://experiment/run, each by its name or its id"
 

@@ -30,12 +30,12 @@ _DEPTH: Final = 100
 
 def is_message(value: Any) -> bool:
     """Tell whether a value is a message as LangChain's are stored."""
-    return isinstance(value, Mapping) and "content" in value and value.get("type") in _ROLES
+    return isinstance(value, Mapping) and "content" in value and _type_of(value) in _ROLES
 
 
 def role_of(message: Mapping[str, Any]) -> str:
     """Return the role of a message as LangChain's are stored."""
-    role = _ROLES.get(str(message.get("type")), "")
+    role = _ROLES.get(_type_of(message), "")
     return role or str(message.get("role") or "user")
 
 
@@ -44,7 +44,7 @@ def content_of(message: Mapping[str, Any]) -> Any:
     content = message.get("content")
     if not isinstance(content, list):
         return content
-    return [one for one in content if not (isinstance(one, Mapping) and one.get("type") in _CALLS)]
+    return [one for one in content if not (isinstance(one, Mapping) and _type_of(one) in _CALLS)]
 
 
 def tool_calls_of(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -70,6 +70,12 @@ def in_openai_form(value: Any, depth: int = 0) -> Any:
     if isinstance(value, list):
         return [in_openai_form(item, depth + 1) for item in value]
     return value
+
+
+def _type_of(value: Mapping[str, Any]) -> str:
+    """Return the type that an object says; of one that says something else by this name, none."""
+    found = value.get("type")
+    return found if isinstance(found, str) else ""
 
 
 def _pairs(value: Any) -> Any:
