@@ -98,6 +98,10 @@ class Calls:
         self.settings: dict[str, Any] = {}
         """What LangChain's metadata say of all of them alike: ``ls_provider``, …"""
 
+    def __deepcopy__(self, memo: object) -> Calls:
+        """Return the calls themselves: a copy of the model answers in the same order."""
+        return self
+
     def load(self) -> dict[bytes, list[Call]]:
         """Read the Run, once; return its calls by what was asked. Blocks.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,17 @@ def test_the_same_question_is_answered_in_logged_order(log: Log) -> None:
     model = replay_model(folder)
     assert [model.invoke(one).text for one in ("a", "a", "b", "a")] == ["1", "3", "2", "3"]
     assert replay_model(folder).invoke("a").text == "1"
+
+
+def test_a_copy_answers_from_the_same_log(log: Log) -> None:
+    """As libraries copy models: what one of them has answered, the other does not answer again."""
+    folder = log(
+        [answer("one"), answer("two")],
+        lambda model, config: [model.invoke("again", config) for _ in range(2)],
+    )
+    model = replay_model(folder)
+    copies = [deepcopy(model), model.model_copy()]
+    assert [one.invoke("again").content for one in copies] == ["one", "two"]
 
 
 def test_what_changes_from_call_to_call_does_not_matter(log: Log) -> None:
