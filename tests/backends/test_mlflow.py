@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
+import tempfile
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,7 @@ from asynctrack import (
     open_run,
     tracker,
 )
+from asynctrack._backends.mlflow import alone as mlflow_alone
 from asynctrack._backends.mlflow.address import (
     MlflowTarget,
     Place,
@@ -253,6 +258,43 @@ def test_no_password_in_an_error(text: str) -> None:
     assert "hunter2" not in str(map_error(RuntimeError(text)))
     (address,) = re.findall(r"\w+://\S+", text)
     assert "hunter2" not in without_secrets(address) and "host" in without_secrets(address)
+
+
+HOLDS = """
+import os, sys
+from asynctrack._backends.mlflow.alone import alone
+with alone("http://one"):
+    if not os.fork():
+        sys.stdin.readline()
+        os._exit(0)
+    print("holds it", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_processes_make_runs_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a server is asked alone for holds up nobody else's, nor anybody for ever; it ends with
+    its process, also where that has forked."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": tempfile.gettempdir()},
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"holds it\n"
+        descriptor = mlflow_alone._opened("http://one")
+        assert descriptor is not None and not mlflow_alone._lock(descriptor)
+        with monkeypatch.context() as patched:
+            patched.setattr(mlflow_alone, "PATIENCE", 0.0)
+            with mlflow_alone.alone("http://one"):  # has waited long enough
+                pass
+        with mlflow_alone.alone("http://two"):
+            pass
+        other.kill()
+        other.wait()
+        assert mlflow_alone._lock(descriptor), "the child has no lock"
+        os.close(descriptor)
 
 
 def test_options_that_go_together(tmp_path: Any) -> None:

@@ -253,6 +253,43 @@ def test_two_trackers_in_one_run(server: mlflow.MlflowClient, tmp_path: Path) ->
     assert len(list(open_run(run).traces())) == 2
 
 
+TOGETHER = """
+import sys
+import mlflow
+from langchain_core.runnables import RunnableLambda
+from asynctrack import tracker
+print("ready", flush=True)
+sys.stdin.readline()
+with tracker(sys.argv[1]) as handler:
+    RunnableLambda(str.upper).invoke("hello", config={"callbacks": [handler]})
+"""
+
+
+def test_processes_that_begin_together_share_a_run(server: mlflow.MlflowClient) -> None:
+    """As the workers of a server do: one of them makes it, and what all of them track is read."""
+    name = new_name()
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", TOGETHER, f"mlflow://{name}/r"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for worker in workers:
+        assert worker.stdout is not None and worker.stdout.readline() == "ready\n"
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    for worker in workers:
+        worker.communicate()
+        assert worker.returncode == 0
+    run = only_run_of(server, name)
+    assert len(list(open_run(run).traces())) == len(workers)
+
+
 def test_a_finished_run_goes_on(server: mlflow.MlflowClient) -> None:
     """MLflow takes what comes for a run that has finished, and its state is left alone."""
     experiment = server.create_experiment(new_name())

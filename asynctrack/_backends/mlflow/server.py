@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 import anyio
 
 from asynctrack._backends.mlflow.address import MlflowTarget, without_secrets
+from asynctrack._backends.mlflow.alone import alone
 from asynctrack._backends.mlflow.api import Api, RunFound, connect
 from asynctrack._backends.mlflow.errors import map_error, run_is_deleted
 from asynctrack._common.garbage import full_collections
@@ -101,7 +102,7 @@ class MlflowServer:
     def join(self, api: Api, target: MlflowTarget) -> RunFound:
         """Return a run to write to, made where there is none of that name; each wants a ``leave``.
 
-        One at a time: those that name the same new run get the same one.
+        One at a time, on this machine: those that name the same new run get the same one.
 
         Raises:
             BackendError: MLflow said no, or the run cannot be written to.
@@ -112,7 +113,7 @@ class MlflowServer:
             except NotFoundError as error:
                 if target.run_id is not None:
                     raise PausingError("OtherExperiment", str(error)) from error
-                found = self._make(api, target)
+                found = self._find_or_make(api, target)
             if found.deleted:
                 raise run_is_deleted(found.run_id)
             self._writers[found.run_id] = self._writers.get(found.run_id, 0) + 1
@@ -130,6 +131,13 @@ class MlflowServer:
             else:
                 return
         api.finish(run_id)
+
+    def _find_or_make(self, api: Api, target: MlflowTarget) -> RunFound:
+        with alone(self._tracking or ""):
+            try:
+                return self.find(api, target)  # another process has made it meanwhile
+            except NotFoundError:
+                return self._make(api, target)
 
     def _make(self, api: Api, target: MlflowTarget) -> RunFound:
         experiment_id = api.experiment_id(target.experiment)
