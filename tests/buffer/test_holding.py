@@ -135,23 +135,32 @@ def test_a_finalizer_in_the_midst_of_it() -> None:
     assert stored(buffer) == [body(1, 1), body(2, 1), body(2, 2)]
 
 
+def another_thread(
+    holding: Holding, trace: HeldTrace, event: bytes
+) -> tuple[threading.Thread, threading.Event]:
+    """Return a thread that puts an event, which takes until the other is set, and fails the trace
+    then."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    def takes_long() -> None:
+        inside.set()
+        go_on.wait(60)
+
+    thread = threading.Thread(
+        target=lambda: (holding.put(trace, event, takes_long), trace.root_ended(failed=True))
+    )
+    thread.start()
+    assert inside.wait(60)
+    return thread, go_on
+
+
 def test_a_finalizer_that_holds_the_buffer() -> None:
     """Two threads that each have what the other one wants go on after a moment."""
     buffer = make()
     holding = holding_of(buffer)
     trace, other = holding.begin(), holding.begin()
     put(holding, trace, body(1, 1))
-    inside, go_on = threading.Event(), threading.Event()
-
-    def decides() -> None:
-        inside.set()
-        go_on.wait(60)
-
-    thread = threading.Thread(
-        target=lambda: (holding.put(trace, body(1, 2), decides), trace.root_ended(failed=True))
-    )
-    thread.start()
-    inside.wait(60)
+    thread, go_on = another_thread(holding, trace, body(1, 2))
     with buffer._section:  # as a finalizer that runs in the buffer's own code
         go_on.set()
         put(holding, other, body(2, 1))
@@ -167,17 +176,7 @@ def test_closing_while_another_thread_is_at_it() -> None:
     holding = holding_of(buffer)
     trace, other = holding.begin(), holding.begin()
     put(holding, trace, body(1, 1))
-    inside, go_on = threading.Event(), threading.Event()
-
-    def takes_long() -> None:
-        inside.set()
-        go_on.wait(60)
-
-    thread = threading.Thread(
-        target=lambda: (holding.put(other, body(2, 1), takes_long), other.root_ended(failed=True))
-    )
-    thread.start()
-    inside.wait(60)
+    thread, go_on = another_thread(holding, other, body(2, 1))
     assert not holding.close()
     go_on.set()
     thread.join(60)

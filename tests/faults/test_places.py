@@ -121,19 +121,15 @@ class Land:
         variables = {name: value for name, value in os.environ.items() if name not in unset}
         if home is not None:
             variables["HOME"] = str(self.home if home == "mine" else home)
+        # While the wall stands nothing is delivered, however long it takes; then everything is.
+        time_to_close = 0.5 if self.wall.is_file() else 60
         arguments = {
             "out": str(self.wall / "run"),
             "warm": str(self.warm / "run"),
             "first": first,
             "last": last,
             "uid": uid,
-            "options": {
-                "close_timeout": 0.5
-                if self.wall.is_file()
-                else 60,  # nothing, or all, is delivered
-                "run_name": "r",
-                **(options or {}),
-            },
+            "options": {"close_timeout": time_to_close, "run_name": "r", **(options or {})},
         }
         program = "\n".join(map(textwrap.dedent, (BEGIN, before, code)))
         child = subprocess.Popen(

@@ -7,17 +7,12 @@ import os
 import re
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-)
-
 from asynctrack._otlp import metrics
 from tests.guide.pages import block, text
+from tests.support.otlp import otlp_receiver
 
 PROGRAM = """
 import gc, json, logging, sys, weakref
@@ -151,38 +146,15 @@ metrics.get_meter_provider().force_flush()
 
 def test_the_guides_example(tmp_path: Path) -> None:
     """The page's program sends our counters to a receiver."""
-    taken: list[ExportMetricsServiceRequest] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # the base class's name
-            body = self.rfile.read(int(self.headers["content-length"]))
-            if self.path == "/v1/metrics":
-                taken.append(ExportMetricsServiceRequest.FromString(body))
-            self.send_response(200)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # theirs
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=[0.05])
-        thread.start()
-        try:
-            subprocess.run(
-                [sys.executable, "-c", block("opentelemetry", "metrics") + TRACKS],
-                cwd=tmp_path, check=True, timeout=120,
-                env={
-                    **os.environ,
-                    "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
-                },
-            )  # fmt: skip
-        finally:
-            server.shutdown()
-            thread.join()
+    with otlp_receiver() as receiver:
+        subprocess.run(
+            [sys.executable, "-c", block("opentelemetry", "metrics") + TRACKS],
+            cwd=tmp_path, check=True, timeout=120,
+            env={**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint},
+        )  # fmt: skip
     accepted = {
         point.as_int
-        for request in taken
+        for request in receiver.metrics
         for resource in request.resource_metrics
         for scope in resource.scope_metrics
         for metric in scope.metrics

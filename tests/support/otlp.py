@@ -1,4 +1,5 @@
-"""A receiver of OpenTelemetry's protocol over HTTP: keeps what it takes, answers as it is told.
+"""A receiver of OpenTelemetry's protocol over HTTP, for traces and metrics: keeps what it takes,
+answers as it is told.
 
 ::
 
@@ -19,6 +20,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -29,16 +33,20 @@ class OtlpReceiver:
     """Made by `otlp_receiver`. Its attributes may be read from any thread.
 
     Attributes:
-        url: Its address.
+        url: Its address for traces.
+        endpoint: Its address for all kinds, without their paths.
         answers: Statuses of the answers to come, first the next; 200 where there is none.
-        requests: Those that were taken, decoded.
+        requests: Those with traces that were taken, decoded.
+        metrics: Those with metrics that were taken, decoded.
         headers: Those of all requests, in the order of arrival.
     """
 
     def __init__(self, host: str, port: int) -> None:
-        self.url = f"http://{host}:{port}/v1/traces"
+        self.endpoint = f"http://{host}:{port}"
+        self.url = f"{self.endpoint}/v1/traces"
         self.answers: list[int] = []
         self.requests: list[ExportTraceServiceRequest] = []
+        self.metrics: list[ExportMetricsServiceRequest] = []
         self.headers: list[dict[str, str]] = []
         self._changed = threading.Condition()
         self._flows = threading.Event()
@@ -76,8 +84,10 @@ class OtlpReceiver:
         """Answer again, also what has waited."""
         self._flows.set()
 
-    def receive(self, headers: dict[str, str], body: bytes) -> int:
+    def receive(self, path: str, headers: dict[str, str], body: bytes) -> int:
         """Take a request; return the status."""
+        if path not in ("/v1/traces", "/v1/metrics"):
+            return 404
         with self._changed:
             self.headers.append(headers)
             status = self.answers.pop(0) if self.answers else 200
@@ -90,7 +100,10 @@ class OtlpReceiver:
             elif packing == "deflate":
                 body = zlib.decompress(body)
             with self._changed:
-                self.requests.append(ExportTraceServiceRequest.FromString(body))
+                if path == "/v1/traces":
+                    self.requests.append(ExportTraceServiceRequest.FromString(body))
+                else:
+                    self.metrics.append(ExportMetricsServiceRequest.FromString(body))
                 self._changed.notify_all()
         return status
 
@@ -105,8 +118,7 @@ def otlp_receiver() -> Iterator[OtlpReceiver]:
         def do_POST(self) -> None:  # the base class's name
             body = self.rfile.read(int(self.headers["content-length"]))
             names = {name.lower(): value for name, value in self.headers.items()}
-            status = receiver.receive(names, body) if self.path == "/v1/traces" else 404
-            self.send_response(status)
+            self.send_response(receiver.receive(self.path, names, body))
             self.send_header("content-length", "0")
             self.end_headers()
 
