@@ -265,6 +265,17 @@ def test_all_streams_are_looked_at_rarely() -> None:
         assert 0 < seen < 4 * 2_000
 
 
+def test_what_ended_gives_its_room_to_the_next() -> None:
+    """At once, where all room was taken, and before all is counted anew."""
+    many = Streams(lambda: 0, max_streams=600 * 1024)
+    for number in range(600):
+        many.token("x" * 900, run_id=UUID(int=number))
+    many.pop(UUID(int=0), None)
+    many.token("x" * 900, run_id=UUID(int=600))
+    record = many.pop(UUID(int=600), None)
+    assert record is not None and "cut_tokens" not in record
+
+
 @pytest.mark.parametrize("lost", [-1_000_000, 1_000_000])
 def test_what_threads_lose_in_counting_is_found(lost: int) -> None:
     """The bound holds, and room that is there is given, after changes that were lost."""
@@ -280,7 +291,8 @@ def test_what_threads_lose_in_counting_is_found(lost: int) -> None:
 
 
 def test_streams_that_went_silent_make_room() -> None:
-    """With all room taken by streams that never ended, a new one is whole; what lives is kept."""
+    """With all room taken by streams that never ended, a new one is whole; what lives is kept, and
+    of the silent ones all but the oldest."""
     now = 0
     many = Streams(lambda: now, max_streams=1_000_000)
     for number in range(1_000):
@@ -296,3 +308,5 @@ def test_streams_that_went_silent_make_room() -> None:
     silent, alive = many.pop(UUID(int=0), None), many.pop(UUID(int=900), None)
     assert silent is not None and (silent["text"], silent["cut_tokens"]) == ("", 1)
     assert alive is not None and alive["text"].startswith("x" * 900)
+    kept = many.pop(UUID(int=800), None)
+    assert kept is not None and kept["text"] == "x" * 900
