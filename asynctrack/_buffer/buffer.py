@@ -159,7 +159,9 @@ class Buffer:
         self._wake()
         return True
 
-    def put_together(self, bodies: Sequence[bytes | Packed], begin: Callable[[int], None]) -> bool:
+    def put_together(
+        self, bodies: Sequence[bytes | Packed], begin: Callable[[int], None]
+    ) -> int | None:
         """Accept events, all of them or none, in order and with none of others between them.
 
         Args:
@@ -168,20 +170,32 @@ class Buffer:
                 cut before this returns.
 
         Returns:
-            Whether they were accepted. When not, there is no room now.
+            The number of the first one. None when they were not accepted: there is no room now.
         """
         with self._lock:
             if self._held:
-                return False  # a finalizer, in the midst of accepting another one
+                return None  # a finalizer, in the midst of accepting another one
             with self._section:
                 length = sum(len(body) + LINE_OVERHEAD for body in bodies)
                 if self._closed or not self._fits_together(length, len(bodies)):
-                    return False
-                begin(self._ledger.accepted + 1)
+                    return None
+                first_seq = self._ledger.accepted + 1
+                begin(first_seq)
                 for body in bodies:
                     self._accept(body)
         self._wake()
-        return True
+        return first_seq
+
+    @property
+    def stored_through(self) -> int:
+        """The number up to which all that was accepted is in segments, or settled."""
+        with self._lock:
+            if self._held:
+                return 0  # a finalizer, in the midst of it: nothing is known
+            ledger = self._ledger
+            first = [seq for seq, _, _ in [*self._unfinished][:1]]
+            first += [seq for seq in (self._store.first_in_memory,) if seq is not None]
+            return min([*first, *ledger.cut_memory_first], default=ledger.accepted + 1) - 1
 
     def enqueue(self, waiter: Waiter) -> str | None:
         """Accept a waiter's event now, or let it wait for room.

@@ -51,8 +51,11 @@ class Journal(Protocol):
     def kept(self, trace: int, first_seq: int, events: int) -> None:
         """Note that a trace is about to be accepted, under these numbers."""
 
+    def stored(self, trace: int, events: int) -> None:
+        """Note that so many of its events, the first ones, are safe without the journal."""
+
     def accepted(self, trace: int) -> None:
-        """Note that it is."""
+        """Note that all of them are."""
 
     def worn(self, live: int) -> list[int]:
         """Return the traces to be written anew, as they are all that keeps an old file."""
@@ -123,6 +126,9 @@ class Holding:
         self._traces: dict[int, HeldTrace] = {}
         self._roomless: deque[HeldTrace] = deque()  # kept, and waiting for room in the buffer
         self._unwritten: deque[tuple[HeldTrace, int]] = deque()
+        # Accepted, and needed in the journal until they are in segments: the number there, that of
+        # the first event, and how many.
+        self._accepted: deque[tuple[int, int, int]] = deque()
         self._count = 0
         self._size = 0
         self.journal: Journal | None = None
@@ -170,7 +176,7 @@ class Holding:
     @property
     def unfinished(self) -> bool:
         """Whether the worker has something to do here."""
-        return bool(self._unwritten or self._roomless)
+        return bool(self._unwritten or self._roomless or self._is_stored())
 
     def finish(self) -> None:
         """Do what callbacks have left: write what was not ready, accept what found no room. Blocks;
@@ -181,6 +187,13 @@ class Holding:
                     body.prepare()
         self.do(self._write_rest)
         self.do(self._accept_rest)
+        self.note_stored()
+
+    def note_stored(self) -> None:
+        """Let the journal forget what was accepted as far as it is in segments; before one of these
+        is deleted, or a replay delivers it once more."""
+        if self._accepted:
+            self.do(self._note_stored)
 
     def supplied(self, take: Callable[[], None]) -> None:
         """Have the journal take a file, and write what waits for one."""
@@ -257,9 +270,11 @@ class Holding:
             if journal is not None:
                 journal.kept(trace.number, first_seq, len(trace.bodies))
 
-        if self._buffer.put_together(trace.bodies, begin):
+        first_seq = self._buffer.put_together(trace.bodies, begin)
+        if first_seq is not None:
             if journal is not None:
-                journal.accepted(trace.number)
+                self._accepted.append((trace.number, first_seq, len(trace.bodies)))
+                self._note_stored()
                 trace.written = False
             self._forget(trace)
         elif self._buffer.closed_reason:
@@ -273,6 +288,24 @@ class Holding:
     def _accept_rest(self) -> None:
         for _ in range(len(self._roomless)):
             self._accept(self._roomless.popleft())
+
+    def _is_stored(self) -> bool:
+        """Tell whether the journal still has a trace that it need not have."""
+        if not self._accepted:
+            return False
+        _, first_seq, events = self._accepted[0]
+        return first_seq + events - 1 <= self._buffer.stored_through
+
+    def _note_stored(self) -> None:
+        if self.journal is None:
+            return
+        while self._is_stored():
+            self.journal.accepted(self._accepted.popleft()[0])
+        if self._accepted:
+            number, first_seq, _ = self._accepted[0]
+            stored = self._buffer.stored_through - first_seq + 1
+            if stored > 0:
+                self.journal.stored(number, stored)
 
     def _keep_all(self) -> None:
         self._accept_rest()

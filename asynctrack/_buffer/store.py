@@ -272,6 +272,13 @@ class Store:
         return self._shut.memory_bytes + (piece.size if piece and not piece.durable else 0)
 
     @property
+    def first_in_memory(self) -> int | None:
+        """The number of the first line that is in no segment, or None."""
+        if not self.memory_bytes:
+            return None
+        return next(piece.first_seq for piece in self._pieces if not piece.durable)
+
+    @property
     def full_pieces(self) -> int:
         """How many pieces take no more lines."""
         return len(self._pieces) - (self._open is not None)

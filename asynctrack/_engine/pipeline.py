@@ -304,9 +304,13 @@ class Pipeline:
         journal: Journal | None = None
         if self.holding is not None:
             self.holding.journal = journal = Journal(self.writer_id, self._wake)
-            journal.supplied = self.holding.supplied
         return Keeper(
-            homes=homes, buffer=self.buffer, notices=self.notices, power=power, journal=journal
+            homes=homes,
+            buffer=self.buffer,
+            notices=self.notices,
+            power=power,
+            holding=self.holding,
+            journal=journal,
         )
 
     def _make_sampling(self) -> tuple[Sampling | None, Holding | None]:

@@ -6,8 +6,10 @@ event's lines behind it, with 0 for a number. Files go in the order in which the
 in the first one is held any more. One that a long trace keeps back is written anew: its traces
 again, at the end.
 
-A trace that is kept is noted twice: with the numbers it is about to get, and when it has them. The
-writer's segments tell of one that died in between how far it came. ``recovery`` reads all this.
+A trace that is kept is noted with the numbers it is about to get, and again when all of it is in
+the writer's segments or delivered from memory: until then it is needed here. Of one that died in
+between the segments tell how far it came, and notes do of those segments that are gone.
+``recovery`` reads all this.
 """
 
 from __future__ import annotations
@@ -54,8 +56,6 @@ class Journal:
         self._late: list[bytes] = []  # what became of traces, without room
         self._size = CAPACITY
         self._roomless = False  # an event waits for the next file
-        self.supplied: Callable[[Callable[[], None]], None] = lambda take: take()
-        """Lets a file be taken under the lock."""
 
     # -- under the lock -----------------------------------------------------------------------
 
@@ -89,8 +89,12 @@ class Journal:
         """Note that a trace is about to be accepted, under these numbers."""
         self._say(b'{"kept":%d,"first_seq":%d,"events":%d}\n' % (trace, first_seq, events))
 
+    def stored(self, trace: int, events: int) -> None:
+        """Note that so many of its events, the first ones, are in segments, or delivered."""
+        self._say(b'{"stored":%d,"events":%d}\n' % (trace, events))
+
     def accepted(self, trace: int) -> None:
-        """Note that it is."""
+        """Note that all of them are."""
         self._say(b'{"accepted":%d}\n' % trace)
         self._settle(trace)
 

@@ -15,6 +15,7 @@ from typing import Final
 import anyio
 
 from asynctrack._buffer.buffer import Buffer
+from asynctrack._buffer.holding import Holding
 from asynctrack._buffer.segment import Segment
 from asynctrack._buffer.store import SegmentPiece
 from asynctrack._common.artifact import Batch
@@ -45,7 +46,8 @@ class Keeper:
         notices: Rate-limited warnings.
         power: Whether what was accepted is committed to the disk every ``COMMIT_INTERVAL``.
         sleep: Waits, in seconds.
-        journal: Where traces are held; None where none is.
+        holding: Has the traces that are held until their root ends; None where none is.
+        journal: Has them on disk.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Keeper:
         notices: Notices,
         power: bool,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        holding: Holding | None = None,
         journal: Journal | None = None,
     ) -> None:
         self._homes = homes
@@ -68,6 +71,7 @@ class Keeper:
         self._settled: list[Segment] = []  # to be deleted as it closes
         self._divided: set[Segment] = set()
         self._closed = False
+        self._holding = holding
         self._journal = journal
         # One thread at a time makes segments. Re-entrant: a finalizer may close the tracker.
         self._making = threading.RLock()
@@ -171,7 +175,8 @@ class Keeper:
             segment = self._homes.make(*wanted, ending=HELD)
         except OSError as error:
             return error
-        journal.supplied(lambda: journal.take(segment))
+        if self._holding is not None:
+            self._holding.supplied(lambda: journal.take(segment))
         return None
 
     def _hand_over(self, segment: Segment) -> None:
@@ -327,6 +332,7 @@ class Keeper:
                 self._remove(self._settled.pop())
             except OSError:
                 pass  # as in ``settled``
+        self._note_stored()
         held = [] if self._journal is None else self._journal.close()
         while self._journal is not None and (done := self._journal.next_done()) is not None:
             self._discard(done)
@@ -350,7 +356,12 @@ class Keeper:
 
     # -- in a thread --------------------------------------------------------------------------
 
+    def _note_stored(self) -> None:
+        if self._holding is not None:
+            self._holding.note_stored()
+
     def _remove(self, segment: Segment) -> None:
+        self._note_stored()
         self._sealed.discard(segment)  # its file is closed, whatever the disk says
         self._homes.removed(segment.path, segment.claimed)
         segment.remove()

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
+from asynctrack._common.lines import Entry, lines_of, parts
 from asynctrack._format import line_prefix
 from asynctrack._spool.folder import set_aside
 from asynctrack._spool.layout import held_files, waiting_segments
@@ -38,13 +40,15 @@ class _Held:
 
     Attributes:
         traces: The events of each trace by their place there, with their values.
-        decided: The traces that were left out, or accepted.
+        decided: The traces that were left out, or accepted and stored elsewhere.
         kept: Those that were being accepted: first number, and how many events.
+        stored: Of these, how many events are safe already.
     """
 
     traces: dict[int, dict[int, bytes]] = field(default_factory=dict)
     decided: set[int] = field(default_factory=set)
     kept: dict[int, tuple[int, int]] = field(default_factory=dict)
+    stored: dict[int, int] = field(default_factory=dict)
 
     def add(self, entry: bytes) -> None:
         """Add a record."""
@@ -55,6 +59,8 @@ class _Held:
             self.traces.setdefault(said["held"], {})[said["index"]] = lines
         elif "kept" in said:
             self.kept[said["kept"]] = said["first_seq"], said["events"]
+        elif "stored" in said:
+            self.stored[said["stored"]] = said["events"]
         else:
             self.decided.add(said["left_out"] if "left_out" in said else said["accepted"])
 
@@ -103,8 +109,9 @@ def held_events(folder: Path) -> int:
     """
     if (folder / _DONE).exists():
         return 0
-    held, _, _ = _read(held_files(folder))
-    return sum(len(held.traces[number]) for number in held.traces.keys() - held.decided)
+    held, writer_id, _ = _read(held_files(folder))
+    own, inherited = _rests(folder, held, writer_id)
+    return sum(len(rest.missing) for rest in (*own, *inherited))
 
 
 def _read(paths: Iterable[Path]) -> tuple[_Held, str, list[Path]]:
@@ -122,27 +129,68 @@ def _read(paths: Iterable[Path]) -> tuple[_Held, str, list[Path]]:
     return held, writer_id, unreadable
 
 
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """What is to be kept of a trace.
+
+    Attributes:
+        entries: Its events, numbered.
+        missing: The numbers of those that only the journal has.
+    """
+
+    entries: list[Entry]
+    missing: Collection[int]
+
+
 def _segments(folder: Path, held: _Held, writer_id: str) -> Iterator[bytes]:
     """Yield the segments that have what is to be kept."""
-    left = []
-    for number in sorted(held.traces.keys() - held.decided):
+    own, inherited = _rests(folder, held, writer_id)
+    yield from _written(writer_id, own)
+    yield from _written(heir_of(writer_id), inherited)
+
+
+def _rests(folder: Path, held: _Held, writer_id: str) -> tuple[list[_Rest], list[_Rest]]:
+    """Return of the undecided traces those that were being accepted, and the heir's."""
+    own, inherited = [], []
+    undecided = held.traces.keys() - held.decided
+    there = _numbers_in(folder, writer_id) if undecided & held.kept.keys() else set()
+    before, heir = line_prefix(writer_id), line_prefix(heir_of(writer_id))
+    next_seq = 1
+    for number in sorted(undecided):
         events = held.traces[number]
         if number in held.kept:
             first, count = held.kept[number]
-            there = _numbers_in(folder, writer_id, range(first, first + count))
-            missing = [
-                (first + index, lines)
-                for index, lines in sorted(events.items())
-                if index < count and first + index not in there
+            entries = [
+                (first + index, _numbered(events[index], before, before, first + index))
+                for index in sorted(events)
+                if index < count
             ]
-            yield from _written(writer_id, writer_id, missing)
+            safe = first + held.stored.get(number, 0)
+            missing = {seq for seq, _ in entries if seq >= safe and seq not in there}
+            own.append(_Rest(entries, missing))
         else:
-            left += [lines for _, lines in sorted(events.items())]
-    yield from _written(writer_id, heir_of(writer_id), list(enumerate(left, 1)))
+            numbers = range(next_seq, next_seq + len(events))
+            lines = [events[index] for index in sorted(events)]
+            entries = [
+                (seq, _numbered(entry, before, heir, seq))
+                for seq, entry in zip(numbers, lines, strict=True)
+            ]
+            inherited.append(_Rest(entries, numbers))
+            next_seq = numbers.stop
+    return own, inherited
 
 
-def _numbers_in(folder: Path, writer_id: str, wanted: range) -> set[int]:
-    """Return the numbers among these that the writer's segments have."""
+def _numbered(entry: bytes, before: bytes, after: bytes, seq: int) -> bytes:
+    """Return an entry of the journal as that of a writer, under a number."""
+    unnumbered, start = before + b"0,", after + b"%d," % seq
+    return b"".join(
+        start + line[len(unnumbered) :] if line.startswith(unnumbered) else line
+        for line in lines_of(entry)
+    )
+
+
+def _numbers_in(folder: Path, writer_id: str) -> set[int]:
+    """Return the numbers that the writer's segments have."""
     found: set[int] = set()
     for path in waiting_segments(folder):
         try:
@@ -150,27 +198,36 @@ def _numbers_in(folder: Path, writer_id: str, wanted: range) -> set[int]:
         except SegmentError:
             continue
         if content.writer_id == writer_id:
-            found.update(seq for seq, _ in content.lines if seq in wanted)
+            found.update(seq for seq, _ in content.lines)
     return found
 
 
-def _written(writer_id: str, new_id: str, events: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
-    """Yield segments of numbered events: one for each unbroken run, and for ``MAX_BYTES``."""
-    before, after = line_prefix(writer_id) + b"0,", line_prefix(new_id)
+def _written(writer_id: str, rests: Iterable[_Rest]) -> Iterator[bytes]:
+    """Yield segments of what is missing: one for each unbroken run, and for ``MAX_BYTES``. Each is
+    complete: it has the values that its events refer to."""
     records: list[bytes] = []
     first = size = 0
-    for seq, lines in events:
-        start = after + b"%d," % seq
-        entry = b"".join(
-            start + line[len(before) :] if line.startswith(before) else line
-            for line in lines.splitlines(keepends=True)
-        )
-        if records and (seq != first + len(records) or size + len(entry) > MAX_BYTES):
-            yield make_header(Header(new_id, first, len(records))) + b"".join(records)
+    for part in chain.from_iterable(map(_missing_parts, rests)):
+        length = sum(len(entry) for _, entry in part)
+        if records and (part[0][0] != first + len(records) or size + length > MAX_BYTES):
+            yield make_header(Header(writer_id, first, len(records))) + b"".join(records)
             records, size = [], 0
         if not records:
-            first = seq
-        records.append(make_record(len(records), entry))
-        size += len(entry)
+            first = part[0][0]
+        records += [make_record(at, entry) for at, (_, entry) in enumerate(part, len(records))]
+        size += length
     if records:
-        yield make_header(Header(new_id, first, len(records))) + b"".join(records)
+        yield make_header(Header(writer_id, first, len(records))) + b"".join(records)
+
+
+def _missing_parts(rest: _Rest) -> Iterator[list[Entry]]:
+    """Yield what is missing of a trace in parts, each complete in itself."""
+    cuts, size, was_missing = set(), 0, None
+    for seq, entry in rest.entries:
+        size += len(entry)
+        is_missing = seq in rest.missing
+        if is_missing is not was_missing or size > MAX_BYTES:
+            cuts.add(seq)
+            size = len(entry)
+        was_missing = is_missing
+    return (part for part in parts(rest.entries, cuts) if part[0][0] in rest.missing)

@@ -227,7 +227,7 @@ def test_a_making_that_fails_fails_who_waits_and_is_tried_anew(making: Making) -
         pool = ClientPool()
         making.gate = asyncio.Event()
         waiting = [asyncio.create_task(pool.acquire(target())) for _ in range(3)]
-        await until(lambda: making.begun)
+        await until(lambda: [one.users for one in pool._shared.values()] == [3])
         making.gate.set()
         errors = await asyncio.gather(*waiting, return_exceptions=True)
         assert all(isinstance(error, TransientError) for error in errors)

@@ -108,6 +108,8 @@ class Truth:
             there, how = len(found.get(trace, ())), self.ends.get(trace)
             if how is None and there < events:
                 yield f"{trace}: nobody saw its end, {events} events were held, {there} are there"
+            elif how == "failed" and there < events:
+                yield f"{trace}: it failed, {events} events were held, {there} are there"
             elif how == "ok" and trace in self.ended and there:
                 yield f"{trace}: it ended well, and {there} events are there"
             elif how == "failed" and trace in self.ended and there != self.ended[trace]:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from asynctrack import open_run, tracker, verify
+from asynctrack._spool import recovery
 from asynctrack._spool.layout import held_files, writers
 from asynctrack._spool.recovery import heir_of, held_events, recover_held
 from asynctrack.cli._spool_state import states
@@ -82,6 +83,7 @@ def test_failed_and_unfinished_traces_survive_sigkill(
     audit = audit_folder(out)
     found: dict[str, list[str]] = {}
     for event in open_run(out).events():
+        assert "$ref" not in repr(event), "its values are there as well"
         found.setdefault(str(event.trace_id), []).append(f"{event.event} {event.span_id}")
     wrong = [text for path in truths for text in Truth(path).wrong(found)]
     assert not wrong, "\n".join(wrong)
@@ -108,11 +110,42 @@ def test_a_trace_that_was_being_accepted(tmp_path: Path) -> None:
     replay_all(tmp_path / "own", spool)
     (trace,) = open_run(out).traces()
     assert trace.failed and trace.complete and sum(1 for _ in trace.walk()) == 3
+    said = [event.inputs or event.outputs for event in open_run(out).events()]
+    assert said == [DOCUMENT] * 5 + [None]
     report = verify(out)
     assert report.ok and report.complete, str(report)
     assert len(report.writers) == 1, "all of it is the dead writer's own"
 
 
+def test_in_each_segment_there_are_its_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a dead process held is more than one segment takes: each has what its events refer
+    to."""
+    out, spool = tmp_path / "out", tmp_path / "spool"
+    program = UNDECIDED.format(out=str(out), spool=str(spool))
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
+    (folder,) = writers(spool)
+    monkeypatch.setattr(recovery, "MAX_BYTES", 1)
+    recover_held(folder)
+    assert len([*folder.glob("*.sealed")]) == 6
+    replay_all(tmp_path / "own", spool)
+    assert [event.inputs or event.outputs for event in open_run(out).events()] == [DOCUMENT] * 6
+    assert verify(out).ok
+
+
+DOCUMENT = "many words " * 2_000
+UNDECIDED = """
+import os, uuid
+from asynctrack import tracker
+with tracker({out!r}, spool_dir={spool!r}, sample=0, keep_errors=True) as handler:
+    for root in uuid.uuid4(), uuid.uuid4():
+        span = uuid.uuid4()
+        handler.on_chain_start({{}}, "many words " * 2_000, run_id=root)
+        handler.on_chain_start({{}}, "many words " * 2_000, run_id=span, parent_run_id=root)
+        handler.on_chain_end("many words " * 2_000, run_id=span, parent_run_id=root)
+    os.kill(os.getpid(), 9)
+"""
 HALFWAY = """
 import os, signal, uuid
 from asynctrack import tracker
@@ -125,11 +158,12 @@ def dies(self, body):
     return accept(self, body)
 with tracker({out!r}, spool_dir={spool!r}, sample=0, keep_errors=True, max_delay=60) as handler:
     root = uuid.uuid4()
-    handler.on_chain_start({{}}, "in", run_id=root)
+    text = "many words " * 2_000
+    handler.on_chain_start({{}}, text, run_id=root)
     for _ in range(2):
         span = uuid.uuid4()
-        handler.on_chain_start({{}}, "in", run_id=span, parent_run_id=root)
-        handler.on_chain_end("out", run_id=span, parent_run_id=root)
+        handler.on_chain_start({{}}, text, run_id=span, parent_run_id=root)
+        handler.on_chain_end(text, run_id=span, parent_run_id=root)
     Buffer._accept = dies
     handler.on_chain_error(ValueError("bad"), run_id=root)
 """

@@ -1,10 +1,11 @@
-"""The journal of held traces: whenever the process dies, it has those that were not decided."""
+"""The journal of held traces: whenever the process dies, it has those that were not decided, and
+those that are nowhere else yet."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from unittest.mock import patch
 
@@ -12,12 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asynctrack._buffer.buffer import SEGMENT_WAIT, Buffer
 from asynctrack._buffer.holding import HeldTrace, Holding
+from asynctrack._buffer.store import SegmentPiece, Store
+from asynctrack._format import number_line
 from asynctrack._spool import journal as module
 from asynctrack._spool.folder import WriterFolder
 from asynctrack._spool.journal import Journal
 from asynctrack._spool.layout import HELD, held_files, waiting_segments
-from asynctrack._spool.recovery import heir_of, recover_held
+from asynctrack._spool.recovery import heir_of, held_events, recover_held
 from asynctrack._spool.segment import Shape
 from asynctrack._spool.segment_content import read_segment
 from tests.buffer.test_buffer import WRITER, make
@@ -26,18 +30,29 @@ from tests.property.strategies import quick
 
 CAPACITY = 4_096
 RESERVE = 1_024
+PIECE_EVENTS = 4
 
 
 class Held:
-    """A holding with a journal on disk, which is served when it asks."""
+    """A holding with a journal on disk, which is served when it asks, and a spool of small segments
+    below it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = WriterFolder(folder)
-        self.buffer = make(max_bytes=10**7, max_events=10**6, piece_bytes=10**6, piece_events=10**6)
+        self.now = 0.0
+        self.buffer = Buffer(
+            writer_id=WRITER,
+            store=Store(WRITER, 10**6, PIECE_EVENTS, spooled=True),
+            max_bytes=10**7,
+            max_events=10**6,
+            spool_bytes=10**9,
+            wake=lambda: None,
+            monotonic=lambda: self.now,
+        )
         self.holding: Holding = holding_of(self.buffer, 10**7)
+        self.delivered: list[tuple[int, bytes]] = []
         self.journal = Journal(WRITER, lambda: None)
         self.holding.journal = self.journal
-        self.journal.supplied = self.holding.supplied
 
     def serve(self) -> None:
         """What the keeper does."""
@@ -45,13 +60,35 @@ class Held:
             done.remove()
         while (wanted := self.journal.wanted) is not None:
             segment = self.folder.new_segment(Shape(*wanted, ending=HELD))
-            self.journal.supplied(lambda segment=segment: self.journal.take(segment))
+            self.holding.supplied(lambda segment=segment: self.journal.take(segment))
+        self.holding.finish()
+
+    def supply(self) -> None:
+        """Make one segment, where one is wanted."""
+        if (wanted := self.buffer.segment_wanted()) is not None:
+            segment = self.folder.new_segment(Shape(*wanted, *self.buffer.lines_in_memory()))
+            assert self.buffer.supply(segment) is None
+
+    def deliver(self) -> None:
+        """Deliver one piece as the worker does, and delete it."""
+        piece = self.buffer.take()
+        if piece is None:
+            return
+        lines = piece.raw().splitlines()
+        self.delivered += [(piece.first_seq + at, bare(line)) for at, line in enumerate(lines)]
+        if isinstance(piece, SegmentPiece):
+            self.holding.note_stored()
+            piece.segment.remove()
+        self.buffer.settle(piece)
         self.holding.finish()
 
     def close(self) -> None:
         """End without a word, as the process."""
         done = iter(self.journal.next_done, None)
-        for segment in [*self.journal.segments(), self.journal._spare, *done]:
+        spare = self.buffer.take_spare()
+        for segment in [
+            *self.journal.segments(), self.journal._spare, *done, *self.buffer.segments(), spare,
+        ]:  # fmt: skip
             if segment is not None:
                 segment.let_go()
         self.folder.abandon()
@@ -65,16 +102,31 @@ def held(tmp_path: Path) -> Iterator[Held]:
     one.close()
 
 
-def recovered(folder: Path) -> list[bytes]:
-    """The bodies of the heir's events."""
-    recover_held(folder)
-    bodies = []
+def bare(line: bytes) -> bytes:
+    """The body of a line."""
+    return b'{"time' + line.partition(b'"time')[2].rstrip()
+
+
+def on_disk(folder: Path, writer_id: str) -> list[tuple[int, bytes]]:
+    """A writer's numbered bodies in the segments."""
+    found = []
     for path in waiting_segments(folder):
         content = read_segment(path)
-        assert content.writer_id == heir_of(WRITER) and not content.damaged
-        assert content.lines[0][0] == len(bodies) + 1, "numbered without a gap"
-        bodies += [b'{"time' + entry.partition(b'"time')[2].rstrip() for _, entry in content.lines]
-    return bodies
+        assert not content.damaged
+        if content.writer_id == writer_id:
+            found += [(seq, bare(entry)) for seq, entry in content.lines]
+    return found
+
+
+def recovered(folder: Path) -> list[bytes]:
+    """The bodies of the heir's events; what is said to be held is what gets on disk."""
+    said = held_events(folder)
+    before = len(on_disk(folder, WRITER))
+    recover_held(folder)
+    found = on_disk(folder, heir_of(WRITER))
+    assert [seq for seq, _ in found] == [*range(1, len(found) + 1)], "numbered without a gap"
+    assert len(found) + len(on_disk(folder, WRITER)) - before == said
+    return [one for _, one in found]
 
 
 def test_a_decided_trace_is_not_in_it(held: Held) -> None:
@@ -82,10 +134,105 @@ def test_a_decided_trace_is_not_in_it(held: Held) -> None:
     traces = [held.holding.begin() for _ in range(3)]
     for number, trace in enumerate(traces):
         put(held.holding, trace, body(number, 1), body(number, 2))
+    held.supply()
     traces[0].root_ended(failed=False)
     traces[1].root_ended(failed=True)
+    assert held_events(held.folder.path) == 2
     assert recovered(held.folder.path) == [body(2, 1), body(2, 2)]
     assert held_files(held.folder.path) == []
+    assert on_disk(held.folder.path, WRITER) == [(1, body(1, 1)), (2, body(1, 2))]
+
+
+def test_one_that_is_accepted_into_memory_is_in_it(held: Held) -> None:
+    """Until its segment is there: then whatever happens it is there once, under its numbers."""
+    trace = held.holding.begin()
+    put(held.holding, trace, body(0, 1), body(0, 2))
+    trace.root_ended(failed=True)
+    assert held.buffer.counts().pending == held_events(held.folder.path) == 2
+    assert not held.holding.unfinished, "there is nothing to do yet"
+    held.supply()
+    assert held_events(held.folder.path) == 0, "the segment has it"
+    assert held.holding.unfinished
+    held.holding.finish()
+    assert not held.holding.unfinished
+    held.deliver()
+    assert recovered(held.folder.path) == on_disk(held.folder.path, WRITER) == []
+
+
+class Unready:
+    """An event that the worker has to finish."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body, self.ready = body, False
+
+    def __len__(self) -> int:
+        return len(self.body)
+
+    def prepare(self) -> None:
+        self.ready = True
+
+    def missing(self, held: Mapping[str, int]) -> int:
+        return 0
+
+    def lines(self, prefix: bytes, seq: int, held: Mapping[str, int]) -> bytes:
+        return number_line(prefix, seq, self.body)
+
+    def hold(self, held: dict[str, int]) -> None:
+        pass
+
+
+def test_one_that_waits_behind_an_unfinished_event_is_in_it(held: Held) -> None:
+    """The segment is there, but what comes behind an event that the worker has to finish is in
+    memory until then."""
+    held.supply()
+    held.buffer.put_nowait(Unready(body(9, 1)))
+    trace = held.holding.begin()
+    put(held.holding, trace, body(0, 1))
+    trace.root_ended(failed=True)
+    assert held_events(held.folder.path) == 1 and not held.holding.unfinished
+    held.buffer.finish()
+    assert held_events(held.folder.path) == 0 and held.holding.unfinished
+    held.holding.finish()
+    assert not held.holding.unfinished
+
+
+def test_one_that_is_in_memory_is_recovered_under_its_numbers(held: Held) -> None:
+    """Killed before its segment is there, it has the numbers that it had."""
+    held.buffer.put_nowait(body(9, 1))
+    trace = held.holding.begin()
+    put(held.holding, trace, body(0, 1), body(0, 2))
+    trace.root_ended(failed=True)
+    assert recovered(held.folder.path) == []
+    assert on_disk(held.folder.path, WRITER) == [(2, body(0, 1)), (3, body(0, 2))]
+
+
+def test_of_one_whose_beginning_was_delivered_the_rest_is_in_it(held: Held) -> None:
+    """What is recovered is what neither a segment has nor one had that is deleted."""
+    held.supply()
+    trace = held.holding.begin()
+    bodies = [body(0, index) for index in range(PIECE_EVENTS + 3)]
+    put(held.holding, trace, *bodies)
+    trace.root_ended(failed=True)
+    held.deliver()
+    assert len(held.delivered) == PIECE_EVENTS
+    assert recovered(held.folder.path) == []
+    assert [*held.delivered, *on_disk(held.folder.path, WRITER)] == [*enumerate(bodies, 1)]
+
+
+def test_what_a_disk_that_hangs_holds_up_is_in_it_until_it_is_delivered(held: Held) -> None:
+    """Then it is uploaded from memory, and the journal has it while it is on its way."""
+    trace = held.holding.begin()
+    put(held.holding, trace, body(0, 1))
+    trace.root_ended(failed=True)
+    assert held.buffer.take() is None
+    held.now += 2 * SEGMENT_WAIT
+    piece = held.buffer.take()
+    assert piece is not None and not piece.durable
+    held.holding.finish()
+    assert held_events(held.folder.path) == 1
+    held.buffer.settle(piece)
+    held.holding.finish()
+    assert recovered(held.folder.path) == on_disk(held.folder.path, WRITER) == []
 
 
 def test_files_go_when_nothing_in_them_is_held(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +315,6 @@ def roomless(tmp_path: Path) -> Iterator[tuple[Held, HeldTrace]]:
     held.buffer = make(max_events=2)
     held.holding = holding_of(held.buffer, 500)
     held.holding.journal = held.journal
-    held.journal.supplied = held.holding.supplied
     held.buffer.put_nowait(body(9, 1))
     trace = held.holding.begin()
     put(held.holding, trace, body(0, 1), body(0, 2))
@@ -199,26 +345,29 @@ def test_a_trace_that_is_dropped_without_room_is_not_in_it(
 ACTIONS = st.lists(
     st.tuples(
         st.integers(0, 4),
-        st.sampled_from(["put", "put", "large", "failed", "ok", "serve", "serve"]),
+        st.sampled_from(
+            ["put", "put", "large", "failed", "failed", "ok", "serve", "serve", "supply", "deliver"]
+        ),
     ),
     max_size=80,
 )
 
 
-@settings(quick, max_examples=25)
+@settings(quick, max_examples=50)
 @given(ACTIONS)
 def test_killed_at_any_time(actions: list[tuple[int, str]]) -> None:
-    """After whatever has happened, what is recovered is each undecided trace, as far as it was
-    written: a first part of it, and all of it once the journal was served."""
+    """After whatever has happened, what is recovered is each undecided trace, once the journal was
+    served; and each that failed was delivered or is on disk, once, wherever its events were."""
     top = Path(tempfile.mkdtemp())
     with patch.object(module, "CAPACITY", CAPACITY), patch.object(module, "RESERVE", RESERVE):
         held = Held(top / "writer")
         traces: dict[int, HeldTrace] = {}
         given_: dict[int, list[bytes]] = {}
         number = 0
+        failed: list[list[bytes]] = []
         for name, what in [*actions, (0, "serve")]:
-            if what == "serve":
-                held.serve()
+            if what in ("serve", "supply", "deliver"):
+                getattr(held, what)()
                 continue
             if name not in traces or traces[name].left_out is not None:
                 number += 1
@@ -229,6 +378,9 @@ def test_killed_at_any_time(actions: list[tuple[int, str]]) -> None:
                 given_[name].append(one)
                 put(held.holding, trace, one)
             else:
+                if what == "failed":
+                    held.serve()  # what is not in the journal is in memory, as all that fails then
+                    failed.append(given_[name])
                 trace.root_ended(failed=what == "failed")
         wanted = sorted(
             (one for one in traces if traces[one].left_out is None),
@@ -236,4 +388,6 @@ def test_killed_at_any_time(actions: list[tuple[int, str]]) -> None:
         )
         held.close()
         assert recovered(top / "writer") == [one for name in wanted for one in given_[name]]
+        there = sorted([*held.delivered, *on_disk(top / "writer", WRITER)])
+        assert there == [*enumerate((one for bodies in failed for one in bodies), 1)]
     shutil.rmtree(top)

@@ -27,6 +27,7 @@ from asynctrack._spool import homes
 from asynctrack._spool.descriptor import Descriptor, open_new
 from asynctrack._spool.folder import WriterFolder, sweep
 from asynctrack._spool.homes import Homes
+from asynctrack._spool.journal import Journal
 from asynctrack._spool.keeper import HELD_PIECES, Keeper
 from asynctrack._spool.layout import (
     is_alive,
@@ -35,9 +36,11 @@ from asynctrack._spool.layout import (
     waiting_segments,
     writer_folder,
 )
+from asynctrack._spool.recovery import held_events
 from asynctrack._spool.segment import FIRST_CLAIM, Segment, Shape
 from asynctrack._spool.segment_content import read_segment
 from asynctrack._spool.usage import AGAIN, Usage, folder_size
+from tests.buffer.test_holding import holding_of
 from tests.buffer.test_store import body
 from tests.common.test_offload import no_threads as no_threads  # a fixture
 from tests.spool.test_segment import WRITER
@@ -59,6 +62,7 @@ class Parts:
         power: bool = False,
         max_spool_bytes: int = 1 << 30,
         piece: tuple[int, int] = (PIECE_BYTES, PIECE_EVENTS),
+        holds: bool = False,
     ) -> None:
         self.spool = spool
         self.ticks = anyio.Event()
@@ -82,12 +86,16 @@ class Parts:
             max_spool_bytes=max_spool_bytes,
             power=power,
         )
+        self.holding = holding_of(self.buffer)
+        self.holding.journal = journal = Journal(WRITER, lambda: None)
         self.keeper = Keeper(
             homes=self.homes,
             buffer=self.buffer,
             notices=Notices(),
             power=power,
             sleep=self.sleep,
+            holding=self.holding if holds else None,
+            journal=journal if holds else None,
         )
 
     def info(self) -> Mapping[str, Any]:
@@ -100,6 +108,13 @@ class Parts:
     def put(self, count: int) -> None:
         for _ in range(count):
             assert self.buffer.put_nowait(body("x"))
+
+    def fail(self, events: int) -> None:
+        """Hold a trace of so many events, which fails."""
+        trace = self.holding.begin()
+        for _ in range(events):
+            self.holding.put(trace, body("x"), None)
+        trace.root_ended(failed=True)
 
     async def cut(self) -> SegmentPiece:
         """Take the next piece and seal it, as the worker does before it uploads one."""
@@ -192,6 +207,35 @@ async def test_a_spool_of_delivered_events_vanishes(parts: Parts) -> None:
     parts.buffer.settle(piece)
     parts.keeper.close()
     assert not writer_folder(parts.spool, WRITER).exists()
+
+
+async def test_before_a_segment_goes_the_journal_forgets_what_is_in_it(tmp_path: Path) -> None:
+    """Of a trace whose rest is in memory, nobody recovers what was delivered."""
+    parts = Parts(tmp_path, holds=True)
+    await parts.keeper.supply()
+    parts.fail(PIECE_EVENTS + 3)
+    await parts.keeper.settled(await parts.cut())
+    assert held_events(parts.keeper.path) == 3
+    await parts.keeper.supply()
+    await parts.keeper.settled(await parts.cut())
+    assert held_events(parts.keeper.path) == 0
+    await parts.keeper.aclose()
+    assert not parts.keeper.path.exists()
+
+
+async def test_close_forgets_what_was_delivered_from_memory(tmp_path: Path) -> None:
+    """The journal of a trace that never was in a segment goes with its writer."""
+    parts = Parts(tmp_path, holds=True)
+    await parts.keeper.supply()
+    parts.put(PIECE_EVENTS)
+    parts.fail(1)
+    await parts.keeper.settled(await parts.cut())
+    parts.buffer.disk_answered(False)
+    piece = parts.buffer.take()
+    assert piece is not None and held_events(parts.keeper.path) == 1
+    parts.buffer.settle(piece)
+    await parts.keeper.aclose()
+    assert not parts.keeper.path.exists()
 
 
 @pytest.mark.parametrize("refuses", [False, True])
