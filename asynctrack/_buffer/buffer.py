@@ -193,9 +193,12 @@ class Buffer:
             if self._held:
                 return 0  # a finalizer, in the midst of it: nothing is known
             ledger = self._ledger
-            first = [seq for seq, _, _ in [*self._unfinished][:1]]
-            first += [seq for seq in (self._store.first_in_memory,) if seq is not None]
-            return min([*first, *ledger.cut_memory_first], default=ledger.accepted + 1) - 1
+            elsewhere = [*ledger.cut_memory_first]
+            if self._unfinished:
+                elsewhere.append(self._unfinished[0][0])
+            if (first := self._store.first_in_memory) is not None:
+                elsewhere.append(first)
+            return min(elsewhere, default=ledger.accepted + 1) - 1
 
     def enqueue(self, waiter: Waiter) -> str | None:
         """Accept a waiter's event now, or let it wait for room.

@@ -290,10 +290,11 @@ class Holding:
             self._accept(self._roomless.popleft())
 
     def _is_stored(self) -> bool:
-        """Tell whether the journal still has a trace that it need not have."""
-        if not self._accepted:
+        """Tell whether the journal still has a trace that it need not have; in any thread."""
+        try:
+            _, first_seq, events = self._accepted[0]
+        except IndexError:
             return False
-        _, first_seq, events = self._accepted[0]
         return first_seq + events - 1 <= self._buffer.stored_through
 
     def _note_stored(self) -> None:
