@@ -188,17 +188,15 @@ class Buffer:
 
     @property
     def stored_through(self) -> int:
-        """The number up to which all that was accepted is in segments, or settled."""
+        """The number up to which all that was accepted is in segments, or was cut."""
         with self._lock:
             if self._held:
                 return 0  # a finalizer, in the midst of it: nothing is known
-            ledger = self._ledger
-            elsewhere = [*ledger.cut_memory_first]
-            if self._unfinished:
-                elsewhere.append(self._unfinished[0][0])
-            if (first := self._store.first_in_memory) is not None:
-                elsewhere.append(first)
-            return min(elsewhere, default=ledger.accepted + 1) - 1
+            with self._section:
+                first = self._store.first_in_memory
+                if first is None and self._unfinished:
+                    first = self._unfinished[0][0]  # behind what is in the store
+                return (self._ledger.accepted + 1 if first is None else first) - 1
 
     def enqueue(self, waiter: Waiter) -> str | None:
         """Accept a waiter's event now, or let it wait for room.

@@ -17,6 +17,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from itertools import count
 from typing import Final, Protocol
 
 from asynctrack._buffer.buffer import Buffer
@@ -126,10 +127,11 @@ class Holding:
         self._traces: dict[int, HeldTrace] = {}
         self._roomless: deque[HeldTrace] = deque()  # kept, and waiting for room in the buffer
         self._unwritten: deque[tuple[HeldTrace, int]] = deque()
-        # Accepted, and needed in the journal until they are in segments: the number there, that of
-        # the first event, and how many.
+        # Accepted, and in the journal until they are in segments: the number there, that of the
+        # first event, and how many.
         self._accepted: deque[tuple[int, int, int]] = deque()
-        self._count = 0
+        self._stored = 0  # up to this number the journal knows it of the first one
+        self._numbers = count(1)
         self._size = 0
         self.journal: Journal | None = None
         """Has them on disk; None where they are in memory only."""
@@ -146,8 +148,7 @@ class Holding:
 
     def begin(self) -> HeldTrace:
         """Begin to hold a trace."""
-        self._count = number = self._count + 1
-        return HeldTrace(self, number)
+        return HeldTrace(self, next(self._numbers))
 
     def put(self, trace: HeldTrace, body: Body, measured: _Measured | None) -> bool:
         """Hold an event, as ``Held.put``."""
@@ -176,7 +177,7 @@ class Holding:
     @property
     def unfinished(self) -> bool:
         """Whether the worker has something to do here."""
-        return bool(self._unwritten or self._roomless or self._is_stored())
+        return bool(self._unwritten or self._roomless)
 
     def finish(self) -> None:
         """Do what callbacks have left: write what was not ready, accept what found no room. Blocks;
@@ -187,11 +188,13 @@ class Holding:
                     body.prepare()
         self.do(self._write_rest)
         self.do(self._accept_rest)
-        self.note_stored()
 
     def note_stored(self) -> None:
-        """Let the journal forget what was accepted as far as it is in segments; before one of these
-        is deleted, or a replay delivers it once more."""
+        """Let the journal forget what was accepted, as far as it is in segments or was cut.
+
+        Before a segment is deleted, or lines are uploaded from memory: else a replay would deliver
+        them once more.
+        """
         if self._accepted:
             self.do(self._note_stored)
 
@@ -237,8 +240,7 @@ class Holding:
         self.events += 1
         if trace.left_out is not None:  # kept meanwhile
             self._accept(trace)
-            return
-        if self.journal is not None:
+        if trace.bodies and self.journal is not None:
             self._unwritten.append((trace, len(trace.bodies) - 1))
             self._write_rest()
         if self._size > self._max_bytes:
@@ -275,8 +277,9 @@ class Holding:
             if journal is not None:
                 self._accepted.append((trace.number, first_seq, len(trace.bodies)))
                 self._note_stored()
-                trace.written = False
             self._forget(trace)
+            # What is still put into it is another trace to the journal.
+            trace.number, trace.written = next(self._numbers), False
         elif self._buffer.closed_reason:
             if journal is None:  # else whoever replays finds it there, and keeps it
                 self._buffer.drop(self._buffer.closed_reason, len(trace.bodies))
@@ -289,24 +292,19 @@ class Holding:
         for _ in range(len(self._roomless)):
             self._accept(self._roomless.popleft())
 
-    def _is_stored(self) -> bool:
-        """Tell whether the journal still has a trace that it need not have; in any thread."""
-        try:
-            _, first_seq, events = self._accepted[0]
-        except IndexError:
-            return False
-        return first_seq + events - 1 <= self._buffer.stored_through
-
     def _note_stored(self) -> None:
         if self.journal is None:
             return
-        while self._is_stored():
-            self.journal.accepted(self._accepted.popleft()[0])
-        if self._accepted:
-            number, first_seq, _ = self._accepted[0]
-            stored = self._buffer.stored_through - first_seq + 1
-            if stored > 0:
-                self.journal.stored(number, stored)
+        stored = self._buffer.stored_through
+        while self._accepted:
+            number, first_seq, events = self._accepted[0]
+            if stored < first_seq + events - 1:
+                if stored >= first_seq and stored > self._stored:
+                    self._stored = stored
+                    self.journal.stored(number, stored - first_seq + 1)
+                break
+            self._accepted.popleft()
+            self.journal.accepted(number)
 
     def _keep_all(self) -> None:
         self._accept_rest()

@@ -43,8 +43,8 @@ class Ledger:
 
     __slots__ = (
         "_cut_durable", "_dead_lettered", "_delivered", "_store", "accepted", "cut_memory_bytes",
-        "cut_memory_events", "cut_memory_first", "dropped", "settled", "unfinished_bytes",
-        "unfinished_events", "waiting_bytes",
+        "cut_memory_events", "dropped", "settled", "unfinished_bytes", "unfinished_events",
+        "waiting_bytes",
     )  # fmt: skip
 
     def __init__(self, store: Store) -> None:
@@ -55,7 +55,6 @@ class Ledger:
         self._cut_durable = 0
         self.cut_memory_bytes = 0
         self.cut_memory_events = 0
-        self.cut_memory_first: set[int] = set()  # the number of the first one in each piece
         self.unfinished_bytes = 0  # of what is accepted and not in the store yet
         self.unfinished_events = 0
         self._delivered = 0
@@ -70,7 +69,6 @@ class Ledger:
         else:
             self.cut_memory_bytes += piece.size
             self.cut_memory_events += piece.events
-            self.cut_memory_first.add(piece.first_seq)
 
     def settle(self, piece: MemoryPiece | SegmentPiece, refused: int) -> None:
         """Note a piece that was acknowledged, but for the events refused for good."""
@@ -82,7 +80,6 @@ class Ledger:
         else:
             self.cut_memory_bytes -= piece.size
             self.cut_memory_events -= events
-            self.cut_memory_first.discard(piece.first_seq)
         self._delivered += events - refused
         self._dead_lettered += refused
 

@@ -247,6 +247,8 @@ class Stages:
             self.flushes.cut(piece.first_seq, piece.first_seq + piece.events - 1)
             if isinstance(piece, SegmentPiece) and self._keeper is not None:
                 self._keeper.cut(piece)
+            elif self._holding is not None:
+                self._holding.note_stored()  # it goes to no segment any more
             self._tasks.start(self._deliver(piece))
             del piece  # what waits for the next one must not hold on to this one
 

@@ -18,7 +18,7 @@ from asynctrack._buffer.segment import Segment
 from asynctrack._common.notices import Notices
 from asynctrack._spool.descriptor import require_number
 from asynctrack._spool.folder import SpoolBusyError, WriterFolder, make_place, sync_folder
-from asynctrack._spool.layout import SpoolPlace, usable_spools, writer_folder
+from asynctrack._spool.layout import HELD, SpoolPlace, usable_spools, writer_folder
 from asynctrack._spool.segment import Shape
 from asynctrack._spool.usage import Usage
 
@@ -69,6 +69,7 @@ class Homes:
         self._described: dict[Path, Mapping[str, Any]] = {}
         self._used: dict[Path, None] = {}
         self._latest: Path | None = None
+        self._journal_in: Path | None = None
 
     @property
     def path(self) -> Path:
@@ -89,7 +90,7 @@ class Homes:
         *,
         ending: str = ".open",
     ) -> Segment:
-        """Make a segment in the first place that takes it.
+        """Make a segment in the first place that takes it; for the journal, where that is already.
 
         Args:
             capacity: Room for lines that it may have in the end, in bytes.
@@ -105,6 +106,8 @@ class Homes:
         failed: list[str] = []
         places = self._places()
         for place in places:
+            if ending == HELD and self._journal_in not in (None, place.path):
+                continue  # whoever recovers the journal needs all of it
             try:
                 segment = self._make_in(
                     place, places, Shape(capacity, max_events, size, events, ending)
@@ -116,10 +119,12 @@ class Homes:
                 continue
             self._latest = segment.path.parent
             self._used[self._latest] = None
+            if ending == HELD:
+                self._journal_in = place.path
             if failed:
                 self._tell_of_move(f"{'; '.join(failed)}: events wait in {place.path}")
             return segment
-        raise OSError(errno.EIO, "; ".join(failed))
+        raise OSError(errno.EIO, "; ".join(failed) or str(self._journal_in))
 
     def grow(self, segment: Segment) -> None:
         """Claim more room for a segment that fills up.

@@ -7,9 +7,9 @@ in the first one is held any more. One that a long trace keeps back is written a
 again, at the end.
 
 A trace that is kept is noted with the numbers it is about to get, and again when all of it is in
-the writer's segments or delivered from memory: until then it is needed here. Of one that died in
-between the segments tell how far it came, and notes do of those segments that are gone.
-``recovery`` reads all this.
+the writer's segments, or on its way from memory where the disk has none: until then it is needed
+here. Of one that died in between the segments tell how far it came, and notes do of those segments
+that are gone. ``recovery`` reads all this.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Journal:
         self._say(b'{"kept":%d,"first_seq":%d,"events":%d}\n' % (trace, first_seq, events))
 
     def stored(self, trace: int, events: int) -> None:
-        """Note that so many of its events, the first ones, are in segments, or delivered."""
+        """Note that so many of its events, the first ones, are in segments, or were cut."""
         self._say(b'{"stored":%d,"events":%d}\n' % (trace, events))
 
     def accepted(self, trace: int) -> None:

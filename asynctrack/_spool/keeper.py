@@ -190,6 +190,7 @@ class Keeper:
             self._discard(back)
         else:
             self._homes.filled(segment)
+            self._note_stored()
 
     def _give_up_failed(self) -> None:
         for segment in self._buffer.take_failed():

@@ -51,6 +51,8 @@ class Held:
         )
         self.holding: Holding = holding_of(self.buffer, 10**7)
         self.delivered: list[tuple[int, bytes]] = []
+        self.in_flight: list[tuple[int, bytes]] = []
+        """Uploaded from memory, without an answer yet."""
         self.journal = Journal(WRITER, lambda: None)
         self.holding.journal = self.journal
 
@@ -70,17 +72,24 @@ class Held:
             assert self.buffer.supply(segment) is None
 
     def deliver(self) -> None:
-        """Deliver one piece as the worker does, and delete it."""
+        """Deliver one piece as the worker does, and delete it; from memory it only begins to."""
         piece = self.buffer.take()
         if piece is None:
             return
+        self.holding.note_stored()
         lines = piece.raw().splitlines()
-        self.delivered += [(piece.first_seq + at, bare(line)) for at, line in enumerate(lines)]
+        numbered = [(piece.first_seq + at, bare(line)) for at, line in enumerate(lines)]
         if isinstance(piece, SegmentPiece):
-            self.holding.note_stored()
+            self.delivered += numbered
             piece.segment.remove()
-        self.buffer.settle(piece)
-        self.holding.finish()
+            self.buffer.settle(piece)
+        else:
+            self.in_flight += numbered
+
+    def hang(self) -> None:
+        """Deliver what waits for its segment for too long."""
+        self.now += 2 * SEGMENT_WAIT
+        self.deliver()
 
     def close(self) -> None:
         """End without a word, as the process."""
@@ -149,12 +158,8 @@ def test_one_that_is_accepted_into_memory_is_in_it(held: Held) -> None:
     put(held.holding, trace, body(0, 1), body(0, 2))
     trace.root_ended(failed=True)
     assert held.buffer.counts().pending == held_events(held.folder.path) == 2
-    assert not held.holding.unfinished, "there is nothing to do yet"
     held.supply()
     assert held_events(held.folder.path) == 0, "the segment has it"
-    assert held.holding.unfinished
-    held.holding.finish()
-    assert not held.holding.unfinished
     held.deliver()
     assert recovered(held.folder.path) == on_disk(held.folder.path, WRITER) == []
 
@@ -189,11 +194,11 @@ def test_one_that_waits_behind_an_unfinished_event_is_in_it(held: Held) -> None:
     trace = held.holding.begin()
     put(held.holding, trace, body(0, 1))
     trace.root_ended(failed=True)
-    assert held_events(held.folder.path) == 1 and not held.holding.unfinished
+    held.holding.note_stored()
+    assert held_events(held.folder.path) == 1
     held.buffer.finish()
-    assert held_events(held.folder.path) == 0 and held.holding.unfinished
-    held.holding.finish()
-    assert not held.holding.unfinished
+    held.holding.note_stored()
+    assert held_events(held.folder.path) == 0
 
 
 def test_one_that_is_in_memory_is_recovered_under_its_numbers(held: Held) -> None:
@@ -219,20 +224,48 @@ def test_of_one_whose_beginning_was_delivered_the_rest_is_in_it(held: Held) -> N
     assert [*held.delivered, *on_disk(held.folder.path, WRITER)] == [*enumerate(bodies, 1)]
 
 
-def test_what_a_disk_that_hangs_holds_up_is_in_it_until_it_is_delivered(held: Held) -> None:
-    """Then it is uploaded from memory, and the journal has it while it is on its way."""
+def test_what_is_uploaded_from_memory_is_not_in_it(held: Held) -> None:
+    """Where a disk hangs, it is in memory only, as any other event; nobody recovers what may have
+    been delivered."""
     trace = held.holding.begin()
     put(held.holding, trace, body(0, 1))
     trace.root_ended(failed=True)
-    assert held.buffer.take() is None
-    held.now += 2 * SEGMENT_WAIT
-    piece = held.buffer.take()
-    assert piece is not None and not piece.durable
-    held.holding.finish()
-    assert held_events(held.folder.path) == 1
-    held.buffer.settle(piece)
-    held.holding.finish()
+    held.deliver()
+    assert held.delivered == [] and held_events(held.folder.path) == 1, "it waits for a segment"
+    held.hang()
+    assert [one for _, one in held.in_flight] == [body(0, 1)]
     assert recovered(held.folder.path) == on_disk(held.folder.path, WRITER) == []
+
+
+def test_what_waits_for_its_segment_is_noted_once(held: Held) -> None:
+    """However often the worker looks, the journal does not fill up with it."""
+    held.supply()
+    trace = held.holding.begin()
+    put(held.holding, trace, *(body(0, index) for index in range(PIECE_EVENTS + 1)))
+    trace.root_ended(failed=True)
+    (segment,) = held.journal.segments()
+    used = segment.used
+    for _ in range(3):
+        held.holding.note_stored()
+    assert segment.used == used
+    held.supply()
+    held.holding.note_stored()
+    assert segment.used > used
+
+
+def test_what_comes_late_and_finds_no_room_is_a_trace_of_its_own(tmp_path: Path) -> None:
+    """It takes the place of none of those before it that are in memory only."""
+    held = Held(tmp_path / "writer")
+    held.serve()
+    trace = held.holding.begin()
+    put(held.holding, trace, body(0, 1), body(0, 2))
+    trace.root_ended(failed=True)
+    held.buffer._room._spool_bytes = 1
+    held.holding.do(lambda: held.holding._put(trace, body(0, 3), None))  # it had begun before
+    held.serve()
+    assert recovered(held.folder.path) == [body(0, 3)]
+    assert on_disk(held.folder.path, WRITER) == [(1, body(0, 1)), (2, body(0, 2))]
+    held.close()
 
 
 def test_files_go_when_nothing_in_them_is_held(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,13 +375,9 @@ def test_a_trace_that_is_dropped_without_room_is_not_in_it(
     assert recovered(held.folder.path) == [body(1, 1, 400)]
 
 
+OFTEN = ("put", "put", "failed", "failed", "serve", "serve", "supply", "supply", "deliver")
 ACTIONS = st.lists(
-    st.tuples(
-        st.integers(0, 4),
-        st.sampled_from(
-            ["put", "put", "large", "failed", "failed", "ok", "serve", "serve", "supply", "deliver"]
-        ),
-    ),
+    st.tuples(st.integers(0, 4), st.sampled_from([*OFTEN, "large", "ok", "deliver", "hang"])),
     max_size=80,
 )
 
@@ -366,7 +395,7 @@ def test_killed_at_any_time(actions: list[tuple[int, str]]) -> None:
         number = 0
         failed: list[list[bytes]] = []
         for name, what in [*actions, (0, "serve")]:
-            if what in ("serve", "supply", "deliver"):
+            if what in ("serve", "supply", "deliver", "hang"):
                 getattr(held, what)()
                 continue
             if name not in traces or traces[name].left_out is not None:
@@ -388,6 +417,6 @@ def test_killed_at_any_time(actions: list[tuple[int, str]]) -> None:
         )
         held.close()
         assert recovered(top / "writer") == [one for name in wanted for one in given_[name]]
-        there = sorted([*held.delivered, *on_disk(top / "writer", WRITER)])
+        there = sorted([*held.delivered, *held.in_flight, *on_disk(top / "writer", WRITER)])
         assert there == [*enumerate((one for bodies in failed for one in bodies), 1)]
     shutil.rmtree(top)
