@@ -10,7 +10,6 @@ import pytest
 
 from tests.support.otlp import OtlpReceiver, otlp_receiver
 
-
 _TRIES = (
     ("opentelemetry.exporter.otlp.common.http", "_MAX_RETRIES"),
     ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "_MAX_RETRYS"),
