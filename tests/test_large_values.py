@@ -150,6 +150,8 @@ def test_what_is_not_delivered_in_time_is_on_disk(durability: str, tmp_path: Pat
     with tracker(wall.folder, close_timeout=2.0, **options) as handler:
         for one in given:
             end(handler, one)
+        # When the time is over, the disk gets no more than a moment.
+        until_in_thread(lambda: handler.statistics().spooled == 4)
     left = handler.statistics()
     assert left.balanced and (left.spooled, left.pending) == (4, 0)
     wall.mend()

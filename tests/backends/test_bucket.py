@@ -51,6 +51,8 @@ def test_what_an_outage_left_the_next_tracker_delivers(
     s3: S3Server, s3_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the spool, into the Run where it belongs; a second tracker's own, too."""
+    # A closing waits for what others have left, here however slow the machine is.
+    monkeypatch.setattr("asynctrack._engine.closing.REPLAY_GRACE", 120.0)
     address = f"s3://{s3.bucket}/team"
     s3_proxy.refuse()
     with tracker(address, run_name="first", close_patience=0.1, close_timeout=20.0) as handler:

@@ -424,29 +424,29 @@ import signal, sys
 sys.path.insert(0, {str(sys.path[0])!r})
 from tests.buffer.test_buffer import BODY, balanced, make
 buffer = make(max_bytes=10**9, max_events=10**7, piece_events=100)
-fired = 0
+fired = []
 def handler(*_):
-    global fired
-    fired += 1
+    fired.append(1)  # at once: the next signal may come before a sum is stored (Python 3.10)
     buffer.put_nowait(BODY)
     buffer.drop("both")
 signal.signal(signal.SIGALRM, handler)
 signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
 put = 0
-while fired < 2_000:
+while len(fired) < 2_000:
     buffer.put_nowait(BODY)
     put += 1
     buffer.drop("both")
     if put % 7 == 0 and (piece := buffer.take()) is not None:
         buffer.settle(piece)
 signal.setitimer(signal.ITIMER_REAL, 0)
+both = put + len(fired)
 counts = buffer.counts()
-assert counts.accepted == put + fired, (counts, put, fired)
-assert counts.dropped == {{"both": put + fired}}, (counts, put, fired)
+assert counts.accepted == both, (counts, both)
+assert counts.dropped == {{"both": both}}, (counts, both)
 assert balanced(counts), counts
 while (piece := buffer.take()) is not None:
     buffer.settle(piece)
-assert buffer.counts().delivered == put + fired
+assert buffer.counts().delivered == both
 assert buffer.counts().waiting_bytes == 0
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=280)
@@ -576,7 +576,7 @@ class Misjudged:
 
 
 @pytest.mark.parametrize("ready", [True, False], ids=["in the callback", "in the worker"])
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 def test_an_event_that_is_larger_than_was_said_goes_to_the_next_piece(ready: bool) -> None:
     """Nobody goes round in circles: the piece that does not take it is done."""
     buffer = make()

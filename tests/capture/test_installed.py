@@ -338,7 +338,7 @@ with tracker(sys.argv[1], run_name="r", install=True if sys.argv[2] == "here" el
     for where in ("here", "process"):
         folder = tmp_path / where
         arguments = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program]
-        subprocess.run([*arguments, str(folder), where], check=True, timeout=60)
+        subprocess.run([*arguments, str(folder), where], check=True, timeout=240)
         assert inputs_of(folder) == ["child", "parent"]
         assert len(audit_folder(folder).writers) == 2
 
@@ -356,4 +356,4 @@ for _ in range(3):
     with tracker(sys.argv[1], install=True):
         assert len(_configure_hooks) == before + 1
 """
-    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, timeout=240)

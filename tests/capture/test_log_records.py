@@ -239,8 +239,8 @@ def test_all_that_a_delivery_logs(tmp_path: Path, listening: LogHandler) -> None
     try:
         with tracker(tmp_path, install=True) as handler:
             log.debug("one")
-            assert handler.flush(20.0)
-            assert handler.flush(20.0)
+            assert handler.flush(120.0)
+            assert handler.flush(120.0)
             assert handler.statistics().accepted == 1
     finally:
         root.setLevel(level)
@@ -336,7 +336,7 @@ def test_in_a_forked_child(tmp_path: Path, listening: LogHandler) -> None:
             status = 1
             try:
                 log.warning("in the child")
-                handler.flush(20.0)
+                handler.flush(120.0)
                 status = 0
             finally:
                 os._exit(status)

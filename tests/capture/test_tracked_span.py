@@ -464,17 +464,25 @@ async def test_a_plain_block_in_a_loop_never_waits(wall: Wall) -> None:
     """With the buffer full, ``with`` in an event loop drops and counts, its end after its start;
     ``async with`` awaits room."""
     async with tracker(wall.folder, **FULL) as handler:
-        began = time.monotonic()
         for _ in range(10):
             with handler.span("plain"):
                 pass
-        assert time.monotonic() - began < 0.2
         numbers = handler.statistics()
+        # What had waited would be counted as "block_timeout".
         assert (numbers.accepted, numbers.dropped) == (11, {"buffer_full": 9})
+        began = time.monotonic()
         async with handler.span("awaits"):
             pass
         assert handler.statistics().dropped == {"buffer_full": 9, "block_timeout": 2}
         assert time.monotonic() - began >= 0.4
+
+
+async def test_a_block_that_is_cancelled_while_it_waits_is_not_open(wall: Wall) -> None:
+    """``async with`` that awaits room, and is cancelled, leaves no span behind."""
+    async with tracker(wall.folder, **{**FULL, "block_timeout": None}) as handler:
+        for _ in range(5):
+            with handler.span("plain"):
+                pass
         task = asyncio.create_task(waiting(handler))
         await until(lambda: current_spans(handler) == 1)
         task.cancel()
@@ -526,7 +534,7 @@ def test_a_forked_child(tmp_path: Path) -> None:
             try:
                 with handler.span("in the child"):
                     leaf.invoke(1, {"callbacks": [handler]})
-                handler.flush(20.0)
+                handler.flush(120.0)
                 status = 0
             finally:
                 os._exit(status)

@@ -356,7 +356,7 @@ def test_nothing_is_remembered_after_the_last_tracker(tmp_path: Path) -> None:
         del message
         gc.collect()
         assert gone() is not None
-    end_engine()
+    assert end_engine(60)
     gc.collect()
     assert gone() is None
 

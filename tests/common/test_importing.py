@@ -15,7 +15,8 @@ from asynctrack._common.importing import ImportGate
 FORKS = """
     import os, sys, threading, time
     from asynctrack import tracker
-    from asynctrack._common.importing import gate
+    from asynctrack._common.importing import ImportGate, gate
+    ImportGate.before_fork.__defaults__ = (120.0,)  # its patience, on a machine that stands still
     with tracker(sys.argv[1]):
         order = []
         begun = threading.Event()

@@ -182,9 +182,9 @@ def test_it_takes_no_longer_than_its_bytes(shape: str) -> None:
             else:  # what looks like a reference and is none
                 odd = b'{"$ref":"%b","bytes":1,"head":"%b' % (A.encode(), b'\\"a' * 50)
                 entries.append((seq, text(seq, "x") + odd * 3 + b"\n"))
-        started = time.perf_counter()
+        started = time.thread_time()  # what others do on the machine takes none of it
         assert len(list(parts(entries, {events // 2}))) == 2
-        return time.perf_counter() - started
+        return time.thread_time() - started
 
     ratios = [took(8_000) / took(2_000) for _ in range(3)]
     assert min(ratios) < 9

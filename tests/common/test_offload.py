@@ -160,8 +160,10 @@ def test_a_call_that_raises_a_cancellation_cancels_nobody() -> None:
     run_loop(main())
 
 
-def test_a_slow_disk_gets_more_threads() -> None:
+def test_a_slow_disk_gets_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where each call takes long, some go on side by side; few, as it may be the machine."""
+    # One that gets no processor for half a second would be taken for a disk that hangs.
+    monkeypatch.setattr("asynctrack._common.offload.HANGING", 1_000_000)
     at_once = most = 0
     lock = threading.Lock()
     pause = threading.Event()  # nobody sets it: a disk that takes its time

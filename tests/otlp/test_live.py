@@ -165,8 +165,8 @@ def test_a_receiver_that_hangs(
     made = tracker(tmp_path, otlp=receiver.url, max_delay=0.01, close_patience=1.0)
     with made as handler:
         chain().invoke("hello", {"callbacks": [handler]})
-        assert handler.flush(10)  # to the folder
-    assert time.monotonic() - begun < 15
+        assert handler.flush(30)  # to the folder
+    assert time.monotonic() - begun < 45, "the receiver would be waited for a minute"
     counted = made.statistics()
     assert (counted.delivered, counted.traces_dropped) == (counted.accepted, {"close_timeout": 1})
     assert "not sent 1 trace" in caplog.text and "export --to" in caplog.text
@@ -220,7 +220,7 @@ def test_what_waits_is_bounded(
     with made as handler:
         for _ in range(20):
             chain().invoke("hello", {"callbacks": [handler]})
-        assert handler.flush(30)
+        assert handler.flush(60)
     counted = made.statistics()
     assert counted.delivered == counted.accepted == 120
     assert counted.traces_dropped["buffer_full"] > 0
@@ -347,7 +347,7 @@ def test_in_the_child_of_a_fork(tmp_path: Path, receiver: OtlpReceiver) -> None:
         target=_in_a_child, args=(str(tmp_path), receiver.url)
     )
     process.start()
-    process.join(60)
+    process.join(120)
     assert process.exitcode == 0
     assert len({span.trace_id for span in receiver.wait_for(6)}) == 2
 

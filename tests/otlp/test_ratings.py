@@ -19,6 +19,7 @@ from asynctrack._otlp.ratings import Ratings
 from asynctrack._otlp.target import Target
 from asynctrack._reading.decoding.feedback import Feedback
 from asynctrack._reading.export.otlp_span import span_id_of, trace_id_of
+from tests.e2e.waiting import until_in_thread
 from tests.support.otlp import OtlpReceiver
 
 PATIENCE = 60.0
@@ -167,13 +168,19 @@ def test_a_trace_that_never_comes(
 
 
 def test_a_receiver_that_is_down(
-    tmp_path: Path, rated: Rated, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    rated: Rated,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Closing waits as long as it does for traces; what was not sent is counted."""
     rated.errors += [TransientError("503", "no")] * 100_000
-    made = tracker(tmp_path, otlp=True, close_patience=0.5)
+    monkeypatch.setattr("asynctrack._otlp.assembling.GRACE", 0.01)
+    made = tracker(tmp_path, otlp=True, max_delay=0.01, close_patience=0.5)
     with made as handler:
         handler.log_feedback(call(handler), "thumbs", 1)
+        # Closing does not wait so long for a thread that has yet to import the exporter.
+        until_in_thread(lambda: made.statistics().traces_sent == 1)
     counted = made.statistics()
     assert (counted.traces_sent, counted.feedback_dropped) == (1, {"close_timeout": 1})
     assert counted.feedback_waiting == 0

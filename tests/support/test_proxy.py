@@ -180,7 +180,7 @@ def test_fault_is_seen_by_botocore(case: Case, s3: S3Server, s3_proxy: FaultProx
     with pytest.raises((BotoCoreError, ClientError)) as caught:
         client.put_object(Bucket=s3.bucket, Key="a", Body=BODY)
     assert isinstance(caught.value, case.error)
-    seen = only(s3_proxy.wait_for(lambda seen: seen[0].outcome == case.outcome))
+    seen = only(s3_proxy.wait_for(lambda seen: bool(seen) and seen[0].outcome == case.outcome))
     assert (seen.fault, rule.applied) == (case.fault, 1)
     assert (s3.folder / "a").exists() is case.stored
     if case.stored:
