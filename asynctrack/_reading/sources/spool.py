@@ -143,7 +143,8 @@ def is_same_s3(writer: SpoolWriter, store: Store) -> bool:
 def waiting_artifacts(
     writer: SpoolWriter, location: Location, problems: list[Problem]
 ) -> list[StoredArtifact]:
-    """Return a writer's segments, each in place of the artifact it will become. Blocks.
+    """Return a writer's segments, each in place of the artifact it will become, the newest first.
+    Blocks.
 
     Args:
         writer: Whose.
@@ -152,7 +153,7 @@ def waiting_artifacts(
     """
     store = SpoolStore()
     found = []
-    for path in waiting_segments(writer.path):
+    for path in _newest_first(writer):
         try:
             with SegmentReader(path) as segment:
                 extent = segment.extent()
@@ -175,7 +176,7 @@ def waiting_artifacts(
 def spooled_parameters(writer: SpoolWriter) -> dict[str, Any]:
     """Return the parameters a writer logged that no manifest has yet. Blocks."""
     found: dict[str, Any] = {}
-    for path in waiting_segments(writer.path):
+    for path in _newest_first(writer):
         try:
             with SegmentReader(path) as segment:
                 parts = [
@@ -189,16 +190,18 @@ def spooled_parameters(writer: SpoolWriter) -> dict[str, Any]:
             continue
         place = ArtifactName(writer.writer_id, parts[0][0], parts[-1][0], "")
         content = b"".join(line for _, line in parts)
+        logged: dict[str, Any] = {}
         for event in read_events(content, "", place, lambda _: None):
             if event.event == "parameters" and isinstance(event.data, dict):
-                found.update(as_in_the_run(event.data))
+                logged.update(as_in_the_run(event.data))
+        found = {**logged, **found}
     return found
 
 
 def waiting_ranges(writer: SpoolWriter) -> list[SeqRange]:
     """Return the sequence numbers of all sound lines that wait, with their files. Blocks."""
     found: list[SeqRange] = []
-    for path in waiting_segments(writer.path):
+    for path in _newest_first(writer):
         try:
             with SegmentReader(path) as segment:
                 numbers = [(seq, seq) for seq, line in segment.more() if line]
@@ -258,6 +261,15 @@ class SpoolStore:
     def uri(self, key: str) -> str:
         """Return the path of a segment."""
         return key.rpartition(":")[0]
+
+
+def _newest_first(writer: SpoolWriter) -> Iterator[Path]:
+    """Return a writer's segments in an order in which nothing is missed between two of them.
+
+    A segment gets no more lines once the next one has some. If that was looked at before, this one
+    is looked at to its end; if after, it may have gone on meanwhile.
+    """
+    return reversed(waiting_segments(writer.path))
 
 
 def _event_start(lines: bytes) -> int:
