@@ -85,6 +85,8 @@ def main(folder: str, spool: str, *steps: str) -> None:
                 what == "delivered" and handler.statistics().pending + handler.statistics().spooled
             ):
                 time.sleep(0.01)
+        while handler.statistics().pending:  # to disk, where the first file is late
+            time.sleep(0.01)
         print("ready", flush=True)
         while True:
             signal.pause()

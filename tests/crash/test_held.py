@@ -32,6 +32,8 @@ def die(x):
     os.kill(os.getpid(), signal.SIGKILL)
 chain = RunnableLambda(lambda x: x, name="before") | RunnableLambda(die, name="killer")
 with tracker(sys.argv[1], spool_dir=sys.argv[2], sample=0, keep_errors=True) as handler:
+    while handler._sink._holding.journal._spare is None:
+        pass  # made after the first segment, which alone is waited for
     RunnableLambda(str.upper).invoke("good", {"callbacks": [handler]})
     chain.invoke("x" * 100, {"callbacks": [handler]})
 """
@@ -139,6 +141,8 @@ UNDECIDED = """
 import os, uuid
 from asynctrack import tracker
 with tracker({out!r}, spool_dir={spool!r}, sample=0, keep_errors=True) as handler:
+    while handler._sink._holding.journal._spare is None:
+        pass
     for root in uuid.uuid4(), uuid.uuid4():
         span = uuid.uuid4()
         handler.on_chain_start({{}}, "many words " * 2_000, run_id=root)
@@ -157,6 +161,8 @@ def dies(self, body):
         os.kill(os.getpid(), signal.SIGKILL)
     return accept(self, body)
 with tracker({out!r}, spool_dir={spool!r}, sample=0, keep_errors=True, max_delay=60) as handler:
+    while handler._sink._holding.journal._spare is None:
+        pass
     root = uuid.uuid4()
     text = "many words " * 2_000
     handler.on_chain_start({{}}, text, run_id=root)

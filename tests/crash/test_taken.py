@@ -109,6 +109,7 @@ def test_a_spool_that_others_cut_or_remove(
     """The program lives and goes on; whole events are delivered, the others counted, and said."""
     with program(tmp_path) as running:
         running.track(before)
+        until_in_thread(lambda: writers(running.spool))
         do(running.spool)
         running.track(25)
         running.wall.mend()

@@ -65,11 +65,12 @@ def test_two_trackers_in_one_process(tmp_path: Path) -> None:
         with second as other:
             for _ in range(3):
                 chain_end(other)
-            assert {path.name for path in writers(spool)} == {first.writer_id, second.writer_id}
+            both = {first.writer_id, second.writer_id}
+            until_in_thread(lambda: {path.name for path in writers(spool)} == both)
             assert other.flush()
         assert other.statistics().replayed == 0
         assert [path.name for path in writers(spool)] == [first.writer_id]
-        assert handler.statistics().spooled == 5
+        until_in_thread(lambda: handler.statistics().spooled == 5)
     wall.mend()
     assert replay_all(tmp_path / "own", spool) == 5
     audit = audit_folder(tmp_path)
@@ -194,7 +195,7 @@ def test_damage_in_the_spool_is_named_and_kept(
             assert handler.flush()
         assert str(broken) in caplog.text
         assert broken.exists()
-        assert end_engine()  # which tells of one cause once
+        assert end_engine(120.0)  # which tells of one cause once
     audit = audit_folder(out)
     assert audit.writers["a" * 24].seqs == (6, 7, 8, 9, 10)
     assert audit.writers["b" * 24].seqs == (1, 2, 3, 4, 5)

@@ -282,8 +282,8 @@ def test_a_model_server_that_is_not_there_is_told_in_time(
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         began = time.monotonic()
         assert main(["demo", "--llm", "openai"]) == 2
-        # Five seconds of waiting, and what a busy machine takes beside it.
-        assert time.monotonic() - began < 15
+        # Five seconds of waiting, and what a busy machine takes beside it; not ten minutes.
+        assert time.monotonic() - began < 60
     said = capsys.readouterr().err
     why = "did not answer within 5 s" if silent else "cannot be reached ("
     assert f"http://127.0.0.1:{port}/v1 {why}" in said and said.count("\n") == 1

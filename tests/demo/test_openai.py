@@ -194,7 +194,7 @@ def test_latency_is_waited_for_by_each_conversation_alone() -> None:
             await client.models.list()
             before = loop.time()
             await asyncio.gather(
-                *(client.completions.create(model="m", prompt=str(n)) for n in range(20))
+                *(client.completions.create(model="m", prompt=str(n)) for n in range(40))
             )
             return loop.time() - before
 
@@ -202,4 +202,4 @@ def test_latency_is_waited_for_by_each_conversation_alone() -> None:
         # It imports the rest of itself with its first client: not in an event loop.
         openai.OpenAI(base_url=server.base_url, api_key="any").close()
         taken = asyncio.run(ask(server))
-    assert 1.0 <= taken < 15.0, "one after the other would take 20 seconds"
+    assert 1.0 <= taken < 35.0, "one after the other would take 40 seconds"

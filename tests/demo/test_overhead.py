@@ -137,11 +137,14 @@ def test_clocks_of_a_round_end_where_they_are_said_to() -> None:
         while time.thread_time() < end:
             pass
 
-    played = _workload.timed(work, lambda: None)
-    assert played.thread >= 0.02 and played.wall >= 0.02 and played.flush < played.wall
-    flushed = _workload.timed(lambda: None, work)
-    assert flushed.process >= 0.02 and flushed.flush >= 0.02
-    assert flushed.thread < 0.02 and flushed.wall < flushed.flush
+    # Of several rounds one in which the machine has not stood still where nothing is done.
+    played = [_workload.timed(work, lambda: None) for _ in range(5)]
+    assert all(one.thread >= 0.02 and one.wall >= 0.02 for one in played)
+    assert any(one.flush < one.wall for one in played)
+    flushed = [_workload.timed(lambda: None, work) for _ in range(5)]
+    assert all(one.process >= 0.02 and one.flush >= 0.02 for one in flushed)
+    assert all(one.thread < 0.02 for one in flushed)
+    assert any(one.wall < one.flush for one in flushed)
 
 
 def test_the_empty_handler_is_told_of_messages() -> None:

@@ -431,10 +431,13 @@ def test_sagemaker_down_to_the_end(
     """Where SageMaker stays down events, manifest and its parameters are in S3, and it is told."""
     site = make_run(sagemaker_url=sagemaker_proxy.endpoint_url)
     sagemaker_proxy.refuse()
-    with tracker(site.run, close_timeout=6.0, max_delay=0.1) as handler:
+    with tracker(site.run, close_timeout=3.0, max_delay=0.1) as handler:
         handler.log_parameters({"a": 1})
         joke_chain().invoke({"topic": "x"}, {"callbacks": [handler]})
         assert_delivered(handler, CHAIN_EVENTS + 1)
+        handler.flush_tracker()
+        # Not left to the few seconds of closing, which a busy machine may stand still for.
+        until_in_thread(lambda: [one["parameters"].get("a") for one in site.manifests()] == [1])
         began = time.monotonic()
     assert time.monotonic() - began < 60, "it would go on until SageMaker is back"
     statistics = handler.statistics()

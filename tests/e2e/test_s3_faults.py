@@ -208,6 +208,8 @@ def test_close_timeout_with_a_server_that_never_answers(
     async def main() -> tuple[Statistics, float]:
         async with tracker(site.run, close_timeout=2.0, durability=durability) as handler:
             await joke_chain().ainvoke({"topic": "x"}, {"callbacks": [handler]})
+            if durability == "process":  # on disk, before there are two seconds only for it
+                await until(lambda: handler.statistics().spooled == CHAIN_EVENTS)
             began = time.monotonic()
         return handler.statistics(), time.monotonic() - began
 

@@ -12,6 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import SSLError
 
 from asynctrack import Statistics, tracker
+from tests.e2e.waiting import until_in_thread
 from tests.faults.ground import Ground, end, outputs
 from tests.support.tls import TlsProxy, tls_proxy
 
@@ -49,13 +50,18 @@ def refused_by_theirs(run: Any) -> bool:
     return False
 
 
-def track(run: Any, value: str, stranger: TlsProxy | None = None) -> Statistics:
-    """Track one event; with somebody in between, until they were shown the door."""
-    limit = {"close_timeout": 0.5, "close_patience": 0.5} if stranger else {}
+def track(
+    run: Any, value: str, stranger: TlsProxy | None = None, *, replayed: int = 0
+) -> Statistics:
+    """Track one event, and wait for those left; with somebody in between, until they were shown
+    the door and the tracker knows it."""
+    limit = {"close_patience": 0.5} if stranger else {}
     with tracker(run, max_delay=0.01, **limit) as handler:
         end(handler, value)
         if stranger:
             stranger.wait_for_refusal(2)  # the Run's own client had the first
+            until_in_thread(lambda: handler.statistics().retries >= 1)
+        until_in_thread(lambda: handler.statistics().replayed >= replayed)
     return handler.statistics()
 
 
@@ -83,7 +89,7 @@ def test_a_stranger_behind_the_proxy(
     monkeypatch.setenv("AWS_CA_BUNDLE", stranger.bundle(tmp_path))
     run = run_at(ground, HOST)
     assert not refused_by_theirs(run)
-    assert track(run, "second").replayed == 1
+    assert track(run, "second", replayed=1).replayed == 1
     assert sorted(outputs(ground.events())) == ["first", "second"]
 
 

@@ -23,7 +23,7 @@ PROGRAM = """
 
     with tracker(Place.from_json(place).run(), max_batch_events=10, max_delay=3600) as handler:
         track(handler, "before", 5)
-        assert handler.flush(60)
+        assert handler.flush(120)
         looks = []
         while len(looks) < 500 or len(set(looks[-500:])) > 1:
             looks.append(tuple(sorted(os.listdir("/proc/self/fd"))))
@@ -35,7 +35,7 @@ PROGRAM = """
             file.write(f"first {number} ")
             file.flush()
         track(handler, "after", 25)
-        assert handler.flush(60)
+        assert handler.flush(120)
         for number, file in enumerate(files):
             file.write(f"second {number}")
             file.flush()
@@ -72,7 +72,7 @@ def test_trackers_opened_and_closed_while_s3_is_away(ground: Ground, state_home:
             for number in range(20):
                 end(handler, number)
         assert handler.statistics().spooled == 20
-        assert open_below(state_home) == []
+        until_in_thread(lambda: not open_below(state_home))
     ground.proxy.heal()
     with tracker(ground.run()) as handler:
         end(handler)

@@ -130,7 +130,7 @@ def test_no_thread_to_be_had(use: str, tmp_path: Path) -> None:
     """Events go to disk from the first one on; it is said once; the next tracker delivers them."""
     found = run(tmp_path, "threads", use)
     assert (found["accepted"], found["spooled"], found["dropped"]) == (10, 10, {})
-    assert found["left"] < 10, "there is nothing to wait for"
+    assert found["left"] < 60, "there is nothing to wait for"
     (told,) = [line for line in found["said"].splitlines() if line.startswith("asynctrack")]
     assert told.startswith("asynctrack has no worker (can't start new thread)")
     assert "ulimit -u" in told and str(tmp_path / "state") in told
@@ -154,7 +154,7 @@ def test_no_thread_and_no_disk(use: str, overflow: str, tmp_path: Path) -> None:
     found = run(tmp_path, "threads", use, **options)
     assert found["accepted"] == found["pending"] <= 10
     assert found["accepted"] + found["dropped"]["buffer_full"] == 30
-    assert found["left"] < 10
+    assert found["left"] < 60  # the close_timeout is two minutes
     assert "they are lost" in found["said"]
 
 
@@ -163,7 +163,7 @@ def test_no_thread_and_no_disk(use: str, overflow: str, tmp_path: Path) -> None:
 def test_no_descriptor_left(use: str, prepared: str, tmp_path: Path) -> None:
     """No loop and no file is to be had: in memory, told once, with what to do; no traceback."""
     found = run(tmp_path, "descriptors", use, prepared)
-    assert found["left"] < 10
+    assert found["left"] < 60  # the close_timeout is two minutes
     assert found["accepted"] == found["pending"] + found["spooled"] + found["delivered"]
     assert found["accepted"] + sum(found["dropped"].values()) == 10
     assert found["accepted"] == (10 if prepared == "prepared" else 0), "it cannot even be read"

@@ -64,6 +64,8 @@ HANGING = """
                 time.sleep(0.02)
         took.sort()
         print(took[len(took) // 2], took[int(len(took) * 0.99)], flush=True)
+        while handler.statistics().pending:  # on disk, before there is little time for it
+            time.sleep(0.01)
         sys.stdin.readline()
         began = time.monotonic()
     print(time.monotonic() - began, flush=True)
@@ -148,10 +150,11 @@ def test_an_attempt_ends(
 ) -> None:
     """A connection that stands still ends by its time limit, and others are not held up by it.
 
-    The limits are those of the product, a minute and 15 seconds, made shorter.
+    The limits are those of the product, a minute and 15 seconds, made shorter; a sound attempt
+    of the others ends before that also where the machine stands still for a while.
     """
     assert (clients_module.ATTEMPT_TIMEOUT, clients_module.READ_TIMEOUT) == (60.0, 15.0)
-    monkeypatch.setattr(clients_module, limit, 3.0)
+    monkeypatch.setattr(clients_module, limit, 8.0)
     stuck = ground.proxy.add(fault, path=EVENTS, times=1)
     with tracker(ground.run(), max_batch_events=10) as handler:
         for number in range(100):
@@ -162,7 +165,7 @@ def test_an_attempt_ends(
     first = next(one for one in ground.puts() if one.fault == fault)
     assert first.outcome == "client_gone"
     assert first.ended is not None
-    assert first.ended - first.received <= 30.0
+    assert first.ended - first.received <= 50.0
     others = [one.ended for one in ground.puts() if one.path != first.path]
     assert min(moment for moment in others if moment) < first.ended, "it held nobody up"
 
@@ -358,14 +361,15 @@ def test_closing_ends_early_where_all_is_on_disk(
 
 def test_what_moves_slowly_is_not_given_up(ground: Ground) -> None:
     """Every delivery starts close_patience anew: a slow server gets everything."""
-    ground.proxy.add(Delay(0.8), path=EVENTS)
+    ground.proxy.add(Delay(1.0), path=EVENTS)
     options: dict[str, Any] = {"upload_concurrency": 1, "max_batch_events": 1}
-    with tracker(ground.run(), close_patience=5.0, max_buffer_events=100, **options) as handler:
+    # Many times the delay: on a machine that does other things too one of them may take seconds.
+    with tracker(ground.run(), close_patience=10.0, max_buffer_events=100, **options) as handler:
         began = time.monotonic()
-        for number in range(8):
+        for number in range(11):
             end(handler, number)
-    assert time.monotonic() - began > 5.0
-    assert handler.statistics().delivered == 8
+    assert time.monotonic() - began > 10.0
+    assert handler.statistics().delivered == 11
 
 
 def test_what_would_be_lost_is_waited_for(ground: Ground) -> None:
@@ -391,6 +395,10 @@ def test_a_run_that_cannot_be_written_to_holds_nobody_up(
         handler.log_metric("loss", 0.5)
         until_in_thread(lambda: ground.sagemaker_proxy.requests)
         until_in_thread(lambda: handler.statistics().delivered == 2)
+        handler.flush_tracker()
+        # Not left to the seconds of patience, which a busy machine may stand still for.
+        recorder: Any = handler._sink._driver._stages._recorder  # type: ignore[attr-defined]  # looked at only
+        until_in_thread(lambda: recorder.manifest.complete)
         began = time.monotonic()
     assert 4.0 <= time.monotonic() - began < 60, "not the close_timeout of 120 s"
     assert handler.statistics().delivered == 2 and handler.statistics().balanced

@@ -38,6 +38,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another
 BEGIN = """
     import errno, fcntl, json, os, resource, sys, uuid
     from asynctrack import tracker
+    from asynctrack._engine import closing
 
     def end(handler, value):
         handler.on_chain_end(value, run_id=uuid.uuid4())
@@ -54,6 +55,8 @@ BEGIN = """
             "accepted", "delivered", "spooled", "pending", "replayed")}))
 
     arguments = json.loads(sys.argv[1])
+    # It closes right after its last event: how long it waits for a replay is not what is tested.
+    closing.REPLAY_GRACE = 60.0
     out, first, last = arguments["out"], arguments["first"], arguments["last"]
     # All that is imported on the way, while it can be read.
     with tracker(arguments["warm"], durability="memory") as handler:
@@ -122,14 +125,19 @@ class Land:
         if home is not None:
             variables["HOME"] = str(self.home if home == "mine" else home)
         # While the wall stands nothing is delivered, however long it takes; then everything is.
-        time_to_close = 0.5 if self.wall.is_file() else 60
+        patience = 0.5 if self.wall.is_file() else 60
         arguments = {
             "out": str(self.wall / "run"),
             "warm": str(self.warm / "run"),
             "first": first,
             "last": last,
             "uid": uid,
-            "options": {"close_timeout": time_to_close, "run_name": "r", **(options or {})},
+            "options": {
+                "close_timeout": 60,
+                "close_patience": patience,
+                "run_name": "r",
+                **(options or {}),
+            },
         }
         program = "\n".join(map(textwrap.dedent, (BEGIN, before, code)))
         child = subprocess.Popen(

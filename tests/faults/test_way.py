@@ -25,6 +25,7 @@ from asynctrack._backends.pool import ClientPool
 from asynctrack._backends.run import read_run
 from asynctrack._backends.s3_read import split_uri
 from tests.e2e.runs import loader
+from tests.e2e.waiting import until_in_thread
 from tests.faults.ground import EVENTS, Ground, elsewhere, end, outputs
 from tests.support.aws_s3 import AwsS3, Put, aws_s3, serving
 from tests.support.faults import Answer
@@ -368,7 +369,7 @@ def test_keys_in_the_code_are_nobodys_to_replace(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", ground.place.secret_key)
     s3_proxy.add(Answer(400, code="ExpiredToken"), times=3)
     run = run_with(ground, boto3.Session("AKIDMINE", "mine"))
-    with tracker(run, max_delay=0.01, close_timeout=5.0, close_patience=5.0) as handler:
+    with tracker(run, max_delay=0.01, close_patience=0.5) as handler:
         end(handler, 1)
         seen = s3_proxy.wait_for(lambda seen: len(seen) >= 3)
     assert all("AKIDMINE" in request.headers["authorization"] for request in seen)
@@ -378,11 +379,12 @@ def test_keys_in_the_code_are_nobodys_to_replace(
 def test_an_address_that_is_mended(ground: Ground) -> None:
     """What was meant for a wrong address is delivered by the next tracker of the same Run."""
     wrong = ground.at(s3_url="http://127.0.0.1:9")
-    with tracker(wrong.run(), max_delay=0.01, close_timeout=1.0) as handler:
+    with tracker(wrong.run(), max_delay=0.01, close_patience=0.5) as handler:
         end(handler, "first")
     assert handler.statistics().spooled == 1
     with tracker(ground.run(), max_delay=0.01) as handler:
         end(handler, "second")
+        until_in_thread(lambda: handler.statistics().replayed == 1)
     assert handler.statistics().replayed == 1
     assert sorted(outputs(ground.events())) == ["first", "second"]
     assert ground.problems() == []
@@ -400,7 +402,7 @@ def test_another_store_is_not_a_mended_address(ground: Ground, tmp_path: Path) -
         with fault_proxy(other.endpoint_url) as proxy:
             with tracker(
                 there.at(s3_url=proxy.endpoint_url).run(),
-                max_delay=0.01, close_timeout=2.0, close_patience=2.0,
+                max_delay=0.01, close_patience=1.0,
             ) as handler:  # fmt: skip
                 end(handler, "there")
                 assert handler.flush()
@@ -500,6 +502,7 @@ def test_an_access_point_from_end_to_end(make_session: Session, amazon: AwsS3) -
     run = run_of(session, POINT)
     with tracker(run, max_delay=0.01, close_timeout=60.0, close_patience=3.0) as handler:
         end(handler, 1)
+        until_in_thread(lambda: handler.statistics().delivered == 1)
     assert handler.statistics().delivered == 1
     host = "mine-123456789012.s3-accesspoint.us-west-2.amazonaws.com"
     assert all(one.startswith(f"{host}/p/asynctrack/v1/") for one in amazon.stored)

@@ -70,7 +70,7 @@ def run_tasks(folder: Path, tracking: str, *options: str) -> None:
     finally:
         worker.send_signal(signal.SIGTERM)
         try:
-            worker.wait(60)
+            worker.wait(240)
         finally:
             worker.kill()
     assert "asynctrack" not in log.read_text(), log.read_text()

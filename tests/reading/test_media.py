@@ -101,9 +101,9 @@ def test_a_hundred_megabytes_at_once() -> None:
     """An image of any size is said in no time: nothing is decoded for that."""
     huge = pictures.encoded(pictures.PNG).rstrip("=") + "A" * 134_000_000
     for value in ({"type": "image", "base64": huge}, "data:image/png;base64," + huge):
-        begin = time.perf_counter()
+        begin = time.thread_time()
         assert str(found(value)) in ("image, 100 MB, png", "image, 101 MB, png")
-        assert time.perf_counter() - begin < 2
+        assert time.thread_time() - begin < 2
 
 
 def test_any_depth() -> None:

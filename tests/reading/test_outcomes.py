@@ -77,6 +77,8 @@ class Words(BaseChatModel):
 
     words: tuple[str, ...] = ("one ", "two ", "three")
     hangs_at: int | None = None
+    hanging: Any = None
+    """An event that is set when it hangs."""
 
     @property
     def _llm_type(self) -> str:
@@ -95,6 +97,8 @@ class Words(BaseChatModel):
     ) -> ChatResult:  # fmt: skip
         for number, word in enumerate(self.words):
             if number == self.hangs_at:
+                if self.hanging is not None:
+                    self.hanging.set()
                 await asyncio.Event().wait()
             if run_manager is not None:
                 await run_manager.on_llm_new_token(word)
@@ -320,14 +324,23 @@ async def test_a_cancelled_call_ends_with_what_it_is_part_of(tmp_path: Path) -> 
 async def test_a_time_limit_is_a_cause_of_its_own(tmp_path: Path) -> None:
     """What the time limit of a caller has cancelled says so, and the caller has failed; a limit
     outside of the trace is a cancellation like any other. A server that is too slow is an error."""
-    hanging = (RunnableLambda(lambda x: x) | Words(hangs_at=0)).with_config(run_name="answer")
+    model = Words(hangs_at=0, hanging=asyncio.Event())
+    hanging = (RunnableLambda(lambda x: x) | model).with_config(run_name="answer")
+
+    async def call(x: Any, config: Any) -> asyncio.Task[Any]:
+        """The call, when it hangs: before that a busy machine takes longer than any limit here."""
+        model.hanging.clear()
+        task = asyncio.ensure_future(hanging.ainvoke(x, config))
+        await model.hanging.wait()
+        return task
 
     async def limited(x: Any, config: RunnableConfig) -> Any:
+        task = await call(x, config)
         async with asyncio.timeout(0.02):
-            return await hanging.ainvoke(x, config)
+            return await task
 
     async def waited(x: Any, config: RunnableConfig) -> Any:
-        return await asyncio.wait_for(hanging.ainvoke(x, config), 0.02)
+        return await asyncio.wait_for(await call(x, config), 0.02)
 
     async def slow_server(x: Any) -> Any:
         try:
@@ -336,12 +349,13 @@ async def test_a_time_limit_is_a_cause_of_its_own(tmp_path: Path) -> None:
             raise TimeoutError("the server is too slow") from None
 
     async def use(handler: Any) -> None:
-        for call in (limited, waited, slow_server):
+        for caller in (limited, waited, slow_server):
             with pytest.raises(TimeoutError):
-                await RunnableLambda(call).ainvoke("x", {"callbacks": [handler]})
+                await RunnableLambda(caller).ainvoke("x", {"callbacks": [handler]})
+        task = await call("x", {"callbacks": [handler]})
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.02):
-                await hanging.ainvoke("x", {"callbacks": [handler]})
+                await task
 
     inside, also_inside, slow, outside = await tracked(tmp_path, use)
     by_limit = ("cancelled", "timeout")

@@ -79,7 +79,7 @@ def chromium(
         options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
         driver = Chrome(options=options, service=Service(shutil.which("chromedriver")))
         try:
-            driver.set_script_timeout(20)
+            driver.set_script_timeout(60)
             resize(driver, width, height)
             if SLOWER > 1:
                 _slow_down(driver)

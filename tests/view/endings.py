@@ -37,6 +37,9 @@ class State(TypedDict):
 class Slow(GenericFakeChatModel):
     """A model that says its first words and then nothing more."""
 
+    hanging: Any = None
+    """An event that is set when it says nothing more."""
+
     async def _astream(self, *given: Any, **more: Any) -> AsyncIterator[ChatGenerationChunk]:
         manager = more.get("run_manager")
         for word in PARTIAL.split(" "):
@@ -48,6 +51,7 @@ class Slow(GenericFakeChatModel):
         await asyncio.Event().wait()
 
     async def _agenerate(self, *given: Any, **more: Any) -> ChatResult:
+        self.hanging.set()
         await asyncio.Event().wait()
         raise AssertionError("it never answers")
 
@@ -107,9 +111,11 @@ async def _broken(question: str) -> str:
     raise LookupError(f"nobody knows {question!r}")
 
 
-async def _in_time(chain: Runnable[Any, Any], seconds: float, config: Any) -> None:
+async def _in_time(chain: Runnable[Any, Any], hanging: asyncio.Event, config: Any) -> None:
     async def bounded(question: Any, config: Any) -> Any:
-        return await asyncio.wait_for(chain.ainvoke(question, config), seconds)
+        asked = asyncio.ensure_future(chain.ainvoke(question, config))
+        await hanging.wait()  # the limit is for the model, whatever a busy machine does before it
+        return await asyncio.wait_for(asked, 0.05)
 
     try:
         await RunnableLambda(bounded).with_config(run_name="in_time").ainvoke("a tale", config)
@@ -148,9 +154,10 @@ async def _run(handler: Any) -> None:
         await outer.ainvoke("the way", config)
     except LookupError:
         pass
-    slow = (prompt | Slow(messages=iter(()))).with_config(run_name="slow_tale")
+    hanging = asyncio.Event()
+    slow = (prompt | Slow(messages=iter(()), hanging=hanging)).with_config(run_name="slow_tale")
     await _cancelled(slow, config)
-    await _in_time(RunnableLambda(lambda text: {"topic": text}) | slow, 0.05, config)
+    await _in_time(RunnableLambda(lambda text: {"topic": text}) | slow, hanging, config)
     stream = (prompt | model("You will not hear all of this.")).with_config(run_name="left")
     parts = stream.astream({"topic": "patience"}, config)
     async for _ in parts:

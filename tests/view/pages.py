@@ -45,7 +45,7 @@ class Page:
         """Open a part of the page, as if its address had been typed."""
         self.driver.get(f"{self.base}#/{route}")
 
-    def wait(self, condition: Callable[[], Value], what: str, seconds: float = 15) -> Value:
+    def wait(self, condition: Callable[[], Value], what: str, seconds: float = 60) -> Value:
         """Wait until something is there; a page that is drawn anew, or moves what is to be clicked
         away meanwhile, is looked at again."""
         waiting = WebDriverWait(
@@ -89,7 +89,7 @@ class Page:
         """Return all text that is seen."""
         return str(self.run("return document.body.innerText"))
 
-    def shows(self, selector: str, text: str = "", seconds: float = 15) -> WebElement:
+    def shows(self, selector: str, text: str = "", seconds: float = 60) -> WebElement:
         """Wait for an element with a text in it."""
 
         def found() -> WebElement | None:
@@ -148,10 +148,18 @@ class Page:
 
     def span(self, number: int) -> None:
         """Choose a span in the waterfall, by its place in it."""
-        row = self.wait(lambda: self.all(".wf-row")[number : number + 1], f"span {number}")[0]
-        self.run("arguments[0].scrollIntoView({block: 'center'})", row)
-        row.click()
-        self.wait(lambda: row.get_attribute("aria-selected") == "true", "it is chosen")
+
+        def rows() -> list[WebElement]:
+            found = self.all(".wf-row")[number : number + 1]
+            for row in found:
+                self.run("arguments[0].scrollIntoView({block: 'center'})", row)
+            return found
+
+        self._click(rows, f"span {number}")
+        self.wait(
+            lambda: self.attributes(".wf-row", "aria-selected")[number : number + 1] == ["true"],
+            "it is chosen",
+        )
 
     def run(self, script: str, *values: Any) -> Any:
         """Run a script in the page, from outside: the page's own rules do not hold for it."""

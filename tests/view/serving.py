@@ -64,7 +64,7 @@ def viewer(place: Path | str, *more: str, env: Mapping[str, str] | None = None) 
             assert process.stdout is not None
             line = process.stdout.readline()
             if not line:
-                process.wait(20)
+                process.wait(60)
                 said.seek(0)
                 raise RuntimeError(f"the viewer did not start: {said.read()}")
             started = json.loads(line)
@@ -73,7 +73,7 @@ def viewer(place: Path | str, *more: str, env: Mapping[str, str] | None = None) 
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
             try:
-                process.communicate(timeout=20)
+                process.communicate(timeout=60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.communicate()

@@ -297,7 +297,7 @@ def test_the_route_gives_pixels(served: Viewer, cookie: str, number: int) -> Non
 def test_each_header_is_there_once(served: Viewer, cookie: str) -> None:
     """The policy of an image stands in place of the page's, not beside it."""
     path = where(served, cookie)
-    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
     try:
         connection.request("GET", path, headers={"cookie": cookie})
         answer = connection.getresponse()

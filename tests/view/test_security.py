@@ -49,7 +49,7 @@ def cookie(served: Viewer) -> str:
 
 def ask(served: Viewer, path: str, method: str = "GET", **headers: str) -> Answer:
     """Ask; a header's name is written with underscores."""
-    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
     try:
         connection.putrequest(method, path, skip_host=True)
         given = {"host": f"127.0.0.1:{served.port}", **headers}
@@ -220,7 +220,7 @@ def test_it_leaves_nothing(tmp_path: Path, ending: signal.Signals) -> None:
         # A page that stays open does not keep it from ending.
         with socket.create_connection(("127.0.0.1", shown.port)):
             shown.process.send_signal(ending)
-            assert shown.process.wait(20) == 0
+            assert shown.process.wait(60) == 0
         assert shown.errors().strip() == "Stopped."
     assert list(scratch.iterdir()) == []
 
@@ -237,7 +237,7 @@ def test_a_page_that_goes_gives_its_question_up() -> None:
         def answer(self, asked: Any) -> Any:
             question = asked_question()
             assert question is not None
-            until = time.monotonic() + 20
+            until = time.monotonic() + 60
             while not question.given_up:
                 assert time.monotonic() < until
             given_up.append(asked["text"])
