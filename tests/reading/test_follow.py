@@ -73,6 +73,37 @@ def test_the_spool_is_followed_and_its_delivery_repeats_nothing(
     assert seqs(follower.from_objects()) == []
 
 
+def test_what_comes_while_it_is_read_is_in_order(follower: Follower, spool: SpoolFolder) -> None:
+    """A writer goes on with a segment that was read, and then with the next one: what it wrote to
+    the first comes first."""
+    follower.last(0)
+    first, then = spool.segment(numbers(6, 7)), spool.segment()
+    events = follower.from_spool()
+    assert seqs([next(events), next(events)]) == [6, 7]
+    spool.append(first, event(8))
+    spool.append(then, event(9))
+    assert seqs(events) == [8, 9]
+    spool.append(then, event(10))
+    assert seqs(follower.from_spool()) == [10]
+
+
+def test_a_segment_that_begins_while_the_one_before_is_read(
+    follower: Follower, spool: SpoolFolder
+) -> None:
+    """It is left to the next look, as the one before may have gone on meanwhile."""
+    follower.last(0)
+    first, then = spool.segment(numbers(6, 7)), spool.segment()
+    events, found = follower.from_spool(), list[int]()
+    assert seqs([next(events), next(events)]) == [6, 7]
+    spool.append(first, event(8))
+    for one in events:  # whatever comes in this look
+        found.append(one.seq)
+        spool.append(first, event(9))
+        spool.append(then, event(10))
+    found += seqs(follower.from_spool())
+    assert found == [8]
+
+
 def test_a_segment_that_was_too_quick_to_see_is_read_as_an_object(
     follower: Follower, folder: RunFolder, spool: SpoolFolder
 ) -> None:

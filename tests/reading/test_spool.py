@@ -11,6 +11,7 @@ import pytest
 import asynctrack
 from asynctrack._buffer import buffer
 from asynctrack._errors import NotFoundError, OptionError, SeveralRunsError
+from asynctrack._reading.decoding.segment_reader import SegmentReader
 from asynctrack._reading.experiment import open_experiment
 from asynctrack._reading.merging.fetch import Fetcher
 from asynctrack._reading.merging.merge import merged_events
@@ -296,6 +297,47 @@ def test_in_s3_the_endpoint_tells_one_bucket_from_another(
     folder.artifact(numbers(1, 1, writer=OTHER), writer=OTHER)
     put(s3, folder.root / "asynctrack", "asynctrack/")
     assert seen(run) == [("a", 1, True), ("b", 1, False), ("a", 2, True), ("b", 2, True)]
+
+
+@pytest.fixture
+def meanwhile(spool: SpoolFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that goes on with its segment, and with the next one, after the first look at one of
+    them."""
+    first, then = (
+        spool.segment([*numbers(1, 2), event(3, kind="parameters", data={"a": 1})]),
+        spool.segment(),
+    )
+    leave, left = SegmentReader.__exit__, iter([True])
+
+    def leave_and_go_on(self: SegmentReader, *error: Any) -> None:
+        leave(self, *error)
+        if next(left, False):
+            spool.append(first, event(4, kind="parameters", data={"b": 1}))
+            spool.append(then, event(5, kind="parameters", data={"b": 2}))
+
+    monkeypatch.setattr(SegmentReader, "__exit__", leave_and_go_on)
+
+
+@pytest.mark.usefixtures("meanwhile")
+def test_what_is_read_while_it_is_written_has_no_gap(folder: RunFolder) -> None:
+    """Either the end of a segment is read, or nothing of the next one."""
+    assert [seq for _, seq, _ in seen(open_run(folder.path))] == [1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("meanwhile")
+def test_verify_meanwhile_misses_nothing(folder: RunFolder) -> None:
+    """No event is missing because its writer has gone on."""
+    report = asynctrack.verify(folder.path)
+    assert report.ok, str(report)
+    ((waiting,),) = (writer.waiting for writer in report.writers)
+    assert (waiting.first_seq, waiting.last_seq) == (1, 4)
+
+
+@pytest.mark.usefixtures("meanwhile")
+def test_parameters_meanwhile_are_the_latest(folder: RunFolder) -> None:
+    """Of those that are read, none is older than another one; what is logged later counts."""
+    assert open_run(folder.path).parameters == {"a": 1, "b": 1}
+    assert open_run(folder.path).parameters == {"a": 1, "b": 2}
 
 
 def test_a_run_is_whole_at_any_moment_while_it_is_written(

@@ -153,6 +153,7 @@ class Follower:
             for path in waiting_segments(writer.path)
         }
         gone = [stem for stem in self._segments if stem not in waiting]
+        unfinished: SegmentReader | None = None
         for stem in [*gone, *waiting]:
             if stem in self._drained:
                 continue
@@ -160,9 +161,15 @@ class Follower:
             if segment is None:
                 continue
             self._segments[stem] = segment
+            if unfinished is not None and unfinished.path.parent == segment.path.parent:
+                if not _begun(segment):
+                    continue
+                # It gets no more lines now, but may have gone on since it was read.
+                yield from self._of_segment(unfinished)
             # Checked before the read: a segment that is sealed now is then read to its end.
             complete = not stem.with_suffix(".open").exists()
             yield from self._of_segment(segment)
+            unfinished = None if complete else segment
             if complete:
                 segment.close()
                 del self._segments[stem]
@@ -309,6 +316,13 @@ class Follower:
             else:
                 self._known.add((where, found.key))
         return fresh
+
+
+def _begun(segment: SegmentReader) -> bool:
+    try:
+        return segment.extent() is not None
+    except (SegmentError, OSError):
+        return True  # reading it says what is wrong
 
 
 def _order(event: Event) -> tuple[int, str, int]:

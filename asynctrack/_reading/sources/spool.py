@@ -143,8 +143,7 @@ def is_same_s3(writer: SpoolWriter, store: Store) -> bool:
 def waiting_artifacts(
     writer: SpoolWriter, location: Location, problems: list[Problem]
 ) -> list[StoredArtifact]:
-    """Return a writer's segments, each in place of the artifact it will become, the newest first.
-    Blocks.
+    """Return a writer's segments, each in place of the artifact it will become. Blocks.
 
     Args:
         writer: Whose.
@@ -170,7 +169,7 @@ def waiting_artifacts(
         )
         key = f"{path}:{extent.first_seq}-{extent.last_seq}"
         found.append(StoredArtifact(store, key, extent.size, place, None, location))
-    return found
+    return found[::-1]
 
 
 def spooled_parameters(writer: SpoolWriter) -> dict[str, Any]:
