@@ -30,6 +30,8 @@ from asynctrack._spool.homes import Homes
 from asynctrack._spool.journal import Journal
 from asynctrack._spool.keeper import HELD_PIECES, Keeper
 from asynctrack._spool.layout import (
+    HELD,
+    SpoolPlace,
     is_alive,
     read_description,
     spool_places,
@@ -221,6 +223,32 @@ async def test_before_a_segment_goes_the_journal_forgets_what_is_in_it(tmp_path:
     assert held_events(parts.keeper.path) == 0
     await parts.keeper.aclose()
     assert not parts.keeper.path.exists()
+
+
+def test_the_journal_stays_in_one_place(tmp_path: Path) -> None:
+    """A better place that comes back takes the next segments, not the next file of the journal:
+    whoever recovers it needs all of it."""
+    better, worse = SpoolPlace(tmp_path / "better"), SpoolPlace(tmp_path / "worse")
+    places = [worse]
+    homes = Homes(
+        places=lambda: places,
+        writer_id=WRITER,
+        info=dict,
+        notices=Notices(),
+        usage=Usage(),
+        max_spool_bytes=1 << 30,
+        power=False,
+    )
+    made = [homes.make(PIECE_BYTES, PIECE_EVENTS, ending=HELD)]
+    places = [better, worse]
+    made += [homes.make(PIECE_BYTES, PIECE_EVENTS, ending=one) for one in (".open", HELD)]
+    assert [one.path.parents[2] for one in made] == [worse.path, better.path, worse.path]
+    places = [better]
+    with pytest.raises(OSError, match="worse"):
+        homes.make(PIECE_BYTES, PIECE_EVENTS, ending=HELD)
+    for one in made:
+        one.let_go()
+    homes.close()
 
 
 async def test_close_forgets_what_was_delivered_from_memory(tmp_path: Path) -> None:
