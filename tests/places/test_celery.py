@@ -14,12 +14,12 @@ from tests.support.auditor import audit_folder
 from tests.support.trees import counted, inputs_of
 
 APPLICATION = """
-import pathlib
+import os, pathlib, time
 from celery import Celery
 from langchain_core.runnables import RunnableLambda
 
 here = pathlib.Path(__file__).parent
-for name in ("in", "done"):
+for name in ("in", "done", "working"):
     (here / name).mkdir(exist_ok=True)
 app = Celery("application", broker="filesystem://", backend=f"file://{here}/done")
 app.conf.broker_transport_options = {
@@ -31,6 +31,10 @@ chain = RunnableLambda(str.upper).with_config(run_name="shout") | RunnableLambda
 
 @app.task
 def answer(text):
+    (here / "working" / str(os.getpid())).touch()
+    deadline = time.monotonic() + 100
+    while len(os.listdir(here / "working")) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)  # or one of the two processes would do all, where the other starts late
     return chain.invoke(text)
 """
 OPENED_BEFORE_THE_FORK = """

@@ -52,7 +52,7 @@ from tests.support.s3 import S3Server
 from tests.support.seen import Outcome, Request
 
 BODY = bytes(range(256)) * 40
-IMPATIENT, PATIENT = 0.5, 60.0
+IMPATIENT, PATIENT = 3.0, 60.0
 """Seconds for an answer: where none will come, and where one will, on however busy a machine."""
 OFF_LOOP = pytest.mark.may_block("making a client of aiobotocore reads the service models")
 
@@ -89,7 +89,7 @@ BREAKS = [
     Case(Hang("before"), ReadTimeoutError, "client_gone", stored=False),
     Case(Hang("after"), ReadTimeoutError, "client_gone", stored=True),
     Case(Delay(60), ReadTimeoutError, "client_gone", stored=False),
-    Case(Throttle(1), ReadTimeoutError, "client_gone", stored=True),
+    Case(Throttle(0.01), ReadTimeoutError, "client_gone", stored=True),
     Case(Answer(503), ClientError, "answered", stored=False),
 ]
 
@@ -243,7 +243,7 @@ async def test_fault_is_seen_by_aiobotocore(case: Case, s3: S3Server, s3_proxy: 
         # aiohttp has no time limit of its own while it waits for "100 Continue".
         with (
             pytest.raises((BotoCoreError, ClientError, TimeoutError)) as caught,
-            anyio.fail_after(2 if unread else PATIENT),
+            anyio.fail_after(IMPATIENT if unread else PATIENT),
         ):
             await client.put_object(Bucket=s3.bucket, Key="a", Body=BODY)
         assert isinstance(caught.value, TimeoutError if unread else case.error)
