@@ -58,7 +58,7 @@ class Journal(Protocol):
     def accepted(self, trace: int) -> None:
         """Note that all of them are."""
 
-    def worn(self, live: int) -> list[int]:
+    def worn(self) -> list[int]:
         """Return the traces to be written anew, as they are all that keeps an old file."""
 
     def written_anew(self, trace: int) -> None:
@@ -278,8 +278,6 @@ class Holding:
                 self._accepted.append((trace.number, first_seq, len(trace.bodies)))
                 self._note_stored()
             self._forget(trace)
-            # What is still put into it is another trace to the journal.
-            trace.number, trace.written = next(self._numbers), False
         elif self._buffer.closed_reason:
             if journal is None:  # else whoever replays finds it there, and keeps it
                 self._buffer.drop(self._buffer.closed_reason, len(trace.bodies))
@@ -332,6 +330,8 @@ class Holding:
         self.events -= len(trace.bodies)
         self._size -= trace.size
         trace.bodies, trace.measured, trace.values, trace.size = [], [], {}, 0
+        # What is still put into it is another trace to the journal.
+        trace.number, trace.written = next(self._numbers), False
 
     def _leave_out(self, events: int, traces: int = 0) -> None:
         if self.sampling is not None:
@@ -343,17 +343,16 @@ class Holding:
         """Write to the journal what is not there yet, as far as it is ready and there is room."""
         if self.journal is None:
             return
-        for number in self.journal.worn(self._size):
+        for number in self.journal.worn():
             trace = self._traces.get(number)
-            if trace is not None and trace.left_out is None:
-                # From its first event on: what it refers to may be in the file that goes.
+            if trace is not None:
+                # From its first event on: what it refers to may be in a file that goes.
                 trace.values = {}
+                self._keep_unwritten(but=trace)
                 self._unwritten.extend((trace, index) for index in range(len(trace.bodies)))
                 self._unwritten.append((trace, _ANEW))
         if len(self._unwritten) > 2 * self.events + MANY:
-            held = [one for one in self._unwritten if one[0].bodies]
-            self._unwritten.clear()
-            self._unwritten.extend(held)
+            self._keep_unwritten()
         while self._unwritten:
             trace, index = self._unwritten[0]
             # Nothing of one that was left out, or accepted; what waits for room is written, too.
@@ -361,6 +360,12 @@ class Holding:
             if is_there and not self._write(trace, index):
                 return
             self._unwritten.popleft()
+
+    def _keep_unwritten(self, but: HeldTrace | None = None) -> None:
+        """Keep what waits to be written of the traces that are held, but for one."""
+        held = [one for one in self._unwritten if one[0].bodies and one[0] is not but]
+        self._unwritten.clear()
+        self._unwritten.extend(held)
 
     def _write(self, trace: HeldTrace, index: int) -> bool:
         assert self.journal is not None

@@ -28,6 +28,8 @@ RESERVE: Final = 32 * 1024
 """Bytes of a file that only what became of traces may fill, so that this can always be said."""
 SPARE_FILES: Final = 4
 """Files that there may be besides those that what is held needs, before one is written anew."""
+LOOSE: Final = 3
+"""Times as many files as what is held would fill: an event that does not fit begins another one."""
 
 
 @dataclass(eq=False, slots=True)
@@ -35,6 +37,14 @@ class _File:
     segment: Segment
     live: set[int] = field(default_factory=set)
     """The traces whose events are in it, and that are held."""
+
+
+@dataclass(eq=False, slots=True)
+class _Place:
+    """Where the events of a trace are: the files, and how many bytes there."""
+
+    files: list[_File] = field(default_factory=list)
+    size: int = 0
 
 
 class Journal:
@@ -49,10 +59,11 @@ class Journal:
         self._writer_id = writer_id
         self._wake = wake
         self._files: deque[_File] = deque()
-        self._where: dict[int, list[_File]] = {}
+        self._where: dict[int, _Place] = {}
+        self._live = 0  # bytes of what is held
         self._spare: Segment | None = None
         self._done: deque[Segment] = deque()
-        self._worn: _File | None = None  # is being written anew
+        self._worn: list[_File] = []  # the files that go, as traces are written anew
         self._late: list[bytes] = []  # what became of traces, without room
         self._size = CAPACITY
         self._roomless = False  # an event waits for the next file
@@ -74,10 +85,12 @@ class Journal:
                 self._roomless = True
                 self._wake()
             return False
-        file = self._files[-1]
+        file, place = self._files[-1], self._where.setdefault(trace, _Place())
+        place.size += len(entry)
+        self._live += len(entry)
         if trace not in file.live:
             file.live.add(trace)
-            self._where.setdefault(trace, []).append(file)
+            place.files.append(file)
         return True
 
     def left_out(self, trace: int) -> None:
@@ -98,22 +111,27 @@ class Journal:
         self._say(b'{"accepted":%d}\n' % trace)
         self._settle(trace)
 
-    def worn(self, live: int) -> list[int]:
-        """Return the traces to be written anew, as they are all that keeps the first file.
-
-        Args:
-            live: Bytes of what is held.
-        """
-        if self._worn is not None or len(self._files) <= SPARE_FILES + 2 * (live // CAPACITY):
+    def worn(self) -> list[int]:
+        """Return the traces to be written anew, as they are all that keeps the first file."""
+        files = self._files
+        if self._worn or len(files) <= SPARE_FILES + LOOSE * (self._live // CAPACITY):
             return []
-        self._worn = self._files[0]
-        return list(self._worn.live)
+        self._worn = list(files)[:-1]  # what comes goes to the last one
+        traces = list(files[0].live)
+        for trace in traces:
+            self._live -= self._where[trace].size
+            self._where[trace].size = 0
+        return traces
 
     def written_anew(self, trace: int) -> None:
-        """Note that all events of a trace were written again."""
-        if self._worn is not None:
-            self._worn.live.discard(trace)
-            self._sweep()
+        """Note that all events of a trace were written again: where they were before, it goes."""
+        place = self._where.get(trace)
+        if place is None:
+            return
+        for file in self._worn:
+            file.live.discard(trace)
+        place.files = [file for file in place.files if trace in file.live]
+        self._sweep()
 
     def take(self, segment: Segment) -> None:
         """Take a file, for what comes when the present one is full."""
@@ -199,7 +217,11 @@ class Journal:
                 self._wake()
 
     def _settle(self, trace: int) -> None:
-        for file in self._where.pop(trace, ()):
+        place = self._where.pop(trace, None)
+        if place is None:
+            return
+        self._live -= place.size
+        for file in place.files:
             file.live.discard(trace)
         self._sweep()
 
@@ -208,7 +230,7 @@ class Journal:
         files = self._files
         while len(files) > 1 and not files[0].live:
             file = files.popleft()
-            if file is self._worn:
-                self._worn = None
+            if self._worn and file is self._worn[0]:
+                self._worn = []
             self._done.append(file.segment)
             self._wake()

@@ -60,7 +60,8 @@ class _Held:
         elif "kept" in said:
             self.kept[said["kept"]] = said["first_seq"], said["events"]
         elif "stored" in said:
-            self.stored[said["stored"]] = said["events"]
+            trace, events = said["stored"], said["events"]
+            self.stored[trace] = max(events, self.stored.get(trace, 0))  # a late one may be older
         else:
             self.decided.add(said["left_out"] if "left_out" in said else said["accepted"])
 

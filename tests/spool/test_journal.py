@@ -165,10 +165,10 @@ def test_one_that_is_accepted_into_memory_is_in_it(held: Held) -> None:
 
 
 class Unready:
-    """An event that the worker has to finish."""
+    """An event that the worker has to finish; it may refer to a value."""
 
-    def __init__(self, body: bytes) -> None:
-        self.body, self.ready = body, False
+    def __init__(self, body: bytes, value: str = "") -> None:
+        self.body, self.ready, self.value = body, False, value
 
     def __len__(self) -> int:
         return len(self.body)
@@ -180,10 +180,15 @@ class Unready:
         return 0
 
     def lines(self, prefix: bytes, seq: int, held: Mapping[str, int]) -> bytes:
-        return number_line(prefix, seq, self.body)
+        value = b""
+        if self.value and self.value not in held:
+            value = b'%b%d,"time_unix_nano":1,"event":"value","name":"%b","data":"v"}\n' % (
+                prefix, seq, self.value.encode(),
+            )  # fmt: skip
+        return value + number_line(prefix, seq, self.body)
 
     def hold(self, held: dict[str, int]) -> None:
-        pass
+        held[self.value] = 1
 
 
 def test_one_that_waits_behind_an_unfinished_event_is_in_it(held: Held) -> None:
@@ -268,25 +273,84 @@ def test_what_comes_late_and_finds_no_room_is_a_trace_of_its_own(tmp_path: Path)
     held.close()
 
 
-def test_files_go_when_nothing_in_them_is_held(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thousands of traces that end well leave two files at the most; a long one among them is
-    written anew, and stays whole."""
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+    """A journal of small files."""
     monkeypatch.setattr(module, "CAPACITY", CAPACITY)
     monkeypatch.setattr(module, "RESERVE", RESERVE)
-    held.journal._size = CAPACITY
-    long = held.holding.begin()
-    put(held.holding, long, body(0, 1))
+    one = Held(tmp_path / "writer")
+    one.journal._size = CAPACITY
+    one.serve()
+    yield one
+    one.close()
+
+
+def test_files_go_when_nothing_in_them_is_held(small: Held) -> None:
+    """Thousands of traces that end well leave two files at the most; a long one among them is
+    written anew, and stays whole."""
+    long = small.holding.begin()
+    put(small.holding, long, body(0, 1))
     most = 0
     for number in range(1, 2_000):
-        trace = held.holding.begin()
-        put(held.holding, trace, body(number, 1, 100))
-        held.serve()
+        trace = small.holding.begin()
+        put(small.holding, trace, body(number, 1, 100))
+        small.serve()
         trace.root_ended(failed=False)
         if number % 500 == 0:
-            put(held.holding, long, body(0, 1 + number // 500))
-        most = max(most, len(held_files(held.folder.path)))
+            put(small.holding, long, body(0, 1 + number // 500))
+        most = max(most, len(held_files(small.folder.path)))
     assert most <= module.SPARE_FILES + 4
-    assert recovered(held.folder.path) == [body(0, index) for index in range(1, 5)]
+    assert recovered(small.folder.path) == [body(0, index) for index in range(1, 5)]
+
+
+def traffic(held: Held, traces: int) -> None:
+    """So many traces that end well."""
+    for number in range(traces):
+        trace = held.holding.begin()
+        put(held.holding, trace, body(100 + number, 1, 300))
+        held.serve()
+        trace.root_ended(failed=False)
+
+
+@pytest.mark.parametrize("length", [1_000, 1_400, 2_500])
+def test_a_trace_of_many_files_is_written_anew_now_and_then(small: Held, length: int) -> None:
+    """All that it was in before goes then, and what it is in now does not make it be written once
+    more; however badly its events fit into files."""
+    long = small.holding.begin()
+    bodies = [body(0, index, length) for index in range(40)]
+    for one in bodies:
+        put(small.holding, long, one)
+        small.serve()
+    traffic(small, 300)
+    made = small.folder.last_ordinal
+    traffic(small, 100)
+    needed = 40 * (length + 200) // CAPACITY
+    assert small.folder.last_ordinal - made < 100 + needed
+    assert len(held_files(small.folder.path)) <= module.SPARE_FILES + 4 * needed
+    assert recovered(small.folder.path) == bodies
+
+
+def test_what_is_written_anew_has_its_values(small: Held) -> None:
+    """Also where an event waited to be written at that time: the value stands before the first one
+    that refers to it."""
+    long, name = small.holding.begin(), "a" * 32
+    for index in range(30):
+        put(small.holding, long, Unready(body(0, index), name))  # the worker has to finish it
+        traffic_without_worker(small, 4)
+        small.serve()
+    recover_held(small.folder.path)
+    for path in waiting_segments(small.folder.path):
+        if lines := read_segment(path).lines:
+            assert [seq for seq, entry in lines if b'"event":"value"' in entry] == [lines[0][0]]
+    assert len(on_disk(small.folder.path, heir_of(WRITER))) == 30
+
+
+def traffic_without_worker(held: Held, traces: int) -> None:
+    """So many traces that end well before the worker comes to it."""
+    for number in range(traces):
+        trace = held.holding.begin()
+        put(held.holding, trace, body(100 + number, 1, 500))
+        trace.root_ended(failed=False)
 
 
 def test_an_event_larger_than_a_file(held: Held) -> None:

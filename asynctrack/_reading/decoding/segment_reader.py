@@ -99,6 +99,11 @@ class SegmentReader:
         if self._index is not None:
             self._index.close()
 
+    @property
+    def begun(self) -> bool:
+        """Whether it has a sound entry. Reads where none was handed over yet."""
+        return self._seen > 0 or self.extent() is not None
+
     def extent(self) -> Extent | None:
         """Return what is in it; None while it has no sound entry."""
         if self._index is not None:

@@ -320,7 +320,7 @@ class Follower:
 
 def _begun(segment: SegmentReader) -> bool:
     try:
-        return segment.extent() is not None
+        return segment.begun
     except (SegmentError, OSError):
         return True  # reading it says what is wrong
 
