@@ -157,6 +157,7 @@ async def _run(handler: Any) -> None:
     hanging = asyncio.Event()
     slow = (prompt | Slow(messages=iter(()), hanging=hanging)).with_config(run_name="slow_tale")
     await _cancelled(slow, config)
+    hanging.clear()
     await _in_time(RunnableLambda(lambda text: {"topic": text}) | slow, hanging, config)
     stream = (prompt | model("You will not hear all of this.")).with_config(run_name="left")
     parts = stream.astream({"topic": "patience"}, config)

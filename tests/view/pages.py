@@ -27,6 +27,16 @@ window.alert = window.confirm = window.prompt = () => { window.pwned = "dialog";
 """
 
 
+_CLICK = """
+const note = (event) => { window.hit = window.wanted.contains(event.target) };
+window.wanted = arguments[0].closest("select, svg") || arguments[0];
+window.hit = false;
+if (!window.watched) document.addEventListener("click", note, true);
+window.watched = true;
+"""
+"""Notes whether the next click hits an element."""
+
+
 class Page:
     """A page in the browser.
 
@@ -124,11 +134,17 @@ class Page:
         )
 
     def _click(self, find: Callable[[], list[WebElement]], what: str) -> None:
+        """Click what is found, once more where the click has missed it: a page that is drawn anew,
+        or moves it, between the press and the release gives the click to something else."""
+
         def clicked() -> bool:
             found = find()
-            if found:
-                found[0].click()
-            return bool(found)
+            if not found:
+                return False
+            self.run(_CLICK, found[0])
+            found[0].click()
+            # A page that was left has nothing to say of it.
+            return bool(self.run("return window.hit === undefined || window.hit"))
 
         self.wait(clicked, what)
 
