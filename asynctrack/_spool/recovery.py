@@ -170,14 +170,12 @@ def _rests(folder: Path, held: _Held, writer_id: str) -> tuple[list[_Rest], list
             missing = {seq for seq, _ in entries if seq >= safe and seq not in there}
             own.append(_Rest(entries, missing))
         else:
-            numbers = range(next_seq, next_seq + len(events))
-            lines = [events[index] for index in sorted(events)]
             entries = [
-                (seq, _numbered(entry, before, heir, seq))
-                for seq, entry in zip(numbers, lines, strict=True)
+                (seq, _numbered(events[index], before, heir, seq))
+                for seq, index in enumerate(sorted(events), next_seq)
             ]
-            inherited.append(_Rest(entries, numbers))
-            next_seq = numbers.stop
+            inherited.append(_Rest(entries, range(next_seq, next_seq + len(entries))))
+            next_seq += len(entries)
     return own, inherited
 
 

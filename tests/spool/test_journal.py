@@ -279,7 +279,6 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
     monkeypatch.setattr(module, "CAPACITY", CAPACITY)
     monkeypatch.setattr(module, "RESERVE", RESERVE)
     one = Held(tmp_path / "writer")
-    one.journal._size = CAPACITY
     one.serve()
     yield one
     one.close()
