@@ -20,7 +20,6 @@ from asynctrack._backends.pool import ClientPool
 from asynctrack._backends.protocol import Record
 from asynctrack._backends.run import RunTarget
 from asynctrack._common.garbage import full_collections
-from asynctrack._common.importing import gate
 from asynctrack._common.offload import offload
 from asynctrack._errors import MissingExtraError, PausingError
 
@@ -83,7 +82,7 @@ class BucketBackend(AwsBackend):
         """Return the target with boto3's session and client. Blocks: imports, and reads files."""
         try:
             require_s3_libraries()
-            with gate.importing(), full_collections.held_up():
+            with full_collections.held_up():
                 session, s3 = default_s3(self._endpoint_url)
         except MissingExtraError as error:
             advice = "Install it, and start again."

@@ -21,7 +21,6 @@ from asynctrack._backends.once import Once
 from asynctrack._backends.run import RunTarget
 from asynctrack._backends.way import Way, remember_endpoint, way_of
 from asynctrack._common.garbage import full_collections
-from asynctrack._common.importing import gate
 from asynctrack._common.offload import offload
 from asynctrack._errors import BackendError, TransientError
 
@@ -103,7 +102,7 @@ class AwsClients:
             Exception: Whatever the libraries raise; nothing stays open then.
         """
         try:
-            with gate.importing(), full_collections.held_up():
+            with full_collections.held_up():
                 await self._open(target)
         except BaseException:
             await self._stack.aclose()

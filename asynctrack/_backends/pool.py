@@ -23,7 +23,6 @@ from asynctrack._backends.once import Once, closed, has_result
 from asynctrack._backends.run import RunTarget
 from asynctrack._backends.way import Way, way_of
 from asynctrack._common.garbage import full_collections
-from asynctrack._common.importing import gate
 from asynctrack._common.offload import offload
 from asynctrack._errors import BackendError
 
@@ -182,7 +181,7 @@ class ClientPool:
 
         async def look() -> Way:
             try:
-                with gate.importing(), full_collections.held_up():
+                with full_collections.held_up():
                     return way_of(await offload(target.s3_client))
             except Exception as error:
                 raise map_error(error) from error

@@ -1,62 +1,76 @@
-"""Keeps forks out of the worker's imports.
+"""Keeps forks out of asynctrack's imports.
 
 If a thread imports a module at the moment of a fork, the module stays locked in the child for ever,
-because that thread is not there. The child's own worker would wait for it until its time is over.
-So a fork waits for the worker's imports: a second or two when a process opens its first tracker.
+because that thread is not there. The child's own worker would wait for it until its time is over,
+and so would whatever else imports it there. So a fork waits for what our threads import, which is
+also what libraries import when they are first used, and for what our code imports in the user's
+threads: a second or two when a process opens its first tracker. It sees that by their stacks.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from types import FrameType
 from typing import Final
 
-PATIENCE: Final = 10.0
+from asynctrack._common.own import is_ours
+
+PATIENCE: Final = 30.0
 """Most seconds that a fork waits."""
+LOOK: Final = 0.001
+"""Seconds between two looks at whether an import is under way."""
+
+_MACHINERY: Final = "<frozen importlib._bootstrap>"
+"""Where the code comes from that holds a module's lock while it imports it."""
 
 
-class ImportGate:
-    """Counts imports under way; a fork waits until there are none."""
+def before_fork(patience: float = PATIENCE) -> None:
+    """Wait until no import of ours is under way in another thread.
 
-    def __init__(self) -> None:
-        self._idle = threading.Condition(threading.Lock())
-        self._importing = 0
-
-    @contextmanager
-    def importing(self) -> Iterator[None]:
-        """Hold up forks in other threads as long as the block lasts."""
-        with self._idle:
-            self._importing += 1
-        try:
-            yield
-        finally:
-            with self._idle:
-                self._importing = max(0, self._importing - 1)  # 0: a fork has begun anew
-                self._idle.notify_all()
-
-    def before_fork(self, patience: float = PATIENCE) -> None:
-        """Wait for the imports under way, and let no other begin."""
-        self._idle.acquire()
-        self._idle.wait_for(lambda: not self._importing, patience)
-
-    def after_fork_in_parent(self) -> None:
-        """Let imports begin again."""
-        self._idle.release()
-
-    def after_fork_in_child(self) -> None:
-        """Begin anew: the threads that were importing are not here."""
-        self._idle = threading.Condition(threading.Lock())
-        self._importing = 0
+    Args:
+        patience: The most seconds that it takes.
+    """
+    until = time.monotonic() + patience
+    while imports_of_ours() and time.monotonic() < until:
+        time.sleep(LOOK)
 
 
-gate: Final = ImportGate()
-"""The one of this process."""
+def imports_of_ours() -> bool:
+    """Return whether one of our threads imports, or our code in a thread of the user's."""
+    here = threading.get_ident()
+    ours = {thread.ident for thread in threading.enumerate() if is_ours(thread)}
+    for ident, frame in sys._current_frames().items():
+        if ident == here:
+            continue
+        importer = _importer(frame)
+        if importer is not None and (ident in ours or _is_our_code(importer)):
+            return True
+    return False
+
+
+def _importer(frame: FrameType | None) -> FrameType | None:
+    """Return the frame whose import is under way, the outermost of them; None where none is."""
+    found = None
+    while frame is not None:
+        caller = frame.f_back
+        if frame.f_code.co_filename == _MACHINERY:
+            found = caller
+        elif frame is found and _module(frame) == "importlib":
+            found = caller  # it has called import_module
+        frame = caller
+    return found
+
+
+def _is_our_code(frame: FrameType) -> bool:
+    return _module(frame).partition(".")[0] == __name__.partition(".")[0]
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__"))
+
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=gate.before_fork,
-        after_in_parent=gate.after_fork_in_parent,
-        after_in_child=gate.after_fork_in_child,
-    )
+    os.register_at_fork(before=before_fork)

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from threading import current_thread, get_ident
+from threading import Thread, current_thread, get_ident
 from types import FrameType
 from typing import Final
 
@@ -42,8 +42,13 @@ def comes_of_own() -> bool:
     thread = _own.get()
     if not thread:
         return False
-    ours = thread == get_ident() or current_thread().name.startswith(_OUR_THREADS)
+    ours = thread == get_ident() or is_ours(current_thread())
     return not ours or handles_a_record()
+
+
+def is_ours(thread: Thread) -> bool:
+    """Return whether a thread is one of asynctrack's own."""
+    return thread.name.startswith(_OUR_THREADS)
 
 
 def handles_a_record() -> bool:

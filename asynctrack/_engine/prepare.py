@@ -10,7 +10,6 @@ import threading
 from concurrent.futures import Future as ThreadFuture
 
 from asynctrack._capture import installed
-from asynctrack._common.importing import gate
 from asynctrack._common.own import own_work
 from asynctrack._common.turns import turns
 
@@ -24,7 +23,7 @@ def prepare(installing: bool = False) -> None:
     global _prepared
     from asynctrack._common.garbage import full_collections  # not in the user's event loop either
 
-    with own_work(), gate.importing(), full_collections.held_up():
+    with own_work(), full_collections.held_up():
         # anyio reads most of itself when it is first used: in the user's loop, or where no
         # descriptor is left, which would end the worker.
         import anyio._backends._asyncio  # noqa: F401  # for the time it takes

@@ -11,12 +11,10 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
 from weakref import WeakValueDictionary
 
-from asynctrack._common.importing import gate
 from asynctrack._common.notices import report
 from asynctrack._common.own import own_work
 from asynctrack._common.retry import RetryPolicy
@@ -24,33 +22,10 @@ from asynctrack._errors import BackendError
 from asynctrack._otlp.feed import Feed
 from asynctrack._otlp.target import Target
 
-if TYPE_CHECKING:
-    from asynctrack._otlp.exporter import Answer, Exporter
-    from asynctrack._reading.decoding.feedback import Feedback
-    from asynctrack._reading.export.otlp_span import OtlpSpan
-    from asynctrack._reading.trees.trace import Trace
-
-GIVE_UP: Final = 300.0
-"""Seconds after which traces are dropped that the receiver has not taken: others wait behind."""
-ALONE: Final = 3
-"""Answers of a failing receiver after which each trace of a request is tried by itself."""
 PATIENT: Final = 5
 """Failed questions for the address after which a warning says so: a run may be on its way."""
 LINGER: Final = 3.0
 """Seconds that the thread and its connections stay for the next tracker."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A trace to be sent.
-
-    Attributes:
-        spans: Its spans.
-        counts: Whether it is a whole trace, not what came late of one.
-    """
-
-    spans: tuple[OtlpSpan, ...]
-    counts: bool
 
 
 class Sender:
@@ -76,7 +51,6 @@ class Sender:
         self._changed = threading.Condition(threading.RLock())
         self._feeds: dict[Feed, None] = {}
         self._thread: threading.Thread | None = None
-        self._exporter: Exporter | None = None
         self._news = False
 
     def wake(self, feed: Feed) -> bool:
@@ -101,25 +75,27 @@ class Sender:
     def _run(self) -> None:
         with own_work():
             try:
-                with gate.importing():
-                    from asynctrack._otlp.exporter import Exporter
-                    from asynctrack._reading.export import otlp_span  # noqa: F401  # its time
+                from asynctrack._otlp.sending import Sending
+
                 target = self._find_target()
                 if target is None:
                     return
-                self._exporter = exporter = Exporter(target)
+                sending = Sending(
+                    target, pause=self._pause, policy=self._policy,
+                    monotonic=self._monotonic, uniform=self._uniform,
+                )  # fmt: skip
             except Exception as error:
                 self._fail(error)
                 return
             try:
                 while self._wait():
                     for feed in self._open_feeds():
-                        self._look_at(feed)
+                        sending.look_at(feed)
             except Exception as error:
                 report(error, "asynctrack's thread for traces has ended because of an error")
                 self._fail(error)
             finally:
-                exporter.close()  # its own: the next thread may have begun, with another
+                sending.close()  # its own: the next thread may have begun, with another
 
     def _find_target(self) -> Target | None:
         """Return the target with its address; None where nobody waits for it any more."""
@@ -164,119 +140,6 @@ class Sender:
                 return False
             self._news = False
             return True
-
-    def _look_at(self, feed: Feed) -> None:
-        from asynctrack._otlp.assembling import Assembling
-        from asynctrack._otlp.joined import Joined
-        from asynctrack._otlp.ratings import Ratings
-
-        if feed.abandoned:
-            return
-        if feed.assembling is None:
-            feed.assembling = Assembling(feed.writer_id)
-            feed.joined = Joined()
-            if self._target.rate is not None:
-                feed.ratings = Ratings(
-                    feed, self._target.rate, feed.assembling.is_open, feed.joined, give_up=GIVE_UP,
-                    monotonic=self._monotonic, uniform=self._uniform,
-                )  # fmt: skip
-        assembling = feed.assembling
-        finishing = feed.finishing  # before what has come until then is taken
-        while (artifact := feed.next_artifact()) is not None:
-            self._send(feed, assembling.take(artifact, self._monotonic()))
-        now = self._monotonic()
-        self._send(feed, assembling.due(now, hurried=feed.hurried))
-        if assembling.too_large:
-            feed.dropped("too_large", assembling.too_large)
-            feed.notices.warn(
-                "otlp:too_large",
-                f"asynctrack does not send a trace to {feed.where} that is too large to be kept"
-                " in memory until it ends. Its events are stored; asynctrack export --to sends it.",
-            )
-            assembling.too_large = 0
-        if finishing:
-            self._send(feed, assembling.rest(now))
-        rated = feed.ratings is None or feed.ratings.send(last=finishing)
-        if finishing and rated:
-            feed.end()
-
-    def _send(self, feed: Feed, found: Iterable[Trace | Feedback]) -> None:
-        from asynctrack._otlp import requests
-        from asynctrack._reading.decoding.feedback import Feedback
-        from asynctrack._reading.export.otlp_span import otlp_spans
-
-        waiting: list[Ready] = []
-        spans = size = 0
-        joined = feed.joined
-        assert joined is not None
-        for trace in found:
-            if feed.abandoned:
-                return
-            if isinstance(trace, Feedback):
-                if feed.ratings is not None:
-                    feed.ratings.take(trace)
-                continue
-            root = trace.root
-            made = tuple(otlp_spans(trace, joined.id_of(trace.trace_id)))
-            one = Ready(made, root.started and root.span_id == trace.trace_id)
-            joined.note(trace.trace_id, made[0].trace_id)
-            its_size = sum(map(requests.size_of, one.spans))
-            if waiting and (
-                spans + len(one.spans) > requests.SPANS or size + its_size > requests.BYTES
-            ):
-                self._deliver(feed, waiting)
-                waiting, spans, size = [], 0, 0
-            waiting.append(one)
-            spans += len(one.spans)
-            size += its_size
-        if waiting:
-            self._deliver(feed, waiting)
-
-    def _deliver(self, feed: Feed, traces: Sequence[Ready]) -> None:
-        """Send traces in one request, or several where one is larger than that."""
-        from asynctrack._otlp.requests import requests_of
-
-        alone = len(traces) == 1
-        for spans in requests_of(span for one in traces for span in one.spans):
-            answer = self._try(feed, spans, alone=alone)
-            if answer.taken:
-                continue
-            if feed.abandoned:
-                return
-            if not alone:
-                for one in traces:
-                    self._deliver(feed, [one])
-                return
-            reason = "refused" if answer.refused else "unreachable"
-            feed.dropped(reason, sum(one.counts for one in traces))
-            feed.notices.warn(
-                f"otlp:{reason}",
-                f"asynctrack has dropped a trace: {feed.where}"
-                f" {'refuses' if answer.refused else 'does not take'} it ({answer.text}). It is"
-                " counted in statistics().traces_dropped; its events are stored.",
-            )
-            return
-        feed.sent(sum(one.counts for one in traces))
-
-    def _try(self, feed: Feed, spans: Sequence[OtlpSpan], *, alone: bool) -> Answer:
-        """Try until the receiver takes spans, refuses them, or others have to have their turn."""
-        assert self._exporter is not None
-        begun = self._monotonic()
-        failures = answered = 0
-        while True:
-            answer = self._exporter.send(spans, feed.resource)
-            if answer.taken or answer.refused or feed.abandoned:
-                return answer
-            failures += 1
-            answered += answer.status is not None
-            if self._monotonic() - begun > GIVE_UP or (answered >= ALONE and not alone):
-                return answer
-            feed.notices.warn(
-                "otlp:unreachable",
-                f"asynctrack cannot send traces to {feed.where} at the moment ({answer.text})."
-                " They wait, within a bound, and are tried again. Events are stored as before.",
-            )
-            self._pause(feed, self._policy.wait(failures, self._uniform()))
 
     def _pause(self, feed: Feed, seconds: float) -> None:
         until = self._monotonic() + seconds

@@ -20,7 +20,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 
 from asynctrack import MissingExtraError, open_run, tracker
-from asynctrack._otlp import assembling, exporter, feed, requests, sender
+from asynctrack._otlp import assembling, exporter, feed, requests, sender, sending
 from asynctrack._reading.export.otlp_span import span_id_of, trace_id_of
 from tests.support.otlp import OtlpReceiver
 from tests.support.tls import tls_proxy
@@ -200,7 +200,7 @@ def test_what_fails_for_one_trace_only(
     tmp_path: Path, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A trace that the receiver fails on for good is dropped in the end; the others arrive."""
-    monkeypatch.setattr(sender, "GIVE_UP", 0.0)
+    monkeypatch.setattr(sending, "GIVE_UP", 0.0)
     receiver.answers += [500, 500]  # the request of both, then the first by itself
     counted = track(tmp_path, receiver, chains=2)
     assert (counted.traces_sent, counted.traces_dropped) == (1, {"unreachable": 1})

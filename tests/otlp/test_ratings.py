@@ -13,7 +13,7 @@ from langchain_core.runnables import RunnableLambda
 
 from asynctrack import NotFoundError, PermanentError, TransientError, tracker
 from asynctrack._common.live import LiveFeedback
-from asynctrack._otlp import ratings, sender
+from asynctrack._otlp import ratings, sending
 from asynctrack._otlp.joined import Joined
 from asynctrack._otlp.ratings import Ratings
 from asynctrack._otlp.target import Target
@@ -245,7 +245,7 @@ def test_it_is_given_up() -> None:
 
     feed: Any = Feed()
     waiting = Ratings(
-        feed, rate, lambda _: False, Joined(), give_up=sender.GIVE_UP,
+        feed, rate, lambda _: False, Joined(), give_up=sending.GIVE_UP,
         monotonic=lambda: now[0], uniform=lambda: 0.5,
     )  # fmt: skip
     for seq, name in enumerate("ab"):
@@ -257,5 +257,5 @@ def test_it_is_given_up() -> None:
         assert wait is not None and 0 <= wait <= 10.0
         now[0] += max(wait, 0.01)
     assert dropped == [("unreachable", "503")] * 2
-    assert sender.GIVE_UP < now[0] < sender.GIVE_UP + 40
+    assert sending.GIVE_UP < now[0] < sending.GIVE_UP + 40
     assert asked[1] == "b" and 40 < len(asked) < 200
