@@ -139,8 +139,10 @@ def _with_given(declared: _Declared) -> _Declared:
     @wraps(declared)
     def make(run: Any, **options: Any) -> Tracker:
         try:
-            from asynctrack._common import importing  # noqa: F401  # forks wait from here on
-            from asynctrack._tracker import make_tracker
+            from asynctrack._common.importing import gate
+
+            with gate.importing():
+                from asynctrack._tracker import make_tracker
         except Exception as error:
             if not is_environments(error):
                 raise

@@ -2,9 +2,12 @@
 
 If a thread imports a module at the moment of a fork, the module stays locked in the child for ever,
 because that thread is not there. The child's own worker would wait for it until its time is over,
-and so would whatever else imports it there. So a fork waits for what our threads import, which is
-also what libraries import when they are first used, and for what our code imports in the user's
-threads: a second or two when a process opens its first tracker. It sees that by their stacks.
+and so would whatever else imports it there. So a fork waits: a second or two when a process opens
+its first tracker.
+
+What is imported for a process's first tracker, in whoever's thread, is announced, and does not
+begin during a fork. What else our threads import is seen by their stacks, as libraries do it when
+they are first used. It may begin between that look and the fork, where other hooks take their time.
 """
 
 from __future__ import annotations
@@ -13,64 +16,96 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import sleep  # the real one, also where a tool puts another in its place
 from types import FrameType
 from typing import Final
 
 from asynctrack._common.own import is_ours
 
 PATIENCE: Final = 30.0
-"""Most seconds that a fork waits."""
+"""Most seconds that a fork waits. A small container has a tenth of a processor."""
 LOOK: Final = 0.001
 """Seconds between two looks at whether an import is under way."""
 
 _MACHINERY: Final = "<frozen importlib._bootstrap>"
-"""Where the code comes from that holds a module's lock while it imports it."""
+"""Where the code comes from that has a module locked while it imports it."""
 
 
-def before_fork(patience: float = PATIENCE) -> None:
-    """Wait until no import of ours is under way in another thread.
+class ImportGate:
+    """Knows of imports under way; a fork waits until there are none."""
 
-    Args:
-        patience: The most seconds that it takes.
-    """
-    until = time.monotonic() + patience
-    while imports_of_ours() and time.monotonic() < until:
-        time.sleep(LOOK)
+    def __init__(self) -> None:
+        self._begin_anew()
 
+    @contextmanager
+    def importing(self) -> Iterator[None]:
+        """Hold up forks in other threads as long as the block lasts: it waits for nothing else."""
+        thread = threading.get_ident()
+        with self._lock:
+            self._importing.append(thread)
+        try:
+            yield
+        finally:
+            with self._lock:
+                if thread in self._importing:  # else a fork has begun anew
+                    self._importing.remove(thread)
 
-def imports_of_ours() -> bool:
-    """Return whether one of our threads imports, or our code in a thread of the user's."""
-    here = threading.get_ident()
-    ours = {thread.ident for thread in threading.enumerate() if is_ours(thread)}
-    for ident, frame in sys._current_frames().items():
-        if ident == here:
-            continue
-        importer = _importer(frame)
-        if importer is not None and (ident in ours or _is_our_code(importer)):
+    def before_fork(self, patience: float = PATIENCE) -> None:
+        """Wait for the imports under way, and let none begin that is announced.
+
+        Args:
+            patience: The most seconds that it takes.
+        """
+        until = time.monotonic() + patience
+        while True:
+            self._lock.acquire()
+            if not self._others_import() or time.monotonic() >= until:
+                return
+            self._lock.release()
+            sleep(LOOK)
+
+    def after_fork_in_parent(self) -> None:
+        """Let imports begin again."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew: the threads that were importing are not here."""
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._lock = threading.RLock()  # re-entrant: a signal's handler may fork
+        self._importing: list[int] = []
+
+    def _others_import(self) -> bool:
+        here = threading.get_ident()
+        if any(thread != here for thread in self._importing):
             return True
+        frames = sys._current_frames()
+        del frames[here]  # else this one and its callers would have to wait for the collector
+        return any(
+            imports(frames.get(thread.ident or 0))
+            for thread in threading.enumerate()
+            if is_ours(thread)
+        )
+
+
+def imports(frame: FrameType | None) -> bool:
+    """Return whether the thread of which this is the last frame is importing."""
+    while frame is not None:
+        if frame.f_code.co_filename == _MACHINERY:
+            return True
+        frame = frame.f_back
     return False
 
 
-def _importer(frame: FrameType | None) -> FrameType | None:
-    """Return the frame whose import is under way, the outermost of them; None where none is."""
-    found = None
-    while frame is not None:
-        caller = frame.f_back
-        if frame.f_code.co_filename == _MACHINERY:
-            found = caller
-        elif frame is found and _module(frame) == "importlib":
-            found = caller  # it has called import_module
-        frame = caller
-    return found
-
-
-def _is_our_code(frame: FrameType) -> bool:
-    return _module(frame).partition(".")[0] == __name__.partition(".")[0]
-
-
-def _module(frame: FrameType) -> str:
-    return str(frame.f_globals.get("__name__"))
-
+gate: Final = ImportGate()
+"""The one of this process."""
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=before_fork)
+    os.register_at_fork(
+        before=gate.before_fork,
+        after_in_parent=gate.after_fork_in_parent,
+        after_in_child=gate.after_fork_in_child,
+    )

@@ -10,6 +10,7 @@ import threading
 from concurrent.futures import Future as ThreadFuture
 
 from asynctrack._capture import installed
+from asynctrack._common.importing import gate
 from asynctrack._common.own import own_work
 from asynctrack._common.turns import turns
 
@@ -21,29 +22,34 @@ def prepare(installing: bool = False) -> None:
         installing: Whether the handler is installed, too: LangChain asks for it then.
     """
     global _prepared
-    from asynctrack._common.garbage import full_collections  # not in the user's event loop either
+    with own_work(), gate.importing():
+        from asynctrack._common.garbage import full_collections  # not in the user's event loop
 
-    with own_work(), full_collections.held_up():
-        # anyio reads most of itself when it is first used: in the user's loop, or where no
-        # descriptor is left, which would end the worker.
-        import anyio._backends._asyncio  # noqa: F401  # for the time it takes
-        from anyio import (  # noqa: F401  # for the time it takes
-            CancelScope,
-            create_task_group,
-            move_on_after,
-            sleep,
-            to_thread,
-        )
-
-        from asynctrack._backends import aws, bucket, local  # noqa: F401  # for the time it takes
-        from asynctrack._backends.mlflow import place  # noqa: F401  # for the time it takes
-        from asynctrack._capture import handlers, redact  # noqa: F401  # for the time it takes
-        from asynctrack._engine import pipeline  # noqa: F401  # for the time it takes
-
-        redact.prepare()
-        if installing:
-            installed.offer()
+        with full_collections.held_up():
+            _prepare(installing)
     _prepared = True
+
+
+def _prepare(installing: bool) -> None:
+    # anyio reads most of itself when it is first used: in the user's loop, or where no
+    # descriptor is left, which would end the worker.
+    import anyio._backends._asyncio  # noqa: F401  # for the time it takes
+    from anyio import (  # noqa: F401  # for the time it takes
+        CancelScope,
+        create_task_group,
+        move_on_after,
+        sleep,
+        to_thread,
+    )
+
+    from asynctrack._backends import aws, bucket, local  # noqa: F401  # for the time it takes
+    from asynctrack._backends.mlflow import place  # noqa: F401  # for the time it takes
+    from asynctrack._capture import handlers, redact  # noqa: F401  # for the time it takes
+    from asynctrack._engine import pipeline  # noqa: F401  # for the time it takes
+
+    redact.prepare()
+    if installing:
+        installed.offer()
 
 
 async def prepare_to_await(installing: bool = False) -> None:

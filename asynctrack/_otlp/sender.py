@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Final
 from weakref import WeakValueDictionary
 
+from asynctrack._common.importing import gate
 from asynctrack._common.notices import report
 from asynctrack._common.own import own_work
 from asynctrack._common.retry import RetryPolicy
@@ -75,8 +76,8 @@ class Sender:
     def _run(self) -> None:
         with own_work():
             try:
-                from asynctrack._otlp.sending import Sending
-
+                with gate.importing():
+                    from asynctrack._otlp.sending import Sending
                 target = self._find_target()
                 if target is None:
                     return

@@ -18,6 +18,7 @@ from asynctrack._backends.mlflow.alone import alone
 from asynctrack._backends.mlflow.api import Api, RunFound, connect
 from asynctrack._backends.mlflow.errors import map_error, run_is_deleted
 from asynctrack._common.garbage import full_collections
+from asynctrack._common.importing import gate
 from asynctrack._common.offload import offload
 from asynctrack._errors import NotFoundError, PausingError, PermanentError
 
@@ -68,7 +69,7 @@ class MlflowServer:
             if self._api is None:
                 self.loading = True
                 try:
-                    with full_collections.held_up():
+                    with gate.importing(), full_collections.held_up():
                         self._api = connect(self._tracking)
                 finally:
                     self.loading = False
