@@ -52,6 +52,18 @@ sys.exit(pytest.main(sys.argv[1:]))
 """
 
 
+def test_the_modules_are_not_rewritten(tmp_path: Path) -> None:
+    """pytest imports asynctrack as anybody does, though it marks what a plugin comes with."""
+    code = """
+def test_loader(pytestconfig):
+    hook = pytestconfig.pluginmanager.rewrite_hook
+    assert "test_mine.py" in __file__ and __loader__ is hook
+    from asynctrack import _tracker
+    assert type(_tracker.__loader__).__name__ == "SourceFileLoader"
+"""
+    assert "1 passed" in run_pytest(tmp_path, code)
+
+
 def test_the_plugin_imports_nothing_heavy(tmp_path: Path) -> None:
     """A session that does not use it has no LangChain, and no more of us than ``import asynctrack``
     brings."""
