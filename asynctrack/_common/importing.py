@@ -5,9 +5,10 @@ because that thread is not there. The child's own worker would wait for it until
 and so would whatever else imports it there. So a fork waits: a second or two when a process opens
 its first tracker.
 
-What is imported for a process's first tracker, in whoever's thread, is announced, and does not
-begin during a fork. What else our threads import is seen by their stacks, as libraries do it when
-they are first used. It may begin between that look and the fork, where other hooks take their time.
+What opening a process's first tracker imports, in whoever's thread, is announced, and does not
+begin during a fork. What else our threads import, boto3 for one and what libraries do when they are
+first used, is seen by their stacks. It may begin between that look and the fork, where other hooks
+take their time.
 """
 
 from __future__ import annotations

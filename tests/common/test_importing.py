@@ -20,7 +20,6 @@ MANY = 120.0
 
 FORKS = """
     import gc, os, signal, sys, threading, time, weakref
-    from importlib import import_module
     from asynctrack._common import importing
 
     thread_name, code, waits_for = sys.argv[1:]
@@ -41,7 +40,7 @@ FORKS = """
         return os.fork(), weakref.ref(mine)
 
     gc.disable()
-    scope = {"__name__": "library", "gate": importing.gate}
+    scope = {"gate": importing.gate}
     thread = threading.Thread(target=exec, args=(code, scope), name=thread_name)
     thread.start()
     begun.wait()
@@ -100,7 +99,7 @@ def test_a_fork_does_not_wait_for_the_users_own_imports(tmp_path: Path) -> None:
 
 
 def test_what_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread does from the statement on until the module is whole, and not before and after."""
+    """A thread does while a module's code runs for an import, and not else."""
     (tmp_path / "looks.py").write_text(
         "import sys\nfrom asynctrack._common.importing import imports\n"
         "found = imports(sys._getframe())\n"
