@@ -28,13 +28,15 @@ window.alert = window.confirm = window.prompt = () => { window.pwned = "dialog";
 
 
 _CLICK = """
+(arguments[0].closest("select") || arguments[0]).scrollIntoView({block: "nearest"});
 const note = (event) => { window.hit = window.wanted.contains(event.target) };
 window.wanted = arguments[0].closest("select, svg") || arguments[0];
 window.hit = false;
 if (!window.watched) document.addEventListener("click", note, true);
 window.watched = true;
 """
-"""Notes whether the next click hits an element."""
+"""Brings an element out from beneath the bar at the top, which the driver takes for seen, and notes
+whether the next click hits it."""
 
 
 class Page:
@@ -111,20 +113,20 @@ class Page:
 
     def click(self, selector: str, text: str = "", number: int = 0) -> None:
         """Click the element of a selector with a text in it, as soon as it is there."""
-        self._click(
+        self.click_on(
             lambda: [one for one in self.all(selector) if text in one.text][number:],
             f"no {selector} with {text!r} to click",
         )
 
     def follow(self, text: str) -> None:
         """Click the link with exactly this text, as soon as it is there."""
-        self._click(
+        self.click_on(
             lambda: self.driver.find_elements(By.LINK_TEXT, text), f"no link {text!r} to click"
         )
 
     def choose(self, label: str, value: str) -> None:
         """Choose a value of the list with a label, as soon as it is there."""
-        self._click(
+        self.click_on(
             lambda: [
                 one
                 for one in self.all(f'select[aria-label="{label}"] option')
@@ -133,9 +135,10 @@ class Page:
             f"no {value!r} to choose under {label!r}",
         )
 
-    def _click(self, find: Callable[[], list[WebElement]], what: str) -> None:
-        """Click what is found, once more where the click has missed it: a page that is drawn anew,
-        or moves it, between the press and the release gives the click to something else."""
+    def click_on(self, find: Callable[[], list[WebElement]], what: str) -> None:
+        """Click the first of what is found, once more where the click has missed it: a page that is
+        drawn anew, or moves it, between the press and the release gives the click to something
+        else."""
 
         def clicked() -> bool:
             found = find()
@@ -165,13 +168,7 @@ class Page:
     def span(self, number: int) -> None:
         """Choose a span in the waterfall, by its place in it."""
 
-        def rows() -> list[WebElement]:
-            found = self.all(".wf-row")[number : number + 1]
-            for row in found:
-                self.run("arguments[0].scrollIntoView({block: 'center'})", row)
-            return found
-
-        self._click(rows, f"span {number}")
+        self.click_on(lambda: self.all(".wf-row")[number : number + 1], f"span {number}")
         self.wait(
             lambda: self.attributes(".wf-row", "aria-selected")[number : number + 1] == ["true"],
             "it is chosen",

@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import pytest
 from selenium.webdriver import Chrome
@@ -82,16 +81,24 @@ def says(page: Page, selector: str) -> list[str]:
     return [page.run(_SAYS, one) for one in page.all(selector)]
 
 
+def follow(page: Page, selector: str, wanted: Callable[[str], object]) -> None:
+    """Click the first link whose verbatim text is wanted, as soon as it is there."""
+    page.click_on(
+        lambda: [one for one in page.all(selector) if wanted(page.run(_SAYS, one))],
+        f"none of the names wanted, verbatim: {selector}",
+    )
+
+
 def open_trace(page: Page, name: str = hostile.EVERYTHING) -> None:
     """Open a trace of the run with the hostile name."""
-    page.wait(lambda: hostile.RUN in says(page, ".runs td.name a"), "the run's name, verbatim")
-    links: Any = {page.run(_SAYS, one): one for one in page.all(".runs td.name a")}
-    links[hostile.RUN].click()
+    follow(page, ".runs td.name a", lambda text: text == hostile.RUN)
     page.shows(".traces td", "deep")
     wanted = " ".join(name.split())[:300]
-    named: Any = {page.run(_SAYS, one).strip(): one for one in page.all(".traces td.name a")}
-    match = next(link for text, link in named.items() if wanted.startswith(text[:200]) and text)
-    match.click()
+    follow(
+        page,
+        ".traces td.name a",
+        lambda text: text.strip() and wanted.startswith(text.strip()[:200]),
+    )
     page.shows(".wf-row[data-chosen]")
     page.shows(".span .bar h2")
 
@@ -222,12 +229,12 @@ def test_ten_million_characters(page: Page) -> None:
     """A long text is cut, and is there to its last character when it is asked for."""
     open_trace(page)
     page.span(1)
-    more = page.shows("button.more", "load the whole: 10,000,015 characters")
+    page.shows("button.more", "load the whole: 10,000,015 characters")
     answer = ".side:last-child .logged"
     assert (
         len(page.run("return document.querySelector(arguments[0]).textContent", answer)) == 20_000
     )
-    more.click()
+    page.click("button.more", "load the whole")
     page.wait(lambda: page.run("return document.querySelector(arguments[0]).textContent.endsWith('<b>the end</b>U+202E')", answer), "all of it", 60)  # fmt: skip
     assert page.run(_SAYS, page.all(answer)[0]) == hostile.LONG
     page.span(0)
@@ -242,8 +249,8 @@ def test_deep_values(page: Page) -> None:
 
 def test_compare(page: Page) -> None:
     """The comparison shows names, parameters and answers as text, too."""
-    for box in page.all(".runs input[type=checkbox]"):
-        box.click()
+    for number in range(len(page.all(".runs input[type=checkbox]"))):
+        page.click(".runs input[type=checkbox]", number=number)
     page.follow("compare the two")
     page.shows(".pairs-table td")
     assert says(page, ".pairs-table td.answer .logged")[0].startswith(hostile.SCRIPT)

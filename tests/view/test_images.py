@@ -357,6 +357,7 @@ def test_the_browser_shows_pixels_and_nothing_else(browser: Chrome, served: View
     page.shows(".wf-row[data-chosen]")
     page.wait(lambda: len(page.all(".wf-row")) == 2, "all spans")
     page.span(1)
+    page.settled()
     page.shows(".side .message", QUESTION)
     loaded = (
         "return [...document.querySelectorAll('.picture img')].filter((one) => one.complete)"
