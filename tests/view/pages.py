@@ -38,6 +38,21 @@ window.watched = true;
 """Brings an element out from beneath the bar at the top, which the driver takes for seen, and notes
 whether the next click hits it."""
 
+_HEAR = """
+window.heard = [];
+if (!window.hearing) {
+    window.hearing = new MutationObserver((changes) => {
+        for (const { target } of changes) {
+            const near = target.closest ? target : target.parentElement;
+            const status = near?.closest("[role=status]");
+            if (status) window.heard.push(status.textContent);
+        }
+    });
+    window.hearing.observe(document.body, { subtree: true, childList: true, characterData: true });
+}
+"""
+"""Notes what the page says for a moment: a busy machine may look too late for it."""
+
 
 class Page:
     """A page in the browser.
@@ -150,6 +165,29 @@ class Page:
             return bool(self.run("return window.hit === undefined || window.hit"))
 
         self.wait(clicked, what)
+
+    def copy(self, selector: str, text: str = "", says: str = "copied") -> str:
+        """Click what copies, and return what is in the clipboard once the page says so."""
+        self.run(_HEAR)
+        self.click(selector, text)
+        self.wait(lambda: says in self.run("return window.heard"), f"it says {says!r}")
+        # Pasted: the page is not allowed to read it.
+        self.run(
+            "const field = document.createElement('textarea'); field.id = 'pasted';"
+            "document.body.append(field); field.focus();"
+        )
+        try:
+            key = {
+                "type": "keyDown",
+                "key": "v",
+                "code": "KeyV",
+                "modifiers": 2,
+                "commands": ["paste"],
+            }
+            self.driver.execute_cdp_cmd("Input.dispatchKeyEvent", key)
+            return str(self.run("return document.getElementById('pasted').value"))
+        finally:
+            self.run("document.getElementById('pasted').remove()")
 
     def ready(self) -> None:
         """Wait until everything is read."""

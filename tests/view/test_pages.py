@@ -263,9 +263,9 @@ def test_copy_as_pytest_case(page: Page) -> None:
     page.driver.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]})  # fmt: skip
     open_run(page)
     page.click(".traces td.name a")
-    page.click("button", "copy as pytest case")
-    page.shows("[role=status]", "copied")
+    copied = page.copy("button", "copy as pytest case")
     code = page.run("return document.querySelector('.case .logged').textContent")
+    assert copied.strip() == code.strip()
     names = [one.name for one in ast.parse(code).body if isinstance(one, ast.FunctionDef)]
     assert len(names) == 1 and names[0].startswith("test_chatanthropic_")
     assert "def test_chatanthropic_" in code and "(model)" in code

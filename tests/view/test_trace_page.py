@@ -112,22 +112,6 @@ def level_of(page: Page, name: str) -> str:
     return dict(zip(names(page), levels, strict=True))[name]
 
 
-def copied(page: Page, says: str = "copied") -> str:
-    """What is in the clipboard, as soon as the page says that it copied something."""
-    page.wait(lambda: says in page.texts(".copy [role=status]"), f"it says {says!r}")
-    # Pasted: the page is not allowed to read it.
-    page.run(
-        "const field = document.createElement('textarea'); field.id = 'pasted';"
-        "document.body.append(field); field.focus();"
-    )
-    try:
-        key = {"type": "keyDown", "key": "v", "code": "KeyV", "modifiers": 2, "commands": ["paste"]}
-        page.driver.execute_cdp_cmd("Input.dispatchKeyEvent", key)
-        return str(page.run("return document.getElementById('pasted').value"))
-    finally:
-        page.run("document.getElementById('pasted').remove()")
-
-
 def test_wrappers_are_folded(page: Page) -> None:
     """What LangChain makes around others is not there; a switch shows it, and takes it away."""
     assert names(page) == ["ask", "weather", "quick", "Model"]
@@ -231,23 +215,19 @@ def test_markdown(page: Page) -> None:
 
 def test_copies(page: Page) -> None:
     """The ids, a link to the span, a message and all that was logged are copied as they are."""
-    page.click('button[aria-label="copy the trace\'s id"]')
-    assert copied(page) == "second"
+    assert page.copy('button[aria-label="copy the trace\'s id"]') == "second"
     page.click(".wf-row", "Model")
     page.shows(".span h2", "Model")
     page.settled()
-    page.click(".tools button", "copy id")
-    page.wait(lambda: copied(page) == "second-Model", "the span's id")
-    page.click(".tools button", "copy JSON")
-    page.wait(lambda: copied(page).startswith("{"), "JSON")
-    assert json.loads(copied(page))["outputs"]["generations"][0][0]["text"] == ANSWER
-    page.click('.side:last-child button[aria-label="copy message"]')
-    page.wait(lambda: copied(page) == ANSWER, "the message")
-    page.click('.side:first-child button[aria-label="copy message"]')
+    assert page.copy(".tools button", "copy id") == "second-Model"
     unseen = "copied, with 1 character that cannot be seen"
-    assert copied(page, unseen) == "How is\u200b it?"
-    page.click(".tools button", "copy link")
-    link = page.wait(lambda: copied(page) if "#/run/" in copied(page) else None, "a link")
+    logged = json.loads(page.copy(".tools button", "copy JSON", unseen))
+    assert logged["outputs"]["generations"][0][0]["text"] == ANSWER
+    assert page.copy('.side:last-child button[aria-label="copy message"]') == ANSWER
+    asked = page.copy('.side:first-child button[aria-label="copy message"]', says=unseen)
+    assert asked == "How is\u200b it?"
+    link = page.copy(".tools button", "copy link")
+    assert "#/run/" in link
     assert "token" not in link
     page.go("")
     page.shows(".runs td")
@@ -259,8 +239,7 @@ def test_a_cut_text_is_copied_whole(page: Page) -> None:
     """What is copied of a long text is all of it, not what is shown."""
     page.click(".wf-row", "quick")
     page.shows("button.more", "load the whole")
-    page.click('.side:first-child button[aria-label="copy text"]')
-    assert copied(page) == LONG
+    assert page.copy('.side:first-child button[aria-label="copy text"]') == LONG
 
 
 def test_feedback(page: Page) -> None:
