@@ -66,8 +66,15 @@ class Ground:
         return [text for text in self.audit().problems if "the span " not in text]
 
     def puts(self) -> list[Request]:
-        """The requests for artifacts that the proxy saw."""
-        return [one for one in self.proxy.requests if one.method == "PUT" and "/dt=" in one.path]
+        """The requests for artifacts that the proxy saw, but those that the server itself failed:
+        rclone answers 500 once in thousands, of its own accord, and that is sent again."""
+        return [
+            one
+            for one in self.proxy.requests
+            if one.method == "PUT"
+            and "/dt=" in one.path
+            and (one.fault is not None or one.server_status != 500)
+        ]
 
     def parameters(self) -> dict[str, Any]:
         """What SageMaker holds."""
