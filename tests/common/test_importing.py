@@ -99,7 +99,7 @@ def test_a_fork_does_not_wait_for_the_users_own_imports(tmp_path: Path) -> None:
 
 
 def test_what_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread does while a module's code runs for an import, and not else."""
+    """A thread does while a module's code runs for an import, and at no other time."""
     (tmp_path / "looks.py").write_text(
         "import sys\nfrom asynctrack._common.importing import imports\n"
         "found = imports(sys._getframe())\n"

@@ -229,12 +229,13 @@ def test_ten_million_characters(page: Page) -> None:
     """A long text is cut, and is there to its last character when it is asked for."""
     open_trace(page)
     page.span(1)
-    page.shows("button.more", "load the whole: 10,000,015 characters")
+    whole = "load the whole: 10,000,015 characters"
+    page.shows("button.more", whole)
     answer = ".side:last-child .logged"
     assert (
         len(page.run("return document.querySelector(arguments[0]).textContent", answer)) == 20_000
     )
-    page.click("button.more", "load the whole")
+    page.click("button.more", whole)
     page.wait(lambda: page.run("return document.querySelector(arguments[0]).textContent.endsWith('<b>the end</b>U+202E')", answer), "all of it", 60)  # fmt: skip
     assert page.run(_SAYS, page.all(answer)[0]) == hostile.LONG
     page.span(0)

@@ -265,7 +265,7 @@ def test_copy_as_pytest_case(page: Page) -> None:
     page.click(".traces td.name a")
     copied = page.copy("button", "copy as pytest case")
     code = page.run("return document.querySelector('.case .logged').textContent")
-    assert copied.strip() == code.strip()
+    assert copied == code
     names = [one.name for one in ast.parse(code).body if isinstance(one, ast.FunctionDef)]
     assert len(names) == 1 and names[0].startswith("test_chatanthropic_")
     assert "def test_chatanthropic_" in code and "(model)" in code
